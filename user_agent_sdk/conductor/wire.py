@@ -1,0 +1,293 @@
+"""Every fact of the protocol: dialects, paths, fields, and what a reply to a report means.
+
+Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors.
+Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
+against that server and against our own sandbox.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from typing import Any, Mapping, NamedTuple, Sequence
+from urllib.parse import quote, urlencode
+
+from ..errors import PlatformError
+
+LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
+REASON_MAX_CHARS = 500  # the server cuts reasonForIncompletion there
+DEFAULT_RESPONSE_TIMEOUT_S = 3600.0  # a task definition's own default
+PLATFORM_TASK_ID = "__task_id__"
+PLATFORM_AGENT_ID = "__deployed_workflow_id__"
+
+
+class TaskStatus(str, enum.Enum):
+    """The statuses that a worker may report. ``FAILED`` is retried by the platform while the
+    task definition's ``retryCount`` allows; ``FAILED_WITH_TERMINAL_ERROR`` never is."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    FAILED_WITH_TERMINAL_ERROR = "FAILED_WITH_TERMINAL_ERROR"
+    IN_PROGRESS = "IN_PROGRESS"
+    CANCELED = "CANCELED"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_CAMEL = re.compile(r"_([a-z0-9])")
+
+
+def _camel(name: str) -> str:
+    return _CAMEL.sub(lambda match: match.group(1).upper(), name)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+class Task:
+    """A task as the platform handed it out.
+
+    The fields of the wire in snake case: those below as checked values, any other that the reply
+    carried (``scheduled_time``, ``workflow_task``, …) as it came, ``None`` when it was absent.
+    ``input_data`` holds no platform key (``__name__``); ``platform_task_id`` and
+    ``platform_agent_id`` have those. Times on the wire are epoch milliseconds.
+    """
+
+    def __init__(self, wire: Mapping[str, Any]) -> None:
+        given = wire.get("inputData")
+        given = given if isinstance(given, dict) else {}
+        self._wire = wire
+        self.task_id: str = _text(wire.get("taskId")) or ""
+        self.workflow_instance_id: str = _text(wire.get("workflowInstanceId")) or ""
+        self.task_type: str | None = _text(wire.get("taskType"))
+        self.task_def_name: str | None = _text(wire.get("taskDefName")) or self.task_type
+        self.reference_task_name: str | None = _text(wire.get("referenceTaskName"))
+        self.retried_task_id: str | None = _text(wire.get("retriedTaskId"))
+        self.retry_count: int = _count(wire.get("retryCount"))
+        self.poll_count: int = _count(wire.get("pollCount"))
+        self.response_timeout_s: float | None = _seconds(wire.get("responseTimeoutSeconds"))
+        self.input_data: dict[str, Any] = {k: v for k, v in given.items() if not _is_platform_key(k)}
+        self.output_data: dict[str, Any] = _object(wire.get("outputData"))
+        self.platform_task_id: str | None = _text(given.get(PLATFORM_TASK_ID))
+        self.platform_agent_id: str | None = _text(given.get(PLATFORM_AGENT_ID))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._wire.get(_camel(name))
+
+    def __repr__(self) -> str:
+        return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first try, and one more for each retry by the platform."""
+        return self.retry_count + 1
+
+    @property
+    def key(self) -> str:
+        """The same over all tries of one step of one workflow: an idempotency key."""
+        return f"{self.workflow_instance_id}/{self.reference_task_name or self.task_def_name or self.task_id}"
+
+
+def _is_platform_key(key: str) -> bool:
+    return len(key) > 4 and key.startswith("__") and key.endswith("__")
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _seconds(value: object) -> float | None:
+    """A response timeout in seconds, or None for what makes no sense (absent, negative, text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 < value < 10**8 else None
+
+
+class LogLine(NamedTuple):
+    """One line of a task's log; ``created_ms`` is epoch milliseconds."""
+
+    log: str
+    created_ms: int
+
+
+class TaskResult:
+    """What is reported for a task. ``output_data`` is the task's output, a JSON object.
+
+    A function may return one to choose the status itself: with ``IN_PROGRESS`` and
+    ``callback_after_seconds`` the platform stores the output and hands the task out again later.
+    """
+
+    def __init__(
+        self,
+        task_id: str = "",
+        workflow_instance_id: str = "",
+        status: TaskStatus | str = TaskStatus.COMPLETED,
+        output_data: Any = None,
+        reason_for_incompletion: str | None = None,
+        callback_after_seconds: int | None = None,
+        worker_id: str | None = None,
+        logs: Sequence[LogLine] = (),
+        extend_lease: bool | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.workflow_instance_id = workflow_instance_id
+        self.status = TaskStatus(status)
+        self.output_data = output_data
+        self.reason_for_incompletion = reason_for_incompletion
+        self.callback_after_seconds = callback_after_seconds
+        self.worker_id = worker_id
+        self.logs = logs
+        self.extend_lease = extend_lease
+
+    def __repr__(self) -> str:
+        return f"TaskResult(task_id={self.task_id!r}, status={self.status.value!r})"
+
+    def add_output_data(self, key: str, value: Any) -> None:
+        """Set one key of the output."""
+        if not isinstance(self.output_data, dict):
+            self.output_data = {}
+        self.output_data[key] = value
+
+    def to_wire(self) -> dict[str, Any]:
+        """The report's JSON object; what is None is left out (the server takes null for a value)."""
+        wire: dict[str, Any] = {
+            "workflowInstanceId": self.workflow_instance_id,
+            "taskId": self.task_id,
+            "workerId": self.worker_id,
+            "status": self.status.value,
+            "outputData": self.output_data,
+            "reasonForIncompletion": self.reason_for_incompletion,
+            "callbackAfterSeconds": self.callback_after_seconds,
+            "extendLease": self.extend_lease,
+        }
+        if self.logs:
+            wire["logs"] = [
+                {"log": line.log, "taskId": self.task_id, "createdTime": line.created_ms} for line in self.logs
+            ]
+        return {key: value for key, value in wire.items() if value is not None}
+
+
+def encode(value: object) -> bytes:
+    """JSON as the platform takes it: compact UTF-8, and ValueError for NaN or Infinity."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+class Dialect(NamedTuple):
+    """The paths under the base URL in which akaBot and Conductor differ; None where there is none."""
+
+    name: str
+    poll: str
+    report: str
+    batch_poll: str | None
+    report_and_poll: str | None
+
+    def poll_path(self, agent_id: str, worker_id: str, domain: str | None) -> str:
+        return self.poll + segment(agent_id) + _query(workerid=worker_id, domain=domain)
+
+    def batch_poll_path(self, agent_id: str, worker_id: str, domain: str | None, timeout_ms: int) -> str | None:
+        """A poll that waits in the server, for one task: larger counts sit on tasks until they have
+        that many. None where the dialect has no such poll."""
+        if self.batch_poll is None:
+            return None
+        query = _query(workerid=worker_id, domain=domain, count="1", timeout=str(min(timeout_ms, LONG_POLL_MAX_MS)))
+        return self.batch_poll + segment(agent_id) + query
+
+
+AKABOT = Dialect("akabot", "/tasks/external/poll/", "/tasks/external", None, None)
+CONDUCTOR = Dialect("conductor", "/tasks/poll/", "/tasks", "/tasks/poll/batch/", "/tasks/update-v2")
+DIALECTS = {dialect.name: dialect for dialect in (AKABOT, CONDUCTOR)}
+
+
+def segment(text: str) -> str:
+    """``text`` as one path segment, nothing left unencoded: ``…#user-agent`` -> ``…%23user-agent``.
+
+    Raises PlatformError for what no server could take apart again (empty, a dot segment, CR or LF).
+    """
+    if text in ("", ".", "..") or "\r" in text or "\n" in text:
+        raise PlatformError(f"{text!r} can't be part of an address", code="config-invalid")
+    return quote(text, safe="")
+
+
+def _query(**fields: str | None) -> str:
+    return "?" + urlencode({name: value for name, value in fields.items() if value}, quote_via=quote, safe="")
+
+
+class Verdict(enum.Enum):
+    """What a reply to a report means for that report."""
+
+    APPLIED = "applied"
+    MAYBE = "maybe applied"  # repeat it, if it is safe to repeat
+    LATER = "not now"  # repeat it
+    REFUSED = "refused for good"
+    AUTH = "not authorized"
+
+
+def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ()) -> tuple[Verdict, str]:
+    """The verdict on a reply, and its reason in one line.
+
+    A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status); a 404 is final
+    only when it names one of ``ids``: a route that is missing during a roll-out is a 404 too.
+    The text of a 2xx is not checked, but an HTML page is somebody else's answer.
+    """
+    if 200 <= status < 300:
+        if media_type == "text/html":
+            return Verdict.MAYBE, f"HTTP {status} with a web page, not the platform's reply"
+        return Verdict.APPLIED, ""
+    reply = _json_object(body)
+    reason = f"HTTP {status}" + _described(reply)
+    if status in (401, 403):
+        return Verdict.AUTH, reason
+    if status == 413 or (status == 400 and reply):
+        return Verdict.REFUSED, reason
+    if status == 500 and reply.get("retryable") is False:
+        return Verdict.REFUSED, reason
+    if status == 404 and any(name and name in str(reply.get("message", "")) for name in ids):
+        return Verdict.REFUSED, reason
+    return Verdict.LATER, reason
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        return _object(json.loads(body))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _described(reply: Mapping[str, Any]) -> str:
+    for key in ("message", "error_description", "error"):
+        if isinstance(reply.get(key), str):
+            return ": " + " ".join(reply[key].split())[:200]
+    return ""
+
+
+def parse_task(body: bytes) -> Task | None:
+    """The task in a poll's reply (a batch poll's array of one counts); None when there is none.
+
+    Raises PlatformError when the reply is not the platform's. A task without ids is not a task;
+    one that has them but whose other fields are nonsense is returned as it is.
+    """
+    if not body.strip():
+        return None
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise PlatformError(f"the poll's reply is not JSON: {type(error).__name__}") from None
+    if isinstance(reply, list):
+        if not reply:
+            return None
+        reply = reply[0]
+    if reply is None or reply == {}:
+        return None
+    task = Task(reply) if isinstance(reply, dict) else None
+    if task is None or not task.task_id or not task.workflow_instance_id:
+        raise PlatformError("the poll's reply is not a task: it has no taskId or workflowInstanceId")
+    return task

@@ -1,0 +1,126 @@
+"""Every exception of this package, under one root, and the tables of error and exit codes.
+
+An error says what happened, with what, and (in ``hints``) what to do next.
+The command line prints it; nothing here does any I/O.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+EXIT_OK = 0
+EXIT_FAILED = 1  # what was asked for failed: a task, an unknown id, a bug
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_AUTH = 4  # the token endpoint refused the credentials at start
+EXIT_UNREACHABLE = 5
+EXIT_AGENT = 6
+EXIT_UNDELIVERED = 7  # stopped past the drain timeout, or with results only in the journal
+EXIT_INTERRUPTED = 130  # second Ctrl+C
+
+
+class ErrorCode(NamedTuple):
+    """What a code means, and the exit status of a command that ends with it."""
+
+    exit_code: int
+    meaning: str
+
+
+CODES = {
+    "usage": ErrorCode(EXIT_USAGE, "the command line is not understood"),
+    "config-missing": ErrorCode(EXIT_CONFIG, "no credentials were found, or a key is missing"),
+    "config-invalid": ErrorCode(EXIT_CONFIG, "a setting or the credentials file can't be used"),
+    "auth-refused": ErrorCode(EXIT_AUTH, "the token endpoint refused the credentials"),
+    "platform-unreachable": ErrorCode(EXIT_UNREACHABLE, "no usable answer came from the platform"),
+    "tls-untrusted": ErrorCode(EXIT_UNREACHABLE, "the server's certificate is not trusted"),
+    "agent-missing": ErrorCode(EXIT_AGENT, "there is no agent script at that path"),
+    "agent-load": ErrorCode(EXIT_AGENT, "the agent script raised an error while it was loaded"),
+    "no-agent": ErrorCode(EXIT_AGENT, "the script defines no agent, one without an id, or one id twice"),
+    "agent-signature": ErrorCode(EXIT_AGENT, "a parameter of an agent can't be filled from a task"),
+    "db-missing": ErrorCode(EXIT_FAILED, "the database file does not exist"),
+    "db-invalid": ErrorCode(EXIT_FAILED, "the file is not a database that this version can read"),
+    "not-found": ErrorCode(EXIT_FAILED, "nothing is known under that id"),
+    "exists": ErrorCode(EXIT_FAILED, "a file is in the way and was left alone"),
+    "io": ErrorCode(EXIT_FAILED, "a file could not be read or written"),
+    "task-failed": ErrorCode(EXIT_FAILED, "the task ended without completing"),
+    "undelivered": ErrorCode(EXIT_UNDELIVERED, "results are still waiting in the journal"),
+    "internal": ErrorCode(EXIT_FAILED, "a bug in this program"),
+}
+
+
+class UserAgentError(Exception):
+    """Root of everything that this package raises.
+
+    ``code`` is a key of :data:`CODES`; ``hints`` are one-line remedies.
+    """
+
+    code = "internal"
+
+    def __init__(self, message: str = "", *, code: str | None = None, hints: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        self.hints = tuple(hints)
+
+    @property
+    def exit_code(self) -> int:
+        return CODES[self.code].exit_code
+
+
+class UsageError(UserAgentError):
+    """The command line asks for something that does not exist or contradicts itself."""
+
+    code = "usage"
+
+
+class ConfigError(UserAgentError):
+    """Settings or credentials are missing or unusable. Nothing was sent."""
+
+    code = "config-invalid"
+
+
+class AgentError(UserAgentError):
+    """The agent script, or a function in it, can't be used. Nothing was polled."""
+
+    code = "agent-load"
+
+
+class StorageError(UserAgentError):
+    """A local database (history or journal) can't be used."""
+
+    code = "db-invalid"
+
+
+class NotFoundError(UserAgentError):
+    """An id names nothing."""
+
+    code = "not-found"
+
+
+class PlatformError(UserAgentError):
+    """The platform gave no usable answer."""
+
+    code = "platform-unreachable"
+
+
+class AuthRefusedError(PlatformError):
+    """The token endpoint answered, and refused these credentials."""
+
+    code = "auth-refused"
+
+
+class OutputError(UserAgentError):
+    """A returned value can't be sent as JSON; the message names the place (``$.items[3].price``)."""
+
+    code = "task-failed"
+
+
+class NonRetryableException(UserAgentError):  # noqa: N818 - the name that existing scripts import
+    """Raised by a user's function: the task fails for good and is not retried."""
+
+    code = "task-failed"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(str(args[0]) if args else "")
+        self.args = args

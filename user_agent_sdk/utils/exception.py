@@ -1,0 +1,7 @@
+"""``from user_agent_sdk.utils.exception import NonRetryableException``, as existing scripts say."""
+
+from __future__ import annotations
+
+from ..errors import NonRetryableException
+
+__all__ = ["NonRetryableException"]
