@@ -6,7 +6,8 @@ The command line prints it; nothing here does any I/O.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # what was asked for failed: a task, an unknown id, a bug
@@ -116,7 +117,7 @@ class OutputError(UserAgentError):
     code = "task-failed"
 
 
-class NonRetryableException(UserAgentError):  # noqa: N818 - the name that existing scripts import
+class NonRetryableException(UserAgentError):
     """Raised by a user's function: the task fails for good and is not retried."""
 
     code = "task-failed"

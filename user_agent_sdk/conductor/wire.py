@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import json
 import re
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
@@ -63,7 +64,8 @@ class Task:
     def __init__(self, wire: Mapping[str, Any]) -> None:
         given = wire.get("inputData")
         given = given if isinstance(given, dict) else {}
-        self._wire = wire
+        self.wire = wire
+        self.fault: str | None = None  # why it can't be run, though its ids are known
         self.task_id: str = _text(wire.get("taskId")) or ""
         self.workflow_instance_id: str = _text(wire.get("workflowInstanceId")) or ""
         self.task_type: str | None = _text(wire.get("taskType"))
@@ -79,9 +81,9 @@ class Task:
         self.platform_agent_id: str | None = _text(given.get(PLATFORM_AGENT_ID))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name == "wire":
             raise AttributeError(name)
-        return self._wire.get(_camel(name))
+        return self.wire.get(_camel(name))
 
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
@@ -269,25 +271,41 @@ def _described(reply: Mapping[str, Any]) -> str:
     return ""
 
 
-def parse_task(body: bytes) -> Task | None:
-    """The task in a poll's reply (a batch poll's array of one counts); None when there is none.
+_SALVAGE = {name: re.compile(rb'"%s"\s*:\s*"([^"\\]{1,200})"' % name) for name in (b"taskId", b"workflowInstanceId")}
 
-    Raises PlatformError when the reply is not the platform's. A task without ids is not a task;
-    one that has them but whose other fields are nonsense is returned as it is.
+
+def parse_tasks(body: bytes) -> list[Task]:
+    """The tasks in a reply to a poll or an update-v2: one, several (a batch poll's array), or none.
+
+    What is not a well-formed task but has ids that say whose it is comes back with ``fault`` set, to
+    be failed rather than stranded. Raises PlatformError when the reply is not the platform's.
     """
-    if not body.strip():
-        return None
+    if not body or body.isspace():
+        return []
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise PlatformError(f"the poll's reply is not JSON: {type(error).__name__}") from None
-    if isinstance(reply, list):
-        if not reply:
-            return None
-        reply = reply[0]
-    if reply is None or reply == {}:
-        return None
-    task = Task(reply) if isinstance(reply, dict) else None
+        return [_salvaged(body, type(error).__name__)]
+    found = reply if isinstance(reply, list) else [reply] if reply else []
+    return [_checked(item) for item in found]
+
+
+def _checked(item: object) -> Task:
+    task = Task(item) if isinstance(item, dict) else None
     if task is None or not task.task_id or not task.workflow_instance_id:
-        raise PlatformError("the poll's reply is not a task: it has no taskId or workflowInstanceId")
+        raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")
+    given = task.wire.get("inputData")
+    if given is not None and not isinstance(given, dict):
+        task.fault = f"inputData is not an object but {type(given).__name__}"
+    return task
+
+
+def _salvaged(body: bytes, why: str) -> Task:
+    """The ids of a reply that is no JSON we can read (too deep, a number too long), if there is just
+    one of each: a second one may belong to somebody else's task."""
+    found = {name: set(pattern.findall(body)) for name, pattern in _SALVAGE.items()}
+    if any(len(values) != 1 for values in found.values()):
+        raise PlatformError(f"the reply to the poll is not JSON ({why})")
+    task = Task({name.decode(): values.pop().decode("utf-8", "replace") for name, values in found.items()})
+    task.fault = f"the task's JSON can't be read ({why})"
     return task

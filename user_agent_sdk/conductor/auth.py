@@ -1,0 +1,227 @@
+"""Who we are: tokens fetched, kept while they live, refreshed by one thread.
+
+Two ways to a token: OAuth client credentials (akaBot's Keycloak) and Conductor's key and secret.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+from typing import Any, Callable, NamedTuple
+from urllib.parse import urlencode
+
+from ..errors import AuthRefusedError, PlatformError
+from .transport import Response, Transport, TransportError
+
+log = logging.getLogger(__name__)
+
+TOKEN_TIMEOUT_S = 15.0
+TOKEN_LIMIT_BYTES = 65536
+NONSENSE_LIFE_S = 60.0
+KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens don't say; a 401 replaces them sooner
+_REFUSALS = frozenset(("unauthorized_client", "invalid_client", "invalid_grant", "access_denied"))
+
+
+class Fetched(NamedTuple):
+    """A token fresh from its endpoint, and how long it says that it lives."""
+
+    value: str
+    life_s: float
+
+    def __repr__(self) -> str:
+        return f"Fetched(life_s={self.life_s})"
+
+
+class Lifetime:
+    """When a token is refreshed, when it is dead, and whether a refusal of it is news.
+
+    Pure: ``now`` is monotonic seconds; ``wall`` only tells a machine that slept, where the monotonic
+    clock may have stood still. A wall clock that jumps therefore refreshes nothing.
+    """
+
+    def __init__(self, life_s: float, now: float, wall: float, rand: Callable[[], float]) -> None:
+        self._life_s = life_s
+        self._born = now
+        self._born_wall = wall
+        self.refresh_at = now + life_s * (0.7 + 0.15 * rand())  # a fleet's tokens don't expire together
+        self.expires_at = now + life_s
+
+    def is_young(self, now: float, wall: float) -> bool:
+        """True while a refusal can't be the token's age: asking for another would change nothing."""
+        age = max(now - self._born, wall - self._born_wall)
+        return age < min(30.0, self._life_s / 4)
+
+
+class TokenSource:
+    """The current token, shared by all threads.
+
+    Before it expires one thread refreshes it and the others go on with the old one; only an expired
+    one makes them wait. After a failed fetch nobody asks again until a pause is over.
+    ``header`` and ``prefix`` say how the token is sent.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Fetched],
+        header: str,
+        prefix: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self._fetch = fetch
+        self._header = header
+        self._prefix = prefix
+        self._clock = clock
+        self._wall = wall
+        self._rand = rand
+        # Held during a fetch, the only HTTP under a lock; guards all below. Readers of a living token don't take it.
+        self._refreshing = threading.Lock()
+        self._current: tuple[dict[str, str], Lifetime, int] | None = None
+        self._failure: PlatformError | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """True while there is a token that has not expired."""
+        current = self._current
+        return current is not None and self._clock() < current[1].expires_at
+
+    def headers(self) -> tuple[dict[str, str], int]:
+        """The authorization header and the token's generation, a number for :meth:`refused`.
+
+        Raises AuthRefusedError or another PlatformError when no token can be had now.
+        """
+        now = self._clock()
+        current = self._current
+        if current is not None and now < current[1].expires_at:
+            if now >= current[1].refresh_at and now >= self._retry_at and self._refreshing.acquire(blocking=False):
+                try:
+                    if self._current is current:
+                        self._refresh_early()
+                finally:
+                    self._refreshing.release()
+            return self._living(current)
+        with self._refreshing:
+            if self._current is current:
+                self._refresh()
+            return self._living(self._current)
+
+    def _living(self, known: tuple[dict[str, str], Lifetime, int] | None) -> tuple[dict[str, str], int]:
+        current = self._current or known
+        assert current is not None
+        return current[0], current[2]
+
+    def refused(self, generation: int) -> bool:
+        """The service refused the token of ``generation``; True when trying again makes sense."""
+        current = self._current
+        if current is None or current[2] != generation:
+            return True
+        now = self._clock()
+        if current[1].is_young(now, self._wall()):
+            return False
+        with self._refreshing:
+            if self._current is current:
+                current[1].expires_at = now
+        return True
+
+    def _refresh_early(self) -> None:
+        try:
+            self._refresh()
+        except PlatformError as error:
+            log.warning("The token can't be refreshed yet: %s", error, extra={"action": "token_refresh_failed"})
+
+    def _refresh(self) -> None:
+        if self._failure is not None and self._clock() < self._retry_at:
+            raise self._failure
+        try:
+            fetched = self._fetch()
+        except PlatformError as error:
+            self._failures += 1
+            cap_s = 300.0 if isinstance(error, AuthRefusedError) else 30.0
+            self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2 ** min(self._failures, 20))
+            self._failure = error
+            raise
+        self._failure = None
+        self._failures = 0
+        self._retry_at = 0.0
+        generation = self._current[2] + 1 if self._current else 1
+        life = Lifetime(fetched.life_s, self._clock(), self._wall(), self._rand)
+        self._current = ({self._header: self._prefix + fetched.value}, life, generation)
+        log.debug("New token, good for %.0f s", fetched.life_s, extra={"action": "token_refreshed"})
+
+
+def client_credentials(transport: Transport, auth_url: str, client_id: str, client_secret: str) -> TokenSource:
+    """Tokens by OAuth 2.0 client credentials (RFC 6749, 4.4), as akaBot's Keycloak gives them."""
+    form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
+
+    def fetch() -> Fetched:
+        reply = _ask(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
+        answer = _answer(reply, auth_url)
+        return Fetched(_checked_token(answer.get("access_token"), auth_url), life_s(answer.get("expires_in")))
+
+    return TokenSource(fetch, "Authorization", "Bearer ")
+
+
+def conductor_key(transport: Transport, base_url: str, key: str, secret: str) -> TokenSource:
+    """Tokens for an access key of Conductor: POST {base}/token, sent as X-Authorization."""
+    url = base_url + "/token"
+    form = json.dumps({"keyId": key, "keySecret": secret}).encode("utf-8")
+
+    def fetch() -> Fetched:
+        answer = _answer(_ask(transport, url, form, "application/json"), url)
+        return Fetched(_checked_token(answer.get("token"), url), KEY_TOKEN_LIFE_S)
+
+    return TokenSource(fetch, "X-Authorization")
+
+
+def _ask(transport: Transport, url: str, form: bytes, media_type: str) -> Response:
+    headers = {"Content-Type": media_type, "Accept": "application/json"}
+    return transport.send(
+        "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
+    )
+
+
+def _answer(reply: Response, url: str) -> dict[str, Any]:
+    """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
+    try:
+        answer = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    error = str(answer.get("error", ""))[:80]
+    if reply.status == 401 or (reply.status in (400, 403) and error in _REFUSALS):
+        raise AuthRefusedError(
+            f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")"),
+            hints=("check clientId and clientSecret; a new secret may have been issued",),
+        )
+    if reply.status != 200:
+        raise TransportError(
+            f"{url} gave no token: HTTP {reply.status} {error}".rstrip(), sent=True, hints=("check authUrl",)
+        )
+    return answer
+
+
+def _checked_token(value: object, url: str) -> str:
+    """A token that can stand in a header: anything else would be an injection or a crash later."""
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise TransportError(f"{url} gave no usable token", sent=True, hints=("check authUrl",))
+    return value
+
+
+def life_s(expires_in: object) -> float:
+    """``expires_in`` in seconds, between 1 s and a day; a minute when it is absent or no number."""
+    if isinstance(expires_in, str):
+        try:
+            expires_in = float(expires_in)
+        except ValueError:
+            return NONSENSE_LIFE_S
+    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)) or expires_in != expires_in:
+        return NONSENSE_LIFE_S
+    return float(min(max(expires_in, 1), 86400))

@@ -1,0 +1,154 @@
+"""The platform's calls: poll, report, report-and-poll, extend. One attempt each; whoever calls decides
+what to repeat, by the verdict that comes back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+from ..errors import PlatformError
+from .auth import TokenSource
+from .transport import Response, Transport, TransportError
+from .wire import Dialect, Task, Verdict, classify, encode, parse_tasks
+
+log = logging.getLogger(__name__)
+
+SHORT_POLL_HOLD_S = 0.1  # how long the server keeps a plain poll that finds nothing
+POLL_SLACK_S = 10.0
+REPORT_TIMEOUT_S = 30.0
+RETRY_AFTER_MAX_S = 60.0
+ACK_LIMIT_BYTES = 65536
+
+
+class PollError(PlatformError):
+    """A poll got no usable answer; ``retry_after_s`` is the server's wish, or None."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Outcome(NamedTuple):
+    """What became of a report, why in one line, and how long the server asked us to wait."""
+
+    verdict: Verdict
+    reason: str = ""
+    retry_after_s: float | None = None
+
+
+class Client:
+    """Speaks one dialect to one base URL (``…/api``); safe to share between threads."""
+
+    def __init__(self, transport: Transport, dialect: Dialect, base_url: str, auth: TokenSource | None) -> None:
+        self._transport = transport
+        self._dialect = dialect
+        self._base_url = base_url
+        self.auth = auth
+        self.can_wait = dialect.batch_poll is not None
+        self.can_report_and_poll = dialect.report_and_poll is not None
+
+    def poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> list[Task]:
+        """Take a task, waiting for one in the server up to ``wait_ms`` where the dialect can.
+
+        Never cut short: the server gives the task away before it answers. Raises PollError.
+        """
+        waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
+        path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
+        hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
+        try:
+            reply = self._send("GET", path, None, hold_s + POLL_SLACK_S)
+        except PlatformError as error:
+            raise PollError(error.message) from None
+        if reply.status == 204:
+            return []
+        if reply.status != 200 or reply.media_type == "text/html":
+            _, reason = classify(reply.status, reply.media_type, reply.body)
+            raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
+        try:
+            return parse_tasks(reply.body)
+        except PlatformError as error:
+            raise PollError(error.message) from None
+
+    def report(self, report: bytes, ids: tuple[str, ...]) -> Outcome:
+        """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
+        from a missing route. Never raises for what the platform or the network does."""
+        return self._report(self._dialect.report, report, ids)[0]
+
+    def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
+        """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat
+        takes one more task. Servers older than about 3.20 lack the route; then it is a plain report."""
+        path = self._dialect.report_and_poll if self.can_report_and_poll else None
+        if path is None:
+            return self.report(report, ids), []
+        outcome, reply = self._report(path, report, ids)
+        if reply is not None and reply.status in (404, 405, 501) and outcome.verdict is not Verdict.REFUSED:
+            self.can_report_and_poll = False
+            log.info("This server has no update-v2; using plain reports", extra={"action": "no_update_v2"})
+            return self.report(report, ids), []
+        if reply is None or outcome.verdict is not Verdict.APPLIED:
+            return outcome, []
+        try:
+            return outcome, parse_tasks(reply.body)
+        except PlatformError as error:
+            log.warning("A next task was lost to its lease: %s", error, extra={"action": "next_task_lost"})
+            return outcome, []
+
+    def extend(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> Outcome:
+        """Restart a running task's response timeout. Stores nothing else."""
+        wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
+        body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
+        return self._report(self._dialect.report, body, (task_id, workflow_id), timeout_s)[0]
+
+    def _report(
+        self, path: str, body: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S
+    ) -> tuple[Outcome, Response | None]:
+        try:
+            reply = self._send("POST", path, body, timeout_s)
+        except TransportError as error:
+            return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
+        except PlatformError as error:
+            return Outcome(Verdict.AUTH, error.message), None
+        verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
+        return Outcome(verdict, reason, retry_after_s(reply)), reply
+
+    def _send(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Response:
+        """One exchange; a refused token is replaced once and the request, which had no effect, made again."""
+        reply, generation = self._send_once(method, path, body, timeout_s)
+        if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
+            reply, _ = self._send_once(method, path, body, timeout_s)
+        return reply
+
+    def _send_once(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[Response, int]:
+        headers = {"Accept": "application/json, text/plain"}
+        generation = 0
+        if self.auth is not None:
+            authorization, generation = self._authorization(self.auth)
+            headers.update(authorization)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        reply = self._transport.send(method, self._base_url + path, headers=headers, body=body, timeout_s=timeout_s)
+        return reply, generation
+
+    @staticmethod
+    def _authorization(auth: TokenSource) -> tuple[dict[str, str], int]:
+        try:
+            return auth.headers()
+        except TransportError as error:  # of the token's endpoint: our own request was not sent
+            raise TransportError(error.message, sent=False, code=error.code, hints=error.hints) from None
+
+
+def retry_after_s(reply: Response, wall: float | None = None) -> float | None:
+    """Retry-After in seconds, of a number or an HTTP date, between 0 and a minute; None without one."""
+    given = reply.headers.get("retry-after")
+    if given is None:
+        return None
+    try:
+        wait_s = float(given)
+    except ValueError:
+        try:
+            wait_s = parsedate_to_datetime(given).timestamp() - (time.time() if wall is None else wall)
+        except (TypeError, ValueError, OverflowError, IndexError):
+            return None
+    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S) if wait_s == wait_s else None
