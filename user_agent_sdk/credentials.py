@@ -1,0 +1,274 @@
+"""credentials.json: where it is looked for, how it is read, and which addresses may get its secret.
+
+``settings`` declares the keys; this module knows the file and the URLs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from .errors import ConfigError
+
+DEFAULT_BASE_URL = "https://next.akabot.io"
+FILE_MAX_BYTES = 1_000_000
+FILE_NAME = "credentials.json"
+
+Layer = dict[str, tuple[Any, str]]  # setting -> its value and where that came from
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, or IPv6
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_NUMERIC = re.compile(r"[0-9.]+|.*:.*")
+
+
+class Secret(str):
+    """Text that a repr, and so a traceback or a log of its holder, does not show."""
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+def plain(text: str) -> str:
+    """``text`` trimmed; refuses control characters, which have no place in a header or an address."""
+    if not text.isprintable() and not text.strip().isprintable():
+        raise ValueError("must not contain control characters")
+    return text.strip()
+
+
+def secret(text: str) -> Secret:
+    return Secret(plain(text))
+
+
+def from_home(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def existing_file(text: str) -> Path:
+    path = from_home(text)
+    if not path.is_file():
+        raise ValueError(f"names a file that does not exist: {path}")
+    return path
+
+
+def url(text: str) -> str:
+    """An http(s) address without user, query or fragment; a closing slash is cut.
+
+    A message never repeats an address that carries a password.
+    """
+    parts = _split(plain(text))
+    if "@" in parts.netloc:
+        raise ValueError("must not carry a user name or password")
+    if parts.query or parts.fragment or text.strip().endswith(("?", "#")):
+        raise ValueError(f"must not have a query or fragment: {text!r}")
+    return parts.geturl().rstrip("/")
+
+
+def proxy(text: str) -> Secret:
+    """``[http://][user:password@]host:port``; whole in a Secret, for the password in it."""
+    text = plain(text)
+    parts = _split(text if "://" in text else "http://" + text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be no more than http://host:port")
+    return Secret(parts.geturl().rstrip("/"))
+
+
+def _split(text: str) -> SplitResult:
+    shown = "an address with a user name in it" if "@" in text else repr(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"is not an address: {shown}") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"must begin with https:// and not be {shown}")
+    if port == 0 or not _HOST.fullmatch(parts.hostname or "") or any(c in text for c in " \\"):
+        raise ValueError(f"has no usable host or port: {shown}")
+    return parts
+
+
+def password(proxy_url: str) -> str | None:
+    """The password in a proxy's address, as it was meant."""
+    found = urlsplit(proxy_url).password
+    return unquote(found) if found else None
+
+
+def derived(base_url: str) -> tuple[str, str]:
+    """serviceUrl and authUrl of a ``baseUrl``: the same host and port, with a name put before.
+
+    ValueError when the address is more than a host, or a host that no name can be put before.
+    """
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" or parts.path.strip("/") or _NUMERIC.fullmatch(host):
+        raise ValueError(f"must be https:// and a host name, such as {DEFAULT_BASE_URL}, not {base_url!r}")
+    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    return (
+        f"https://external-api.{netloc}/api",
+        f"https://auth.{netloc}/realms/user-agent/protocol/openid-connect/token",
+    )
+
+
+def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Path | None) -> Path | None:
+    """The credentials file: the one named, else systemd's, else beside us, else beside the agent.
+
+    Raises ConfigError when the one that was named does not exist.
+    """
+    if named is not None:
+        path, source = named
+        if path.is_file():
+            return path
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ConfigError(f"the credentials file {path} {what} (from {source})", code="config-missing")
+    return next((path for path in _places(environ, script) if path.is_file()), None)
+
+
+def _places(environ: Mapping[str, str], script: Path | None) -> list[Path]:
+    folders = [environ.get("CREDENTIALS_DIRECTORY"), Path.cwd(), script.resolve().parent if script else None]
+    return list(dict.fromkeys(Path(folder) / FILE_NAME for folder in folders if folder))
+
+
+def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, str]:
+    """The file's settings as text; null and "" are as good as absent.
+
+    Raises ConfigError with the line and column of what is wrong.
+    """
+    try:
+        raw = path.read_bytes()
+        if len(raw) > FILE_MAX_BYTES:
+            raise ConfigError(f"{path} is too large to be a credentials file")
+        given = json.loads(raw.decode(json.detect_encoding(raw)))  # editors on Windows add a BOM, or write UTF-16
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{where}: not JSON: {error.msg}", hints=["mend that line, or download it again"]) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{path} is not a JSON file") from None
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path} must hold a JSON object, not {_named(given)}")
+    _warn_if_exposed(path, warnings)
+    texts = {}
+    for key, value in given.items():
+        if key not in keys:
+            warnings.append(f"{path} has an unknown key {key!r}{_nearest(key, keys)}")
+        elif key == "debug" and isinstance(value, bool):
+            texts[key] = str(value)
+        elif value is not None and not isinstance(value, str):
+            raise ConfigError(f"{key} in {path} must be a string, not {_named(value)}")
+        elif value and value.strip():
+            texts[key] = value
+    return texts
+
+
+def _named(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _nearest(key: str, keys: Collection[str]) -> str:
+    from difflib import get_close_matches
+
+    folded = {known.lower(): known for known in keys}
+    close = get_close_matches(key.lower().replace("_", ""), folded, 1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
+    if os.name == "posix" and path.stat().st_mode & 0o007:
+        warnings.append(f"{path} can be read by other users of this machine: chmod 600 {path}")
+
+
+def fold(layer: Layer, warnings: list[str]) -> None:
+    """Turn baseUrl, clientSecretFile and --conductor into the settings that they stand for.
+
+    Done within one layer, so that an address from a closer layer always wins over a farther one.
+    """
+    if "conductor" in layer:
+        address, source = layer["conductor"]
+        layer["platform"], layer["service_url"] = ("conductor", source), (address, source)
+    elif "base_url" in layer:
+        address, source = layer["base_url"]
+        try:
+            service_url, auth_url = derived(address)
+        except ValueError as reason:
+            raise ConfigError(f"{source} {reason}", hints=["give serviceUrl and authUrl instead"]) from None
+        layer.setdefault("service_url", (service_url, source))
+        layer.setdefault("auth_url", (auth_url, source))
+    if "client_secret_file" in layer:
+        path, source = layer["client_secret_file"]
+        if "client_secret" in layer:
+            raise ConfigError(f"{source} and {layer['client_secret'][1]} are both set: keep one")
+        layer["client_secret"] = (_secret_in(path, source, warnings), source)
+
+
+def _secret_in(path: Path, source: str, warnings: list[str]) -> Secret:
+    _warn_if_exposed(path, warnings)
+    try:
+        text = secret(path.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{source}: {path} can't be used: {type(error).__name__}") from None
+    if not text:
+        raise ConfigError(f"{source}: {path} is empty")
+    return text
+
+
+def complete(values: dict[str, Any], sources: dict[str, str], path: Path | None, warnings: list[str]) -> None:
+    """Put in the default addresses, and check that the target and its credentials are all there and
+    may travel that way. Raises ConfigError, code config-missing for what is not there."""
+    if values["platform"] == "conductor":
+        _complete_conductor(values, sources, warnings)
+    else:
+        _complete_akabot(values, sources, path, warnings)
+    if values["client_key"] and not values["client_cert"]:
+        raise ConfigError(f"{sources['client_key']} is set, but no clientCert", code="config-missing")
+
+
+def _complete_akabot(values: dict[str, Any], sources: dict[str, str], path: Path | None, warnings: list[str]) -> None:
+    absent = [key for key, name in (("clientId", "client_id"), ("clientSecret", "client_secret")) if not values[name]]
+    if absent and path is None:
+        raise ConfigError(
+            f"no {FILE_NAME} in this folder or beside the agent, and no {' and '.join(absent)} in the environment",
+            code="config-missing",
+            hints=[
+                "download it from the akaBot Workflow Builder, or name it: -c FILE",
+                "to try an agent without an account: useragent invoke AGENT -i '{}'",
+                "for a plain Conductor server: --conductor http://HOST:8080/api",
+            ],
+        )
+    if absent:
+        raise ConfigError(f"{path} has no {' and no '.join(absent)}", code="config-missing", hints=warnings)
+    service_url, auth_url = derived(DEFAULT_BASE_URL)
+    values.update(service_url=values["service_url"] or service_url, auth_url=values["auth_url"] or auth_url)
+    for name in ("service_url", "auth_url"):
+        if not _private(values[name]):
+            raise ConfigError(
+                f"{sources[name]}: plain http would show the credentials to the network: {values[name]}",
+                hints=["use https:// (plain http is for this machine only)"],
+            )
+
+
+def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warnings: list[str]) -> None:
+    address = values["service_url"]
+    if not address:
+        raise ConfigError("platform is conductor, but no serviceUrl is set", code="config-missing")
+    if bool(values["auth_key"]) != bool(values["auth_secret"]):
+        raise ConfigError("CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together", code="config-missing")
+    if not _private(address):
+        if values["auth_key"]:
+            raise ConfigError(
+                f"{sources['service_url']}: plain http would show CONDUCTOR_AUTH_SECRET to the network: {address}",
+                hints=["use https:// (plain http is for this machine, or for a server without a key)"],
+            )
+        warnings.append(f"plain http to {address}: tasks and results can be read and changed on the way")
+    if not urlsplit(address).path:
+        warnings.append(f"{address} has no path: a Conductor's API is usually at {address}/api")
+    values.update(client_id=None, client_secret=None, auth_url=None)  # of no use there, so they stay here
+
+
+def _private(address: str) -> bool:
+    return address.startswith("https:") or _LOOPBACK.fullmatch(urlsplit(address).hostname or "") is not None

@@ -1,0 +1,194 @@
+"""Import an agent script by its path, and find the agents in it.
+
+The script sees what a plain ``python script.py`` would give it: its folder first on ``sys.path``, and
+a module in ``sys.modules`` that carries its name. ``user_agent_sdk`` is always this running copy,
+whatever its folder is called, so there is one registry and one NonRetryableException.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from .agents import REGISTRY, Agent
+from .errors import AgentError, ConfigError
+
+PUBLIC_NAME = "user_agent_sdk"  # what scripts import
+_PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
+_OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
+
+
+def load(path: Path) -> list[Agent]:
+    """Run the script at ``path`` and return the agents that it registered, in order.
+
+    Its ``if __name__ == "__main__"`` part does not run. Raises AgentError: agent-missing, agent-load
+    (the message ends with the script's own traceback), no-agent; and what the decorator raises.
+    """
+    path = _script(path)
+    alias_package()
+    already = len(REGISTRY)
+    try:
+        _run(path)
+    except BaseException:
+        del REGISTRY[already:]
+        raise
+    found = REGISTRY[already:]
+    if not found:
+        raise AgentError(
+            f"{path} defines no agent",
+            code="no-agent",
+            hints=["put @user_agent() before the function that does the work"],
+        )
+    return found
+
+
+def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
+    """The same agents, each with an id: its own, else ``default_id``.
+
+    Raises AgentError (no-agent) for one without, and for one id that two functions claim.
+    """
+    by_id: dict[str, Agent] = {}
+    for agent in agents:
+        agent_id = agent.agent_id or default_id
+        if agent_id is None:
+            raise AgentError(
+                f"the agent {_where(agent)} has no id",
+                code="no-agent",
+                hints=["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"],
+            )
+        if agent_id in by_id:
+            raise AgentError(
+                f"two agents have the id {agent_id!r}: {_where(by_id[agent_id])} and {_where(agent)}",
+                code="no-agent",
+                hints=["give each its own: @user_agent(agent_id=...)"],
+            )
+        by_id[agent_id] = replace(agent, agent_id=agent_id)
+    return list(by_id.values())
+
+
+def alias_package() -> None:
+    """Let ``import user_agent_sdk`` find this copy when its folder is called something else."""
+    if _PACKAGE != PUBLIC_NAME and not any(isinstance(finder, _Alias) for finder in sys.meta_path):
+        for name in [name for name in sys.modules if _is_public(name)]:
+            del sys.modules[name]  # another copy: its registry is not the one that runs
+        sys.meta_path.insert(0, _Alias())
+
+
+def _is_public(name: str) -> bool:
+    return name == PUBLIC_NAME or name.startswith(PUBLIC_NAME + ".")
+
+
+class _Alias(MetaPathFinder, Loader):
+    """Answers for ``user_agent_sdk`` and all in it with the modules of this package."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not _is_public(name):
+            return None
+        try:
+            own = importlib.import_module(_PACKAGE + name[len(PUBLIC_NAME) :])
+        except ModuleNotFoundError:
+            return None
+        return ModuleSpec(name, self, loader_state=(own, own.__spec__))
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module: ModuleType = spec.loader_state[0]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        state = module.__spec__.loader_state if module.__spec__ else None
+        if state is not None:
+            module.__spec__ = state[1]  # the import system has just put the alias there
+
+
+class _OwnNameOnly(MetaPathFinder):
+    """Keeps a script called like another module (json.py, test.py) from being imported in its place."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        return PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry or ".").resolve() != self.folder])
+
+
+def _script(path: Path) -> Path:
+    if path.is_dir():
+        scripts = ", ".join(sorted(found.name for found in path.glob("*.py"))[:8])
+        raise AgentError(
+            f"{path} is a folder", code="agent-missing", hints=[f"name the script: {scripts}"] if scripts else []
+        )
+    if not path.exists():
+        from difflib import get_close_matches
+
+        near = get_close_matches(path.name, [found.name for found in path.parent.glob("*.py")], 1)
+        hints = [f"did you mean {path.parent / near[0]}?"] if near else []
+        raise AgentError(f"there is no file {path}", code="agent-missing", hints=hints)
+    if path.suffix not in SOURCE_SUFFIXES:
+        raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")
+    return path.resolve()
+
+
+def _run(path: Path) -> None:
+    folder, name = str(path.parent), path.stem.replace(".", "_")
+    sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
+    guard = _OwnNameOnly(name, path.parent)
+    namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
+    if namesake != str(path) or name in sys.builtin_module_names or guard.find_spec(name, None):
+        sys.meta_path.insert(0, guard)
+        name = f"_agent_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AgentError(f"{path} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look a class's module up by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, (AgentError, ConfigError, KeyboardInterrupt)):
+            raise
+        raise _load_error(path, error) from error
+
+
+def _load_error(path: Path, error: BaseException) -> AgentError:
+    """What went wrong, then the script's own part of the traceback, and a hint where there is one."""
+    shown = traceback.TracebackException.from_exception(error)
+    if isinstance(error, SyntaxError):
+        lines = list(shown.format_exception_only())
+        what = f"{error.filename or path}:{error.lineno}: {lines[-1].strip()}"
+        return AgentError("\n".join([what, *"".join(lines[1:-1]).splitlines()]))
+    _keep_own_frames(shown)
+    hints = []
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hints = [f"is {error.name!r} installed for this Python? {sys.executable} -m pip install ..."]
+        if _is_public(error.name):
+            hints = ["this version of the SDK has no such module"]
+    elif isinstance(error, SystemExit):
+        hints = ['put what ends the program under: if __name__ == "__main__":']
+    what = f"{path.name} raised {type(error).__name__} while it was loaded"
+    return AgentError("\n".join([what, *"".join(shown.format()).splitlines()]), hints=hints)
+
+
+def _keep_own_frames(shown: traceback.TracebackException) -> None:
+    seen: list[traceback.TracebackException] = []
+    todo: list[traceback.TracebackException | None] = [shown]
+    while todo:
+        part = todo.pop()
+        if part is not None and part not in seen:
+            seen.append(part)
+            part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(_OWN_CODE)]
+            todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+
+
+def _where(agent: Agent) -> str:
+    return f"{agent.name} ({agent.location})" if agent.location else agent.name

@@ -1,0 +1,365 @@
+"""Every setting, declared once: the command line's options, the environment, the credentials file
+and the checks all follow from ``TABLE``.
+
+Where a value comes from: flag > environment > decorator > credentials.json > default. ``load`` reads
+it all into a frozen ``Settings`` and opens no connection; ``Settings.resolve`` adds what one agent's
+decorator says.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from . import credentials
+from .credentials import Secret, existing_file, from_home, plain, secret, url
+from .errors import ConfigError, UsageError, UserAgentError
+
+RUN = ("run", "dev")
+AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
+TARGET = (*RUN, "check")  # the commands that talk to a platform
+EVERY = ("*",)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high:,}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ValueError(f"must be a number of {unit} from {low:g} to {high:,.0f}, not {text!r}")
+        return value
+
+    return parse
+
+
+_milliseconds = _number(0, 3_600_000, "milliseconds")
+
+
+def _choice(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        for name in names:
+            if name.lower() == text.strip().lower():
+                return name
+        raise ValueError(f"must be one of {', '.join(names)}, not {text!r}")
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"must be true or false, not {text!r}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _journal(text: str) -> Path | None:
+    return None if text == "off" else from_home(text)
+
+
+def _listen(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or any(c in host for c in "/@ "):
+        raise ValueError(f"must be PORT or HOST:PORT, not {text!r}")
+    return f"{host or '127.0.0.1'}:{int(port)}"
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Setting(NamedTuple):
+    """One row of the table. ``parse`` takes text and raises ValueError saying what it must be."""
+
+    name: str
+    help: str
+    env: str
+    parse: Callable[[str], Any] = plain
+    default: Any = None
+    key: str = ""  # of credentials.json
+    flags: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    metavar: str = ""
+    const: str = ""  # what the flag stands for, when it takes no argument
+    off: str = ""  # the flag that says the opposite
+    group: str = "options"
+
+
+# fmt: off
+TABLE = (
+    # credentials: who we are and whom we talk to
+    Setting("config_file", "credentials file to use", "USERAGENT_CONFIG_FILE", from_home,
+            flags=("-c", "--config-file"), commands=AGENT, metavar="FILE", group="platform"),
+    Setting("conductor", "talk to a plain Conductor server, such as http://host:8080/api", "CONDUCTOR_SERVER_URL", url,
+            flags=("--conductor",), commands=TARGET, metavar="URL", group="platform"),
+    Setting("agent_id", "id for agents whose decorator names none", "USERAGENT_AGENT_ID", key="agentId",
+            flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform"),
+    Setting("platform", "", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform"),
+    Setting("base_url", "", "USERAGENT_BASE_URL", url, key="baseUrl"),
+    Setting("service_url", "", "USERAGENT_SERVICE_URL", url, key="serviceUrl"),
+    Setting("auth_url", "", "USERAGENT_AUTH_URL", url, key="authUrl"),
+    Setting("client_id", "", "USERAGENT_CLIENT_ID", key="clientId"),
+    Setting("client_secret", "", "USERAGENT_CLIENT_SECRET", secret, key="clientSecret"),
+    Setting("client_secret_file", "", "USERAGENT_CLIENT_SECRET_FILE", existing_file, key="clientSecretFile"),
+    Setting("auth_key", "", "CONDUCTOR_AUTH_KEY"),
+    Setting("auth_secret", "", "CONDUCTOR_AUTH_SECRET", secret),
+    Setting("ca_file", "", "USERAGENT_CA_FILE", existing_file, key="caFile"),
+    Setting("client_cert", "", "USERAGENT_CLIENT_CERT", existing_file, key="clientCert"),
+    Setting("client_key", "", "USERAGENT_CLIENT_KEY", existing_file, key="clientKey"),
+    Setting("proxy", "", "USERAGENT_PROXY", credentials.proxy, key="proxy"),
+    # running
+    Setting("workers", "tasks to run at once, for each agent (else the decorator's, else 1)", "USERAGENT_WORKERS",
+            _whole(1, 1000), flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running"),
+    Setting("poll_interval_ms", "longest pause between polls when idle (else the decorator's, else 1000)",
+            "USERAGENT_POLL_INTERVAL", _milliseconds,
+            flags=("--poll-interval",), commands=RUN, metavar="MS", group="running"),
+    Setting("domain", "task domain to poll in", "USERAGENT_DOMAIN",
+            flags=("--domain",), commands=RUN, metavar="NAME", group="running"),
+    Setting("worker_id", "name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
+            flags=("--worker-id",), commands=RUN, metavar="NAME", group="running"),
+    Setting("drain_timeout_s", "how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
+            _number(0, 10**7, "seconds"), 30.0,
+            flags=("--drain-timeout",), commands=RUN, metavar="S", group="running"),
+    Setting("task_timeout_s", "longest run of a task, for agents without a timeout_s of their own",
+            "USERAGENT_TASK_TIMEOUT", _number(0.001, 10**7, "seconds"),
+            flags=("--task-timeout",), commands=RUN, metavar="S", group="running"),
+    Setting("max_tasks", "stop after this many tasks", "USERAGENT_MAX_TASKS", _whole(1, 10**9),
+            flags=("--max-tasks",), commands=RUN, metavar="N", group="running"),
+    Setting("status_port", "serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
+            flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running"),
+    # what is kept
+    Setting("journal_dir", "folder of the results not yet delivered; off = none", "USERAGENT_JOURNAL", _journal,
+            Path(".useragent") / "journal",
+            flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal",
+            group="records"),
+    Setting("journal_sync", "full also survives a power cut", "USERAGENT_JOURNAL_SYNC", _choice("normal", "full"),
+            "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records"),
+    Setting("record", "keep every execution in the history", "USERAGENT_RECORD", _switch, False,
+            flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true",
+            group="records"),
+    Setting("db_path", "history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
+            flags=("-db", "--db-path"), metavar="PATH", group="records",
+            commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune")),
+    Setting("redact", "blank this key's value in records; may be repeated", "USERAGENT_REDACT", _names, (),
+            flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records"),
+    # output
+    Setting("log_level", "DEBUG, INFO, WARNING or ERROR", "USERAGENT_LOG_LEVEL", _choice(*_LEVELS), "INFO",
+            flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output"),
+    Setting("log_format", "text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
+            flags=("--log-format",), commands=AGENT, metavar="text|json", group="output"),
+    Setting("quiet", "log warnings and errors only", "USERAGENT_QUIET", _switch, False,
+            flags=("-q", "--quiet"), commands=AGENT, const="true", group="output"),
+    Setting("debug", "log everything, and print tracebacks", "USERAGENT_DEBUG", _switch, False, key="debug",
+            flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output"),
+    Setting("color", "auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
+            flags=("--color",), commands=EVERY, metavar="WHEN", group="output"),
+)
+# fmt: on
+
+
+class AgentSettings(NamedTuple):
+    """What holds for one agent, everything decided. ``timeout_s`` None = no limit."""
+
+    agent_id: str | None
+    worker_id: str
+    domain: str | None
+    poll_interval_ms: float
+    workers: int
+    timeout_s: float | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process. None = not set, for what an agent's decorator may say.
+
+    ``sources`` says for each setting where its value came from: a flag (``--workers``), an
+    environment variable, a key of the credentials file, or ``default``. ``warnings`` are sentences
+    for the operator's log.
+    """
+
+    platform: str
+    service_url: str
+    auth_url: str | None
+    client_id: str | None
+    client_secret: Secret | None
+    agent_id: str | None
+    auth_key: str | None
+    auth_secret: Secret | None
+    ca_file: Path | None
+    client_cert: Path | None
+    client_key: Path | None
+    proxy: Secret | None
+    workers: int | None
+    poll_interval_ms: float | None
+    domain: str | None
+    worker_id: str | None
+    drain_timeout_s: float
+    task_timeout_s: float | None
+    max_tasks: int | None
+    journal_dir: Path | None
+    journal_sync: str
+    record: bool
+    db_path: Path
+    redact: tuple[str, ...]
+    status_port: str | None
+    log_level: str
+    log_format: str
+    color: str
+    quiet: bool
+    debug: bool
+    config_file: Path | None
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+    worker_env: Mapping[str, str]  # conductor_worker_* of the environment, names in lower case
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must appear in no output."""
+        password = credentials.password(self.proxy) if self.proxy else None
+        return tuple(text for text in (self.client_secret, self.auth_secret, password) if text)
+
+    def resolve(self, agent: Any) -> AgentSettings:
+        """The settings of one ``agents.Agent``: flag > environment > its decorator > default.
+
+        Raises ConfigError when a ``conductor_worker_…`` variable makes no sense.
+        """
+        interval = self._of(agent, "poll_interval_ms", "polling_interval", _milliseconds)
+        workers = self._of(agent, "workers")
+        return AgentSettings(
+            agent_id=agent.agent_id or self.agent_id,
+            worker_id=self._of(agent, "worker_id") or socket.gethostname() or "worker",
+            domain=self._of(agent, "domain", "domain"),
+            poll_interval_ms=1000 if interval is None else interval,
+            workers=1 if workers is None else workers,
+            timeout_s=self.task_timeout_s if agent.timeout_s is None else agent.timeout_s,
+        )
+
+    def _of(self, agent: Any, name: str, prop: str = "", parse: Callable[[str], Any] = plain) -> Any:
+        own = getattr(self, name)
+        general = f"conductor_worker_{prop}"
+        named = f"conductor_worker_{(agent.agent_id or self.agent_id or '').lower()}_{prop}"
+        if own is not None and self.sources[name].startswith("-"):
+            return own
+        for key in (named, general) if own is None else (named,):  # what names this agent is closer than ours
+            if self.worker_env.get(key, "").strip():
+                return _parsed(parse, self.worker_env[key], f"environment variable {key}", ConfigError)
+        return getattr(agent, name) if own is None else own
+
+    def on_sandbox(self, given: Mapping[str, Any], journal_dir: Path | None) -> Settings:
+        """The same settings, pointed at an embedded platform; ``given`` is shaped like credentials.json."""
+        return replace(
+            self,
+            platform="akabot",
+            service_url=given["serviceUrl"],
+            auth_url=given["authUrl"],
+            client_id=given["clientId"],
+            client_secret=Secret(given["clientSecret"]),
+            agent_id=self.agent_id or given.get("agentId"),
+            proxy=None,
+            journal_dir=journal_dir,
+            sources={**self.sources, "service_url": "embedded platform"},
+        )
+
+
+def _parsed(parse: Callable[[str], Any], text: str, source: str, error: type[UserAgentError]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as reason:
+        raise error(f"{source} {reason}") from None
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    script: Path | None = None,
+    target: bool = True,
+) -> Settings:
+    """Read and check everything. ``flags`` maps a setting's name to the text that the command line
+    gave (a list for a flag that may be repeated), or None; ``script`` is the agent's file, whose
+    folder is searched for credentials.json; without ``target`` no credentials are read or needed.
+
+    Raises UsageError for a flag, ConfigError for anything else.
+    """
+    environ = os.environ if environ is None else environ
+    layers = [_flag_layer(flags or {}), _environment_layer(environ)]
+    warnings: list[str] = []
+    path = None
+    if target:
+        named = next((layer["config_file"] for layer in layers if "config_file" in layer), None)
+        path = credentials.find(named, environ, script)
+        if path is not None:
+            layers.append(_file_layer(path, warnings, only_agent_id=any("conductor" in layer for layer in layers)))
+    for layer in layers:
+        credentials.fold(layer, warnings)
+    values: dict[str, Any] = {row.name: row.default for row in TABLE}
+    sources = dict.fromkeys(values, "default")
+    for layer in reversed(layers):
+        values.update({name: value for name, (value, _) in layer.items()})
+        sources.update({name: source for name, (_, source) in layer.items()})
+    if values["debug"] and sources["log_level"] == "default":
+        values["log_level"] = "DEBUG"
+    if target:
+        credentials.complete(values, sources, path, warnings)
+    for name in ("conductor", "base_url", "client_secret_file"):
+        del values[name]
+    values.update(
+        service_url=values["service_url"] or "",
+        config_file=path,
+        sources=sources,
+        warnings=tuple(warnings),
+        worker_env={k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")},
+    )
+    return Settings(**values)
+
+
+def _flag_layer(flags: Mapping[str, Any]) -> credentials.Layer:
+    layer: credentials.Layer = {}
+    for row in TABLE:
+        given = flags.get(row.name)
+        if given is not None and row.flags:
+            text = ",".join(given) if isinstance(given, list) else given
+            layer[row.name] = (_parsed(row.parse, text, row.flags[-1], UsageError), row.flags[-1])
+    return layer
+
+
+def _environment_layer(environ: Mapping[str, str]) -> credentials.Layer:
+    layer: credentials.Layer = {}
+    for row in TABLE:
+        text = environ.get(row.env, "")
+        if text.strip():  # a variable set to nothing is not set: that is how container files unset one
+            source = f"environment variable {row.env}"
+            layer[row.name] = (_parsed(row.parse, text, source, ConfigError), source)
+    return layer
+
+
+def _file_layer(path: Path, warnings: list[str], only_agent_id: bool) -> credentials.Layer:
+    rows = {row.key: row for row in TABLE if row.key}
+    layer: credentials.Layer = {}
+    for key, text in credentials.read(path, rows, warnings).items():
+        row, source = rows[key], f"{key} in {path}"
+        if only_agent_id and key != "agentId":
+            continue
+        if row.parse is existing_file:
+            text = str(path.parent / from_home(text))
+        layer[row.name] = (_parsed(row.parse, text, source, ConfigError), source)
+    return layer
