@@ -1,0 +1,1 @@
+"""Running the functions: how tasks are taken, executed, kept alive and reported."""

@@ -1,0 +1,150 @@
+"""The task that is running here, and the log that belongs to it alone.
+
+A task's logger is in no registry, so memory does not grow with the number of tasks. Its lines go into
+that task's result, and on to the handlers of the logger ``<package>.agent``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from ..conductor.wire import LogLine, Task
+from ..errors import AgentError
+
+MAX_LINES = 1000  # of a task's log: the first half and the last half are kept
+MAX_BYTES = 256 * 1024
+MAX_LINE_CHARS = 8000
+
+AGENT_LOG = logging.getLogger(__name__.rpartition(".worker.")[0] + ".agent")
+_FORMATTER = logging.Formatter("%(message)s")
+
+
+class CurrentTask(NamedTuple):
+    """What a function may ask about the task that it runs for.
+
+    ``attempt`` is 1 for the first try. ``key`` is the same over all tries: an idempotency key.
+    ``stopping`` is set when the worker starts to drain; a long function may look at it and end early.
+    """
+
+    task_id: str
+    workflow_instance_id: str
+    attempt: int
+    key: str
+    agent_id: str | None
+    platform_task_id: str | None
+    platform_agent_id: str | None
+    stopping: threading.Event
+    logger: logging.Logger
+    task: Task
+
+
+CURRENT: ContextVar[CurrentTask] = ContextVar("current_task")
+
+
+def current_task() -> CurrentTask:
+    """The task that runs in this thread or coroutine. Raises AgentError where there is none."""
+    current = CURRENT.get(None)
+    if current is None:
+        raise AgentError(
+            "current_task() was called where no task runs",
+            hints=[
+                "call it inside an agent function, not while the script is loaded",
+                "a thread that you start does not know its task: contextvars.copy_context().run(function) tells it",
+            ],
+        )
+    return current
+
+
+def sendable(text: str, max_chars: int) -> str:
+    """``text`` without what can't be UTF-8 (lone surrogates), and cut in the middle if it is too long."""
+    if len(text) > max_chars:
+        head = max_chars * 2 // 3
+        text = f"{text[:head]} … {text[len(text) - max_chars + head + 3 :]}"
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+class TaskLog:
+    """The lines of one task, in order. Any thread may add; what comes after ``close`` is dropped."""
+
+    def __init__(self) -> None:
+        # Guards all below. Reentrant: a __del__ that logs may run inside add().
+        self._lock = threading.RLock()
+        self._head: list[LogLine] = []
+        self._tail: deque[tuple[LogLine, int]] = deque()
+        self._head_bytes = self._tail_bytes = self._left_out = 0
+        self._closed = False
+
+    def add(self, text: str, created_ms: int) -> None:
+        text = sendable(text, MAX_LINE_CHARS)
+        size = len(text) if text.isascii() else len(text.encode())
+        with self._lock:
+            if self._closed:
+                return
+            line = LogLine(text, created_ms)
+            if not self._tail and len(self._head) < MAX_LINES // 2 and self._head_bytes + size <= MAX_BYTES // 2:
+                self._head.append(line)
+                self._head_bytes += size
+                return
+            self._tail.append((line, size))
+            self._tail_bytes += size
+            while len(self._tail) > MAX_LINES // 2 or self._tail_bytes > MAX_BYTES // 2:
+                self._tail_bytes -= self._tail.popleft()[1]
+                self._left_out += 1
+
+    def close(self) -> list[LogLine]:
+        """All lines; a line in the middle says how many were left out there."""
+        with self._lock:
+            self._closed = True
+            lines, tail = self._head, [line for line, _ in self._tail]
+            self._head = []
+            self._tail.clear()
+        if self._left_out:
+            text = f"… {self._left_out} lines left out: a task's log holds {MAX_LINES} lines, {MAX_BYTES // 1024} kB …"
+            lines.append(LogLine(text, tail[0].created_ms))
+        return lines + tail
+
+
+class TaskLogger(logging.Logger):
+    """The ``logger`` that a function receives.
+
+    INFO and above ride in the result whatever the process's own level is; DEBUG does when the process
+    logs it, or after ``setLevel``. Every record carries ``task_id``.
+    """
+
+    def __init__(self, name: str, lines: TaskLog, task_id: str) -> None:
+        super().__init__(name)
+        self.parent = AGENT_LOG
+        self._lines = lines
+        self._task_id = task_id
+
+    def getEffectiveLevel(self) -> int:  # noqa: N802
+        return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        # Not Logger's: its cache is cleared for registered loggers only.
+        return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
+
+    def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
+        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._task_id)
+        child.level = self.level
+        return child
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
+        record.__dict__.setdefault("task_id", self._task_id)
+        try:
+            text = _FORMATTER.format(record)
+        except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
+            what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            text = f"{what} (this line's arguments don't fit: {type(error).__name__})"
+        self._lines.add(text, int(record.created * 1000))
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.propagate and AGENT_LOG.isEnabledFor(record.levelno):
+            AGENT_LOG.handle(record)

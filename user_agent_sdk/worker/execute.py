@@ -1,0 +1,150 @@
+"""One task in, one result out. Never raises, and knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any
+
+from ..agents import Agent
+from ..conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
+from ..errors import NonRetryableException, OutputError
+from .async_loop import run_once
+from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, sendable
+from .output import to_output
+
+_MAX_FRAMES = 50  # of a traceback: the last ones
+_PACKAGE = __name__.rpartition(".worker.")[0]
+
+
+def execute(
+    agent: Agent,
+    task: Task,
+    worker_id: str,
+    *,
+    stopping: threading.Event,
+    run_async: Callable[[Awaitable[Any]], Any] | None = None,
+) -> TaskResult:
+    """Run the agent's function for the task, in this thread; the result is complete and can be sent.
+
+    ``run_async`` runs the awaitable of an async function (``AsyncRunner.run``; None: a loop for it alone).
+    A NonRetryableException, a parameter that the input lacks and a value that can't be sent fail the task
+    for good; whatever else is raised, SystemExit too, fails this try. The function runs in a copy of the
+    thread's context, so no context variable that it sets reaches the next task.
+    """
+    lines = TaskLog()
+    try:
+        current = CurrentTask(
+            task.task_id,
+            task.workflow_instance_id,
+            task.attempt,
+            task.key,
+            agent.agent_id or task.task_def_name,
+            task.platform_task_id,
+            task.platform_agent_id,
+            stopping,
+            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, task.task_id),
+            task,
+        )
+        result = copy_context().run(_call, agent, current, run_async or run_once)
+        for line in result.logs:
+            lines.add(*line)
+    except BaseException as error:
+        result = _failure(error, agent, task, lines)
+    result.task_id = task.task_id
+    result.workflow_instance_id = task.workflow_instance_id
+    result.worker_id = worker_id
+    result.logs = lines.close()
+    return result
+
+
+def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any]], Any]) -> TaskResult:
+    CURRENT.set(current)
+    task = current.task
+    platform = {
+        "input_data": task.input_data,
+        "logger": current.logger,
+        "task": task,
+        "platform_task_id": current.platform_task_id,
+        "platform_agent_id": current.platform_agent_id,
+    }
+    args, kwargs = agent.bind(platform, task.input_data)
+    value = agent.func(*args, **kwargs)
+    if hasattr(type(value), "__await__"):  # not only what is_async says: a plain wrapper may return a coroutine
+        value = run_async(value)
+    if isinstance(value, TaskResult):
+        return _checked(value)
+    return TaskResult(output_data=to_output(value))
+
+
+def _checked(given: TaskResult) -> TaskResult:
+    """A copy of a returned TaskResult (the function may hold on to its own), fit to be sent."""
+    try:
+        status = TaskStatus(given.status)
+    except ValueError as error:
+        raise OutputError(f"the returned TaskResult can't be sent: {error}") from None
+    wait_s = given.callback_after_seconds
+    if wait_s is not None and not (isinstance(wait_s, (int, float)) and 0 <= wait_s < math.inf):
+        raise OutputError(f"callback_after_seconds={wait_s!r} of the returned TaskResult is not seconds, 0 or more")
+    reason = given.reason_for_incompletion
+    return TaskResult(
+        status=status,
+        output_data=None if given.output_data is None else to_output(given.output_data),
+        reason_for_incompletion=None if reason is None else sendable(str(reason), REASON_MAX_CHARS),
+        callback_after_seconds=None if wait_s is None else math.ceil(wait_s),
+        logs=[line if isinstance(line, LogLine) else LogLine(str(line), _now_ms()) for line in given.logs],
+        extend_lease=True if given.extend_lease else None,
+    )
+
+
+def _failure(error: BaseException, agent: Agent, task: Task, lines: TaskLog) -> TaskResult:
+    """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
+    terminal = isinstance(error, (NonRetryableException, OutputError))
+    result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
+    result.reason_for_incompletion = type(error).__name__
+    try:
+        message = _message(error)
+        reason = message if terminal or not message else f"{type(error).__name__}: {message}"
+        result.reason_for_incompletion = sendable(reason or type(error).__name__, REASON_MAX_CHARS)
+        trace = _own_traceback(error)
+        if trace:
+            lines.add(trace, _now_ms())
+        AGENT_LOG.error(
+            "%s failed: %s%s", agent.name, result.reason_for_incompletion, "\n" + trace if trace else "",
+            extra={"action": "task_failed", "task_id": task.task_id},
+        )  # fmt: skip
+    except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
+        pass  # the result stands as it is
+    return result
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error).strip()
+    except Exception as broken:
+        return f"(its message can't be shown: {type(broken).__name__})"
+
+
+def _own_traceback(error: BaseException) -> str:
+    """The traceback from the agent's first frame on; "" when no code of the agent's was on the stack."""
+    frames = error.__traceback__
+    while frames is not None and _is_machinery(frames):
+        frames = frames.tb_next
+    if frames is None:
+        return ""
+    lines = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES).format()
+    return "".join(lines).rstrip()
+
+
+def _is_machinery(frames: TracebackType) -> bool:
+    module = str(frames.tb_frame.f_globals.get("__name__"))
+    return module.startswith((_PACKAGE + ".", "asyncio."))
