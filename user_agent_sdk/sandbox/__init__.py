@@ -1,0 +1,1 @@
+"""The platform in a box: queues, leases and retries as the real one has them, on loopback."""

@@ -1,0 +1,338 @@
+"""Queues, leases and retries of the platform, in memory: no socket, no thread, no file.
+
+Every rule was read off Conductor OSS 3.32.1 and is held by ``tests/conformance.py``, which runs
+against that server and against this engine. Timeouts are not watched by a thread: each call first
+settles what has become due, and a waiting call looks again at least every ``_SLICE_S``.
+A call costs O(log n) at most, however deep a queue is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple
+
+from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS
+from ..errors import NotFoundError, UsageError
+from .tasks import Attempt, Execution, ReportRefused, check_report, log_line, to_wire
+
+OUTPUT_MAX_BYTES = 10 * 1024 * 1024  # more is accepted with a 200, and fails the task for good
+KEPT_EXECUTIONS = 10_000  # ended ones; the oldest go first
+KEPT_BYTES = 256 * 1024 * 1024  # of reports, over all ended executions
+KEPT_LOG_LINES = 10_000  # of one attempt
+_SLICE_S = 0.1
+_ENDED_AS = {  # how an execution ends that is not tried again
+    "COMPLETED": "COMPLETED",
+    "FAILED": "FAILED",
+    "FAILED_WITH_TERMINAL_ERROR": "FAILED",
+    "CANCELED": "TERMINATED",
+    "TIMED_OUT": "TIMED_OUT",
+}
+
+
+class Clock(NamedTuple):
+    """Where time comes from: ``monotonic`` in seconds, ``wall_ms`` in epoch milliseconds."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+
+
+class Queue:
+    """The tasks of one agent in one domain that wait for a poll; ``running`` counts the leased."""
+
+    def __init__(self, agent_id: str, domain: str | None, lock: threading.RLock) -> None:
+        self.agent_id = agent_id
+        self.domain = domain
+        self.depth = 0
+        self.running = 0
+        self.polled_ms = 0
+        self.worker_id: str | None = None
+        self.arrived = threading.Condition(lock)
+        self.ready: deque[tuple[int, Attempt]] = deque()
+        self.delayed: list[tuple[float, int, Attempt]] = []  # a heap by the time when each is ready
+
+    def put(self, attempt: Attempt, ticket: int, now: float, delay_s: float) -> None:
+        """Queue ``attempt``; an older place of its is void from now on."""
+        self.remove(attempt)
+        attempt.place = ticket
+        self.depth += 1
+        if delay_s > 0:
+            heapq.heappush(self.delayed, (now + delay_s, ticket, attempt))
+        else:
+            self.ready.append((ticket, attempt))
+        self.arrived.notify()
+
+    def take(self, now: float) -> Attempt | None:
+        while self.delayed and self.delayed[0][0] <= now:
+            self.ready.append(heapq.heappop(self.delayed)[1:])
+        while self.ready:
+            ticket, attempt = self.ready.popleft()
+            if attempt.place == ticket:
+                self.remove(attempt)
+                return attempt
+        return None
+
+    def remove(self, attempt: Attempt) -> None:
+        if attempt.place is not None:
+            attempt.place = None
+            self.depth -= 1
+
+
+class Engine:
+    """The platform's state. Every method may be called from any thread; none does I/O."""
+
+    def __init__(self, clock: Clock | None = None, *, kept_executions: int = KEPT_EXECUTIONS) -> None:
+        self.clock = clock or Clock()
+        self._kept_executions = kept_executions
+        self._lock = threading.RLock()  # guards everything below, and every record reached from it
+        self._executions: dict[str, Execution] = {}  # oldest first
+        self._tasks: dict[str, Attempt] = {}
+        self._queues: dict[tuple[str, str | None], Queue] = {}
+        self._leases: list[tuple[float, int, Attempt]] = []  # a heap; at most one entry an attempt
+        self._running = 0
+        self._ended: deque[str] = deque()
+        self._ended_bytes = 0
+        self._tickets = itertools.count()
+        self._closed = False
+
+    def submit(self, agent_id: str, given: Mapping[str, Any], *, domain: str | None = None, retries: int = 2,
+               retry_delay_s: float = 0, response_timeout_s: float = DEFAULT_RESPONSE_TIMEOUT_S) -> str:  # fmt: skip
+        """Queue one task with the input ``given`` and return the id of its execution.
+
+        ``retries``: attempts after the first. Raises UsageError for an input that is not a JSON
+        object, an empty agent id, or a policy that makes no sense.
+        """
+        try:
+            given = json.loads(json.dumps(given, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"the input can't be sent as JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise UsageError("the input must be a JSON object")
+        if not agent_id or retries < 0 or retry_delay_s < 0 or not response_timeout_s > 0:
+            raise UsageError("a task needs an agent id, retries and a delay >= 0, and a response timeout > 0")
+        with self._lock:
+            now = self._settle()
+            execution = Execution(agent_id, domain or None, given, self.clock.wall_ms())
+            execution.retries = retries
+            execution.retry_delay_s = retry_delay_s
+            execution.response_timeout_s = response_timeout_s
+            self._executions[execution.id] = execution
+            self._schedule(execution, None, now)
+            return execution.id
+
+    def poll(self, agent_id: str, worker_id: str | None = None, domain: str | None = None, *,
+             wait_s: float = 0, count: int = 1) -> list[dict[str, Any]]:  # fmt: skip
+        """Up to ``count`` tasks of the wire, each leased from now on. Waits at most ``wait_s``
+        until it has that many, as the real server does: a count over 1 sits on what it has."""
+        tasks: list[dict[str, Any]] = []
+        with self._lock:
+            queue = self._queue(agent_id, domain or None)
+            queue.polled_ms, queue.worker_id = self.clock.wall_ms(), worker_id
+            deadline = self.clock.monotonic() + wait_s
+            while len(tasks) < count:
+                now = self._settle()
+                attempt = queue.take(now)
+                if attempt is not None:
+                    tasks.append(self._hand_out(attempt, queue, worker_id, now))
+                elif now >= deadline or self._closed:
+                    break
+                else:
+                    due = queue.delayed[0][0] if queue.delayed else deadline
+                    queue.arrived.wait(self._patience(now, min(deadline, due)))
+        return tasks
+
+    def update(self, report: Mapping[str, Any], size_bytes: int = 0) -> str:
+        """Apply a TaskResult of the wire, ``size_bytes`` long, and return the task's id.
+
+        A report for what has ended is ignored, without an error. Raises ReportRefused.
+        """
+        check_report(report)
+        with self._lock:
+            self._apply(report, size_bytes, self._settle())
+        return str(report["taskId"])
+
+    def update_and_poll(self, report: Mapping[str, Any], size_bytes: int = 0) -> dict[str, Any] | None:
+        """Apply a report and, if it ended its task, hand the same worker the next one of that
+        agent and domain. None for an ignored report, or IN_PROGRESS. Raises ReportRefused."""
+        check_report(report)
+        with self._lock:
+            ended = self._apply(report, size_bytes, self._settle())
+            if ended is None:
+                return None
+            tasks = self.poll(ended.agent_id, report.get("workerId"), ended.domain)
+            return tasks[0] if tasks else None
+
+    def wait(self, execution_id: str, timeout_s: float, until: Callable[[Execution], bool] | None = None) -> Execution:
+        """The execution when it has ended, or ``until`` is true of it, or after ``timeout_s``.
+        What is returned is a snapshot. Raises NotFoundError."""
+        with self._lock:
+            execution = self._executions.get(execution_id)
+            if execution is None:
+                raise NotFoundError(f"no execution has the id {execution_id!r}")
+            if execution.changed is None:
+                execution.changed = threading.Condition(self._lock)
+            deadline = self.clock.monotonic() + timeout_s
+            while True:
+                now = self._settle()
+                done = execution.status != "RUNNING" or (until is not None and until(execution))
+                if done or now >= deadline or self._closed:
+                    return execution.snapshot()
+                execution.changed.wait(self._patience(now, deadline))
+
+    def executions(self, limit: int = 100) -> list[Execution]:
+        """Snapshots, newest first."""
+        with self._lock:
+            self._settle()
+            return [execution.snapshot() for execution in itertools.islice(reversed(self._executions.values()), limit)]
+
+    def agents(self) -> list[dict[str, Any]]:
+        """One row for each agent and domain that was polled or given a task."""
+        with self._lock:
+            self._settle()
+            return [{"agentId": queue.agent_id, "domain": queue.domain, "queued": queue.depth,
+                     "running": queue.running, "polledTime": queue.polled_ms, "workerId": queue.worker_id}
+                    for queue in self._queues.values()]  # fmt: skip
+
+    def close(self) -> None:
+        """End every wait, those to come too."""
+        with self._lock:
+            self._closed = True
+            for queue in self._queues.values():
+                queue.arrived.notify_all()
+            for execution in self._executions.values():
+                if execution.changed:
+                    execution.changed.notify_all()
+
+    # Below, every method expects the lock to be held.
+
+    def _queue(self, agent_id: str, domain: str | None) -> Queue:
+        queue = self._queues.get((agent_id, domain))
+        if queue is None:
+            queue = self._queues[agent_id, domain] = Queue(agent_id, domain, self._lock)
+        return queue
+
+    def _patience(self, now: float, until: float) -> float:
+        if self._leases:
+            until = min(until, self._leases[0][0])
+        return min(max(until - now, 0.001), _SLICE_S)
+
+    def _settle(self) -> float:
+        """Time out every lapsed lease; the time that the caller is to go by."""
+        now = self.clock.monotonic()
+        while self._leases and self._leases[0][0] <= now:
+            _, _, attempt = heapq.heappop(self._leases)
+            attempt.timed = False
+            if attempt.status == "IN_PROGRESS" and attempt.lease_until > now:
+                self._watch(attempt)  # extended meanwhile
+            elif attempt.status == "IN_PROGRESS":
+                execution = self._executions[attempt.execution_id]
+                attempt.reason = (f"responseTimeout: {execution.response_timeout_s:g} exceeded for the taskId: "
+                                  f"{attempt.task_id} with Task Definition: {execution.agent_id}")  # fmt: skip
+                self._end(execution, attempt, "TIMED_OUT", now)
+        return now
+
+    def _watch(self, attempt: Attempt) -> None:
+        if not attempt.timed:
+            attempt.timed = True
+            heapq.heappush(self._leases, (attempt.lease_until, next(self._tickets), attempt))
+        if len(self._leases) > 2 * self._running + 1000:  # mostly ended long before their hour-long lease
+            for _, _, other in self._leases:
+                other.timed = other.status == "IN_PROGRESS"
+            self._leases = [entry for entry in self._leases if entry[2].timed]
+            heapq.heapify(self._leases)
+
+    def _schedule(self, execution: Execution, retried: Attempt | None, now: float) -> None:
+        attempt = Attempt(execution.id, retried, self.clock.wall_ms())
+        execution.attempts.append(attempt)
+        self._tasks[attempt.task_id] = attempt
+        delay_s = execution.retry_delay_s if retried else 0
+        self._queue(execution.agent_id, execution.domain).put(attempt, next(self._tickets), now, delay_s)
+
+    def _hand_out(self, attempt: Attempt, queue: Queue, worker_id: str | None, now: float) -> dict[str, Any]:
+        execution = self._executions[attempt.execution_id]
+        attempt.worker_id = worker_id
+        attempt.poll_count += 1
+        attempt.update_ms = self.clock.wall_ms()
+        attempt.start_ms = attempt.start_ms or attempt.update_ms
+        attempt.callback_after_s = 0
+        self._move(attempt, queue, "IN_PROGRESS")
+        attempt.lease_until = now + execution.response_timeout_s
+        self._watch(attempt)
+        return to_wire(execution, attempt)
+
+    def _move(self, attempt: Attempt, queue: Queue, status: str) -> None:
+        step = (status == "IN_PROGRESS") - (attempt.status == "IN_PROGRESS")
+        queue.running += step
+        self._running += step
+        attempt.status = status
+        changed = self._executions[attempt.execution_id].changed
+        if changed:
+            changed.notify_all()
+
+    def _apply(self, report: Mapping[str, Any], size_bytes: int, now: float) -> Execution | None:
+        """The execution whose attempt this report ended, None if it ended none."""
+        attempt = self._tasks.get(report["taskId"])
+        extend = report.get("extendLease") is True  # whatever the status says, as the real server does
+        if not extend and report["workflowInstanceId"] not in self._executions:
+            raise ReportRefused(404, f"No such workflow found by id: {report['workflowInstanceId']}")
+        if attempt is None:
+            raise ReportRefused(404, f"No such task found by id: {report['taskId']}")
+        execution = self._executions[attempt.execution_id]
+        if attempt.status not in ("SCHEDULED", "IN_PROGRESS"):
+            return None
+        attempt.update_ms = self.clock.wall_ms()
+        if extend:
+            attempt.lease_until = now + execution.response_timeout_s
+            return None
+        self._store(report, size_bytes, execution, attempt)
+        status = report["status"]
+        if size_bytes > OUTPUT_MAX_BYTES:
+            output_bytes = len(json.dumps(attempt.output, ensure_ascii=False, separators=(",", ":")).encode())
+            if output_bytes > OUTPUT_MAX_BYTES:
+                status, attempt.output = "FAILED_WITH_TERMINAL_ERROR", {}
+                attempt.reason = (f"The payload size: {output_bytes} of task: {attempt.task_id} is greater than "
+                                  f"the permissible limit: {OUTPUT_MAX_BYTES} bytes")  # fmt: skip
+        if status != "IN_PROGRESS":
+            self._end(execution, attempt, status, now)
+            return execution
+        attempt.callback_after_s = max(report.get("callbackAfterSeconds") or 0, 0)
+        queue = self._queue(execution.agent_id, execution.domain)
+        queue.put(attempt, next(self._tickets), now, attempt.callback_after_s)
+        self._move(attempt, queue, "SCHEDULED")
+        return None
+
+    def _store(self, report: Mapping[str, Any], size_bytes: int, execution: Execution, attempt: Attempt) -> None:
+        attempt.worker_id = report.get("workerId") or attempt.worker_id
+        attempt.output = report.get("outputData") or {}
+        reason = report.get("reasonForIncompletion")
+        attempt.reason = str(reason)[:REASON_MAX_CHARS] if reason else None
+        execution.size_bytes += size_bytes
+        logs = report.get("logs")
+        if logs and isinstance(logs, list):
+            lines = [*attempt.logs, *map(log_line, logs)]  # a new list: snapshots keep the old one
+            attempt.logs = sorted(lines, key=lambda line: line.created_ms)[-KEPT_LOG_LINES:]
+
+    def _end(self, execution: Execution, attempt: Attempt, status: str, now: float) -> None:
+        """End an attempt, and with it the execution unless it is to be tried again."""
+        queue = self._queue(execution.agent_id, execution.domain)
+        queue.remove(attempt)
+        attempt.end_ms = self.clock.wall_ms()
+        if status in ("FAILED", "TIMED_OUT") and attempt.retry_count < execution.retries:
+            self._schedule(execution, attempt, now)
+        else:
+            execution.status = _ENDED_AS[status]
+            execution.ended_ms = attempt.end_ms
+            execution.output, execution.reason = attempt.output, attempt.reason
+            self._ended.append(execution.id)
+            self._ended_bytes += execution.size_bytes
+        self._move(attempt, queue, status)
+        while len(self._ended) > self._kept_executions or (self._ended_bytes > KEPT_BYTES and len(self._ended) > 1):
+            dropped = self._executions.pop(self._ended.popleft())
+            self._ended_bytes -= dropped.size_bytes
+            for old in dropped.attempts:
+                del self._tasks[old.task_id]

@@ -1,0 +1,287 @@
+"""The platform in a box as an HTTP server: both dialects, the token endpoint, and the sandbox's own API.
+
+Loopback only, and only for programs of this machine: a Host that is not ours (DNS rebinding) and
+requests that a browser makes for another site are refused. One daemon thread a connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO, Callable
+from urllib.parse import parse_qsl, unquote
+
+from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_ID
+from ..errors import NotFoundError, UsageError, UserAgentError
+from .engine import Clock, Engine
+from .exchange import BadRequest, Reply, Request, parse_object, read_request
+from .tasks import Execution, ReportRefused, describe, whole
+
+logger = logging.getLogger(__name__)
+
+PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
+_TOKENS_MAX = 1000
+_AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
+
+
+Handler = Callable[[Request, str], Reply]
+
+
+class Sandbox:
+    """An :class:`Engine` behind HTTP, as a context manager.
+
+    ``port`` 0 takes a free one; ``token_life_s`` is how long an access token of the akaBot
+    dialect lives. A subclass may wrap :meth:`handle`.
+    """
+
+    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Clock | None = None) -> None:
+        self.engine = Engine(clock)
+        self.port = port
+        self._token_life_s = token_life_s
+        self._client_secret = secrets.token_urlsafe(24)
+        self._lock = threading.Lock()  # guards _tokens, _connections and _closing
+        self._tokens: OrderedDict[str, float] = OrderedDict()  # token -> monotonic time of its end
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._closing = False
+        self._routes: dict[str, dict[str, Handler]] = {}
+        self.route("GET", "/api/tasks/external/poll/", self._poll_akabot)
+        self.route("POST", "/api/tasks/external", self._report_akabot)
+        self.route("GET", "/api/tasks/poll/", self._poll)
+        self.route("GET", "/api/tasks/poll/batch/", self._poll_batch)
+        self.route("POST", "/api/tasks", self._report)
+        self.route("POST", "/api/tasks/update-v2", self._report_and_poll)
+        self.route("POST", _AUTH_PATH, self._token)
+        self.route("POST", "/api/sandbox/executions", self._submit)
+        self.route("GET", "/api/sandbox/executions/", self._execution)
+
+    def route(self, method: str, path: str, handler: Handler) -> None:
+        """Answer ``path`` with ``handler(request, last)``; a path that ends in "/" stands for all with
+        one more segment, which is passed decoded as ``last``."""
+        self._routes.setdefault(path, {})[method] = handler
+
+    # The contract of the context manager.
+
+    def __enter__(self) -> Sandbox:
+        try:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        except (OSError, OverflowError) as error:
+            hints = ("another program may have it: choose one with --port, 0 for any",)
+            raise UserAgentError(f"can't listen on port {self.port}: {error}", code="io", hints=hints) from None
+        self.port = self._listener.getsockname()[1]
+        self._hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
+        self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The base URL of both dialects."""
+        return self.origin + "/api"
+
+    @property
+    def auth_url(self) -> str:
+        return self.origin + _AUTH_PATH
+
+    def credentials(self, agent_id: str) -> dict[str, str]:
+        """What a ``credentials.json`` for this sandbox holds."""
+        return {"clientId": "sandbox", "clientSecret": self._client_secret, "agentId": agent_id,
+                "serviceUrl": self.url, "authUrl": self.auth_url}  # fmt: skip
+
+    def submit(self, agent_id: str, given: Mapping[str, Any], **policy: Any) -> str:
+        """Put a task in the queue; see :meth:`Engine.submit`."""
+        return self.engine.submit(agent_id, given, **policy)
+
+    def wait(self, execution_id: str, timeout_s: float) -> Execution:
+        """Wait for the end of an execution; see :meth:`Engine.wait`."""
+        return self.engine.wait(execution_id, timeout_s)
+
+    def close(self) -> None:
+        """Stop listening, end every connection and its thread. May be called twice."""
+        with self._lock:
+            if self._closing or not hasattr(self, "_listener"):
+                return
+            self._closing = True
+            connections = dict(self._connections)
+        self.engine.close()
+        with suppress(OSError):  # closing a listener does not end its accept() everywhere; a visitor does
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        self._acceptor.join(5)
+        self._listener.close()
+        for connection in connections:
+            with suppress(OSError):  # the other side, or its thread, was faster
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in connections.values():
+            thread.join(5)
+
+    # Connections.
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), name="sandbox-connection", daemon=True)
+            with self._lock:
+                if self._closing:
+                    connection.close()
+                    return
+                self._connections[connection] = thread
+                thread.start()  # under the lock: close() joins only what runs
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb") as stream:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while self._exchange(connection, stream):
+                    pass
+        except OSError:
+            pass  # the client went away
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+
+    def _exchange(self, connection: socket.socket, stream: BinaryIO) -> bool:
+        """Answer one request; whether the connection stays."""
+        try:
+            request = read_request(stream, connection)
+        except BadRequest as error:
+            connection.sendall(Reply.error(error.status, str(error)).encode(keep=False))
+            return False
+        if request is None:
+            return False
+        reply = self.handle(request)
+        if reply is None:
+            return False
+        keep = request.headers.get("connection", "").lower() != "close"
+        connection.sendall(reply.encode(keep))
+        return keep
+
+    def handle(self, request: Request) -> Reply | None:
+        """The reply to a request; None hangs up without one."""
+        try:
+            return self._guard(request) or self._dispatch(request)
+        except ReportRefused as error:
+            return Reply.error(error.http_status, error.message)
+        except UsageError as error:
+            return Reply.error(400, error.message)
+        except NotFoundError as error:
+            return Reply.error(404, error.message)
+        except Exception:
+            logger.exception("the sandbox failed to answer %s %s", request.method, request.path,
+                             extra={"action": "sandbox_error"})  # fmt: skip
+            return Reply.of({"status": 500, "message": "a bug in the sandbox"}, 500)
+
+    def _guard(self, request: Request) -> Reply | None:
+        headers = request.headers
+        if headers.get("host", "").lower() not in self._hosts:
+            return Reply.error(421, "this server answers to the host 127.0.0.1 only")
+        origin = headers.get("origin")
+        if headers.get("sec-fetch-site") == "cross-site" or (origin and origin.partition("//")[2] not in self._hosts):
+            return Reply.error(403, "pages of other sites may not use this server")
+        return None
+
+    def _dispatch(self, request: Request) -> Reply:
+        path = request.path
+        if "%2f" in path.lower():  # as Conductor's Tomcat does
+            return Reply(400, b"<!doctype html><title>400</title><h1>HTTP Status 400</h1>", "text/html")
+        parent, _, last = path.rpartition("/")
+        methods = self._routes.get(path) or self._routes.get(parent + "/")
+        if methods is None or (path.endswith("/") and path not in self._routes):
+            return Reply.error(404, f"No static resource {path.lstrip('/')}.")
+        handler = methods.get(request.method)
+        if handler is None:
+            return Reply.error(405, f"Request method '{request.method}' is not supported")
+        if request.method == "POST" and path != _AUTH_PATH:
+            media_type = request.headers.get("content-type", "")
+            if media_type.partition(";")[0].strip().lower() != "application/json":
+                return Reply.error(500, f"Content-Type '{media_type}' is not supported")
+        return handler(request, unquote(last))
+
+    # Handlers.
+
+    def _poll_akabot(self, request: Request, agent_id: str) -> Reply:
+        refusal = self._unauthorized(request)
+        if refusal:
+            return refusal
+        tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
+        for task in tasks:
+            keys = {PLATFORM_TASK_ID: task["workflowInstanceId"], PLATFORM_AGENT_ID: agent_id.partition("#")[0]}
+            task["inputData"] = {**keys, **task["inputData"]}
+        return Reply.of(tasks[0]) if tasks else Reply(204)
+
+    def _poll(self, request: Request, agent_id: str) -> Reply:
+        tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
+        return Reply.of(tasks[0]) if tasks else Reply(204)
+
+    def _poll_batch(self, request: Request, agent_id: str) -> Reply:
+        timeout_ms = request.number("timeout", 100)
+        if timeout_ms > LONG_POLL_MAX_MS:
+            raise ReportRefused(400, "Long Poll Timeout value cannot be more than 5 seconds")
+        return Reply.of(self._take(request, agent_id, timeout_ms / 1000, request.number("count", 1)))
+
+    def _take(self, request: Request, agent_id: str, wait_s: float, count: int) -> list[dict[str, Any]]:
+        query = request.query
+        return self.engine.poll(agent_id, query.get("workerid"), query.get("domain"), wait_s=wait_s, count=count)
+
+    def _report_akabot(self, request: Request, last: str) -> Reply:
+        return self._unauthorized(request) or self._report(request, last)
+
+    def _report(self, request: Request, _: str) -> Reply:
+        task_id = self.engine.update(parse_object(request.body), len(request.body))
+        return Reply(200, task_id.encode(), "text/plain;charset=UTF-8")
+
+    def _report_and_poll(self, request: Request, _: str) -> Reply:
+        task = self.engine.update_and_poll(parse_object(request.body), len(request.body))
+        return Reply.of(task) if task else Reply(204)
+
+    def _submit(self, request: Request, _: str) -> Reply:
+        """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed."""
+        wanted = parse_object(request.body)
+        names = {"domain": "domain", "retries": "retries", "retryDelaySeconds": "retry_delay_s",
+                 "responseTimeoutSeconds": "response_timeout_s"}  # fmt: skip
+        policy = {name: wanted[key] for key, name in names.items() if wanted.get(key) is not None}
+        try:
+            execution_id = self.engine.submit(wanted.get("agentId", ""), wanted.get("input", {}), **policy)
+        except TypeError as error:  # text where a number belongs
+            raise UsageError(f"not a task: {error}") from None
+        return Reply.of({"id": execution_id}, 201)
+
+    def _execution(self, request: Request, execution_id: str) -> Reply:
+        execution = self.engine.wait(execution_id, min(request.number("wait_ms", 0), 60_000) / 1000)
+        return Reply.of(describe(execution, self.engine.clock.monotonic()))
+
+    def _token(self, request: Request, _: str) -> Reply:
+        form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
+        if form.get("grant_type") != "client_credentials":
+            return Reply.of({"error": "unsupported_grant_type", "error_description": "Unsupported grant_type"}, 400)
+        if form.get("client_id") != "sandbox":
+            return Reply.of({"error": "invalid_client", "error_description": "Invalid client credentials"}, 401)
+        if not secrets.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
+            return Reply.of({"error": "unauthorized_client", "error_description": "Invalid client credentials"}, 401)
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._tokens[token] = self.engine.clock.monotonic() + self._token_life_s
+            while len(self._tokens) > _TOKENS_MAX:
+                self._tokens.popitem(last=False)
+        return Reply.of({"access_token": token, "expires_in": whole(self._token_life_s), "token_type": "Bearer"})
+
+    def _unauthorized(self, request: Request) -> Reply | None:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        with self._lock:
+            ends = self._tokens.get(token) if kind.lower() == "bearer" else None
+        if ends is None:
+            return Reply.of({"error": "INVALID_TOKEN"}, 401)
+        return Reply.of({"error": "EXPIRED_TOKEN"}, 401) if ends <= self.engine.clock.monotonic() else None
