@@ -34,14 +34,12 @@ def load(path: Path) -> list[Agent]:
     (the message ends with the script's own traceback), no-agent; and what the decorator raises.
     """
     path = _script(path)
-    alias_package()
-    already = len(REGISTRY)
-    try:
-        _run(path)
-    except BaseException:
-        del REGISTRY[already:]
-        raise
-    found = REGISTRY[already:]
+    main_script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main_script and Path(main_script).resolve() == path:
+        found = list(REGISTRY)  # `python script.py` is running it right now, and it called user_agent_sdk.run()
+    else:
+        alias_package()
+        found = _run(path)
     if not found:
         raise AgentError(
             f"{path} defines no agent",
@@ -138,7 +136,7 @@ def _script(path: Path) -> Path:
     return path.resolve()
 
 
-def _run(path: Path) -> None:
+def _run(path: Path) -> list[Agent]:
     folder, name = str(path.parent), path.stem.replace(".", "_")
     sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
     guard = _OwnNameOnly(name, path.parent)
@@ -151,13 +149,15 @@ def _run(path: Path) -> None:
         raise AgentError(f"{path} can't be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look a class's module up by name
+    already = len(REGISTRY)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
+        del sys.modules[name], REGISTRY[already:]
         if isinstance(error, (AgentError, ConfigError, KeyboardInterrupt)):
             raise
         raise _load_error(path, error) from error
+    return REGISTRY[already:]
 
 
 def _load_error(path: Path, error: BaseException) -> AgentError:

@@ -25,7 +25,7 @@ TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.strip().isdecimal() or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high:,}, not {text!r}")
@@ -34,7 +34,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+def number(low: float, high: float, unit: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -47,7 +47,7 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
     return parse
 
 
-_milliseconds = _number(0, 3_600_000, "milliseconds")
+_milliseconds = number(0, 3_600_000, "milliseconds")
 
 
 def _choice(*names: str) -> Callable[[str], str]:
@@ -128,7 +128,7 @@ TABLE = (
     Setting("proxy", "", "USERAGENT_PROXY", credentials.proxy, key="proxy"),
     # running
     Setting("workers", "tasks to run at once, for each agent (else the decorator's, else 1)", "USERAGENT_WORKERS",
-            _whole(1, 1000), flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running"),
+            whole(1, 1000), flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running"),
     Setting("poll_interval_ms", "longest pause between polls when idle (else the decorator's, else 1000)",
             "USERAGENT_POLL_INTERVAL", _milliseconds,
             flags=("--poll-interval",), commands=RUN, metavar="MS", group="running"),
@@ -137,12 +137,12 @@ TABLE = (
     Setting("worker_id", "name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
             flags=("--worker-id",), commands=RUN, metavar="NAME", group="running"),
     Setting("drain_timeout_s", "how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
-            _number(0, 10**7, "seconds"), 30.0,
+            number(0, 10**7, "seconds"), 30.0,
             flags=("--drain-timeout",), commands=RUN, metavar="S", group="running"),
     Setting("task_timeout_s", "longest run of a task, for agents without a timeout_s of their own",
-            "USERAGENT_TASK_TIMEOUT", _number(0.001, 10**7, "seconds"),
+            "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"),
             flags=("--task-timeout",), commands=RUN, metavar="S", group="running"),
-    Setting("max_tasks", "stop after this many tasks", "USERAGENT_MAX_TASKS", _whole(1, 10**9),
+    Setting("max_tasks", "stop after this many tasks", "USERAGENT_MAX_TASKS", whole(1, 10**9),
             flags=("--max-tasks",), commands=RUN, metavar="N", group="running"),
     Setting("status_port", "serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
             flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running"),
@@ -261,7 +261,7 @@ class Settings:
             return own
         for key in (named, general) if own is None else (named,):  # what names this agent is closer than ours
             if self.worker_env.get(key, "").strip():
-                return _parsed(parse, self.worker_env[key], f"environment variable {key}", ConfigError)
+                return parsed(parse, self.worker_env[key], f"environment variable {key}", ConfigError)
         return getattr(agent, name) if own is None else own
 
     def on_sandbox(self, given: Mapping[str, Any], journal_dir: Path | None) -> Settings:
@@ -280,7 +280,8 @@ class Settings:
         )
 
 
-def _parsed(parse: Callable[[str], Any], text: str, source: str, error: type[UserAgentError]) -> Any:
+def parsed(parse: Callable[[str], Any], text: str, source: str, error: type[UserAgentError]) -> Any:
+    """``parse(text)``; raises ``error`` naming the ``source`` of what can't be parsed."""
     try:
         return parse(text)
     except ValueError as reason:
@@ -316,8 +317,8 @@ def load(
     for layer in reversed(layers):
         values.update({name: value for name, (value, _) in layer.items()})
         sources.update({name: source for name, (_, source) in layer.items()})
-    if values["debug"] and sources["log_level"] == "default":
-        values["log_level"] = "DEBUG"
+    if sources["log_level"] == "default":
+        values["log_level"] = "DEBUG" if values["debug"] else "WARNING" if values["quiet"] else "INFO"
     if target:
         credentials.complete(values, sources, path, warnings)
     for name in ("conductor", "base_url", "client_secret_file"):
@@ -338,7 +339,7 @@ def _flag_layer(flags: Mapping[str, Any]) -> credentials.Layer:
         given = flags.get(row.name)
         if given is not None and row.flags:
             text = ",".join(given) if isinstance(given, list) else given
-            layer[row.name] = (_parsed(row.parse, text, row.flags[-1], UsageError), row.flags[-1])
+            layer[row.name] = (parsed(row.parse, text, row.flags[-1], UsageError), row.flags[-1])
     return layer
 
 
@@ -348,7 +349,7 @@ def _environment_layer(environ: Mapping[str, str]) -> credentials.Layer:
         text = environ.get(row.env, "")
         if text.strip():  # a variable set to nothing is not set: that is how container files unset one
             source = f"environment variable {row.env}"
-            layer[row.name] = (_parsed(row.parse, text, source, ConfigError), source)
+            layer[row.name] = (parsed(row.parse, text, source, ConfigError), source)
     return layer
 
 
@@ -361,5 +362,5 @@ def _file_layer(path: Path, warnings: list[str], only_agent_id: bool) -> credent
             continue
         if row.parse is existing_file:
             text = str(path.parent / from_home(text))
-        layer[row.name] = (_parsed(row.parse, text, source, ConfigError), source)
+        layer[row.name] = (parsed(row.parse, text, source, ConfigError), source)
     return layer

@@ -1,0 +1,119 @@
+"""The program ``useragent``: picks a command, runs it, and turns every error into a message and an exit code.
+
+A command is one row of ``COMMANDS`` and one module with ``configure(parser)`` and ``main(args)``; the
+module is imported only when its command runs, so a quick command stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._version import __version__
+from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+PROGRAM = "useragent"
+
+
+class Command(NamedTuple):
+    """``module``: in this package. ``usage``: what follows the command's name. ``help``: one line."""
+
+    module: str
+    usage: str
+    help: str
+
+
+COMMANDS = {
+    "run": Command("run", "AGENT [options]", "take tasks from the platform and run them, until stopped"),
+    "invoke": Command(
+        "invoke", "AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"
+    ),
+    "version": Command("version", "[--json]", "the versions of the SDK and of Python, and where both are"),
+}
+ALIASES: dict[str, str] = {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args: list[Namespace] = []  # filled once they are understood
+    try:
+        code = _run(words, args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except SystemExit as done:  # -h
+        return done.code if isinstance(done.code, int) else EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough; Python must not complain about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except UserAgentError as error:
+        return fail(error, words, args)
+    except Exception as error:
+        bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
+        bug.__cause__ = error
+        return fail(bug, words, args)
+
+
+def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] = ()) -> int:
+    """Print an error as the command line ``words`` wants it, and return its exit code."""
+    from . import terminal
+
+    debug = args[0].debug == "true" if args else not {"-d", "--debug"}.isdisjoint(words)
+    color = (args[0].color if args else None) or "auto"
+    if debug:
+        terminal.print_traceback(error)
+    terminal.print_error(PROGRAM, error, as_json="--json" in words, color=color)
+    return error.exit_code
+
+
+def _run(words: list[str], args: list[Namespace]) -> int:
+    if not words:
+        raise UsageError("no command given", hints=[f"{PROGRAM} -h lists the commands"])
+    name = ALIASES.get(words[0], words[0])
+    if name in ("-h", "--help", "--version"):
+        print(f"{PROGRAM} {__version__}" if name == "--version" else _overview())  # noqa: T201 - ASCII, and all of it
+        return EXIT_OK
+    if name not in COMMANDS:
+        raise _unknown(words)
+    from . import options
+
+    command = COMMANDS[name]
+    module = import_module(f".{command.module}", __package__)
+    parser = options.Parser(f"{PROGRAM} {words[0]}", command.usage, command.help)
+    module.configure(parser)
+    options.add_settings(parser, name)
+    args.append(parser.parse(words[1:]))
+    exit_code: int = module.main(args[0])
+    return exit_code
+
+
+def _unknown(words: Sequence[str]) -> UsageError:
+    from difflib import get_close_matches
+
+    word = words[0]
+    if word.startswith("-"):
+        return UsageError(f"{word} must come after the command", hints=[f"{PROGRAM} -h lists the commands"])
+    hints = [f"did you mean {near!r}?" for near in get_close_matches(word, [*COMMANDS, *ALIASES], 1)]
+    if word.endswith(".py"):
+        hints = [f"to run an agent: {PROGRAM} run {word}"]
+    return UsageError(f"there is no command {word!r}", hints=[*hints, f"{PROGRAM} -h lists the commands"])
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    head = [
+        f"usage: {PROGRAM} COMMAND [options]",
+        "",
+        f"user-agent-sdk {__version__}: run agents for akaBot 2.0 and Conductor",
+    ]
+    return "\n".join([*head, "", "commands:", *rows, "", f"{PROGRAM} COMMAND -h explains one; {PROGRAM} --version"])

@@ -1,0 +1,177 @@
+"""``useragent invoke AGENT``: one task, through the real worker and the real wire, on a platform of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..agents import Agent
+from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
+from ..settings import Settings, number, parsed
+from . import app, options, terminal
+from .options import Parser
+
+if TYPE_CHECKING:
+    from ..sandbox.tasks import Execution
+
+DEFAULT_ID = "invoked-agent"
+RETRIES = 2  # the platform's default: three tries in all
+STOP_S = 5.0  # for a worker whose only task has ended
+
+
+def configure(parser: Parser) -> None:
+    options.add_agent(parser)
+    group = parser.titled("task")
+    group.add_argument(
+        "-i", "--input", metavar="INPUT", default="{}", help="a file, - for stdin, or JSON (default: {})"
+    )
+    group.add_argument("-t", "--timeout", metavar="S", default="60", help="longest wait for the end (default: 60)")
+    more = "also status, logs, reason, attempts and duration (s)"
+    parser.titled("output").add_argument("--json", action="store_true", help=more)
+
+
+def main(args: Namespace) -> int:
+    script = options.script_of(args)
+    timeout_s = parsed(number(0.001, 10**6, "seconds"), args.timeout, "--timeout", UsageError)
+    given = read_input(args.input)
+    settings = options.prepare(args, script, target=False)
+    _log_the_agent_alone(settings)
+    from .. import loader
+    from ..sandbox import server
+    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
+
+    started = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
+        agent = pick(loader.load(script), settings)
+        try:
+            execution = _run_once(server.Sandbox(), settings, agent, given, timeout_s)
+        except KeyboardInterrupt:
+            os._exit(EXIT_INTERRUPTED)  # the function may still run, and Python would wait for it
+    return _answer(args, agent, execution, time.monotonic() - started)
+
+
+def read_input(text: str) -> dict[str, Any]:
+    """The task's input: JSON as it stands, from stdin (``-``), or from a file. Raises UsageError."""
+    raw: bytes | str = text
+    source = "--input"
+    if text == "-":
+        raw, source = sys.stdin.buffer.read(), "stdin"
+    elif not text.lstrip().startswith(("{", "[")):
+        try:
+            raw, source = Path(text).read_bytes(), text
+        except OSError as error:
+            hint = "give a file, - for stdin, or a JSON object such as '{\"num1\": 2}'"
+            raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
+    try:
+        value = json.loads(
+            raw if isinstance(raw, str) else raw.decode(json.detect_encoding(raw)), parse_constant=_refuse
+        )
+    except json.JSONDecodeError as error:
+        hints = ["PowerShell and cmd take the quotes away: put the JSON in a file"] if source == "--input" else []
+        where = f"{source}, line {error.lineno}, column {error.colno}"
+        raise UsageError(f"{where}: not JSON: {error.msg}", hints=hints) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+def _log_the_agent_alone(settings: Settings) -> None:
+    """The worker's own lines say nothing about the task, unless something is wrong."""
+    if not settings.debug and settings.sources["log_level"] == "default":
+        package = __name__.partition(".cli.")[0]
+        logging.getLogger(package).setLevel(logging.WARNING)
+        logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
+
+
+def pick(agents: Sequence[Agent], settings: Settings) -> Agent:
+    """The one agent to run, with an id. Raises UsageError when it is not clear which."""
+    from ..loader import identify
+
+    wanted = settings.agent_id if settings.sources["agent_id"].startswith("-") else None
+    if len(agents) > 1:
+        found = [agent for agent in agents if wanted is not None and wanted in (agent.agent_id, agent.name)]
+        if len(found) != 1:
+            names = ", ".join(f"{agent.name} ({agent.agent_id})" if agent.agent_id else agent.name for agent in agents)
+            what = f"no agent here is called {wanted!r}" if wanted else f"the script has {len(agents)} agents"
+            raise UsageError(what, hints=[f"choose one with -a: {names}"])
+        agents = found
+    return identify(agents, settings.agent_id or DEFAULT_ID)[0]
+
+
+def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
+    """The execution when it has ended, or still RUNNING after ``timeout_s``."""
+    from ..worker.runner import Runner
+
+    agent_id = str(agent.agent_id)
+    folder = tempfile.mkdtemp(prefix="useragent-")
+    failures: list[BaseException] = []
+    try:
+        with sandbox:
+            settings = settings.on_sandbox(sandbox.credentials(agent_id), Path(folder))
+            execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
+            runner = Runner(settings, [agent])
+            worker = threading.Thread(target=_work, args=(runner, failures), name="invoke-worker", daemon=True)
+            worker.start()
+            deadline = time.monotonic() + timeout_s
+            execution: Execution = sandbox.wait(execution_id, 0)
+            while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
+                # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
+                execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
+            if failures:
+                raise failures[0]
+            if execution.status != "RUNNING":
+                runner.stop()
+                worker.join(STOP_S)
+            return execution
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _work(runner: Any, failures: list[BaseException]) -> None:
+    try:
+        runner.run()
+    except BaseException as error:
+        failures.append(error)
+
+
+def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: float) -> int:
+    if args.json:
+        document = {
+            "status": execution.status,
+            "output": execution.output,
+            "logs": [line.log for attempt in execution.attempts for line in attempt.logs],
+            "reason": execution.reason,
+            "attempts": len(execution.attempts),
+            "duration": round(duration_s, 3),
+        }
+        terminal.write_json(document)
+    elif execution.status == "COMPLETED":
+        terminal.write_json(execution.output)
+    if execution.status == "COMPLETED":
+        return EXIT_OK
+    tries = f"{len(execution.attempts)} attempt{'' if len(execution.attempts) == 1 else 's'}"
+    if execution.status != "RUNNING":
+        raise UserAgentError(f"{agent.name} failed after {tries}: {execution.reason}", code="task-failed")
+    error = UserAgentError(
+        f"{agent.name} had not ended after {args.timeout} s", code="task-failed", hints=["-t S waits longer"]
+    )
+    app.fail(error, ["--json"] if args.json else [], [args])
+    sys.stdout.flush()
+    os._exit(EXIT_FAILED)  # the function still runs, and Python would wait for it

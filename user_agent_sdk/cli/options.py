@@ -1,0 +1,104 @@
+"""Options of the commands, built from the table of settings; and what most commands do with them first."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .. import logs
+from ..errors import UsageError
+from ..settings import EVERY, TABLE, Setting, Settings, load
+from . import terminal
+
+logger = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are UsageErrors that know what was meant."""
+
+    def __init__(self, program: str, usage: str, description: str) -> None:
+        super().__init__(
+            prog=program,
+            usage=f"{program} {usage}",
+            description=description[0].upper() + description[1:] + ".",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._titled: dict[str, argparse._ArgumentGroup] = {}
+
+    def titled(self, title: str) -> argparse._ArgumentGroup:
+        """The group of options under ``title``."""
+        if title not in self._titled:
+            self._titled[title] = self.add_argument_group(title)
+        return self._titled[title]
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Raises UsageError."""
+        args, rest = self.parse_known_args(list(words))
+        if rest:
+            word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest
+            raise UsageError(f"{self.prog} takes no {word!r}", hints=[self._nearest(word)])
+        return args
+
+    def _nearest(self, word: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(word.partition("=")[0], list(self._option_string_actions), 1)
+        return f"did you mean {near[0]}?" if near else f"{self.prog} -h lists the options"
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", hints=[f"{self.prog} -h lists the options"])
+
+    def print_help(self, file: object = None) -> None:
+        terminal.write(self.format_help().rstrip("\n"))
+
+
+def add_agent(parser: Parser) -> None:
+    """AGENT, as an argument or as 0.2.0's -p."""
+    group = parser.titled("agent")
+    group.add_argument("agent", nargs="?", metavar="AGENT", help="the agent's script, such as agent.py")
+    group.add_argument("-p", "--path", metavar="AGENT", help="the same, as an option")
+
+
+def add_settings(parser: Parser, command: str) -> None:
+    """Every setting that ``command`` takes as an option. Their values stay text: ``settings`` parses them."""
+    for row in TABLE:
+        if row.flags and (command in row.commands or row.commands == EVERY):
+            group = parser.titled(row.group)
+            action = "append" if row.default == () else "store"
+            if row.const:
+                group.add_argument(*row.flags, dest=row.name, action="store_const", const=row.const, help=_help(row))
+            else:
+                group.add_argument(*row.flags, dest=row.name, metavar=row.metavar, help=_help(row), action=action)
+            if row.off:
+                group.add_argument(row.off, dest=row.name, action="store_const", const="off", help=argparse.SUPPRESS)
+
+
+def _help(row: Setting) -> str:
+    notes = [f"off: {row.off}"] if row.off else []
+    if row.default not in (None, False, ()):
+        notes.append(f"default: {row.default:g}" if isinstance(row.default, float) else f"default: {row.default}")
+    return f"{row.help} ({'; '.join([*notes, row.env])})".replace("%", "%%")
+
+
+def script_of(args: argparse.Namespace) -> Path:
+    """The agent script that the command line names. Raises UsageError."""
+    if args.agent and args.path:
+        raise UsageError(f"two agent scripts are named: {args.agent} and {args.path}")
+    if not args.agent and not args.path:
+        raise UsageError("which agent? Name its script", hints=["for example: useragent run agent.py"])
+    return Path(args.agent or args.path)
+
+
+def prepare(args: argparse.Namespace, script: Path | None = None, *, target: bool = True) -> Settings:
+    """Read the settings and start logging. Raises UsageError or ConfigError."""
+    settings = load(vars(args), script=script, target=target)
+    args.debug, args.color = str(settings.debug).lower(), settings.color
+    logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr)
+    for warning in settings.warnings:
+        logger.warning("%s", warning, extra={"action": "settings_warning"})
+    return settings

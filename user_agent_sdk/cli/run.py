@@ -1,0 +1,61 @@
+"""``useragent run AGENT``, and ``user_agent_sdk.run()`` in a script."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..agents import Agent
+from ..errors import UsageError
+from ..settings import Settings
+from . import app, options
+from .options import Parser
+
+logger = logging.getLogger(__name__)
+
+
+def configure(parser: Parser) -> None:
+    options.add_agent(parser)
+
+
+def main(args: Namespace) -> int:
+    script = options.script_of(args)
+    settings = options.prepare(args, script)
+    from .. import loader
+    from ..worker.runner import Runner  # before the agent's folder is on sys.path: an email.py there is not ours
+
+    agents = loader.identify(loader.load(script), settings.agent_id)
+    _announce(settings, agents)
+    return Runner(settings, agents).run()
+
+
+def run_calling_script(argv: Sequence[str] | None) -> int:
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        raise UsageError("user_agent_sdk.run() was called outside a script")
+    return app.main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
+
+
+def _announce(settings: Settings, agents: Sequence[Agent]) -> None:
+    source = settings.sources["service_url"]
+    logger.info(
+        "user-agent-sdk %s for %s at %s (from %s)",
+        __version__,
+        settings.platform,
+        settings.service_url,
+        "the built-in default" if source == "default" else source,
+        extra={"action": "start"},
+    )
+    for agent in agents:
+        resolved = settings.resolve(agent)
+        logger.info(
+            "agent %s, %d worker%s%s",
+            agent.name,
+            resolved.workers,
+            "" if resolved.workers == 1 else "s",
+            f", domain {resolved.domain}" if resolved.domain else "",
+            extra={"action": "start_agent", "agent_id": resolved.agent_id},
+        )

@@ -1,0 +1,90 @@
+"""What reaches a terminal or a pipe: encoding, colour, and the shape of errors. Nothing here raises for
+a stream that is closed or absent, save that a closed stdout ends the program as BrokenPipeError."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import TextIO
+
+from ..errors import UserAgentError
+from ..logs import encodable, escape, json_text, redactor
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1"}
+
+
+def write(text: str) -> None:
+    """A line of the answer, on stdout."""
+    if sys.stdout is not None:
+        sys.stdout.write(encodable(text, sys.stdout) + "\n")
+
+
+def write_json(value: object) -> None:
+    """A document on one line of stdout."""
+    if sys.stdout is not None:
+        sys.stdout.write(json_text(value, sys.stdout) + "\n")
+
+
+def note(text: str) -> None:
+    """A line beside the answer, on stderr."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(encodable(text, sys.stderr) + "\n")
+            sys.stderr.flush()
+
+
+def wants_color(stream: TextIO | None, choice: str = "auto", environ: Mapping[str, str] = os.environ) -> bool:
+    """--color > PYTHON_COLORS > NO_COLOR > FORCE_COLOR > TERM=dumb > whether it is a terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if environ.get("PYTHON_COLORS") in ("0", "1"):
+        return environ["PYTHON_COLORS"] == "1"
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    if environ.get("TERM") == "dumb" or stream is None or not stream.isatty():
+        return False
+    return os.name != "nt" or _windows_console_has_color(environ)
+
+
+def _windows_console_has_color(environ: Mapping[str, str]) -> bool:
+    if any(environ.get(name) for name in ("WT_SESSION", "ANSICON", "ConEmuANSI")):
+        return True
+    with suppress(ImportError, AttributeError, OSError):
+        supported: bool = import_module("nt")._supports_virtual_terminal()  # from 3.13 on
+        return supported
+    return False
+
+
+def paint(text: str, color: str, on: bool) -> str:
+    return f"\x1b[{_CODES[color]}m{text}\x1b[0m" if on else text
+
+
+def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str) -> None:
+    """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document."""
+    message, hints = redactor(error.message), [redactor(hint) for hint in error.hints]
+    if as_json and sys.stderr is not None:
+        fields = {
+            "code": error.code,
+            "message": message,
+            "hint": "\n".join(hints) or None,
+            "exit_code": error.exit_code,
+        }
+        note(json_text({"error": fields}, sys.stderr))
+        return
+    on = wants_color(sys.stderr, color)
+    what, *context = message.split("\n")
+    lines = [f"{program}: {paint(f'error[{error.code}]', 'red', on)}: {escape(what)}"]
+    lines += [f"  {escape(line, keep=chr(9))}" for line in context]
+    lines += [f"{paint('hint:', 'cyan', on)} {escape(hint)}" for hint in hints]
+    note("\n".join(lines))
+
+
+def print_traceback(error: BaseException) -> None:
+    shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    note(escape(redactor(shown), keep="\n\t").rstrip("\n"))

@@ -1,0 +1,163 @@
+"""Log lines: one an event, as text for people or JSON for machines, without secrets or control
+characters. Only the command line calls ``setup``; everything else just uses ``logging``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import TextIO
+from urllib.parse import quote, quote_plus
+
+FIELDS = ("action", "agent_id", "task_id", "workflow_id", "attempt", "duration_ms", "trace_id")  # of `extra`
+_SHOWN = ("agent_id", "task_id", "attempt", "duration_ms")  # in a line of text
+
+# C0, DEL, C1, line and paragraph separators, bidirectional controls, lone surrogates: what can move a
+# terminal's cursor, fake a line, reorder what is read, or not be written at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadable
+
+
+def escape(text: str, keep: str = "") -> str:
+    """``text`` with every control character but those in ``keep`` written as ``\\x1b`` or ``\\u202e``."""
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(char: str) -> str:
+    if char in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[char]
+    return f"\\x{ord(char):02x}" if char < "\x80" else f"\\u{ord(char):04x}"
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """``text`` as ``stream`` can write it; what its encoding lacks becomes ``\\xe9`` or ``\\u20ac``."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def json_text(value: object, stream: TextIO) -> str:
+    """``value`` as one line of JSON that ``stream`` can write: as it is, or in ASCII where it must be."""
+    text = json.dumps(value, ensure_ascii=False)
+    if encodable(text, stream) != text:
+        text = json.dumps(value)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class Redactor:
+    """Blanks known secrets, also in the forms that they take in an address or a form."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._lock = threading.Lock()  # guards _known
+        self._known: deque[str] = deque(maxlen=64)  # tokens come and go: the latest are enough
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str) -> None:
+        with self._lock:
+            for form in (str(secret), quote(secret, safe=""), quote_plus(secret)):
+                if len(form) >= _SHORTEST_SECRET and form not in self._known:
+                    self._known.append(form)
+
+    def __call__(self, text: str) -> str:
+        with self._lock:
+            known = sorted(self._known, key=len, reverse=True)
+        for secret in known:
+            text = text.replace(secret, "***")
+        return text
+
+
+redactor = Redactor()  # the process's own: whoever gets hold of a token adds it here
+
+
+class TextFormatter(logging.Formatter):
+    """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
+
+    def __init__(self, full_date: bool) -> None:
+        super().__init__()
+        self._full_date = full_date
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        time = moment.isoformat(timespec="milliseconds") if self._full_date else moment.strftime("%H:%M:%S")
+        parts = [f"{time} {record.levelname:<7} {escape(redactor(record.getMessage()))}"]
+        context = " ".join(f"{key}={record.__dict__[key]}" for key in _SHOWN if record.__dict__.get(key) is not None)
+        if context:
+            parts[0] += f"  [{escape(redactor(context))}]"
+        return "\n    ".join([*parts, *(escape(line, keep="\t") for line in _traceback(record).splitlines())])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ts (UTC), level, logger, msg, what ``extra`` gave of FIELDS, exc."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, object] = {
+            "ts": moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "msg": redactor(record.getMessage()),
+        }
+        for key in FIELDS:
+            value = record.__dict__.get(key)
+            if value is not None:
+                line[key] = value if isinstance(value, (int, float)) else redactor(str(value))
+        shown = _traceback(record)
+        if shown:
+            line["exc"] = shown
+        return json_text(line, self._stream)
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    shown = record.exc_text or ""
+    if record.exc_info and record.exc_info[0] and not shown:
+        shown = "".join(traceback.format_exception(*record.exc_info))
+    return redactor("\n".join(text.rstrip("\n") for text in (shown, record.stack_info or "") if text))
+
+
+class Handler(logging.Handler):
+    """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:  # a %d for a text, a __str__ that raises: say where, and go on
+            text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
+        try:
+            self.stream.write(encodable(text, self.stream) + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # a full disk, a closed pipe: there is nowhere left to say it
+            pass
+
+
+def setup(level: str, log_format: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+    """Send every log line of the process to ``stream`` (stderr), from ``level`` up. Once, by the command line.
+
+    ``log_format`` is "text" or "json". Calling it again replaces the handler.
+    """
+    stream = sys.stderr if stream is None else stream
+    for secret in secrets:
+        redactor.add(secret)
+    root = logging.getLogger()
+    root.setLevel(level)
+    for old in [old for old in root.handlers if isinstance(old, Handler)]:
+        root.removeHandler(old)
+    if stream is None:  # pythonw.exe has no stderr
+        return
+    handler = Handler(stream)
+    handler.setFormatter(JsonFormatter(stream) if log_format == "json" else TextFormatter(not stream.isatty()))
+    root.addHandler(handler)
