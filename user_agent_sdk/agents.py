@@ -220,6 +220,7 @@ def _signatures(func: Callable[..., Any], where: str) -> tuple[list[inspect.Para
 
 def _is(kind: Callable[[Any], bool], func: Any) -> bool:
     """Whether a function, or the ``__call__`` of a callable object, is of a kind such as "coroutine function"."""
+    func = _without_presets(func)
     return kind(func) or kind(_dunder_call(func))
 
 
@@ -227,10 +228,15 @@ def _dunder_call(func: Any) -> Any:
     return getattr(type(func), "__call__", None)  # noqa: B004 - for what is in it, not whether it is there
 
 
-def _describe(func: Any) -> tuple[str, str]:
-    """A callable's name, and ``file:line`` of its code if that is known."""
+def _without_presets(func: Any) -> Any:
     while isinstance(func, functools.partial):
         func = func.func
+    return func
+
+
+def _describe(func: Any) -> tuple[str, str]:
+    """A callable's name, and ``file:line`` of its code if that is known."""
+    func = _without_presets(func)
     name = getattr(func, "__qualname__", None) or type(func).__qualname__
     source = inspect.unwrap(func) if callable(func) else func
     code = getattr(source, "__code__", None) or getattr(_dunder_call(source), "__code__", None)

@@ -6,6 +6,8 @@
         result = run_task(sum_agent, {"num1": 2, "num2": 3})
         assert result.status == "COMPLETED", result.reason_for_incompletion
         assert result.output_data == {"result": 5}
+
+Nothing is polled and nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .agents import REGISTRY, make_agent
@@ -44,7 +48,7 @@ def run_task(
     ``stopping``: an Event that is set makes the worker look as if it were draining. ``timeout_s`` is
     not applied. Raises AgentError for a function that can't be an agent, UsageError for an input that is not JSON.
     """
-    agent = next((known for known in REGISTRY if known.func is func), None) or make_agent(func)
+    agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or make_agent(func)
     agent = replace(agent, agent_id=agent_id or agent.agent_id or "test-agent")
     given: dict[str, Any] = {PLATFORM_TASK_ID: platform_task_id, PLATFORM_AGENT_ID: platform_agent_id}
     wire = {
@@ -63,4 +67,12 @@ def run_task(
         task = Task(json.loads(encode(wire)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input of the task is not JSON: {error}") from None
-    return execute(agent, task, "test-worker", stopping=stopping or threading.Event())
+    import asyncio
+
+    run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    with ThreadPoolExecutor(1) as pool:  # in an async test: this thread's loop can't run another one inside it
+        return pool.submit(run).result()

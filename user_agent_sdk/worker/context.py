@@ -114,14 +114,14 @@ class TaskLogger(logging.Logger):
     """The ``logger`` that a function receives.
 
     INFO and above ride in the result whatever the process's own level is; DEBUG does when the process
-    logs it, or after ``setLevel``. Every record carries ``task_id``.
+    logs it, or after ``setLevel``. Every record carries ``task_id`` and ``workflow_id``.
     """
 
-    def __init__(self, name: str, lines: TaskLog, task_id: str) -> None:
+    def __init__(self, name: str, lines: TaskLog, task: Task) -> None:
         super().__init__(name)
         self.parent = AGENT_LOG
         self._lines = lines
-        self._task_id = task_id
+        self._task = task
 
     def getEffectiveLevel(self) -> int:  # noqa: N802
         return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
@@ -131,12 +131,13 @@ class TaskLogger(logging.Logger):
         return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
-        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._task_id)
+        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._task)
         child.level = self.level
         return child
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
-        record.__dict__.setdefault("task_id", self._task_id)
+        record.__dict__.setdefault("task_id", self._task.task_id)
+        record.__dict__.setdefault("workflow_id", self._task.workflow_instance_id)
         try:
             text = _FORMATTER.format(record)
         except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem

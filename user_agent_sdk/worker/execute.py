@@ -48,7 +48,7 @@ def execute(
             task.platform_task_id,
             task.platform_agent_id,
             stopping,
-            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, task.task_id),
+            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, task),
             task,
         )
         result = copy_context().run(_call, agent, current, run_async or run_once)
@@ -111,12 +111,14 @@ def _failure(error: BaseException, agent: Agent, task: Task, lines: TaskLog) -> 
         message = _message(error)
         reason = message if terminal or not message else f"{type(error).__name__}: {message}"
         result.reason_for_incompletion = sendable(reason or type(error).__name__, REASON_MAX_CHARS)
-        trace = _own_traceback(error)
-        if trace:
-            lines.add(trace, _now_ms())
+        frames = _own_frames(error.__traceback__)
+        if frames is not None:
+            shown = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES)
+            lines.add("".join(shown.format()).rstrip(), _now_ms())
         AGENT_LOG.error(
-            "%s failed: %s%s", agent.name, result.reason_for_incompletion, "\n" + trace if trace else "",
-            extra={"action": "task_failed", "task_id": task.task_id},
+            "%s failed: %s", agent.name, result.reason_for_incompletion,
+            exc_info=(type(error), error, frames) if frames else None,
+            extra={"action": "task_failed", "task_id": task.task_id, "workflow_id": task.workflow_instance_id},
         )  # fmt: skip
     except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
         pass  # the result stands as it is
@@ -134,17 +136,9 @@ def _message(error: BaseException) -> str:
         return f"(its message can't be shown: {type(broken).__name__})"
 
 
-def _own_traceback(error: BaseException) -> str:
-    """The traceback from the agent's first frame on; "" when no code of the agent's was on the stack."""
-    frames = error.__traceback__
-    while frames is not None and _is_machinery(frames):
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the agent's first frame on; None when no code of the agent's was on the stack."""
+    ours = (_PACKAGE + ".", "asyncio.")
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith(ours):
         frames = frames.tb_next
-    if frames is None:
-        return ""
-    lines = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES).format()
-    return "".join(lines).rstrip()
-
-
-def _is_machinery(frames: TracebackType) -> bool:
-    module = str(frames.tb_frame.f_globals.get("__name__"))
-    return module.startswith((_PACKAGE + ".", "asyncio."))
+    return frames

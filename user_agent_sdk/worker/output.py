@@ -62,7 +62,7 @@ def to_output(value: Any) -> dict[str, Any]:
     """
     output = value if type(value) is dict else _as_object(value)
     try:
-        if not _is_plain(output):
+        if type(output) is not dict or not _is_plain(output):
             output = _convert(output)
         size = len(encode(output))
     except (ValueError, RecursionError):  # NaN, a lone surrogate: the slow way knows where
@@ -150,7 +150,7 @@ def _convert(output: Any) -> Any:
             item = _scalar(item, here)
             least_bytes += 2 + (len(item) if isinstance(item, str) else 0)
             if least_bytes > MAX_BYTES:
-                raise OutputError(f"{here}: here the output grows over {MAX_BYTES:,} bytes of JSON, the platform's limit")
+                raise OutputError(f"{here}: the output grows over {MAX_BYTES:,} bytes of JSON, the platform's limit")
             inner = None if item is None or type(item) in (str, int, float, bool) else _open(item, here)
             if inner is not None:
                 if len(levels) >= MAX_DEPTH:

@@ -1,0 +1,434 @@
+"""One task in, one result out, whatever the function does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import json
+import logging
+import math
+import os
+import sys
+import threading
+import unittest
+from datetime import date
+from typing import Any
+
+from user_agent_sdk.agents import make_agent
+from user_agent_sdk.conductor.wire import LogLine, Task, TaskResult, TaskStatus, encode
+from user_agent_sdk.errors import NonRetryableException
+from user_agent_sdk.worker import async_loop
+from user_agent_sdk.worker.async_loop import AsyncRunner
+from user_agent_sdk.worker.context import AGENT_LOG, current_task
+from user_agent_sdk.worker.execute import execute
+
+FAILED, TERMINAL = TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR
+
+
+def make_task(**wire: Any) -> Task:
+    base = {
+        "taskId": "t1", "workflowInstanceId": "w1", "taskType": "agent-id", "referenceTaskName": "step",
+        "inputData": {"num1": 2, "num2": 3, "__task_id__": "pt", "__deployed_workflow_id__": "pa"},
+    }  # fmt: skip
+    return Task({**base, **wire})
+
+
+class Executing(unittest.TestCase):
+    def setUp(self) -> None:
+        self.runner = AsyncRunner()
+        self.stopping = threading.Event()
+        AGENT_LOG.propagate = False
+        self.logged: list[str] = []
+        handler = logging.Handler()
+        formatter = logging.Formatter("%(levelname)s %(message)s")
+        handler.emit = lambda record: self.logged.append(formatter.format(record))  # type: ignore[method-assign]
+        AGENT_LOG.addHandler(handler)
+        self.addCleanup(AGENT_LOG.removeHandler, handler)
+        self.addCleanup(setattr, AGENT_LOG, "propagate", True)
+        self.addCleanup(self.runner.close)
+
+    def run_agent(self, func: Any, **wire: Any) -> TaskResult:
+        task = make_task(**wire)
+        result = execute(make_agent(func), task, "worker-1", stopping=self.stopping, run_async=self.runner.run)
+        encode(result.to_wire())  # whatever it is, it can be sent
+        self.assertEqual((result.task_id, result.workflow_instance_id), (task.task_id, task.workflow_instance_id))
+        self.assertEqual(result.worker_id, "worker-1")
+        self.assertLessEqual(len(result.reason_for_incompletion or ""), 500)
+        return result
+
+    def failing(self, error: Any) -> TaskResult:
+        def agent() -> None:
+            raise error
+
+        return self.run_agent(agent)
+
+
+class Results(Executing):
+    def test_a_sum_completes(self) -> None:
+        result = self.run_agent(lambda input_data: input_data["num1"] + input_data["num2"])
+        self.assertEqual((result.status, result.output_data), (TaskStatus.COMPLETED, {"result": 5}))
+        self.assertIsNone(result.reason_for_incompletion)
+
+    def test_platform_keys_reach_only_their_parameters(self) -> None:
+        def agent(input_data: Any, platform_task_id: str, platform_agent_id: str, **rest: Any) -> Any:
+            return [input_data, platform_task_id, platform_agent_id, rest]
+
+        numbers = {"num1": 2, "num2": 3}
+        self.assertEqual(self.run_agent(agent).output_data, {"result": [numbers, "pt", "pa", numbers]})
+
+    def test_a_missing_parameter_is_a_terminal_failure_that_names_it(self) -> None:
+        result = self.run_agent(lambda num1, amount: None)
+        self.assertEqual(result.status, TERMINAL)
+        self.assertIn("'amount'", result.reason_for_incompletion or "")
+        self.assertEqual(result.logs, [])
+
+    def test_a_value_that_is_not_json_is_a_terminal_failure_that_names_the_place(self) -> None:
+        result = self.run_agent(lambda: {"items": [{}, {"price": float("nan")}]})
+        self.assertEqual((result.status, result.output_data), (TERMINAL, None))
+        self.assertEqual(result.reason_for_incompletion, "$.items[1].price: nan is not a JSON number")
+
+    def test_a_task_result_is_sent_as_the_function_made_it(self) -> None:
+        own = TaskResult(
+            task_id="other", worker_id="other", status="IN_PROGRESS", output_data={"day": date(2026, 1, 2)},
+            callback_after_seconds=60, logs=[LogLine("own line", 5)],
+        )  # fmt: skip
+
+        def agent(logger: logging.Logger) -> TaskResult:
+            logger.info("from the logger")
+            return own
+
+        result = self.run_agent(agent)
+        self.assertEqual((result.status, result.callback_after_seconds), (TaskStatus.IN_PROGRESS, 60))
+        self.assertEqual(result.output_data, {"day": "2026-01-02"})
+        self.assertEqual([line.log for line in result.logs], ["from the logger", "own line"])
+        self.assertEqual((own.task_id, own.worker_id), ("other", "other"))
+
+    def test_a_task_result_may_fail_the_task_with_a_reason(self) -> None:
+        result = self.run_agent(lambda: TaskResult(status="FAILED", reason_for_incompletion="x" * 900))
+        self.assertEqual((result.status, result.output_data), (FAILED, None))
+        self.assertEqual(len(result.reason_for_incompletion or ""), 500)
+
+    def test_a_task_result_that_makes_no_sense_is_a_terminal_failure(self) -> None:
+        def returns(**changed: Any) -> Any:
+            own = TaskResult()
+            for name, value in changed.items():
+                setattr(own, name, value)
+            return lambda: own
+
+        self.assertIn("DONE", self.run_agent(returns(status="DONE")).reason_for_incompletion or "")
+        for wait in (-1, float("nan"), float("inf"), "60"):
+            result = self.run_agent(returns(callback_after_seconds=wait))
+            self.assertEqual(result.status, TERMINAL)
+            self.assertIn("callback_after_seconds=", result.reason_for_incompletion or "")
+        self.assertEqual(self.run_agent(returns(output_data=object())).status, TERMINAL)
+        self.assertEqual(self.run_agent(returns(logs=5)).status, FAILED)
+        self.assertEqual(self.run_agent(returns(callback_after_seconds=1.2)).callback_after_seconds, 2)
+
+    def test_an_old_workers_logs_do_not_ride_in_the_next_result(self) -> None:
+        # The published 0.2.0 kept one list of lines for the process: every result carried all earlier tasks'.
+        def agent(logger: logging.Logger, num1: int) -> None:
+            logger.info("line of %d", num1)
+
+        for number in (1, 2, 3):
+            result = self.run_agent(agent, inputData={"num1": number})
+            self.assertEqual([line.log for line in result.logs], [f"line of {number}"])
+
+
+class Failures(Executing):
+    def test_an_exception_fails_the_try_with_its_reason_and_the_agents_own_frames(self) -> None:
+        def helper() -> None:
+            raise ValueError("no such invoice")
+
+        def agent(logger: logging.Logger) -> None:
+            logger.info("before")
+            helper()
+
+        result = self.run_agent(agent)
+        self.assertEqual((result.status, result.output_data), (FAILED, None))
+        self.assertEqual(result.reason_for_incompletion, "ValueError: no such invoice")
+        before, trace = (line.log for line in result.logs)
+        self.assertEqual(before, "before")
+        self.assertEqual(trace.count('File "'), 2)
+        self.assertIn("in agent", trace)
+        self.assertTrue(trace.startswith("Traceback") and trace.endswith("ValueError: no such invoice"))
+        self.assertNotIn(os.path.join("worker", "execute.py"), trace)
+        self.assertTrue(self.logged[-1].startswith("ERROR ") and "in agent" in self.logged[-1])
+
+    def test_causes_are_part_of_the_traceback(self) -> None:
+        def agent() -> None:
+            try:
+                int("x")
+            except ValueError as error:
+                raise RuntimeError("can't read the amount") from error
+
+        trace = self.run_agent(agent).logs[-1].log
+        self.assertIn("ValueError: invalid literal", trace)
+        self.assertIn("direct cause", trace)
+
+    def test_non_retryable_fails_for_good_with_its_message(self) -> None:
+        class Rejected(NonRetryableException):
+            pass
+
+        result = self.failing(NonRetryableException("'user_name' is required"))
+        self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "'user_name' is required"))
+        result = self.failing(Rejected())
+        self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "Rejected"))
+        self.assertEqual(self.failing(NonRetryableException(404)).reason_for_incompletion, "404")
+
+    def test_what_only_looks_like_non_retryable_is_retried(self) -> None:
+        lookalike = type("NonRetryableException", (Exception,), {})
+        self.assertEqual(self.failing(lookalike("x")).status, FAILED)
+
+    def test_whatever_is_raised_is_a_failed_try(self) -> None:
+        errors: list[tuple[Any, str]] = [
+            (SystemExit(3), "SystemExit: 3"),
+            (KeyboardInterrupt(), "KeyboardInterrupt"),
+            (MemoryError(), "MemoryError"),
+            (GeneratorExit(), "GeneratorExit"),
+            (asyncio.CancelledError(), "CancelledError"),
+            (StopIteration(1), "StopIteration: 1"),
+            (KeyError("id"), "KeyError: 'id'"),
+        ]
+        for error, reason in errors:
+            with self.subTest(reason):
+                result = self.failing(error)
+                self.assertEqual((result.status, result.reason_for_incompletion), (FAILED, reason))
+
+    def test_endless_recursion_is_a_failed_try_with_a_bounded_log(self) -> None:
+        def ping(depth: int) -> int:
+            return pong(depth + 1)
+
+        def pong(depth: int) -> int:
+            return ping(depth + 1)
+
+        result = self.run_agent(lambda: ping(0))
+        self.assertEqual(result.status, FAILED)
+        self.assertIn("RecursionError: maximum recursion depth", result.reason_for_incompletion or "")
+        self.assertLessEqual(len(result.logs[-1].log), 8000)
+
+    def test_exceptions_that_break_whoever_looks_at_them_are_survived(self) -> None:
+        class Unprintable(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no")
+
+        class Vicious(Exception):
+            def __str__(self) -> str:
+                raise SystemExit
+
+        result = self.failing(Unprintable())
+        self.assertEqual(result.reason_for_incompletion, "Unprintable: (its message can't be shown: RuntimeError)")
+        self.assertEqual(self.failing(Vicious()).reason_for_incompletion, "Vicious")
+
+    def test_a_long_reason_keeps_both_ends(self) -> None:
+        reason = self.failing(ValueError("row 1 " + "x" * 2000 + " code=E42")).reason_for_incompletion or ""
+        self.assertEqual(len(reason), 500)
+        self.assertTrue(reason.startswith("ValueError: row 1 ") and reason.endswith(" code=E42"))
+
+    def test_surrogates_in_a_message_can_not_spoil_the_report(self) -> None:
+        self.assertEqual(self.failing(ValueError("\udce4")).reason_for_incompletion, "ValueError: ?")
+
+    def test_a_full_log_still_ends_with_the_traceback(self) -> None:
+        def agent(logger: logging.Logger) -> None:
+            for number in range(1500):
+                logger.info("%d", number)
+            raise ValueError("at the end")
+
+        logs = self.run_agent(agent).logs
+        self.assertTrue(logs[-1].log.endswith("ValueError: at the end"))
+        self.assertEqual(logs[-2].log, "1499")
+
+    def test_a_builtin_that_fails_has_a_reason_and_no_frames(self) -> None:
+        result = self.run_agent(math.sqrt, inputData={"x": "nine"})
+        self.assertEqual((result.status, result.logs), (FAILED, []))
+        self.assertIn("TypeError: must be real number", result.reason_for_incompletion or "")
+        self.assertEqual(self.run_agent(math.sqrt, inputData={"x": 9}).output_data, {"result": 3.0})
+
+
+class TheCurrentTask(Executing):
+    def test_it_tells_all_that_the_platform_told(self) -> None:
+        found: dict[str, Any] = {}
+
+        def agent() -> None:
+            found["now"] = current_task()
+
+        self.run_agent(agent, retryCount=2)
+        now = found["now"]
+        self.assertEqual((now.task_id, now.workflow_instance_id, now.attempt), ("t1", "w1", 3))
+        self.assertEqual((now.key, now.agent_id), ("w1/step", "agent-id"))
+        self.assertEqual((now.platform_task_id, now.platform_agent_id), ("pt", "pa"))
+        self.assertIs(now.stopping, self.stopping)
+        self.assertEqual(now.task.input_data, {"num1": 2, "num2": 3})
+
+    def test_async_functions_and_what_they_start_know_it(self) -> None:
+        async def part() -> str:
+            return current_task().task_id
+
+        async def agent() -> Any:
+            in_thread = await asyncio.to_thread(lambda: current_task().task_id)
+            return [current_task().task_id, *await asyncio.gather(part(), part()), in_thread]
+
+        self.assertEqual(self.run_agent(agent).output_data, {"result": ["t1"] * 4})
+
+    def test_nothing_of_a_task_stays_in_the_thread(self) -> None:
+        own = contextvars.ContextVar("own", default="fresh")
+
+        def agent() -> Any:
+            before = own.get()
+            own.set("used")
+            return before
+
+        self.assertEqual([self.run_agent(agent).output_data for _ in range(2)], [{"result": "fresh"}] * 2)
+        with self.assertRaises(Exception):  # noqa: B017 - which one is test_context's affair
+            current_task()
+
+
+class AsyncFunctions(Executing):
+    def test_they_run_on_one_loop_that_is_kept(self) -> None:
+        loops = []
+
+        async def agent(num1: int) -> int:
+            loops.append(asyncio.get_running_loop())
+            await asyncio.sleep(0)
+            return num1
+
+        results = [self.run_agent(agent).output_data for _ in range(3)]
+        self.assertEqual(results, [{"result": 2}] * 3)
+        self.assertEqual(len(set(loops)), 1)
+
+    def test_without_a_runner_a_loop_is_made_and_closed(self) -> None:
+        loops = []
+
+        async def agent() -> int:
+            loops.append(asyncio.get_running_loop())
+            return 1
+
+        result = execute(make_agent(agent), make_task(), "w", stopping=self.stopping)
+        self.assertEqual(result.output_data, {"result": 1})
+        self.assertTrue(loops[0].is_closed())
+
+    def test_a_plain_wrapper_of_an_async_function_is_awaited(self) -> None:
+        async def inner(num1: int) -> int:
+            return num1
+
+        @functools.wraps(inner)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return inner(*args, **kwargs)
+
+        self.assertEqual(self.run_agent(wrapper).output_data, {"result": 2})
+
+    def test_a_failure_shows_the_agents_frames_only(self) -> None:
+        async def agent() -> None:
+            await asyncio.sleep(0)
+            raise ValueError("later")
+
+        result = self.run_agent(agent)
+        self.assertEqual(result.reason_for_incompletion, "ValueError: later")
+        self.assertEqual(result.logs[-1].log.count('File "'), 1)
+
+    def test_what_it_leaves_running_is_cancelled(self) -> None:
+        ended = []
+
+        async def lingering() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+
+        async def agent() -> int:
+            asyncio.get_running_loop().create_task(lingering())
+            await asyncio.sleep(0)
+            return 1
+
+        self.assertEqual(self.run_agent(agent).output_data, {"result": 1})
+        self.assertEqual(ended, ["cancelled"])
+
+    def test_an_interrupt_inside_does_not_spoil_the_loop_for_the_next_task(self) -> None:
+        ended = []
+
+        async def lingering() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+
+        async def agent(num1: int) -> int:
+            if num1 < 0:
+                asyncio.get_running_loop().create_task(lingering())
+                await asyncio.sleep(0)
+                raise SystemExit(1) if num1 == -1 else KeyboardInterrupt
+            await asyncio.sleep(0)
+            return num1
+
+        for number, reason in ((-1, "SystemExit: 1"), (-2, "KeyboardInterrupt")):
+            result = self.run_agent(agent, inputData={"num1": number})
+            self.assertEqual((result.status, result.reason_for_incompletion), (FAILED, reason))
+            self.assertEqual(self.run_agent(agent).output_data, {"result": 2})
+        self.assertEqual(ended, ["cancelled"] * 2)
+
+    def test_a_leftover_that_refuses_to_end_costs_the_loop_not_the_slot(self) -> None:
+        self.addCleanup(setattr, async_loop, "LEFTOVER_WAIT_S", async_loop.LEFTOVER_WAIT_S)
+        async_loop.LEFTOVER_WAIT_S = 0.01
+        loops = []
+
+        async def stubborn() -> None:
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    continue
+
+        async def agent(num1: int) -> int:
+            loops.append(asyncio.get_running_loop())
+            if num1 == 1:
+                loops[0].set_exception_handler(lambda *_: None)
+                asyncio.get_running_loop().create_task(stubborn())
+                await asyncio.sleep(0)
+            return num1
+
+        with self.assertLogs("user_agent_sdk.worker.async_loop", "WARNING"):
+            self.assertEqual(self.run_agent(agent, inputData={"num1": 1}).output_data, {"result": 1})
+        self.assertEqual(self.run_agent(agent).output_data, {"result": 2})
+        self.assertTrue(loops[0].is_closed())
+
+    def test_unfinished_async_generators_are_closed_with_the_loop(self) -> None:
+        ended = []
+        kept = []
+
+        async def numbers() -> Any:
+            try:
+                while True:
+                    yield 1
+            finally:
+                ended.append("closed")
+
+        async def agent() -> int:
+            kept.append(numbers())
+            async for number in kept[0]:
+                return int(number)
+            return 0
+
+        self.assertEqual(self.run_agent(agent).output_data, {"result": 1})
+        self.runner.close()
+        self.assertEqual(ended, ["closed"])
+        self.runner.close()
+
+    def test_a_sync_function_may_run_a_loop_of_its_own(self) -> None:
+        async def part() -> int:
+            return 7
+
+        self.assertEqual(self.run_agent(lambda: asyncio.run(part())).output_data, {"result": 7})
+
+
+class Imports(unittest.TestCase):
+    def test_asyncio_is_imported_by_the_first_async_run_only(self) -> None:
+        module = sys.modules.pop("asyncio")
+        self.addCleanup(sys.modules.__setitem__, "asyncio", module)
+        result = execute(make_agent(lambda num1: num1), make_task(), "w", stopping=threading.Event())
+        self.assertEqual(json.loads(encode(result.to_wire()))["outputData"], {"result": 2})
+        self.assertNotIn("asyncio", sys.modules)
+        self.assertFalse(hasattr(async_loop, "asyncio"))
+
+
+if __name__ == "__main__":
+    unittest.main()
