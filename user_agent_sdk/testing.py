@@ -67,12 +67,18 @@ def run_task(
         task = Task(json.loads(encode(wire)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input of the task is not JSON: {error}") from None
+    run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
+    if not _loop_runs_here():  # in an async test it does, and can't run another one inside it
+        return run()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+def _loop_runs_here() -> bool:
     import asyncio
 
-    run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return run()
-    with ThreadPoolExecutor(1) as pool:  # in an async test: this thread's loop can't run another one inside it
-        return pool.submit(run).result()
+        return False
+    return True
