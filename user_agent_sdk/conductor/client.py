@@ -71,10 +71,10 @@ class Client:
         except PlatformError as error:
             raise PollError(error.message) from None
 
-    def report(self, report: bytes, ids: tuple[str, ...]) -> Outcome:
+    def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
         from a missing route. Never raises for what the platform or the network does."""
-        return self._report(self._dialect.report, report, ids)[0]
+        return self._report(self._dialect.report, report, ids, timeout_s)[0]
 
     def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
         """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat

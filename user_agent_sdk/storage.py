@@ -1,0 +1,133 @@
+"""The one opener of SQLite files: modes, locks, checks, and what to do with a file that is no good.
+
+Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .errors import StorageError
+
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+Error = sqlite3.Error
+BUSY_TIMEOUT_S = 5.0
+
+
+class UnusableFileError(StorageError):
+    """The file is damaged or belongs to another program; :func:`set_aside` makes room."""
+
+
+class NewerFileError(StorageError):
+    """The file was written by a newer release; it is left alone."""
+
+
+def open_shared(path: Path, *, sync: str = "normal") -> Connection:
+    """A file that several processes may write (WAL), made with mode 0600 if it is missing.
+
+    Raises Error, OSError, UnusableFileError.
+    """
+    _create_private(path)
+    db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+    except sqlite3.Error as error:
+        db.close()
+        raise _explained(path, error) from error
+    return db
+
+
+def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
+    """A file that this process holds alone until it ends, however it ends; None while another does.
+
+    The lock is SQLite's own, so it works wherever SQLite does and dies with the process. Nothing else
+    may open the file meanwhile: on POSIX closing any other descriptor of it would drop the lock.
+    Raises Error, OSError, UnusableFileError.
+    """
+    _create_private(path)
+    db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("COMMIT")
+        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+        db.execute("PRAGMA secure_delete=ON")
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("the file is damaged")
+    except sqlite3.Error as error:
+        db.close()
+        if is_locked(error):
+            return None
+        raise _explained(path, error) from error
+    return db
+
+
+def open_existing(path: Path) -> Connection:
+    """A file to read, which must be there; reading creates and changes nothing.
+
+    Raises StorageError (``db-missing``, ``db-invalid``).
+    """
+    if not path.is_file():
+        raise StorageError(
+            f"there is no database {path}",
+            code="db-missing",
+            hints=("run the agent with -r to record executions", "or name the file with -db PATH"),
+        )
+    db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA query_only=ON")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        db.close()
+        raise StorageError(f"{path} can't be read as a database: {error}") from error
+    return db
+
+
+def is_locked(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def is_damage(error: Exception) -> bool:
+    """True for what another file would mend; a full disk or a lock is not damage."""
+    return isinstance(error, (UnusableFileError, sqlite3.DatabaseError)) and not isinstance(
+        error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+    )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that can't be used, with what SQLite keeps beside it; never delete it.
+
+    Returns the new path. Raises OSError.
+    """
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    number = 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    os.replace(path, target)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            os.replace(beside, target.with_name(target.name + suffix))
+    return target
+
+
+def _create_private(path: Path) -> None:
+    """Make the file with mode 0600 before SQLite would make it with the umask's."""
+    if not path.exists():
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _explained(path: Path, error: sqlite3.Error) -> Exception:
+    if is_damage(error):
+        return UnusableFileError(f"{path} is damaged or not a database: {error}")
+    return error

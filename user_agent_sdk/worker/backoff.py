@@ -1,0 +1,59 @@
+"""How long to wait after a failure, and how to speak of an outage without flooding the log. Pure:
+whoever calls says what time it is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable
+
+BASE_S = 0.25
+CAP_S = 30.0
+REMIND_S = 60.0
+
+
+class Backoff:
+    """Full jitter: a random share of 0.25 s, doubled with each failure up to 30 s."""
+
+    def __init__(self, rand: Callable[[], float], cap_s: float = CAP_S) -> None:
+        self._rand = rand
+        self._cap_s = cap_s
+        self.failures = 0
+
+    def failed(self) -> float:
+        """Count a failure; seconds to wait."""
+        ceiling_s: float = min(self._cap_s, BASE_S * 2.0 ** min(self.failures, 20))
+        self.failures += 1
+        return ceiling_s * self._rand()
+
+    def succeeded(self) -> bool:
+        """Forget the failures; True when there were any."""
+        had, self.failures = self.failures, 0
+        return had > 0
+
+
+class Outage:
+    """One line when trouble starts, one a minute while it lasts, one when it is over."""
+
+    def __init__(self, log: logging.Logger, what: str) -> None:
+        self._log = log
+        self._what = what
+        self._since: float | None = None
+        self._said_at = 0.0
+        self._count = 0
+
+    def failed(self, reason: str, now: float) -> None:
+        self._count += 1
+        if self._since is None:
+            self._since = self._said_at = now
+            self._log.warning("%s: %s; trying again", self._what, reason, extra={"action": "outage_started"})
+        elif now - self._said_at >= REMIND_S:
+            self._said_at = now
+            lasted_s = now - self._since
+            extra = {"action": "outage_goes_on"}
+            self._log.warning("%s for %.0f s, %d tries: %s", self._what, lasted_s, self._count, reason, extra=extra)
+
+    def succeeded(self, now: float) -> None:
+        if self._since is not None:
+            lasted_s, tries, self._since, self._count = now - self._since, self._count, None, 0
+            extra = {"action": "outage_over"}
+            self._log.info("%s: over after %.1f s and %d tries", self._what, lasted_s, tries, extra=extra)

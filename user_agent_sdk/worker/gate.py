@@ -1,0 +1,149 @@
+"""Where the free slots of one agent wait for their turn to poll."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Callable
+
+from ..conductor.client import Client, PollError
+from ..conductor.wire import LONG_POLL_MAX_MS, Task
+from .backoff import Outage
+from .intake import Intake, Poll
+
+log = logging.getLogger(__name__)
+
+
+class Budget:
+    """How many tasks may still be taken (``--max-tasks``); None = any number."""
+
+    def __init__(self, tasks: int | None) -> None:
+        self._lock = threading.Lock()  # guards _left and _reserved
+        self._left = tasks
+        self._reserved = 0
+
+    def reserve(self) -> bool:
+        """Ask for one task; it is taken, or given back, later."""
+        with self._lock:
+            if self._left is None:
+                return True
+            if self._reserved >= self._left:
+                return False
+            self._reserved += 1
+            return True
+
+    def settle(self, taken: int) -> None:
+        with self._lock:
+            if self._left is not None:
+                self._reserved -= 1
+                self._left -= taken
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+
+class Gate:
+    """The polling of one agent: which slot may poll, when, and what came of it."""
+
+    def __init__(
+        self,
+        client: Client,
+        agent_id: str,
+        worker_id: str,
+        domain: str | None,
+        intake: Intake,
+        stopping: threading.Event,
+        budget: Budget,
+        on_contact: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.agent_id = agent_id
+        self.worker_id = worker_id
+        self.polled_at: float | None = None  # when a poll was last answered, on the clock
+        self._client = client
+        self._domain = domain
+        self._stopping = stopping
+        self._budget = budget
+        self._on_contact = on_contact
+        self._clock = clock
+        self._changed = threading.Condition()  # guards _intake and _outage
+        self._intake = intake
+        self._outage = Outage(log, f"Polling for {agent_id} fails")
+
+    def take(self) -> tuple[list[Task], float] | None:
+        """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
+        platform may have given them away. None once the worker stops."""
+        poll = self._enter()
+        if poll is None:
+            return None
+        tasks: list[Task] = []
+        wait_ms = LONG_POLL_MAX_MS if poll.lead and self._client.can_wait else 0
+        try:
+            tasks = self._client.poll(self.agent_id, self.worker_id, self._domain, wait_ms)
+        except PollError as error:
+            self._failed(poll, error)
+            return [], poll.sent_at
+        except BaseException:
+            self._failed(poll, PollError("the poll broke off"))
+            raise
+        finally:
+            self._budget.settle(len(tasks))
+        now = self._clock()
+        self._answered(poll, bool(tasks), now)
+        # A poll that waited was given its task at its end, not when it was sent.
+        return tasks, max(poll.sent_at, now - 1.0)
+
+    def may_chain(self) -> bool:
+        """May the next report ask for the next task? If so, :meth:`chained` must follow."""
+        return self._client.can_report_and_poll and not self._stopping.is_set() and self._budget.reserve()
+
+    def chained(self, tasks: int) -> None:
+        """A report that asked for a task brought so many."""
+        self._budget.settle(tasks)
+        with self._changed:
+            if tasks:
+                self._intake.chained(self._clock())
+                self._changed.notify_all()
+            else:
+                self._intake.unchained()
+
+    def wake(self) -> None:
+        """The worker stops, or the platform answers again: waiting slots look anew."""
+        with self._changed:
+            self._intake.recovered(self._clock())
+            self._changed.notify_all()
+
+    def _enter(self) -> Poll | None:
+        with self._changed:
+            while not self._intake.admits() and not self._stopping.is_set():
+                self._changed.wait()
+            self._intake.admit()
+            while not self._stopping.is_set():
+                wait_s = self._intake.wait_s(self._clock())
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
+                elif self._budget.reserve():
+                    return self._intake.begin(self._clock())
+                else:
+                    self._changed.wait(0.1)  # the last tasks of --max-tasks are being taken
+            self._intake.give_back()
+            self._changed.notify()
+            return None
+
+    def _answered(self, poll: Poll, found: bool, now: float) -> None:
+        with self._changed:
+            self.polled_at = now
+            was_failing = self._intake.hit(now) if found else self._intake.empty(poll, now)
+            self._outage.succeeded(now)
+            if found or was_failing:
+                self._changed.notify_all()
+        if was_failing:
+            self._on_contact()
+
+    def _failed(self, poll: Poll, error: PollError) -> None:
+        with self._changed:
+            now = self._clock()
+            self._intake.failed(poll, now, error.retry_after_s)
+            self._outage.failed(error.message, now)

@@ -1,0 +1,125 @@
+"""Keeps the leases of tasks that run here or whose result is not delivered yet.
+
+The platform hands a task to somebody else when it hears nothing for the task's response timeout; an
+``extendLease`` restarts that clock. One is sent a third of it after the last success was *sent*.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Callable
+
+from ..conductor.client import Client
+from ..conductor.wire import Verdict
+from .timetable import Timetable
+
+log = logging.getLogger(__name__)
+
+SENDERS = 4
+UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
+SEND_TIMEOUT_S = 5.0
+
+
+class Lease:
+    """The platform's patience with one task. Pure: whoever calls says what time it is.
+
+    ``lease_s`` is the task's response timeout or None. Two clocks, since either may jump or stand
+    still: a lease that one of them calls lapsed may have lapsed.
+    """
+
+    def __init__(self, task_id: str, workflow_id: str, worker_id: str, lease_s: float | None) -> None:
+        self.task_id = task_id
+        self.workflow_id = workflow_id
+        self.worker_id = worker_id
+        self.lease_s = lease_s
+        self.until = 0.0  # monotonic
+        self.until_ms = 0  # wall clock, epoch milliseconds
+
+    def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
+        """The platform heard of the task in an exchange that began at ``sent_at`` (monotonic)."""
+        length_s = self.lease_s if self.lease_s is not None else 10.0**7
+        self.until = sent_at + length_s
+        self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
+
+    def has_lapsed(self, now: float, wall_s: float) -> bool:
+        return now >= self.until or wall_s * 1000 >= self.until_ms
+
+    @property
+    def period_s(self) -> float:
+        return self.lease_s / 3 if self.lease_s is not None else UNKNOWN_LEASE_PERIOD_S
+
+    @property
+    def retry_s(self) -> float:
+        """After a failed extension."""
+        return self.lease_s / 10 if self.lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3
+
+    @property
+    def send_timeout_s(self) -> float:
+        return min(SEND_TIMEOUT_S, self.lease_s / 6) if self.lease_s is not None else SEND_TIMEOUT_S
+
+
+class LeaseKeeper:
+    """Extends every lease in time, from the poll until the delivery. Owns its sender threads: four, so
+    that a request that hangs delays no other lease."""
+
+    def __init__(
+        self, client: Client, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._wall = wall
+        self._table: Timetable[Lease] = Timetable("lease", self._extend, SENDERS, clock)
+        self._off = False
+
+    def start(self) -> None:
+        self._table.start()
+
+    def track(self, lease: Lease, sent_at: float) -> None:
+        """Begin with a lease that the platform gave in an exchange that began at ``sent_at``."""
+        now = self._clock()
+        lease.renewed(sent_at, now, self._wall())
+        if not self._off:
+            self._table.put(lease.task_id, lease, sent_at + lease.period_s - now)
+
+    def keep(self, lease: Lease) -> None:
+        """Begin with a lease of unknown age (an adopted result's): extend it at once."""
+        if not self._off:
+            self._table.put(lease.task_id, lease, 0.0)
+
+    def drop(self, lease: Lease) -> None:
+        self._table.drop(lease.task_id)
+
+    def has_lapsed(self, lease: Lease) -> bool:
+        return lease.has_lapsed(self._clock(), self._wall())
+
+    def give_up(self) -> None:
+        """This platform does not know extendLease: to it each one means "put the task back"."""
+        if not self._off:
+            self._off = True
+            text = "This platform hands out tasks again while they run: it does not know extendLease. No more are sent"
+            log.warning("%s; tasks that run longer than their response timeout may run twice", text, extra=_ACTION)
+
+    def close(self) -> None:
+        self._table.close()
+
+    def join(self, timeout_s: float) -> None:
+        self._table.join(timeout_s)
+
+    def _extend(self, lease: Lease) -> float | None:
+        if self._off:
+            return None
+        sent_at = self._clock()
+        outcome = self._client.extend(lease.task_id, lease.workflow_id, lease.worker_id, lease.send_timeout_s)
+        if outcome.verdict is Verdict.APPLIED:
+            now = self._clock()
+            lease.renewed(sent_at, now, self._wall())
+            return max(0.0, sent_at + lease.period_s - now)
+        if outcome.verdict is Verdict.REFUSED:
+            log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
+            return None
+        log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
+        return lease.retry_s
+
+
+_ACTION = {"action": "lease"}

@@ -1,0 +1,343 @@
+"""Builds a worker from settings and agents, runs it, drains it, stops it.
+
+Stop order: polls first, then running functions, then deliveries; leases last, since a task that runs
+or a result that waits needs its lease to the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from typing import Callable, NamedTuple
+
+from ..agents import Agent
+from ..conductor.auth import TokenSource, client_credentials, conductor_key
+from ..conductor.client import Client
+from ..conductor.transport import Transport
+from ..conductor.wire import DIALECTS, Task, TaskResult, TaskStatus, Verdict
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
+from ..settings import AgentSettings, Settings
+from . import journal, signals
+from .delivery import Delivery
+from .gate import Budget, Gate
+from .intake import Intake
+from .jobs import Execution, Job, Jobs
+from .journal import Entry, Journal
+from .lease import Lease, LeaseKeeper
+from .slots import Services, Slot, finished
+from .timetable import Timetable
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
+SWEEP_S = 0.5
+ADOPT_S = 60.0
+OPEN_POLL_S = 5.0  # what a drain grants a poll that hangs
+LAST_REPORT_S = 2.0
+OVERTIME_S = 5.0  # after the drain timeout the process ends, whatever hangs
+
+
+class Target(NamedTuple):
+    """A connection to the platform."""
+
+    transport: Transport
+    client: Client
+
+
+def connect(settings: Settings) -> Target:
+    """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
+    transport = Transport(
+        ca_file=_text(settings.ca_file),
+        client_cert=_text(settings.client_cert),
+        client_key=_text(settings.client_key),
+        proxy=settings.proxy,
+    )
+    auth: TokenSource | None = None
+    if settings.client_id and settings.client_secret and settings.auth_url:
+        auth = client_credentials(transport, settings.auth_url, settings.client_id, settings.client_secret)
+    elif settings.auth_key and settings.auth_secret:
+        auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
+    return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)
+
+
+class Runner:
+    """One worker: all slots of all agents of a script, against one platform.
+
+    ``on_execution`` hears of each run after its report. ``owns_process``: a stop that can't be clean
+    (a second signal, a drain that hangs) may end the process at once, without returning.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        agents: Sequence[Agent],
+        *,
+        on_execution: Callable[[Execution], None] | None = None,
+        owns_process: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._on_execution = on_execution
+        self._owns_process = owns_process
+        self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._target = connect(settings)
+        self._budget = Budget(settings.max_tasks)
+        folder = settings.journal_dir and journal.folder_of(settings.journal_dir, *self._identity())
+        self._journal = Journal(folder, settings.journal_sync)
+        leases = LeaseKeeper(self._target.client)
+        jobs = Jobs()
+        self._services = Services(
+            client=self._target.client,
+            journal=self._journal,
+            leases=leases,
+            delivery=Delivery(self._target.client, self._journal, leases, jobs.release, on_contact=self._contact),
+            jobs=jobs,
+            upkeep=Timetable("upkeep", _call, 1),
+            stopping=threading.Event(),
+            on_execution=on_execution,
+        )
+        self._slots: list[Slot] = []
+        self._gates: list[Gate] = []
+        for agent in agents:
+            self._add(agent, settings.resolve(agent))
+        self._futures: list[Future[None]] = []
+
+    def _identity(self) -> tuple[str, str, str]:
+        """Whose journal it is: a result must never reach another platform or tenant."""
+        return self._settings.platform, self._settings.service_url, self._settings.client_id or ""
+
+    def _add(self, agent: Agent, own: AgentSettings) -> None:
+        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random)
+        gate = Gate(
+            self._target.client,
+            own.agent_id or agent.name,
+            own.worker_id,
+            own.domain,
+            intake,
+            self._services.stopping,
+            self._budget,
+            self._contact,
+        )
+        self._gates.append(gate)
+        self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off.
+
+        Raises AuthRefusedError when the credentials are refused at the start.
+        """
+        self._check_credentials()
+        with signals.into(self._numbers):
+            self._start()
+            try:
+                self._serve()
+                return self._drain()
+            finally:
+                self._close()
+
+    def stop(self) -> None:
+        """Begin to drain. From any thread."""
+        self._numbers.put(0)
+
+    def _check_credentials(self) -> None:
+        """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
+        auth = self._target.client.auth
+        try:
+            if auth is not None:
+                auth.headers()
+        except AuthRefusedError:
+            self._target.transport.close()
+            raise
+        except PlatformError as error:
+            log.warning("There is no token yet: %s; trying again", error, extra={"action": "no_token"})
+
+    def _start(self) -> None:
+        services = self._services
+        left = self._journal.open()
+        services.leases.start()
+        services.delivery.start()
+        services.upkeep.start()
+        self._take_over(left)
+        services.upkeep.put("adopt", self._adopt, 0.0)
+        services.upkeep.put("sweep", self._sweep, SWEEP_S)
+        self._pool = ThreadPoolExecutor(max_workers=len(self._slots), thread_name_prefix="slot")
+        self._futures = [self._pool.submit(slot.run) for slot in self._slots]
+
+    def _serve(self) -> None:
+        while not self._is_over():
+            try:
+                self._numbers.get(timeout=LOOK_S)
+                return
+            except queue.Empty:
+                continue
+
+    def _is_over(self) -> bool:
+        stuck = self._services.jobs.stuck
+        if stuck and stuck >= len(self._slots):
+            log.error("Every slot is stuck in a function past its timeout; stopping", extra={"action": "all_stuck"})
+            return True
+        return self._budget.is_spent and not self._services.jobs.running()
+
+    def _contact(self) -> None:
+        """The platform answers again: whoever waits out an outage need not."""
+        self._services.delivery.hurry()
+        for gate in self._gates:
+            gate.wake()
+
+    # -- taking over what a process left -------------------------------------------------------------
+
+    def _adopt(self) -> float:
+        self._take_over(self._journal.adopt())
+        return ADOPT_S
+
+    def _sweep(self) -> float:
+        self._journal.sweep()
+        return SWEEP_S
+
+    def _take_over(self, rows: dict[int, Entry]) -> None:
+        for row, entry in rows.items():
+            if entry.state == journal.REJECTED:
+                continue
+            if entry.state == journal.ONCE:  # it may have been sent, and must not be sent twice
+                self._journal.free(row)
+                continue
+            lease = Lease(entry.task_id, entry.workflow_id, entry.worker_id, entry.lease_s)
+            lease.until, lease.until_ms = float("inf"), entry.lease_until_ms
+            if entry.state == journal.TAKEN:
+                entry = self._died(row, entry, lease)
+            else:
+                self._services.leases.keep(lease)
+            self._services.jobs.hold(entry.task_id)
+            self._services.delivery.post(self._services.delivery.parcel(row, entry, lease))
+        if rows:
+            log.info("%d unfinished tasks of an ended process are taken over", len(rows), extra={"action": "adopted"})
+
+    def _died(self, row: int, entry: Entry, lease: Lease) -> Entry:
+        """A function was started and its process ended: the platform decides about a retry at once,
+        not when the response timeout is over."""
+        reason = "the worker process ended while the task ran"
+        result = TaskResult(entry.task_id, entry.workflow_id, TaskStatus.FAILED, reason_for_incompletion=reason)
+        result.worker_id = entry.worker_id
+        task = Task(journal.stored_task(entry))
+        job = Job(task, entry.agent_id, lease, entry, entry.taken_ms / 1000)
+        entry = finished(job, result)
+        self._journal.replace(row, entry)
+        if self._on_execution is not None:
+            try:
+                self._on_execution(Execution(job.agent_id, entry.worker_id, task, result, job.started_s, time.time()))
+            except Exception:
+                log.exception("A died run was not recorded", extra={"action": "record_failed"})
+        return entry
+
+    # -- stopping ------------------------------------------------------------------------------------
+
+    def _drain(self) -> int:
+        services, limit_s = self._services, self._settings.drain_timeout_s or None
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        self._arm(limit_s)
+        services.stopping.set()
+        for gate in self._gates:
+            gate.wake()
+        running = len(services.jobs.running())
+        log.info("Stopping: %d tasks are running", running, extra={"action": "drain_started"})
+        self._await_slots(deadline)
+        cut_off = self._cut_off()
+        self._await_deliveries(deadline)
+        left = [entry for entry in self._journal.live().values() if entry.state != journal.REJECTED]
+        if left:
+            text = "Stopped with %d results undelivered; they stay in the journal"
+            log.error(text, len(left), extra={"action": "stopped_undelivered"})
+        else:
+            log.info("Stopped", extra={"action": "stopped"})
+        return EXIT_UNDELIVERED if left or cut_off or services.jobs.stuck else EXIT_OK
+
+    def _arm(self, limit_s: float | None) -> None:
+        """Whatever hangs, a stop ends. The timer takes no lock that somebody could hold."""
+        if self._owns_process and limit_s is not None:
+            timer = threading.Timer(limit_s + OVERTIME_S, os._exit, (EXIT_UNDELIVERED,))
+            timer.daemon = True
+            timer.start()
+
+    def _await_slots(self, deadline: float | None) -> None:
+        polls_until = time.monotonic() + OPEN_POLL_S
+        while not self._are_done(0.05):
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return
+            if now >= polls_until and not self._services.jobs.running() and not self._are_reporting():
+                return
+            self._heed_signals()
+
+    def _are_done(self, wait_s: float) -> bool:
+        return not wait_for(self._futures, wait_s).not_done
+
+    def _are_reporting(self) -> bool:
+        return any(entry.state != journal.REJECTED for entry in self._journal.live().values())
+
+    def _await_deliveries(self, deadline: float | None) -> None:
+        self._services.delivery.hurry()
+        while not self._services.delivery.flush(0.05):
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        try:
+            number = self._numbers.get_nowait()
+        except queue.Empty:
+            return
+        if number and self._owns_process:
+            log.warning("Stopped at once; what is undelivered is in the journal", extra={"action": "stopped_at_once"})
+            os._exit(EXIT_INTERRUPTED)
+
+    def _cut_off(self) -> int:
+        """Report each task that still runs as failed: one attempt, all at once; how many there were."""
+        jobs = [job for job in self._services.jobs.running() if job.claim()]
+        if not jobs:
+            return 0
+        log.error("%d tasks run past the drain timeout and are given up", len(jobs), extra={"action": "cut_off"})
+        with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
+            list(pool.map(self._report_last, jobs))
+        return len(jobs)
+
+    def _report_last(self, job: Job) -> None:
+        reason = "the worker was stopped while the task ran"
+        result = TaskResult(job.task.task_id, job.task.workflow_instance_id, TaskStatus.FAILED)
+        result.reason_for_incompletion, result.worker_id = reason, job.lease.worker_id
+        entry = finished(job, result)
+        self._services.leases.drop(job.lease)
+        self._journal.replace(job.row, entry)
+        outcome = self._target.client.report(entry.body, (entry.task_id, entry.workflow_id), LAST_REPORT_S)
+        if outcome.verdict is Verdict.APPLIED:
+            self._journal.free(job.row)
+
+    def _close(self) -> None:
+        self._services.stopping.set()
+        for table in (self._services.upkeep, self._services.delivery, self._services.leases):
+            table.close()
+        for table in (self._services.upkeep, self._services.delivery, self._services.leases):
+            table.join(1.0)
+        self._pool.shutdown(wait=False)
+        self._journal.close()
+        self._target.transport.close()
+
+    @property
+    def has_stragglers(self) -> bool:
+        """A thread of a function, or of a poll that hangs, is still there: it would block the exit."""
+        return not self._are_done(0)
+
+
+def _call(job: Callable[[], float | None]) -> float | None:
+    return job()

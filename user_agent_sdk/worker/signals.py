@@ -1,0 +1,35 @@
+"""Signals become numbers in a queue, which the main thread reads.
+
+A handler does nothing else: setting an Event in one can deadlock with a main thread that waits on it
+(seen on every Python), SimpleQueue.put can't.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+
+
+@contextmanager
+def into(numbers: queue.SimpleQueue[int]) -> Iterator[None]:
+    """While this lasts, each signal that asks to stop puts its number into ``numbers``; outside the main
+    thread, where no handler can be set, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        numbers.put(number)
+
+    before = {number: signal.signal(number, handle) for number in STOP}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
