@@ -157,14 +157,13 @@ class Engine:
         return str(report["taskId"])
 
     def update_and_poll(self, report: Mapping[str, Any], size_bytes: int = 0) -> dict[str, Any] | None:
-        """Apply a report and, if it ended its task, hand the same worker the next one of that
-        agent and domain. None for an ignored report, or IN_PROGRESS. Raises ReportRefused."""
+        """Apply a report and, unless its task goes on, hand out the next one of its agent and domain:
+        for a late report too, as the real server does, so a repeated call takes one task more.
+        Raises ReportRefused."""
         check_report(report)
         with self._lock:
-            ended = self._apply(report, size_bytes, self._settle())
-            if ended is None:
-                return None
-            tasks = self.poll(ended.agent_id, report.get("workerId"), ended.domain)
+            over = self._apply(report, size_bytes, self._settle())
+            tasks = self.poll(over.agent_id, report.get("workerId"), over.domain) if over else []
             return tasks[0] if tasks else None
 
     def wait(self, execution_id: str, timeout_s: float, until: Callable[[Execution], bool] | None = None) -> Execution:
@@ -275,7 +274,7 @@ class Engine:
             changed.notify_all()
 
     def _apply(self, report: Mapping[str, Any], size_bytes: int, now: float) -> Execution | None:
-        """The execution whose attempt this report ended, None if it ended none."""
+        """The execution whose attempt is over, by this report or before it; None if it goes on."""
         attempt = self._tasks.get(report["taskId"])
         extend = report.get("extendLease") is True  # whatever the status says, as the real server does
         if not extend and report["workflowInstanceId"] not in self._executions:
@@ -284,7 +283,7 @@ class Engine:
             raise ReportRefused(404, f"No such task found by id: {report['taskId']}")
         execution = self._executions[attempt.execution_id]
         if attempt.status not in ("SCHEDULED", "IN_PROGRESS"):
-            return None
+            return None if extend else execution
         attempt.update_ms = self.clock.wall_ms()
         if extend:
             attempt.lease_until = now + execution.response_timeout_s

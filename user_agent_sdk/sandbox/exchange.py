@@ -22,6 +22,7 @@ DEPTH_MAX = 1000
 NUMBER_MAX_CHARS = 1000
 _LINE_MAX_BYTES = 65536
 _HEADERS_MAX = 100
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Request(NamedTuple):
@@ -49,7 +50,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def of(cls, value: object, status: int = 200) -> Reply:
-        return cls(status, json.dumps(value, separators=(",", ":")).encode())
+        return cls(status, _ENCODER.encode(value).encode())
 
     @classmethod
     def error(cls, status: int, message: str) -> Reply:
