@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -29,7 +30,14 @@ def main(args: Namespace) -> int:
 
     agents = loader.identify(loader.load(script), settings.agent_id)
     _announce(settings, agents)
-    return Runner(settings, agents).run()
+    if settings.record:
+        logger.warning("executions are not recorded: there is no history yet", extra={"action": "no_history"})
+    runner = Runner(settings, agents, owns_process=True)
+    code = runner.run()
+    if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def run_calling_script(argv: Sequence[str] | None) -> int:

@@ -1,0 +1,223 @@
+"""An agent script is imported as Python itself would, and a broken one ends in one clear error."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+import user_agent_sdk
+from user_agent_sdk import loader
+from user_agent_sdk.agents import REGISTRY, Agent, make_agent
+from user_agent_sdk.errors import AgentError, ConfigError
+
+AGENT = "from user_agent_sdk import user_agent\n@user_agent()\ndef work(): return 1\n"
+
+
+class LoaderTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name).resolve()
+        before = set(sys.modules)
+        self.addCleanup(lambda: [sys.modules.pop(name) for name in set(sys.modules) - before])
+        self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
+        self.addCleanup(sys.meta_path.__setitem__, slice(None), list(sys.meta_path))
+        self.addCleanup(REGISTRY.clear)
+
+    def write(self, name: str, text: str = AGENT) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text), "utf-8")
+        return path
+
+    def load(self, name: str, text: str = AGENT) -> list[Agent]:
+        return loader.load(self.write(name, text))
+
+    def refused(self, name: str, text: str) -> AgentError:
+        with self.assertRaises(AgentError) as caught:
+            self.load(name, text)
+        self.assertEqual(REGISTRY, [])
+        return caught.exception
+
+    # What a script may expect
+
+    def test_the_agents_come_in_the_order_of_the_script(self) -> None:
+        found = self.load("two.py", AGENT + '@user_agent(agent_id="b")\nasync def second(): pass\n')
+        self.assertEqual([(agent.name, agent.agent_id) for agent in found], [("work", None), ("second", "b")])
+
+    def test_a_sibling_module_can_be_imported(self) -> None:
+        """0.2.0 never put the script's folder on the path: an agent had to be one file."""
+        self.write("nearby_helper.py", "VALUE = 42\n")
+        [agent] = self.load(
+            "uses.py", "import nearby_helper\n" + AGENT.replace("return 1", "return nearby_helper.VALUE")
+        )
+        self.assertEqual(agent.func(), 42)
+        self.assertEqual(sys.path[0], str(self.folder))
+
+    def test_a_dataclass_with_postponed_annotations_works(self) -> None:
+        """0.2.0 left the module out of sys.modules, where dataclasses look up what an annotation means."""
+        text = """
+            from __future__ import annotations
+            from dataclasses import dataclass, field
+            from typing import ClassVar
+            from user_agent_sdk import user_agent
+            @dataclass
+            class Invoice:
+                kind: ClassVar[str] = "x"
+                lines: list[str] | None = None
+            @user_agent
+            def read() -> Invoice:
+                return Invoice(["a"])
+            """
+        [agent] = self.load("invoices.py", text)
+        self.assertEqual(agent.func().lines, ["a"])
+        self.assertEqual(sys.modules["invoices"].__file__, str(self.folder / "invoices.py"))
+
+    def test_the_main_part_of_a_script_does_not_run(self) -> None:
+        self.assertEqual(
+            len(self.load("guarded.py", AGENT + 'if __name__ == "__main__":\n    raise SystemExit(9)\n')), 1
+        )
+
+    def test_a_script_named_like_another_module_takes_nobodys_place(self) -> None:
+        import colorsys  # a module that is there already
+
+        for name in ("colorsys", "json", "test", "chunk", "user_agent_sdk", "antigravity", "time"):
+            text = "import json, time, colorsys\njson.dumps(1), time.time, colorsys.rgb_to_hls\n" + AGENT
+            self.assertEqual(len(self.load(f"{name}.py", text)), 1, name)
+        self.assertIs(sys.modules["colorsys"], colorsys)
+        self.assertIs(sys.modules["json"], json)
+        self.assertIs(sys.modules["user_agent_sdk"], user_agent_sdk)
+        found = importlib.import_module("test")  # not imported before, and there is a test.py in the folder
+        self.assertNotEqual(Path(found.__file__ or "").parent, self.folder)
+
+    def test_names_that_are_no_identifiers_load(self) -> None:
+        for name in ("my-agent.py", "2nd.agent.py", "hóa đơn.py"):
+            self.assertEqual(len(self.load(name)), 1, name)
+
+    def test_loading_a_changed_script_again_gives_the_new_agents(self) -> None:
+        self.load("again.py")
+        [agent] = self.load("again.py", AGENT.replace("work", "changed_name"))
+        self.assertEqual(agent.name, "changed_name")
+
+    # What can be wrong with it
+
+    def test_a_path_that_is_no_script_says_what_it_is(self) -> None:
+        self.write("agent.py")
+        for path, said in (("agnet.py", "did you mean"), (".", "name the script: agent.py")):
+            with self.assertRaises(AgentError) as caught:
+                loader.load(self.folder / path)
+            self.assertEqual((caught.exception.code, caught.exception.exit_code), ("agent-missing", 6))
+            self.assertIn(said, "".join(caught.exception.hints))
+        error = self.refused("notes.txt", "")
+        self.assertEqual((error.code, "not a Python script" in error.message), ("agent-missing", True))
+
+    def test_a_file_without_an_agent_is_an_error(self) -> None:
+        """0.2.0 went on with no worker at all, for ever."""
+        error = self.refused("none.py", "def work(): pass\n")
+        self.assertEqual((error.code, error.exit_code), ("no-agent", 6))
+
+    def test_a_syntax_error_shows_the_line(self) -> None:
+        error = self.refused("broken.py", "x = 1\ndef work(:\n    pass\n")
+        self.assertEqual(error.code, "agent-load")
+        what, *context = error.message.split("\n")
+        self.assertTrue(what.startswith(f"{self.folder / 'broken.py'}:2: SyntaxError:"), what)
+        self.assertIn("def work(:", context[0])
+        self.assertIn("^", context[1])
+        for text in ("x = 1\n\0\n", "x = '\udcff'"):
+            path = self.folder / "odd.py"
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+            with self.assertRaises(AgentError):
+                loader.load(path)
+
+    def test_a_missing_module_is_named(self) -> None:
+        error = self.refused("needs.py", "import absent_module_x\n")
+        self.assertIn("No module named 'absent_module_x'", error.message)
+        self.assertIn(f"{sys.executable} -m pip install", error.hints[0])
+        self.assertIn("no such module", self.refused("old.py", "import user_agent_sdk.nowhere\n").hints[0])
+
+    def test_only_the_scripts_own_frames_are_shown(self) -> None:
+        self.write("broken_sibling.py", "def boom():\n    raise KeyError('deep')\nboom()\n")
+        error = self.refused("uses_broken.py", "import broken_sibling\n")
+        self.assertIn("uses_broken.py raised KeyError", error.message)
+        self.assertIn("broken_sibling.py", error.message)
+        self.assertIn("in boom", error.message)
+        for foreign in ("importlib", "loader.py", "exec_module"):
+            self.assertNotIn(foreign, error.message)
+        self.assertIsInstance(error.__cause__, KeyError)  # all of it, for -d
+
+    def test_a_script_that_exits_is_an_error_and_an_interrupt_is_not(self) -> None:
+        error = self.refused("exits.py", "import sys\ntry:\n    1/0\nexcept Exception:\n    sys.exit(0)\n")
+        self.assertIn("SystemExit", error.message)
+        self.assertIn("ZeroDivisionError", error.message)
+        self.assertIn("__main__", error.hints[0])
+        with self.assertRaises(KeyboardInterrupt):
+            self.load("interrupted.py", "raise KeyboardInterrupt\n")
+        self.assertIn("RecursionError", self.refused("deep.py", "def f(): f()\nf()\n").message)
+
+    def test_what_the_decorator_refuses_keeps_its_own_code(self) -> None:
+        text = "from user_agent_sdk import user_agent\n@user_agent\ndef work(*args): pass\n"
+        self.assertEqual(self.refused("binds.py", text).code, "agent-signature")
+        with self.assertRaises(ConfigError):
+            self.load("zero.py", AGENT.replace("()", "(workers=0)", 1))
+
+    def test_a_failed_load_leaves_nothing_behind(self) -> None:
+        self.refused("half.py", AGENT + "1/0\n")
+        self.assertNotIn("half", sys.modules)
+
+    # Ids
+
+    def test_agents_without_an_id_take_the_default_and_one_id_serves_one_agent(self) -> None:
+        own, other = make_agent(lambda: 1, "own"), make_agent(lambda: 2)
+        self.assertEqual([agent.agent_id for agent in loader.identify([own, other], "default")], ["own", "default"])
+        for agents, default in (([other], None), ([own, other], "own"), ([other, other], "d")):
+            with self.assertRaises(AgentError) as caught:
+                loader.identify(agents, default)
+            self.assertEqual((caught.exception.code, caught.exception.exit_code), ("no-agent", 6))
+            self.assertIn("test_loader.py:", caught.exception.message)
+
+    # A copy under another name
+
+    def test_a_renamed_copy_two_levels_deep_is_what_scripts_import(self) -> None:
+        source = Path(user_agent_sdk.__file__).parent
+        shutil.copytree(source, self.folder / "vendor" / "worker_kit", ignore=shutil.ignore_patterns("__pycache__"))
+        (self.folder / "vendor" / "__init__.py").write_text("")
+        sys.path.insert(0, str(self.folder))
+        ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "user_agent_sdk"}
+        self.addCleanup(sys.modules.update, ours)
+        copy = importlib.import_module("vendor.worker_kit.loader")
+        text = """
+            from user_agent_sdk import NonRetryableException as first, user_agent
+            from user_agent_sdk.utils.exception import NonRetryableException
+            import user_agent_sdk.conductor.wire
+            @user_agent
+            def work(): return first is NonRetryableException, user_agent_sdk
+            """
+        [agent] = copy.load(self.write("asks.py", text))
+        same, package = agent.func()
+        self.assertTrue(same)
+        self.assertIs(package, sys.modules["vendor.worker_kit"])
+        self.assertEqual(REGISTRY, [])
+        for name in ("vendor.worker_kit", "vendor.worker_kit.errors"):
+            spec = sys.modules[name].__spec__
+            self.assertEqual(spec and spec.name, name)  # or relative imports inside would warn, then fail
+
+    def test_the_script_that_is_running_is_not_imported_a_second_time(self) -> None:
+        """`python script.py` that ends in user_agent_sdk.run(): its agents are registered already."""
+        ask = "import pathlib\nfrom user_agent_sdk import loader\n"
+        ask += "print(loader.load(pathlib.Path(__file__))[0].func is work)\n"
+        script = self.write("direct.py", AGENT + ask)
+        environ = {**os.environ, "PYTHONPATH": str(Path(user_agent_sdk.__file__).parent.parent)}
+        result = subprocess.run([sys.executable, str(script)], env=environ, capture_output=True, text=True)
+        self.assertEqual((result.stdout, result.stderr), ("True\n", ""))
+
+
+if __name__ == "__main__":
+    unittest.main()

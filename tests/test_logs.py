@@ -1,0 +1,151 @@
+"""Log lines: readable, one an event, free of secrets and control characters, and never a cause of failure."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import unittest
+from typing import Any
+
+from user_agent_sdk import logs
+
+SECRET = "p@ss/w ord+1"
+TOKEN = "tokén-1"
+LEAKY = f"form client_secret=p%40ss%2Fw+ord%2B1 {SECRET} {TOKEN}"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+class LogsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        root = logging.getLogger()
+        self.addCleanup(root.setLevel, root.level)
+        self.addCleanup(root.handlers.__setitem__, slice(None), list(root.handlers))
+        self.addCleanup(setattr, logs, "redactor", logs.redactor)
+        logs.redactor = logs.Redactor()
+        self.log = logging.getLogger("tests.some.module")
+
+    def setup_on(
+        self, stream: Any, log_format: str = "text", level: str = "INFO", secrets: tuple[str, ...] = ()
+    ) -> Any:
+        logging.getLogger().handlers.clear()
+        logs.setup(level, log_format, secrets, stream)
+        return stream
+
+    def test_a_line_on_a_terminal_has_time_level_message_and_the_task(self) -> None:
+        stream = self.setup_on(Terminal())
+        self.log.info("took %d", 3, extra={"action": "x", "agent_id": "sum", "task_id": "t1", "attempt": 2})
+        self.assertRegex(stream.getvalue(), r"^\d\d:\d\d:\d\d INFO    took 3  \[agent_id=sum task_id=t1 attempt=2\]\n$")
+
+    def test_a_line_in_a_file_has_the_full_date_with_its_offset(self) -> None:
+        stream = self.setup_on(io.StringIO())
+        self.log.warning("hello")
+        self.assertRegex(stream.getvalue(), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d WARNING hello\n$")
+
+    def test_json_lines_have_stable_keys(self) -> None:
+        stream = self.setup_on(io.StringIO(), "json")
+        extra = {"action": "reported", "agent_id": "a#1", "task_id": "t", "workflow_id": "w", "attempt": 1,
+                 "duration_ms": 12.5, "trace_id": "f00", "password": "never"}  # fmt: skip
+        self.log.info("done %s", "là", extra=extra)
+        [text] = stream.getvalue().splitlines()
+        line = json.loads(text)
+        self.assertEqual(list(line), ["ts", "level", "logger", "msg", *logs.FIELDS])
+        self.assertEqual([line[key] for key in logs.FIELDS], ["reported", "a#1", "t", "w", 1, 12.5, "f00"])
+        self.assertTrue(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"]))
+        self.assertEqual(line["msg"], "done là")
+        self.assertIn("là", text)
+
+    def test_the_level_is_the_one_that_was_asked_for(self) -> None:
+        stream = self.setup_on(io.StringIO(), level="WARNING")
+        self.log.info("quiet")
+        self.log.warning("loud")
+        self.assertEqual(stream.getvalue().count("\n"), 1)
+
+    def test_setting_up_twice_writes_each_line_once(self) -> None:
+        stream = io.StringIO()
+        self.setup_on(stream)
+        logs.setup("INFO", "text", (), stream)
+        self.log.info("once")
+        self.assertEqual(stream.getvalue().count("once"), 1)
+
+    def test_a_secret_is_blanked_wherever_it_stands(self) -> None:
+        for log_format in ("text", "json"):
+            stream = self.setup_on(io.StringIO(), log_format, secrets=(SECRET, TOKEN))
+            logs.redactor.add("a-later-token")
+            try:
+                raise ValueError(LEAKY)
+            except ValueError:
+                self.log.exception("%s and p%%40ss%%2Fw%%20ord%%2B1", SECRET, extra={"task_id": SECRET})
+            self.log.info("a-later-%s", "token", stack_info=True)
+            text = stream.getvalue()
+            self.assertGreaterEqual(text.count("***"), 6)
+            for leak in ("p@ss", "ord+1", "p%40ss", "w%20ord", "a-later-token", TOKEN, "tok\\u00e9n"):
+                self.assertNotIn(leak, text)
+
+    def test_a_text_too_short_to_be_a_secret_does_not_blank_every_line(self) -> None:
+        stream = self.setup_on(io.StringIO(), secrets=("a", ""))
+        self.log.info("banana")
+        self.assertIn("banana", stream.getvalue())
+
+    def test_control_characters_are_shown_not_obeyed(self) -> None:
+        for log_format in ("text", "json"):
+            stream = self.setup_on(io.StringIO(), log_format)
+            self.log.info(
+                "a\x1b[2Jb\r\n2026 INFO forged \x9b31m \u202egnp.exe \ud800 \u2028", extra={"task_id": "x\ny"}
+            )
+            text = stream.getvalue()
+            self.assertEqual(text.count("\n"), 1)
+            for char in "\x1b\r\x9b\u202e\ud800\u2028":
+                self.assertNotIn(char, text)
+            self.assertTrue(log_format == "text" or "\x1b[2J" in json.loads(text)["msg"])
+
+    def test_no_line_of_a_traceback_can_pass_for_a_log_line(self) -> None:
+        stream = self.setup_on(io.StringIO())
+        try:
+            raise ValueError("first\n2026-01-01 INFO    forged")
+        except ValueError:
+            self.log.exception("failed")
+        first, *rest = stream.getvalue().splitlines()
+        self.assertTrue(first.endswith("failed"))
+        self.assertTrue(rest and all(line.startswith("    ") for line in rest), rest)
+
+    def test_a_stream_that_lacks_a_character_still_gets_the_line(self) -> None:
+        for encoding in ("ascii", "cp1252"):
+            raw = io.BytesIO()
+            stream = self.setup_on(io.TextIOWrapper(raw, encoding=encoding, newline=""))
+            self.log.info("hóa đơn ✓")
+            logs.setup("INFO", "json", (), stream)
+            self.log.info("hóa đơn ✓")
+            text, line = raw.getvalue().decode(encoding).splitlines()
+            self.assertIn("\\u2713", text)
+            self.assertEqual(json.loads(line)["msg"], "hóa đơn ✓")
+
+    def test_a_broken_stream_or_record_never_reaches_the_caller(self) -> None:
+        self.setup_on(Broken())
+        self.log.info("lost")
+        stream = self.setup_on(io.StringIO())
+        self.log.info("%d", "text")
+        self.assertIn("test_logs.py:", stream.getvalue())
+        self.log.info("%s", Unprintable())
+        self.assertEqual(stream.getvalue().count("is broken"), 2)
+        stream.close()
+        self.log.info("closed")
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+if __name__ == "__main__":
+    unittest.main()
