@@ -1,0 +1,1 @@
+"""Side-by-side figures of this worker and others, as ratios in one run: ``python -m tests.benchmark``."""
