@@ -1,4 +1,4 @@
-"""``python -m tests.benchmark [--rounds N] [--tasks N] [--only TEXT] [--seed PYTHON] [--conductor-python PYTHON] [--json]``
+"""``python -m tests.benchmark``; ``-h`` lists the options.
 
 Each row pairs contenders on the same work, in turn and repeated, in one run: the figures to read are
 the ratios, since machines differ and drift. ``--seed`` and ``--conductor-python`` name a Python that has
@@ -8,6 +8,7 @@ the published user-agent-sdk 0.2.0 or conductor-python 2.0.0 installed; without 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -91,10 +92,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 continue
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
-    except ProcessLookupError:
-        pass
 
 
 def cases(options: argparse.Namespace, folder: Path) -> list[Case]:

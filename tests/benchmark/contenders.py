@@ -53,7 +53,8 @@ def bench(task):
 if __name__ == "__main__":
     url, threads = sys.argv[1], int(sys.argv[2])
     worker = Worker("bench", bench, poll_interval=100, thread_count=threads)
-    with TaskHandler(workers=[worker], configuration=Configuration(server_api_url=url), scan_for_annotated_workers=False) as handler:
+    configuration = Configuration(server_api_url=url)
+    with TaskHandler(workers=[worker], configuration=configuration, scan_for_annotated_workers=False) as handler:
         handler.start_processes()
         handler.join_processes()
 """

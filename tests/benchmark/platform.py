@@ -7,6 +7,7 @@ every exchange. One thread, one selector, no parsing that is not needed, so that
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import selectors
@@ -15,9 +16,19 @@ import sys
 import time
 from typing import Any
 
-_HEAD = b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
-_HEAD += b"Keep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\n"
-_TOKEN = json.dumps({"access_token": "t" * 900, "expires_in": 3600, "token_type": "Bearer", "token": "t" * 900}).encode()
+_HEAD = (
+    b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"Date: Mon, 23 Nov 2026 00:00:00 GMT\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\n"
+)
+_WORD = "t" * 900  # as long as a real token
+_TOKEN = json.dumps({"access_token": _WORD, "token": _WORD, "expires_in": 3600, "token_type": "Bearer"}).encode()
+_TASK = """
+{"taskType":"bench","status":"IN_PROGRESS","inputData":%s,"referenceTaskName":"bench_ref","retryCount":0,
+"pollCount":1,"taskDefName":"bench","scheduledTime":1795392000000,"startTime":1795392000000,
+"updateTime":1795392000000,"responseTimeoutSeconds":3600,"workflowInstanceId":"w-%d","taskId":"t-%d",
+"callbackAfterSeconds":0,"workflowTask":{"name":"bench","taskReferenceName":"bench_ref","type":"SIMPLE"},
+"retriedTaskId":null,"iteration":0}
+"""
 
 
 class Round:
@@ -37,13 +48,7 @@ class Round:
             return None
         self.handed_out += 1
         number = self.handed_out
-        return (
-            '{"taskType":"bench","status":"IN_PROGRESS","inputData":%s,"referenceTaskName":"bench_ref","retryCount":0,'
-            '"pollCount":1,"taskDefName":"bench","scheduledTime":1795392000000,"startTime":1795392000000,'
-            '"updateTime":1795392000000,"responseTimeoutSeconds":3600,"workflowInstanceId":"w-%d","taskId":"t-%d",'
-            '"callbackAfterSeconds":0,"workflowTask":{"name":"bench","taskReferenceName":"bench_ref","type":"SIMPLE"},'
-            '"retriedTaskId":null,"iteration":0}' % (self.given, number, number)
-        ).encode()
+        return (_TASK % (self.given, number, number)).encode()
 
     def summary(self) -> dict[str, Any]:
         """tasks_per_s over the last nine tenths of the reports, and how busy this process was meanwhile."""
@@ -118,10 +123,8 @@ class Platform:
             self._write(connection, reply)
 
     def _write(self, connection: socket.socket, reply: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):
             connection.sendall(reply)
-        except OSError:
-            pass
 
     def _handle(self, line: bytes, body: bytes) -> tuple[int, bytes]:
         method, target, _ = line.split(b" ", 2)
