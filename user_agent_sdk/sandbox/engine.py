@@ -113,8 +113,10 @@ class Engine:
             raise UsageError(f"the input can't be sent as JSON: {error}") from None
         if not isinstance(given, dict):
             raise UsageError("the input must be a JSON object")
-        if not agent_id or retries < 0 or retry_delay_s < 0 or not response_timeout_s > 0:
-            raise UsageError("a task needs an agent id, retries and a delay >= 0, and a response timeout > 0")
+        if not isinstance(agent_id, str) or not agent_id or not isinstance(domain, (str, type(None))):
+            raise UsageError("a task needs an agent id, which is a text, as is its domain")
+        if retries < 0 or not 0 <= retry_delay_s < 10**8 or not 0 < response_timeout_s < 10**8:
+            raise UsageError("a task needs retries and a delay >= 0, and a response timeout > 0 (seconds)")
         with self._lock:
             now = self._settle()
             execution = Execution(agent_id, domain or None, given, self.clock.wall_ms())

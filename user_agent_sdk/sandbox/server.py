@@ -49,19 +49,19 @@ class Sandbox:
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._closing = False
         self._routes: dict[str, dict[str, Handler]] = {}
-        self.route("GET", "/api/tasks/external/poll/", self._poll_akabot)
+        self.route("GET", "/api/tasks/external/poll/*", self._poll_akabot)
         self.route("POST", "/api/tasks/external", self._report_akabot)
-        self.route("GET", "/api/tasks/poll/", self._poll)
-        self.route("GET", "/api/tasks/poll/batch/", self._poll_batch)
+        self.route("GET", "/api/tasks/poll/*", self._poll)
+        self.route("GET", "/api/tasks/poll/batch/*", self._poll_batch)
         self.route("POST", "/api/tasks", self._report)
         self.route("POST", "/api/tasks/update-v2", self._report_and_poll)
         self.route("POST", _AUTH_PATH, self._token)
         self.route("POST", "/api/sandbox/executions", self._submit)
-        self.route("GET", "/api/sandbox/executions/", self._execution)
+        self.route("GET", "/api/sandbox/executions/*", self._execution)
 
     def route(self, method: str, path: str, handler: Handler) -> None:
-        """Answer ``path`` with ``handler(request, last)``; a path that ends in "/" stands for all with
-        one more segment, which is passed decoded as ``last``."""
+        """Answer ``path`` with ``handler(request, last)``, ``last`` being its last segment, decoded. A
+        path that ends in "/*" stands for all with one segment there."""
         self._routes.setdefault(path, {})[method] = handler
 
     # The contract of the context manager.
@@ -198,8 +198,8 @@ class Sandbox:
         if "%2f" in path.lower():  # as Conductor's Tomcat does
             return Reply(400, b"<!doctype html><title>400</title><h1>HTTP Status 400</h1>", "text/html")
         parent, _, last = path.rpartition("/")
-        methods = self._routes.get(path) or self._routes.get(parent + "/")
-        if methods is None or (path.endswith("/") and path not in self._routes):
+        methods = self._routes.get(path) or (self._routes.get(parent + "/*") if last else None)
+        if methods is None:
             return Reply.error(404, f"No static resource {path.lstrip('/')}.")
         handler = methods.get(request.method)
         if handler is None:
