@@ -3,26 +3,17 @@
     GET  /api/tasks/external/poll/{agentId}   -> Conductor  GET  /api/tasks/poll/{taskType}
     POST /api/tasks/external                  -> Conductor  POST /api/tasks
     POST /realms/user-agent/protocol/openid-connect/token -> Keycloak, the same path
-         /conductor/api/...                   -> Conductor  /api/..., no token asked: its own dialect, with the same faults
+         /conductor/api/...                   -> Conductor  /api/..., no token asked: its own dialect, same faults
 
 Each request has a route: ``poll``, ``report`` (a result or a hand-back), ``extend`` (a report with
-``extendLease``), ``update-v2``, ``token``, ``other``. Faults are named; each that struck is counted and stands in
-the log of requests:
-
-    503         refused, nothing done, with Retry-After when one is given
-    401         refused as EXPIRED_TOKEN, nothing done
-    reset       the connection is reset, nothing done
-    away        the connection is closed without a word, nothing done
-    hang        no answer for ``hang_s``, then closed, nothing done
-    half-reply  done upstream; half of the reply, then closed
-    lost-reply  done upstream; the connection is reset before a byte of the reply
+``extendLease``), ``update-v2``, ``token``, ``other``. The faults are those of ``faults.py``; one that
+struck is counted and stands in the log of requests.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import random
 import select
 import socket
 import socketserver
@@ -31,13 +22,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import Any, BinaryIO, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, BinaryIO, Callable, NamedTuple
 
+from .faults import BEFORE, Fault, Faults
 from .http11 import Reply, Request, json_reply, read_request, render
 from .tokens import TokenCheck
 
-BEFORE = ("503", "401", "reset", "away", "hang")
-AFTER = ("half-reply", "lost-reply")
 AKABOT_POLL = "/api/tasks/external/poll/"
 AKABOT_REPORT = "/api/tasks/external"
 OWN_DIALECT = "/conductor"
@@ -57,32 +47,6 @@ class Seen(NamedTuple):
     result: str | None  # the status that was reported
 
 
-class Fault:
-    """What strikes the requests of ``route`` (None: of each): the next ``count`` (None: until cleared) after ``skip``."""
-
-    def __init__(
-        self, name: str, route: str | None, count: int | None, skip: int, retry_after: str | None, hang_s: float
-    ) -> None:
-        if name not in BEFORE + AFTER:
-            raise ValueError(f"no fault is named {name!r}; there are {', '.join(BEFORE + AFTER)}")
-        self.name = name
-        self.route = route
-        self.left = count
-        self.skip = skip
-        self.retry_after = retry_after
-        self.hang_s = hang_s
-
-    def strikes(self, route: str) -> bool:
-        if self.left == 0 or (self.route is not None and self.route != route):
-            return False
-        if self.skip > 0:
-            self.skip -= 1
-            return False
-        if self.left is not None:
-            self.left -= 1
-        return True
-
-
 class Gateway:
     """Serves from ``start`` to ``stop``, on the same port each time. Thread-safe."""
 
@@ -92,13 +56,17 @@ class Gateway:
         self.check = check
         self.port = port
         self.stopping = threading.Event()
+        self.faults = Faults()
+        self.fault, self.plan, self.clear = self.faults.order, self.faults.plan, self.faults.clear
         self._server: _Server | None = None
         self._changed = threading.Condition()  # guards all below
-        self._faults: list[Fault] = []
-        self._plan: tuple[random.Random, dict[str, float], tuple[str, ...], dict[str, Any]] | None = None
         self._seen: list[Seen] = []
         self._counts: Counter[tuple[str, int, str | None]] = Counter()
         self.connections = 0
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
 
     @property
     def service_url(self) -> str:
@@ -127,33 +95,6 @@ class Gateway:
             server.server_close()
             server.cut()
 
-    def fault(
-        self,
-        name: str,
-        *,
-        count: int | None = 1,
-        route: str | None = None,
-        skip: int = 0,
-        retry_after: str | None = None,
-        hang_s: float = 2.0,
-    ) -> None:
-        """Orders a fault; ``retry_after`` is sent as it is. Raises ValueError for a name that is none."""
-        with self._changed:
-            self._faults.append(Fault(name, route, count, skip, retry_after, hang_s))
-
-    def plan(self, seed: int, rates: Mapping[str, float], routes: Sequence[str] = (), **options: Any) -> None:
-        """From now on each request of ``routes`` (none named: each) draws from ``rates`` (fault -> probability)."""
-        for name in rates:
-            Fault(name, None, 0, 0, None, 0)
-        with self._changed:
-            self._plan = (random.Random(seed), dict(rates), tuple(routes), options)
-
-    def clear(self) -> None:
-        """Ends the plan and every fault that is still ordered."""
-        with self._changed:
-            self._faults.clear()
-            self._plan = None
-
     def seen(self, route: str | None = None) -> list[Seen]:
         with self._changed:
             return [one for one in self._seen if route in (None, one.route)]
@@ -177,24 +118,6 @@ class Gateway:
         """Waits for requests until ``holds(self)``; False when it does not within ``timeout_s``."""
         with self._changed:
             return self._changed.wait_for(lambda: holds(self), timeout_s)
-
-    def drawn(self, route: str) -> Fault | None:
-        """The fault for this request, used up by it."""
-        with self._changed:
-            for fault in self._faults:
-                if fault.strikes(route):
-                    return fault
-            if self._plan is None:
-                return None
-            source, rates, routes, options = self._plan
-            if routes and route not in routes:
-                return None
-            draw = source.random()
-            for name, rate in rates.items():
-                draw -= rate
-                if draw < 0:
-                    return Fault(name, route, 0, 0, options.get("retry_after"), options.get("hang_s", 2.0))
-        return None
 
     def record(self, seen: Seen) -> None:
         with self._changed:
@@ -269,18 +192,16 @@ class _Connection(socketserver.BaseRequestHandler):
             return False
         at_s = time.monotonic()
         route, port, path, body = self._routed(request)
-        fault = self.gateway.drawn(route)
+        fault = self.gateway.faults.drawn(route)
         name = fault.name if fault else None
         if fault is not None and name in BEFORE:
             reply = self._refused(fault)
         elif port == 0:
-            reply = json_reply(404, {"status": 404, "message": f"No static resource {request.path}."})
+            missing = {"status": 404, "message": f"No static resource {request.path}.", "retryable": False}
+            reply = json_reply(404, missing)
         else:
             refusal = self._token_refusal(request)
-            if refusal is not None:
-                reply = json_reply(401, {"error": refusal})
-            else:
-                reply = self._exchange(port, path, request)
+            reply = json_reply(401, {"error": refusal}) if refusal else self._exchange(port, path, request)
         task_id, result = body.get("taskId"), body.get("status")
         if route == "poll" and reply is not None and reply.status == 200:
             task_id = _task_id(reply.body)
@@ -336,8 +257,7 @@ class _Connection(socketserver.BaseRequestHandler):
         passed = {name: request.headers[name] for name in names if name in request.headers}
         try:
             if upstream.sock is None:
-                upstream.connect()
-                upstream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                upstream.connect()  # sets TCP_NODELAY
             upstream.request(request.method, path, request.body or None, passed)
             answer = upstream.getresponse()
             content = answer.read()

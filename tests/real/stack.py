@@ -66,26 +66,28 @@ class Stack:
             self.conductor.start()
             self.keycloak = servers.keycloak(self._folder, keycloak_port, {**clients, STRANGER: (SECRET, 300)})
             self.keycloak.start()
-            self.gateway = Gateway(conductor_port, keycloak_port, TokenCheck(self._jwks, self._realm_url, set(clients)))
+            self.gateway = Gateway(conductor_port, keycloak_port, TokenCheck(self.jwks, self._realm_url, set(clients)))
             self.gateway.start()
             self.conductor.wait_ready()
             self.keycloak.wait_ready()
             servers.keep_keycloak(self._folder / "keycloak")
             self._warm_up()
+            self.token()
         except BaseException:
             self.stop()
             raise
 
     def _warm_up(self) -> None:
-        """Takes the first task of each kind of call itself: in a cold JVM each costs up to two seconds."""
+        """One task by hand: in a cold JVM the first call of each kind takes up to two seconds, a short lease."""
         self.register_task("warm-up")
         self.register_workflow("warm-up", ["warm-up"])
         workflow_id = self.start_workflow("warm-up")
-        task = self.api("GET", "/tasks/poll/warm-up?workerid=warm-up")
+        task = None
+        while task is None:  # a poll waits up to 100 ms in the server
+            task = self.api("GET", "/tasks/poll/warm-up?workerid=warm-up") or None
         result = {"workflowInstanceId": workflow_id, "taskId": task["taskId"], "status": "COMPLETED", "outputData": {}}
         self.api("POST", "/tasks", result)
         self.wait(workflow_id)
-        self.token()
 
     def stop(self) -> None:
         for name in ("gateway", "conductor", "keycloak"):
@@ -109,6 +111,7 @@ class Stack:
     def start_conductor(self) -> None:
         self.conductor.start()
         self.conductor.wait_ready()
+        self._warm_up()
 
     def restart_conductor(self, *, kill: bool = False) -> None:
         """Same port, same data."""
@@ -146,7 +149,8 @@ class Stack:
         form = {"grant_type": "client_credentials", "client_id": client_id or self.client_id(), "client_secret": SECRET}
         return str(_get(self.token_url, urllib.parse.urlencode(form).encode("ascii"))["access_token"])
 
-    def _jwks(self) -> dict[str, Any]:
+    def jwks(self) -> dict[str, Any]:
+        """The public keys of Keycloak's realm."""
         return _get(f"{self._realm_url}/protocol/openid-connect/certs")
 
     def api(self, method: str, path: str, body: object = None) -> Any:
