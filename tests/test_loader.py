@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 
 import user_agent_sdk
+from tests.cli import keep_imports_as_they_are
 from user_agent_sdk import loader
 from user_agent_sdk.agents import REGISTRY, Agent, make_agent
 from user_agent_sdk.errors import AgentError, ConfigError
@@ -26,11 +27,7 @@ class LoaderTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name).resolve()
-        before = set(sys.modules)
-        self.addCleanup(lambda: [sys.modules.pop(name) for name in set(sys.modules) - before])
-        self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
-        self.addCleanup(sys.meta_path.__setitem__, slice(None), list(sys.meta_path))
-        self.addCleanup(REGISTRY.clear)
+        keep_imports_as_they_are(self, self.folder)
 
     def write(self, name: str, text: str = AGENT) -> Path:
         path = self.folder / name

@@ -29,6 +29,11 @@ def write_json(value: object) -> None:
         sys.stdout.write(json_text(value, sys.stdout) + "\n")
 
 
+def is_interactive() -> bool:
+    """Whether a person reads stdout: columns for them, TABs for a pipe."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def note(text: str) -> None:
     """A line beside the answer, on stderr."""
     if sys.stderr is not None:

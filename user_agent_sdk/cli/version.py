@@ -28,5 +28,5 @@ def main(args: Namespace) -> int:
         terminal.write_json(facts)
     else:
         for name, value in facts.items():
-            terminal.write(f"{name:<11}{value}" if sys.stdout.isatty() else f"{name}\t{value}")
+            terminal.write(f"{name:<11}{value}" if terminal.is_interactive() else f"{name}\t{value}")
     return 0

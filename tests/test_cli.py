@@ -1,0 +1,244 @@
+"""What every command has in common: help, errors, exit codes, odd forms of options, encodings, start-up."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import types
+import unittest
+from argparse import Namespace
+from unittest import mock
+
+from tests.cli import ROOT, SUM, CliTest
+from user_agent_sdk.cli import app, options, terminal
+from user_agent_sdk.errors import CODES, UsageError
+from user_agent_sdk.settings import TABLE
+
+
+class ErrorTest(CliTest):
+    def command(self, main: object) -> None:
+        """Register a command ``boom`` that does what ``main`` does."""
+        module = types.SimpleNamespace(
+            configure=lambda parser: parser.add_argument("--json", action="store_true"), main=main
+        )
+        row = {"boom": app.Command("boom", "", "fail")}
+        self.enterContext_(mock.patch.dict(app.COMMANDS, row))
+        self.enterContext_(mock.patch.dict(sys.modules, {"user_agent_sdk.cli.boom": module}))
+
+    def enterContext_(self, patch: mock._patch_dict) -> None:  # noqa: N802 - TestCase.enterContext is of 3.11
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_an_unknown_command_or_option_is_corrected(self) -> None:
+        for words, near in (
+            (["rum"], "'run'"),
+            (["invok", "a.py"], "'invoke'"),
+            (["run", "a.py", "--wrokers", "4"], "--workers"),
+        ):
+            ended = self.run_main(*words)
+            self.assertEqual((ended.code, ended.out), (2, ""))
+            self.assertRegex(ended.err, r"^useragent: error\[usage\]: ")
+            self.assertIn(f"hint: did you mean {near}?", ended.err)
+        self.assertIn("useragent run agent.py", self.run_main("agent.py").err)
+        self.assertEqual(self.run_main().code, 2)
+
+    def test_options_are_not_abbreviated(self) -> None:
+        self.assertIn("did you mean --workers?", self.run_main("run", "a.py", "--work", "3").err)
+
+    def test_a_missing_value_or_agent_is_a_usage_error(self) -> None:
+        for words in (["run", "a.py", "-w"], ["run"], ["run", "a.py", "-p", "b.py"], ["run", "a.py", "b.py"]):
+            ended = self.run_main(*words)
+            self.assertEqual(ended.code, 2, words)
+            self.assertTrue(ended.err.startswith("useragent: error[usage]: "), ended.err)
+
+    def test_with_json_an_error_is_one_document(self) -> None:
+        error = self.error_of(self.run_main("invoke", "absent.py", "--json"))
+        self.assertEqual((error["code"], error["exit_code"], error["hint"]), ("agent-missing", 6, None))
+        self.assertEqual(self.error_of(self.run_main("invoke", "--json", "--nope"))["code"], "usage")
+
+    def test_context_is_indented_and_control_characters_are_shown(self) -> None:
+        self.write("evil.py", "raise ValueError('a\\x1b[2Jb \\u202e')\n")
+        ended = self.run_main("invoke", "evil.py")
+        self.assertEqual(ended.code, 6)
+        what, *context = ended.err.splitlines()
+        self.assertEqual(what, "useragent: error[agent-load]: evil.py raised ValueError while it was loaded")
+        self.assertTrue(all(line.startswith("  ") for line in context), context)
+        self.assertIn("a\\x1b[2Jb \\u202e", context[-1])
+
+    def test_a_traceback_of_ours_is_shown_only_with_d(self) -> None:
+        self.write("bad.py", "1/0\n")
+        ended = self.run_main("invoke", "bad.py")
+        self.assertNotIn("loader.py", ended.err)
+        self.assertIn("bad.py", ended.err)
+        self.assertIn("loader.py", self.run_main("invoke", "bad.py", "-d").err)
+
+    def test_a_bug_says_that_it_is_one(self) -> None:
+        self.command(lambda args: [][1])
+        ended = self.run_main("boom")
+        self.assertEqual((ended.code, ended.out), (1, ""))
+        self.assertTrue(ended.err.startswith("useragent: error[internal]: IndexError"))
+        self.assertIn("bug", ended.err)
+        self.assertNotIn("Traceback", ended.err)
+        self.assertIn("Traceback", self.run_main("boom", "-d").err)
+        self.assertEqual(self.error_of(self.run_main("boom", "--json"))["code"], "internal")
+
+    def test_an_interrupt_is_130_and_prints_no_traceback(self) -> None:
+        def interrupt(args: Namespace) -> int:
+            raise KeyboardInterrupt
+
+        self.command(interrupt)
+        self.assertEqual(self.run_main("boom"), (130, "", ""))
+
+    def test_every_code_has_an_exit_code_that_is_documented(self) -> None:
+        self.assertLessEqual({code.exit_code for code in CODES.values()}, {1, 2, 3, 4, 5, 6, 7})
+
+
+class OptionsTest(CliTest):
+    def parse(self, command: str, *words: str) -> Namespace:
+        parser = options.Parser("useragent", "", "test")
+        parser.add_argument("-n", "--limit")
+        options.add_agent(parser)
+        options.add_settings(parser, command)
+        return parser.parse(words)
+
+    def test_the_forms_that_users_of_0_2_0_type(self) -> None:
+        self.assertEqual(self.parse("run", "-n5").limit, "5")
+        self.assertEqual(self.parse("run", "-n=5").limit, "5")
+        self.assertEqual(self.parse("run", "a.py", "-db=x").db_path, "x")
+        self.assertEqual(self.parse("run", "-db", "x", "a.py").db_path, "x")
+        self.assertEqual(self.parse("run", "--db-path=x").db_path, "x")
+        self.assertEqual(self.parse("run", "-w4", "a.py").workers, "4")
+        for words in (["a.py", "-rd"], ["-dr", "a.py"], ["-r", "a.py", "-d"]):
+            args = self.parse("run", *words)
+            self.assertEqual((args.record, args.debug, args.agent), ("true", "true", "a.py"))
+        self.assertEqual(self.parse("run", "--no-debug").debug, "off")
+        self.assertEqual(self.parse("run", "--no-journal").journal_dir, "off")
+        self.assertEqual(self.parse("run", "--redact", "a", "--redact", "b").redact, ["a", "b"])
+        self.assertEqual(str(options.script_of(self.parse("run", "-p", "a.py", "--workers", "4"))), "a.py")
+
+    def test_a_command_takes_only_its_own_settings(self) -> None:
+        with self.assertRaises(UsageError):
+            self.parse("invoke", "--status-port", "1")
+
+    def test_every_command_explains_itself_and_every_option(self) -> None:
+        for name, command in app.COMMANDS.items():
+            for flag in ("-h", "--help"):
+                ended = self.run_main(name, flag)
+                self.assertEqual((ended.code, ended.err), (0, ""), name)
+            for row in TABLE:
+                if name in row.commands:
+                    self.assertIn(row.flags[-1], ended.out)
+                    self.assertIn(row.env, ended.out)
+            self.assertIn(command.help, self.run_main("-h").out)
+            self.assertTrue(ended.out.isascii(), "help must print on any terminal")
+        self.assertEqual(self.run_main("--help").code, 0)
+
+
+class TerminalTest(CliTest):
+    def test_colour_follows_flag_then_environment_then_terminal(self) -> None:
+        tty, pipe = io.StringIO(), io.StringIO()
+        tty.isatty = lambda: True  # type: ignore[method-assign]
+        posix = os.name == "posix"
+        for choice, environ, stream, expected in (
+            ("auto", {}, pipe, False),
+            ("auto", {}, None, False),
+            ("auto", {"TERM": "xterm"}, tty, posix),
+            ("auto", {"TERM": "dumb"}, tty, False),
+            ("auto", {"NO_COLOR": "1"}, tty, False),
+            ("auto", {"NO_COLOR": "", "TERM": "xterm"}, tty, posix),
+            ("auto", {"FORCE_COLOR": "1", "TERM": "dumb"}, pipe, True),
+            ("auto", {"NO_COLOR": "1", "FORCE_COLOR": "1"}, pipe, False),
+            ("auto", {"PYTHON_COLORS": "1", "NO_COLOR": "1"}, pipe, True),
+            ("auto", {"PYTHON_COLORS": "0", "FORCE_COLOR": "1"}, tty, False),
+            ("always", {"NO_COLOR": "1"}, pipe, True),
+            ("never", {"FORCE_COLOR": "1"}, tty, False),
+        ):
+            self.assertEqual(terminal.wants_color(stream, choice, environ), expected, (choice, environ))
+
+    def test_an_error_is_coloured_when_asked(self) -> None:
+        self.assertIn(
+            "\x1b[31merror[agent-missing]\x1b[0m", self.run_main("invoke", "absent.py", "--color", "always").err
+        )
+        self.assertNotIn("\x1b", self.run_main("invoke", "absent.py").err)
+
+    def test_output_never_fails_for_want_of_a_character(self) -> None:
+        code = "from user_agent_sdk import user_agent\n@user_agent\ndef f(logger):\n  {}\n  return 'đơn ✓'\n"
+        self.write("hóa_đơn.py", code.format("logger.info('✓')"))
+        escaped = '"\\u0111\\u01a1n \\u2713"'
+        for encoding, shown in (("ascii", escaped), ("cp1252", escaped), ("utf-8", '"đơn ✓"')):
+            out, err = io.BytesIO(), io.BytesIO()
+            streams = [io.TextIOWrapper(raw, encoding=encoding, newline="") for raw in (out, err)]
+            with mock.patch.multiple(sys, stdout=streams[0], stderr=streams[1]):
+                self.assertEqual(app.main(["invoke", "hóa_đơn.py"]), 0)
+                self.assertEqual(app.main(["invoke", "đơn.py"]), 6)
+            self.assertEqual(out.getvalue().decode(encoding), f'{{"result": {shown}}}\n')
+            self.assertIn("đơn.py" if encoding == "utf-8" else "\\u0111\\u01a1n.py", err.getvalue().decode(encoding))
+
+    @unittest.skipUnless(os.name == "posix", "a closed pipe is an OSError of another kind on Windows")
+    def test_a_reader_that_has_seen_enough_is_no_crash(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "user_agent_sdk", "--version"]
+        result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+        os.close(writer)
+        self.assertEqual((result.returncode, result.stderr), (1, b""))
+
+    def test_without_any_stream_nothing_crashes(self) -> None:
+        """pythonw.exe has neither stdout nor stderr."""
+        with mock.patch.object(sys, "stdout", None), mock.patch.object(sys, "stderr", None):
+            codes = [app.main(words) for words in (["--version"], ["version"], ["nope"], ["invoke", "nope.py"])]
+        self.assertEqual(codes, [0, 0, 2, 6])
+
+
+class StartTest(CliTest):
+    def modules_after(self, code: str) -> set[str]:
+        ended = self.run_process("-c", f"import sys; {code}; print(*sys.modules)")
+        self.assertEqual(ended.code, 0, ended.err)
+        return set(ended.out.splitlines()[-1].split())
+
+    def test_importing_the_package_loads_nothing_heavy(self) -> None:
+        heavy = {
+            "ssl",
+            "sqlite3",
+            "asyncio",
+            "http.server",
+            "http.client",
+            "urllib.request",
+            "subprocess",
+            "argparse",
+            "logging",
+        }
+        self.assertEqual(self.modules_after("import user_agent_sdk") & heavy, set())
+        heavy.remove("logging")
+        found = self.modules_after("import user_agent_sdk.settings; from user_agent_sdk import *")
+        self.assertEqual(found & heavy, set())
+
+    def test_the_version_is_printed_without_loading_the_rest(self) -> None:
+        found = self.modules_after("from user_agent_sdk.cli import main; main(['--version'])")
+        self.assertEqual(
+            found & {"argparse", "logging", "json", "user_agent_sdk.settings", "user_agent_sdk.cli.run"}, set()
+        )
+
+    def test_an_agent_named_like_a_standard_module_does_not_break_the_program(self) -> None:
+        """python -m puts the current folder first on the path: our own `import json` found the agent."""
+        self.write("json.py", SUM)
+        self.write("argparse.py", "raise RuntimeError('not for you')")
+        ended = self.run_process("-m", "user_agent_sdk", "invoke", "json.py", "-i", '{"num1": 2}')
+        self.assertEqual((ended.code, ended.out), (0, '{"result": 2}\n'), ended.err)
+
+    def test_exports_are_all_there_and_nothing_else(self) -> None:
+        import user_agent_sdk
+
+        for name in user_agent_sdk.__all__:
+            self.assertIsNotNone(getattr(user_agent_sdk, name))
+            self.assertIn(name, dir(user_agent_sdk))
+        with self.assertRaisesRegex(AttributeError, "has no attribute 'nonsense'"):
+            _ = user_agent_sdk.nonsense
+        self.assertTrue(re.fullmatch(r"\d+\.\d+\.\d+", user_agent_sdk.__version__))
+
+
+if __name__ == "__main__":
+    unittest.main()
