@@ -91,7 +91,9 @@ class Waiting(EngineCase):
     def test_a_waiting_poll_gets_the_retry_of_a_lapsed_lease_though_nobody_else_calls(self) -> None:
         self.engine.submit("a", {}, response_timeout_s=0.05)
         first = self.take()
+        began = time.monotonic()
         self.assertEqual(first["taskId"], self.take(wait_s=10)["retriedTaskId"])
+        self.assertLess(time.monotonic() - began, 5)
 
     def test_a_waiting_poll_gets_a_delayed_task_when_it_is_due(self) -> None:
         self.engine.submit("a", {}, retry_delay_s=0.05)
@@ -110,7 +112,9 @@ class Waiting(EngineCase):
     def test_wait_sees_a_lease_lapse_though_nobody_else_calls(self) -> None:
         execution_id = self.engine.submit("a", {}, retries=0, response_timeout_s=0.05)
         task = self.take()
+        began = time.monotonic()
         execution = self.engine.wait(execution_id, 10)
+        self.assertLess(time.monotonic() - began, 5)
         self.assertEqual("TIMED_OUT", execution.status)
         self.assertIn(task["taskId"], execution.reason or "")
 
