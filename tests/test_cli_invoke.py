@@ -1,0 +1,142 @@
+"""``useragent invoke``: one task on an embedded platform, the answer on stdout, the rest on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import unittest
+from unittest import mock
+
+from tests.cli import SUM, CliTest
+
+TWO = """
+    from user_agent_sdk import user_agent
+    @user_agent(agent_id="sum agent id")
+    def plus(a, b): return a + b
+    @user_agent(agent_id="minus agent id", domain="far")
+    def minus(a, b): return a - b
+    """
+COUNTING = """
+    from user_agent_sdk import NonRetryableException, current_task, user_agent
+    @user_agent
+    def flaky(logger, kind="plain", until=9):
+        logger.info("attempt %d", current_task().attempt)
+        if kind == "final":
+            raise NonRetryableException("no such customer")
+        if current_task().attempt < until:
+            raise ValueError("not yet")
+        return "at last"
+    """
+
+
+class InvokeTest(CliTest):
+    def test_the_result_is_one_line_of_json_and_the_logs_are_on_stderr(self) -> None:
+        self.write("sum_agent.py", SUM)
+        ended = self.run_main("invoke", "sum_agent.py", "-i", '{"num1": 2, "num2": 3}')
+        self.assertEqual((ended.code, ended.out), (0, '{"result": 5}\n'), ended.err)
+        [line] = ended.err.splitlines()
+        self.assertIn("Processing task input", line)
+
+    def test_what_the_agent_prints_is_not_the_answer(self) -> None:
+        self.write(
+            "prints.py",
+            "print('loading')\n" + "from user_agent_sdk import user_agent\n@user_agent\ndef f(): print('hi')\n",
+        )
+        ended = self.run_main("invoke", "prints.py")
+        self.assertEqual((ended.code, ended.out), (0, '{"result": null}\n'))
+        self.assertIn("loading\n", ended.err)
+        self.assertIn("hi\n", ended.err)
+
+    def test_no_account_is_needed_and_none_is_used(self) -> None:
+        self.write("sum_agent.py", SUM)
+        self.write("credentials.json", "{broken")
+        elsewhere = {"CONDUCTOR_SERVER_URL": "http://127.0.0.1:9/api", "USERAGENT_PROXY": "http://127.0.0.1:9",
+                     "USERAGENT_SERVICE_URL": "https://service.invalid/api", "USERAGENT_DOMAIN": "d"}  # fmt: skip
+        with mock.patch.dict(os.environ, elsewhere):
+            self.assertEqual(self.run_main("invoke", "sum_agent.py").out, '{"result": 0}\n')
+
+    def test_a_plain_exception_is_tried_three_times(self) -> None:
+        self.write("flaky.py", COUNTING)
+        ended = self.run_main("invoke", "flaky.py")
+        self.assertEqual((ended.code, ended.out), (1, ""))
+        for attempt in (1, 2, 3):
+            self.assertIn(f"attempt {attempt}", ended.err)
+        self.assertIn("useragent: error[task-failed]: flaky failed after 3 attempts: ", ended.err)
+        self.assertIn("not yet", ended.err.splitlines()[-1])
+        self.assertEqual(self.run_main("invoke", "flaky.py", "-i", '{"until": 3}').out, '{"result": "at last"}\n')
+
+    def test_a_final_failure_is_not_tried_again(self) -> None:
+        self.write("flaky.py", COUNTING)
+        ended = self.run_main("invoke", "flaky.py", "-i", '{"kind": "final"}')
+        self.assertEqual(ended.code, 1)
+        self.assertIn("flaky failed after 1 attempt: ", ended.err)
+        self.assertIn("no such customer", ended.err)
+
+    def test_json_tells_the_whole_story(self) -> None:
+        self.write("flaky.py", COUNTING)
+        ended = self.run_main("invoke", "flaky.py", "--json", "-i", '{"until": 2}')
+        told = json.loads(ended.out)
+        self.assertEqual(list(told), ["status", "output", "logs", "reason", "attempts", "duration"])
+        self.assertEqual((told["status"], told["output"], told["attempts"]), ("COMPLETED", {"result": "at last"}, 2))
+        self.assertIn("attempt 1", told["logs"])
+        self.assertIn("attempt 2", told["logs"])
+        ended = self.run_main("invoke", "flaky.py", "--json", "-i", '{"kind": "final"}')
+        self.assertEqual((ended.code, json.loads(ended.out)["status"]), (1, "FAILED"))
+        self.assertEqual(self.error_of(ended)["code"], "task-failed")
+
+    def test_the_input_comes_from_json_a_file_or_stdin(self) -> None:
+        self.write("sum_agent.py", SUM)
+        (self.folder / "input.json").write_bytes(b'\xef\xbb\xbf{"num1": 7}')
+        self.assertEqual(self.run_main("invoke", "sum_agent.py", "-i", "input.json").out, '{"result": 7}\n')
+        self.assertEqual(
+            self.run_main("invoke", "sum_agent.py", "--input=-", stdin=b'{"num2": 8}').out, '{"result": 8}\n'
+        )
+        self.assertEqual(
+            self.run_main("invoke", "sum_agent.py", "-i", "-", stdin=b'{"num2": 8}').out, '{"result": 8}\n'
+        )
+
+    def test_an_input_that_cannot_be_used_says_why(self) -> None:
+        self.write("sum_agent.py", SUM)
+        self.write("input.json", '{"num1":\n 1,}')
+        for given, said in (
+            ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", "PowerShell"),
+            ('{"a": NaN}', "NaN"),
+            ("input.json", "input.json, line 2, column"), ("[" * 99999, "not JSON"), (".", "--input .: "),
+        ):  # fmt: skip
+            ended = self.run_main("invoke", "sum_agent.py", "-i", given)
+            self.assertEqual((ended.code, ended.out), (2, ""), given[:20])
+            self.assertIn(said, ended.err)
+        self.assertEqual(self.run_main("invoke", "sum_agent.py", "-t", "0").code, 2)
+
+    def test_one_of_several_agents_is_chosen_by_id_or_name(self) -> None:
+        self.write("two.py", TWO)
+        given = ("-i", '{"a": 5, "b": 3}')
+        self.assertEqual(self.run_main("invoke", "two.py", "-a", "minus agent id", *given).out, '{"result": 2}\n')
+        self.assertEqual(self.run_main("invoke", "two.py", "-a", "plus", *given).out, '{"result": 8}\n')
+        for words in ((), ("-a", "times")):
+            ended = self.run_main("invoke", "two.py", *words, *given)
+            self.assertEqual((ended.code, ended.out), (2, ""))
+            self.assertIn("plus (sum agent id), minus (minus agent id)", ended.err)
+
+    def test_a_function_that_never_ends_is_left_at_the_timeout(self) -> None:
+        self.write(
+            "stuck.py",
+            "import threading\nfrom user_agent_sdk import user_agent\n@user_agent\ndef f(): threading.Event().wait()\n",
+        )
+        ended = self.run_process("-m", "user_agent_sdk", "invoke", "stuck.py", "-t", "0.2", "--json")
+        self.assertEqual((ended.code, json.loads(ended.out)["status"]), (1, "RUNNING"))
+        self.assertIn("had not ended after 0.2 s", self.error_of(ended)["message"])
+
+    def test_nothing_is_left_behind(self) -> None:
+        self.write("sum_agent.py", SUM)
+        temporary = self.folder / "tmp"
+        temporary.mkdir()
+        with mock.patch.object(tempfile, "tempdir", str(temporary)):
+            self.run_main("invoke", "sum_agent.py")
+        self.assertEqual(list(temporary.iterdir()), [])
+        self.assertEqual({path.name for path in self.folder.iterdir()} - {"__pycache__"}, {"sum_agent.py", "tmp"})
+
+
+if __name__ == "__main__":
+    unittest.main()
