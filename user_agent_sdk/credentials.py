@@ -45,12 +45,15 @@ def secret(text: str) -> Secret:
 
 
 def from_home(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"names a home folder that is not known: {text!r}") from None
 
 
 def existing_file(text: str) -> Path:
     path = from_home(text)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"names a file that does not exist: {path}")
     return path
 
@@ -120,11 +123,10 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
     """
     if named is not None:
         path, source = named
-        if path.is_file():
-            return path
-        what = "is not a file" if path.exists() else "does not exist"
-        raise ConfigError(f"the credentials file {path} {what} (from {source})", code="config-missing")
-    return next((path for path in _places(environ, script) if path.is_file()), None)
+        if not os.path.exists(path):  # not Path.exists: it raises for a folder that may not be searched
+            raise ConfigError(f"the credentials file {path} does not exist (from {source})", code="config-missing")
+        return path
+    return next((path for path in _places(environ, script) if os.path.isfile(path)), None)
 
 
 def _places(environ: Mapping[str, str], script: Path | None) -> list[Path]:
