@@ -22,6 +22,8 @@ TOKEN_TIMEOUT_S = 15.0
 TOKEN_LIMIT_BYTES = 65536
 NONSENSE_LIFE_S = 60.0
 KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens don't say; a 401 replaces them sooner
+FAILED_CAP_S = 30.0
+REFUSED_CAP_S = 300.0  # a revoked client: somebody must act, and the endpoint must not be hammered meanwhile
 _REFUSALS = frozenset(("unauthorized_client", "invalid_client", "invalid_grant", "access_denied"))
 
 
@@ -92,15 +94,17 @@ class TokenSource:
         current = self._current
         return current is not None and self._clock() < current[1].expires_at
 
-    def headers(self) -> tuple[dict[str, str], int]:
+    def headers(self, *, urgent: bool = False) -> tuple[dict[str, str], int]:
         """The authorization header and the token's generation, a number for :meth:`refused`.
 
+        An ``urgent`` caller (a lease runs out) never stops to refresh a token that is still good.
         Raises AuthRefusedError or another PlatformError when no token can be had now.
         """
         now = self._clock()
         current = self._current
         if current is not None and now < current[1].expires_at:
-            if now >= current[1].refresh_at and now >= self._retry_at and self._refreshing.acquire(blocking=False):
+            due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
+            if due and self._refreshing.acquire(blocking=False):
                 try:
                     if self._current is current:
                         self._refresh_early()
@@ -138,13 +142,13 @@ class TokenSource:
 
     def _refresh(self) -> None:
         if self._failure is not None and self._clock() < self._retry_at:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # raised often: its traceback must not grow
         try:
             fetched = self._fetch()
         except PlatformError as error:
+            cap_s = REFUSED_CAP_S if isinstance(error, AuthRefusedError) else FAILED_CAP_S
+            self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
             self._failures += 1
-            cap_s = 300.0 if isinstance(error, AuthRefusedError) else 30.0
-            self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2 ** min(self._failures, 20))
             self._failure = error
             raise
         self._failure = None
@@ -158,6 +162,7 @@ class TokenSource:
 
 def client_credentials(transport: Transport, auth_url: str, client_id: str, client_secret: str) -> TokenSource:
     """Tokens by OAuth 2.0 client credentials (RFC 6749, 4.4), as akaBot's Keycloak gives them."""
+    transport.check(auth_url)
     form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
 
     def fetch() -> Fetched:
@@ -171,6 +176,7 @@ def client_credentials(transport: Transport, auth_url: str, client_id: str, clie
 def conductor_key(transport: Transport, base_url: str, key: str, secret: str) -> TokenSource:
     """Tokens for an access key of Conductor: POST {base}/token, sent as X-Authorization."""
     url = base_url + "/token"
+    transport.check(url)
     form = json.dumps({"keyId": key, "keySecret": secret}).encode("utf-8")
 
     def fetch() -> Fetched:
@@ -195,7 +201,7 @@ def _answer(reply: Response, url: str) -> dict[str, Any]:
         answer = None
     if not isinstance(answer, dict):
         answer = {}
-    error = str(answer.get("error", ""))[:80]
+    error = " ".join(str(answer.get("error", "")).split())[:80]
     if reply.status == 401 or (reply.status in (400, 403) and error in _REFUSALS):
         raise AuthRefusedError(
             f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")"),

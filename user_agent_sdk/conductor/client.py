@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..errors import PlatformError
 from .auth import TokenSource
 from .transport import Response, Transport, TransportError
-from .wire import Dialect, Task, Verdict, classify, encode, parse_tasks
+from .wire import Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,6 @@ SHORT_POLL_HOLD_S = 0.1  # how long the server keeps a plain poll that finds not
 POLL_SLACK_S = 10.0
 REPORT_TIMEOUT_S = 30.0
 RETRY_AFTER_MAX_S = 60.0
-ACK_LIMIT_BYTES = 65536
 
 
 class PollError(PlatformError):
@@ -39,9 +38,13 @@ class Outcome(NamedTuple):
 
 
 class Client:
-    """Speaks one dialect to one base URL (``…/api``); safe to share between threads."""
+    """Speaks one dialect to one base URL (``…/api``); safe to share between threads.
+
+    Raises ConfigError when nothing can be sent there; later calls raise no such thing.
+    """
 
     def __init__(self, transport: Transport, dialect: Dialect, base_url: str, auth: TokenSource | None) -> None:
+        transport.check(base_url)
         self._transport = transport
         self._dialect = dialect
         self._base_url = base_url
@@ -63,7 +66,7 @@ class Client:
             raise PollError(error.message) from None
         if reply.status == 204:
             return []
-        if reply.status != 200 or reply.media_type == "text/html":
+        if reply.status != 200 or is_web_page(reply.media_type, reply.body):
             _, reason = classify(reply.status, reply.media_type, reply.body)
             raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
         try:
@@ -99,13 +102,13 @@ class Client:
         """Restart a running task's response timeout. Stores nothing else."""
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
-        return self._report(self._dialect.report, body, (task_id, workflow_id), timeout_s)[0]
+        return self._report(self._dialect.report, body, (task_id, workflow_id), timeout_s, urgent=True)[0]
 
     def _report(
-        self, path: str, body: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S
+        self, path: str, body: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S, urgent: bool = False
     ) -> tuple[Outcome, Response | None]:
         try:
-            reply = self._send("POST", path, body, timeout_s)
+            reply = self._send("POST", path, body, timeout_s, urgent)
         except TransportError as error:
             return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
         except PlatformError as error:
@@ -113,18 +116,20 @@ class Client:
         verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
         return Outcome(verdict, reason, retry_after_s(reply)), reply
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Response:
+    def _send(self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False) -> Response:
         """One exchange; a refused token is replaced once and the request, which had no effect, made again."""
-        reply, generation = self._send_once(method, path, body, timeout_s)
+        reply, generation = self._send_once(method, path, body, timeout_s, urgent)
         if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
-            reply, _ = self._send_once(method, path, body, timeout_s)
+            reply, _ = self._send_once(method, path, body, timeout_s, urgent)
         return reply
 
-    def _send_once(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[Response, int]:
+    def _send_once(
+        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool
+    ) -> tuple[Response, int]:
         headers = {"Accept": "application/json, text/plain"}
         generation = 0
         if self.auth is not None:
-            authorization, generation = self._authorization(self.auth)
+            authorization, generation = self._authorization(self.auth, urgent)
             headers.update(authorization)
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -132,9 +137,9 @@ class Client:
         return reply, generation
 
     @staticmethod
-    def _authorization(auth: TokenSource) -> tuple[dict[str, str], int]:
+    def _authorization(auth: TokenSource, urgent: bool) -> tuple[dict[str, str], int]:
         try:
-            return auth.headers()
+            return auth.headers(urgent=urgent)
         except TransportError as error:  # of the token's endpoint: our own request was not sent
             raise TransportError(error.message, sent=False, code=error.code, hints=error.hints) from None
 
@@ -149,6 +154,6 @@ def retry_after_s(reply: Response, wall: float | None = None) -> float | None:
     except ValueError:
         try:
             wait_s = parsedate_to_datetime(given).timestamp() - (time.time() if wall is None else wall)
-        except (TypeError, ValueError, OverflowError, IndexError):
+        except (TypeError, ValueError, OverflowError, IndexError, OSError):
             return None
     return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S) if wait_s == wait_s else None

@@ -18,6 +18,7 @@ from ..errors import PlatformError
 
 LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
 REASON_MAX_CHARS = 500  # the server cuts reasonForIncompletion there
+ID_MAX_CHARS = 255  # the server's own columns hold no more
 DEFAULT_RESPONSE_TIMEOUT_S = 3600.0  # a task definition's own default
 PLATFORM_TASK_ID = "__task_id__"
 PLATFORM_AGENT_ID = "__deployed_workflow_id__"
@@ -45,11 +46,12 @@ def _camel(name: str) -> str:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    """Ids and names: what can't stand in one line of a log (or be UTF-8: a lone surrogate) is none."""
+    return value if isinstance(value, str) and len(value) <= ID_MAX_CHARS and value.isprintable() else None
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
 class Task:
@@ -241,9 +243,11 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
     The text of a 2xx is not checked, but an HTML page is somebody else's answer.
     """
     if 200 <= status < 300:
-        if media_type == "text/html":
+        if is_web_page(media_type, body):
             return Verdict.MAYBE, f"HTTP {status} with a web page, not the platform's reply"
         return Verdict.APPLIED, ""
+    if 300 <= status < 400:
+        return Verdict.LATER, f"HTTP {status}: redirects are not followed; serviceUrl must be the service's own address"
     reply = _json_object(body)
     reason = f"HTTP {status}" + _described(reply)
     if status in (401, 403):
@@ -255,6 +259,11 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
     if status == 404 and any(name and name in str(reply.get("message", "")) for name in ids):
         return Verdict.REFUSED, reason
     return Verdict.LATER, reason
+
+
+def is_web_page(media_type: str, body: bytes) -> bool:
+    """A portal's or a proxy's page: the platform itself answers in JSON or plain text."""
+    return media_type == "text/html" or body[:64].lstrip()[:1] == b"<"
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -286,14 +295,17 @@ def parse_tasks(body: bytes) -> list[Task]:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:
         return [_salvaged(body, type(error).__name__)]
-    found = reply if isinstance(reply, list) else [reply] if reply else []
-    return [_checked(item) for item in found]
+    found = [_checked(item) for item in (reply if isinstance(reply, list) else [reply])]
+    tasks = [task for task in found if task is not None]
+    if found and not tasks:
+        raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")
+    return tasks  # of several, what has no ids can't be reported and is left to its lease
 
 
-def _checked(item: object) -> Task:
+def _checked(item: object) -> Task | None:
     task = Task(item) if isinstance(item, dict) else None
     if task is None or not task.task_id or not task.workflow_instance_id:
-        raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")
+        return None
     given = task.wire.get("inputData")
     if given is not None and not isinstance(given, dict):
         task.fault = f"inputData is not an object but {type(given).__name__}"
@@ -306,6 +318,8 @@ def _salvaged(body: bytes, why: str) -> Task:
     found = {name: set(pattern.findall(body)) for name, pattern in _SALVAGE.items()}
     if any(len(values) != 1 for values in found.values()):
         raise PlatformError(f"the reply to the poll is not JSON ({why})")
-    task = Task({name.decode(): values.pop().decode("utf-8", "replace") for name, values in found.items()})
+    task = _checked({name.decode(): values.pop().decode("utf-8", "replace") for name, values in found.items()})
+    if task is None:
+        raise PlatformError(f"the reply to the poll is not JSON ({why})")
     task.fault = f"the task's JSON can't be read ({why})"
     return task
