@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 BEFORE = ("503", "401", "reset", "away", "hang")
 AFTER = ("half-reply", "lost-reply")

@@ -12,6 +12,7 @@ struck is counted and stands in the log of requests.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import select
@@ -153,10 +154,8 @@ class _Server(socketserver.ThreadingTCPServer):
     def cut(self) -> None:
         with self._lock:
             for client in self._open:
-                try:
+                with contextlib.suppress(OSError):  # its other end was quicker
                     client.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # its other end was quicker
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # a client that goes away is no news

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import BinaryIO, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, NamedTuple
 
 
 class Request(NamedTuple):

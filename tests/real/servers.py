@@ -8,6 +8,7 @@ build (20 s) is kept there for later boots.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,8 +21,8 @@ import threading
 import time
 import urllib.request
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
 
 CONDUCTOR = ("org.conductoross", "conductor-server", "3.32.1", "jar", "boot")
 KEYCLOAK = ("org.keycloak", "keycloak-quarkus-dist", "26.0.0", "zip", "")
@@ -163,14 +164,10 @@ class Server:
             return
         if process.poll() is None and not kill:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole group is gone
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # the whole group is gone
         process.wait(STOP_TIMEOUT_S)
 
     def _answers(self) -> bool:

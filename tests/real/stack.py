@@ -24,8 +24,9 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable
 
 from . import servers
 from .gateway import TOKEN_PATH, Gateway
@@ -56,7 +57,7 @@ class Stack:
 
     def start(self) -> None:
         """Boots everything. Raises servers.ServerError, with nothing left running."""
-        self._folder = Path(tempfile.mkdtemp(prefix="useragent-real-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="real-stack-"))
         try:
             conductor_port, keycloak_port = servers.free_port(), servers.free_port()
             clients = {self.client_id(lifespan_s): (SECRET, lifespan_s) for lifespan_s in LIFESPANS_S}
@@ -82,9 +83,14 @@ class Stack:
         self.register_task("warm-up")
         self.register_workflow("warm-up", ["warm-up"])
         workflow_id = self.start_workflow("warm-up")
-        task = None
-        while task is None:  # a poll waits up to 100 ms in the server
-            task = self.api("GET", "/tasks/poll/warm-up?workerid=warm-up") or None
+        task: dict[str, Any] = {}
+
+        def polled() -> bool:
+            task.update(self.api("GET", "/tasks/poll/warm-up?workerid=warm-up") or {})
+            return bool(task)
+
+        if not wait_until(polled, 30):
+            raise servers.ServerError("Conductor is up, and hands out no task")
         result = {"workflowInstanceId": workflow_id, "taskId": task["taskId"], "status": "COMPLETED", "outputData": {}}
         self.api("POST", "/tasks", result)
         self.wait(workflow_id)

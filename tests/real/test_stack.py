@@ -308,6 +308,8 @@ class FaultsOnOrder(PlatformCase):
 
 
 class ARestart(PlatformCase):
+    response_timeout_s = 600  # a boot can take longer than a usual lease
+
     def test_a_killed_conductor_comes_back_with_its_workflows_and_their_leases(self) -> None:
         finished, running = self.started(), self.started()
         for_later = self.client.poll(self.agent_id)

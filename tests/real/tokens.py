@@ -8,7 +8,8 @@ import hmac
 import json
 import threading
 import time
-from typing import Any, Callable, Collection
+from collections.abc import Collection
+from typing import Any, Callable
 
 # DER of DigestInfo for SHA-256 (RFC 8017, 9.2): what stands before the hash in a signature.
 _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
