@@ -53,6 +53,7 @@ class Outage:
             self._log.warning("%s for %.0f s, %d tries: %s", self._what, lasted_s, self._count, reason, extra=extra)
 
     def succeeded(self, now: float) -> None:
+        """The trouble is over, if there was any."""
         if self._since is not None:
             lasted_s, tries, self._since, self._count = now - self._since, self._count, None, 0
             extra = {"action": "outage_over"}

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 import time
 from typing import Callable
 
 from ..conductor.client import Client, Outcome
 from ..conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
 from .backoff import Backoff, Outage
-from .journal import REJECTED, Entry, Journal, Late
+from .journal import Journal
+from .journal_file import REJECTED, Entry
 from .lease import Lease, LeaseKeeper
 from .timetable import Timetable
 
@@ -37,15 +39,24 @@ class Parcel:
         self.lease = lease
         self.backoff = Backoff(rand)
         self.refusals = 0
-        self.refused_at = 0.0
+        self.refused_at: float | None = None
+        self._end = threading.Lock()  # taken once, by whoever is the last to touch the row
 
     @property
     def ids(self) -> tuple[str, str]:
         return (self.entry.task_id, self.entry.workflow_id)
 
+    def ends(self) -> bool:
+        """True for the first caller only: it clears up."""
+        return self._end.acquire(blocking=False)
+
 
 class Delivery:
-    """Owns its sender threads; slots hand it parcels and settle their own first attempts here."""
+    """Owns its sender threads; slots hand it parcels and settle their own first attempts here.
+
+    ``on_delivered`` hears the task id of each result that is delivered, rejected or superseded;
+    ``on_contact`` that the platform took one.
+    """
 
     def __init__(
         self,
@@ -65,6 +76,7 @@ class Delivery:
         self._on_contact = on_contact
         self._clock = clock
         self._rand = rand
+        self._lock = threading.Lock()  # guards _outage
         self._outage = Outage(log, "Results can't be delivered")
         self._table: Timetable[Parcel] = Timetable("delivery", self._send, SENDERS, clock)
 
@@ -79,13 +91,21 @@ class Delivery:
 
     def post(self, parcel: Parcel) -> None:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
-        self._table.put(parcel.row, parcel, 0.0)
+        self._table.put(parcel.entry.task_id, parcel, 0.0)
 
     def settle(self, parcel: Parcel, outcome: Outcome) -> None:
         """What became of a slot's own attempt; retries go on here if they must."""
         delay_s = self._settled(parcel, outcome)
         if delay_s is not None:
-            self._table.put(parcel.row, parcel, delay_s)
+            self._table.put(parcel.entry.task_id, parcel, delay_s)
+
+    def supersede(self, task_id: str) -> None:
+        """The platform retries ``task_id`` and the result held for it goes to the retry: nobody waits
+        for it under the old id."""
+        self._journal.forget_late(task_id)
+        parcel = self._table.drop(task_id)
+        if parcel is not None:
+            self._end(parcel)
 
     def hurry(self) -> None:
         """The platform answers again: no need to wait."""
@@ -110,42 +130,55 @@ class Delivery:
         now = self._clock()
         if outcome.verdict is Verdict.APPLIED:
             had_trouble = parcel.backoff.succeeded()
-            self._outage.succeeded(now)
             self._delivered(parcel)
             if had_trouble:
                 self._table.hurry()
-                self._on_contact()
+                self._recovered(now)
+            self._on_contact()
             return None
         if outcome.verdict is Verdict.REFUSED:
             return self._refused(parcel, outcome, now)
-        self._outage.failed(outcome.reason, now)
+        with self._lock:
+            self._outage.failed(outcome.reason, now)
         return max(parcel.backoff.failed(), outcome.retry_after_s or 0.0)
 
+    def _recovered(self, now: float) -> None:
+        """Over only when the last one got through: a single result that can't must not fill the log."""
+        if len(self._table) <= 1:
+            with self._lock:
+                self._outage.succeeded(now)
+
     def _delivered(self, parcel: Parcel) -> None:
-        self._leases.drop(parcel.lease)
         entry = parcel.entry
         if entry.status == TaskStatus.COMPLETED and entry.input_hash and self._leases.has_lapsed(parcel.lease):
-            late = Late(entry.agent_id, entry.input_hash, entry.body, int(time.time() * 1000))
-            self._journal.keep_late(entry.task_id, late)
-        self._journal.free(parcel.row)
-        self._on_delivered(entry.task_id)
+            self._journal.keep_late(entry)
+        self._end(parcel)
+
+    def _end(self, parcel: Parcel) -> None:
+        if parcel.ends():
+            self._leases.drop(parcel.lease)
+            self._journal.free(parcel.row)
+            self._on_delivered(parcel.entry.task_id)
 
     def _refused(self, parcel: Parcel, outcome: Outcome, now: float) -> float | None:
         parcel.refusals += 1
-        parcel.refused_at = parcel.refused_at or now
+        if parcel.refused_at is None:
+            parcel.refused_at = now
+        task_id, extra = parcel.entry.task_id, {"action": "result_refused", "task_id": parcel.entry.task_id}
         if parcel.refusals < REFUSALS or now - parcel.refused_at < REFUSED_FOR_S:
+            log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
-        task_id = parcel.entry.task_id
         if outcome.reason.startswith("HTTP 413") and parcel.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
             parcel.entry = _too_large(parcel.entry, outcome.reason)
             self._journal.replace(parcel.row, parcel.entry)
-            parcel.refusals, parcel.refused_at = 0, 0.0
+            parcel.refusals, parcel.refused_at = 0, None
             return 0.0
-        text = "The platform refuses the result of task %s for good: %s. It is kept in the journal"
-        log.error(text, task_id, outcome.reason, extra={"action": "result_rejected", "task_id": task_id})
-        self._leases.drop(parcel.lease)
-        self._journal.replace(parcel.row, parcel.entry._replace(state=REJECTED, reason=outcome.reason))
-        self._on_delivered(task_id)
+        if parcel.ends():
+            text = "The platform refuses the result of task %s for good: %s. It is kept in the journal"
+            log.error(text, task_id, outcome.reason, extra=extra)
+            self._leases.drop(parcel.lease)
+            self._journal.replace(parcel.row, parcel.entry._replace(state=REJECTED, reason=outcome.reason))
+            self._on_delivered(task_id)
         return None
 
 

@@ -16,12 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class Budget:
-    """How many tasks may still be taken (``--max-tasks``); None = any number."""
+    """How many tasks may still be taken (``--max-tasks``); None = any number. ``on_spent`` is called when
+    the last one was."""
 
-    def __init__(self, tasks: int | None) -> None:
+    def __init__(self, tasks: int | None, on_spent: Callable[[], None] = lambda: None) -> None:
         self._lock = threading.Lock()  # guards _left and _reserved
         self._left = tasks
         self._reserved = 0
+        self._on_spent = on_spent
 
     def reserve(self) -> bool:
         """Ask for one task; it is taken, or given back, later."""
@@ -34,10 +36,14 @@ class Budget:
             return True
 
     def settle(self, taken: int) -> None:
+        """What came of a reservation."""
+        if self._left is None:
+            return
         with self._lock:
-            if self._left is not None:
-                self._reserved -= 1
-                self._left -= taken
+            self._reserved -= 1
+            self._left -= taken
+        if taken and self.is_spent:
+            self._on_spent()
 
     @property
     def is_spent(self) -> bool:
@@ -72,9 +78,13 @@ class Gate:
         self._intake = intake
         self._outage = Outage(log, f"Polling for {agent_id} fails")
 
+    @property
+    def is_failing(self) -> bool:
+        return self._intake.is_failing
+
     def take(self) -> tuple[list[Task], float] | None:
         """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
-        platform may have given them away. None once the worker stops."""
+        platform may have given them away. None once the worker stops or has had its last task."""
         poll = self._enter()
         if poll is None:
             return None
@@ -91,9 +101,14 @@ class Gate:
         finally:
             self._budget.settle(len(tasks))
         now = self._clock()
-        self._answered(poll, bool(tasks), now)
-        # A poll that waited was given its task at its end, not when it was sent.
-        return tasks, max(poll.sent_at, now - 1.0)
+        with self._changed:
+            self.polled_at = now
+            was_failing = self._intake.hit(now) if tasks else self._intake.empty(poll, now)
+            self._answered(bool(tasks), was_failing, now)
+        if was_failing:
+            self._on_contact()
+        # A poll that waited in the server was given its task at its end, not when it was sent.
+        return tasks, max(poll.sent_at, now - 1.0) if wait_ms else poll.sent_at
 
     def may_chain(self) -> bool:
         """May the next report ask for the next task? If so, :meth:`chained` must follow."""
@@ -104,8 +119,8 @@ class Gate:
         self._budget.settle(tasks)
         with self._changed:
             if tasks:
-                self._intake.chained(self._clock())
-                self._changed.notify_all()
+                now = self._clock()
+                self._answered(True, self._intake.chained(now), now)
             else:
                 self._intake.unchained()
 
@@ -117,30 +132,28 @@ class Gate:
 
     def _enter(self) -> Poll | None:
         with self._changed:
-            while not self._intake.admits() and not self._stopping.is_set():
+            while not self._intake.admits() and not self._is_over():
                 self._changed.wait()
             self._intake.admit()
-            while not self._stopping.is_set():
+            while not self._is_over():
                 wait_s = self._intake.wait_s(self._clock())
                 if wait_s > 0:
                     self._changed.wait(wait_s)
                 elif self._budget.reserve():
                     return self._intake.begin(self._clock())
                 else:
-                    self._changed.wait(0.1)  # the last tasks of --max-tasks are being taken
+                    self._changed.wait(0.1)  # others poll for the last tasks, and may find none
             self._intake.give_back()
             self._changed.notify()
             return None
 
-    def _answered(self, poll: Poll, found: bool, now: float) -> None:
-        with self._changed:
-            self.polled_at = now
-            was_failing = self._intake.hit(now) if found else self._intake.empty(poll, now)
-            self._outage.succeeded(now)
-            if found or was_failing:
-                self._changed.notify_all()
-        if was_failing:
-            self._on_contact()
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() or self._budget.is_spent
+
+    def _answered(self, found: bool, was_failing: bool, now: float) -> None:
+        self._outage.succeeded(now)
+        if found or was_failing:
+            self._changed.notify_all()
 
     def _failed(self, poll: Poll, error: PollError) -> None:
         with self._changed:

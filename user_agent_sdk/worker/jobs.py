@@ -6,7 +6,7 @@ import threading
 from typing import NamedTuple
 
 from ..conductor.wire import Task, TaskResult
-from .journal import Entry
+from .journal_file import Entry
 from .lease import Lease
 
 
@@ -22,31 +22,53 @@ class Execution(NamedTuple):
 
 
 class Job:
-    """A task that was accepted here: its lease, its journal row, and who may report it."""
+    """A task that was accepted here. ``entry``, ``lease`` and ``row`` (in the journal) say where its
+    result goes; ``result`` is what is reported, set by its slot or by whoever gives up on its function."""
 
-    def __init__(self, task: Task, agent_id: str, lease: Lease, entry: Entry, started_s: float) -> None:
+    def __init__(self, task: Task, entry: Entry, lease: Lease, started_s: float) -> None:
         self.task = task
-        self.agent_id = agent_id
-        self.lease = lease
         self.entry = entry
+        self.lease = lease
         self.row = 0
         self.started_s = started_s
-        self.is_stuck = False  # its function ran out of time and still runs
-        self._claim = threading.Lock()  # taken once, by whoever reports this job
+        self.result: TaskResult | None = None
+        self.is_given_up = False
+        self._lock = threading.Lock()  # guards all above that changes
 
-    def claim(self) -> bool:
-        """True for the first caller only: its report counts, be it the result or that time ran out."""
-        return self._claim.acquire(blocking=False)
+    def finish(self, result: TaskResult) -> bool:
+        """The slot has a result. False when somebody gave up before: then it does not count."""
+        with self._lock:
+            if not self.is_given_up:
+                self.result = result
+            return not self.is_given_up
+
+    def give_up(self, result: TaskResult) -> bool:
+        """Report ``result`` though the function still runs. False when it was too late for that."""
+        with self._lock:
+            if self.result is not None:
+                return False
+            self.result, self.is_given_up = result, True
+            return True
+
+    def answers(self, retry: Job) -> bool:
+        """The result of this job's function will be reported for ``retry``, which gets this job's own
+        address in exchange. False when the function has ended."""
+        with self._lock:
+            if self.result is not None:
+                return False
+            self.entry, retry.entry = retry.entry, self.entry
+            self.lease, retry.lease = retry.lease, self.lease
+            self.row, retry.row = retry.row, self.row
+            return True
 
 
 class Jobs:
-    """Which tasks run here or wait for their delivery, by id."""
+    """Which tasks run here or wait for their delivery."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below
         self._held: set[str] = set()
-        self._running: dict[str, Job] = {}
-        self._stuck = 0
+        self._started: set[Job] = set()
         self._copies = 0
 
     def hold(self, task_id: str) -> bool:
@@ -64,24 +86,28 @@ class Jobs:
 
     def started(self, job: Job) -> None:
         with self._lock:
-            self._running[job.task.task_id] = job
+            self._started.add(job)
 
     def ended(self, job: Job) -> None:
+        """Its slot is done with it. Only after the journal has its result: a retry looks here first."""
         with self._lock:
-            self._running.pop(job.task.task_id, None)
+            self._started.discard(job)
 
     def running(self) -> list[Job]:
+        """Those whose function runs, but for the ones given up."""
         with self._lock:
-            return list(self._running.values())
+            return [job for job in self._started if not job.is_given_up]
 
-    def count_stuck(self, change: int) -> None:
-        """A function ran out of its time and its thread with it; or it came back after all."""
+    def find(self, task_id: str) -> Job | None:
+        """The running job whose result goes to ``task_id``."""
         with self._lock:
-            self._stuck += change
+            return next((job for job in self._started if job.entry.task_id == task_id), None)
 
     @property
     def stuck(self) -> int:
-        return self._stuck
+        """How many slots are lost to functions that were given up and still run."""
+        with self._lock:
+            return sum(job.is_given_up for job in self._started)
 
     @property
     def copies(self) -> int:

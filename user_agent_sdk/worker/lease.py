@@ -11,7 +11,7 @@ import time
 from typing import Callable
 
 from ..conductor.client import Client
-from ..conductor.wire import Verdict
+from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, Verdict
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 SENDERS = 4
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
+_NEVER_MS = 2**62
 
 
 class Lease:
@@ -33,17 +34,22 @@ class Lease:
         self.workflow_id = workflow_id
         self.worker_id = worker_id
         self.lease_s = lease_s
-        self.until = 0.0  # monotonic
-        self.until_ms = 0  # wall clock, epoch milliseconds
+        self.renewed_at = 0.0  # monotonic
+        self.until = float("inf")  # monotonic
+        self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
+        self._is_void = False
 
     def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
-        """The platform heard of the task in an exchange that began at ``sent_at`` (monotonic)."""
-        length_s = self.lease_s if self.lease_s is not None else 10.0**7
+        """The platform answered an exchange about the task that began at ``sent_at`` (monotonic). It
+        answers so too when the task is no longer ours: a lease that may have lapsed stays so."""
+        self._is_void = self.has_lapsed(now, wall_s)
+        length_s = self.lease_s if self.lease_s is not None else DEFAULT_RESPONSE_TIMEOUT_S
+        self.renewed_at = sent_at
         self.until = sent_at + length_s
         self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
 
     def has_lapsed(self, now: float, wall_s: float) -> bool:
-        return now >= self.until or wall_s * 1000 >= self.until_ms
+        return self._is_void or now >= self.until or wall_s * 1000 >= self.until_ms
 
     @property
     def period_s(self) -> float:
@@ -64,28 +70,35 @@ class LeaseKeeper:
     that a request that hangs delays no other lease."""
 
     def __init__(
-        self, client: Client, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+        self,
+        client: Client,
+        on_contact: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
+        self._on_contact = on_contact
         self._clock = clock
         self._wall = wall
         self._table: Timetable[Lease] = Timetable("lease", self._extend, SENDERS, clock)
+        self._failed = False  # the last extension
         self._off = False
 
     def start(self) -> None:
         self._table.start()
 
-    def track(self, lease: Lease, sent_at: float) -> None:
-        """Begin with a lease that the platform gave in an exchange that began at ``sent_at``."""
-        now = self._clock()
-        lease.renewed(sent_at, now, self._wall())
-        if not self._off:
-            self._table.put(lease.task_id, lease, sent_at + lease.period_s - now)
+    def __len__(self) -> int:
+        return len(self._table)
 
-    def keep(self, lease: Lease) -> None:
-        """Begin with a lease of unknown age (an adopted result's): extend it at once."""
+    def begin(self, lease: Lease, given_at: float) -> None:
+        """The platform gave a task in an exchange that began at ``given_at`` on the clock."""
+        lease.renewed(given_at, self._clock(), self._wall())
+
+    def track(self, lease: Lease) -> None:
+        """Extend it from now on; one of unknown age (an adopted result's) at once."""
         if not self._off:
-            self._table.put(lease.task_id, lease, 0.0)
+            delay_s = lease.renewed_at + lease.period_s - self._clock() if lease.renewed_at else 0.0
+            self._table.put(lease.task_id, lease, max(0.0, delay_s))
 
     def drop(self, lease: Lease) -> None:
         self._table.drop(lease.task_id)
@@ -114,10 +127,14 @@ class LeaseKeeper:
         if outcome.verdict is Verdict.APPLIED:
             now = self._clock()
             lease.renewed(sent_at, now, self._wall())
+            if self._failed:
+                self._failed = False
+                self._on_contact()
             return max(0.0, sent_at + lease.period_s - now)
         if outcome.verdict is Verdict.REFUSED:
             log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
             return None
+        self._failed = True
         log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
         return lease.retry_s
 

@@ -24,12 +24,13 @@ from ..conductor.transport import Transport
 from ..conductor.wire import DIALECTS, Task, TaskResult, TaskStatus, Verdict
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..settings import AgentSettings, Settings
-from . import journal, signals
+from . import journal_file, signals
 from .delivery import Delivery
 from .gate import Budget, Gate
 from .intake import Intake
 from .jobs import Execution, Job, Jobs
-from .journal import Entry, Journal
+from .journal import Journal
+from .journal_file import Entry
 from .lease import Lease, LeaseKeeper
 from .slots import Services, Slot, finished
 from .timetable import Timetable
@@ -91,16 +92,16 @@ class Runner:
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
-        self._budget = Budget(settings.max_tasks)
-        folder = settings.journal_dir and journal.folder_of(settings.journal_dir, *self._identity())
+        self._budget = Budget(settings.max_tasks, self._wake_gates)
+        folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *self._identity())
         self._journal = Journal(folder, settings.journal_sync)
-        leases = LeaseKeeper(self._target.client)
+        leases = LeaseKeeper(self._target.client, self._back)
         jobs = Jobs()
         self._services = Services(
             client=self._target.client,
             journal=self._journal,
             leases=leases,
-            delivery=Delivery(self._target.client, self._journal, leases, jobs.release, on_contact=self._contact),
+            delivery=Delivery(self._target.client, self._journal, leases, jobs.release, on_contact=self._heard),
             jobs=jobs,
             upkeep=Timetable("upkeep", _call, 1),
             stopping=threading.Event(),
@@ -111,6 +112,7 @@ class Runner:
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._futures: list[Future[None]] = []
+        self._pool: ThreadPoolExecutor | None = None
 
     def _identity(self) -> tuple[str, str, str]:
         """Whose journal it is: a result must never reach another platform or tenant."""
@@ -126,7 +128,7 @@ class Runner:
             intake,
             self._services.stopping,
             self._budget,
-            self._contact,
+            self._back,
         )
         self._gates.append(gate)
         self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
@@ -140,8 +142,8 @@ class Runner:
         """
         self._check_credentials()
         with signals.into(self._numbers):
-            self._start()
             try:
+                self._start()
                 self._serve()
                 return self._drain()
             finally:
@@ -173,7 +175,8 @@ class Runner:
         services.upkeep.put("adopt", self._adopt, 0.0)
         services.upkeep.put("sweep", self._sweep, SWEEP_S)
         self._pool = ThreadPoolExecutor(max_workers=len(self._slots), thread_name_prefix="slot")
-        self._futures = [self._pool.submit(slot.run) for slot in self._slots]
+        for slot in self._slots:
+            self._futures.append(self._pool.submit(slot.run))
 
     def _serve(self) -> None:
         while not self._is_over():
@@ -184,17 +187,26 @@ class Runner:
                 continue
 
     def _is_over(self) -> bool:
-        stuck = self._services.jobs.stuck
-        if stuck and stuck >= len(self._slots):
+        """Every slot has ended (--max-tasks) or is stuck."""
+        is_over = self._slots_at_work(0) <= 0
+        if is_over and self._services.jobs.stuck:
             log.error("Every slot is stuck in a function past its timeout; stopping", extra={"action": "all_stuck"})
-            return True
-        return self._budget.is_spent and not self._services.jobs.running()
+        return is_over
 
-    def _contact(self) -> None:
-        """The platform answers again: whoever waits out an outage need not."""
-        self._services.delivery.hurry()
+    def _wake_gates(self) -> None:
         for gate in self._gates:
             gate.wake()
+
+    def _heard(self) -> None:
+        """The platform took a result: polls need not wait out an outage. On the way of every task."""
+        for gate in self._gates:
+            if gate.is_failing:
+                gate.wake()
+
+    def _back(self) -> None:
+        """The platform answers again: nobody need wait."""
+        self._services.delivery.hurry()
+        self._heard()
 
     # -- taking over what a process left -------------------------------------------------------------
 
@@ -207,19 +219,18 @@ class Runner:
         return SWEEP_S
 
     def _take_over(self, rows: dict[int, Entry]) -> None:
+        rows = {row: entry for row, entry in rows.items() if entry.state != journal_file.REJECTED}
         for row, entry in rows.items():
-            if entry.state == journal.REJECTED:
-                continue
-            if entry.state == journal.ONCE:  # it may have been sent, and must not be sent twice
+            # What is marked as sent must not be sent twice, and what is held here is somebody's already.
+            if entry.state == journal_file.ONCE or not self._services.jobs.hold(entry.task_id):
                 self._journal.free(row)
                 continue
             lease = Lease(entry.task_id, entry.workflow_id, entry.worker_id, entry.lease_s)
-            lease.until, lease.until_ms = float("inf"), entry.lease_until_ms
-            if entry.state == journal.TAKEN:
+            lease.until_ms = entry.lease_until_ms
+            if entry.state == journal_file.TAKEN:
                 entry = self._died(row, entry, lease)
             else:
-                self._services.leases.keep(lease)
-            self._services.jobs.hold(entry.task_id)
+                self._services.leases.track(lease)
             self._services.delivery.post(self._services.delivery.parcel(row, entry, lease))
         if rows:
             log.info("%d unfinished tasks of an ended process are taken over", len(rows), extra={"action": "adopted"})
@@ -228,15 +239,14 @@ class Runner:
         """A function was started and its process ended: the platform decides about a retry at once,
         not when the response timeout is over."""
         reason = "the worker process ended while the task ran"
-        result = TaskResult(entry.task_id, entry.workflow_id, TaskStatus.FAILED, reason_for_incompletion=reason)
-        result.worker_id = entry.worker_id
-        task = Task(journal.stored_task(entry))
-        job = Job(task, entry.agent_id, lease, entry, entry.taken_ms / 1000)
+        result = TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=entry.worker_id)
+        job = Job(Task(journal_file.task_wire(entry)), entry, lease, entry.taken_ms / 1000)
         entry = finished(job, result)
         self._journal.replace(row, entry)
         if self._on_execution is not None:
             try:
-                self._on_execution(Execution(job.agent_id, entry.worker_id, task, result, job.started_s, time.time()))
+                times = (job.started_s, time.time())
+                self._on_execution(Execution(entry.agent_id, entry.worker_id, job.task, result, *times))
             except Exception:
                 log.exception("A died run was not recorded", extra={"action": "record_failed"})
         return entry
@@ -248,17 +258,17 @@ class Runner:
         deadline = None if limit_s is None else time.monotonic() + limit_s
         self._arm(limit_s)
         services.stopping.set()
-        for gate in self._gates:
-            gate.wake()
-        running = len(services.jobs.running())
-        log.info("Stopping: %d tasks are running", running, extra={"action": "drain_started"})
+        self._wake_gates()
+        log.info("Stopping: %d tasks are running", len(services.jobs.running()), extra={"action": "drain_started"})
         self._await_slots(deadline)
         cut_off = self._cut_off()
         self._await_deliveries(deadline)
-        left = [entry for entry in self._journal.live().values() if entry.state != journal.REJECTED]
+        left = [entry for entry in self._journal.live().values() if entry.state != journal_file.REJECTED]
         if left:
-            text = "Stopped with %d results undelivered; they stay in the journal"
-            log.error(text, len(left), extra={"action": "stopped_undelivered"})
+            fate = (
+                "they stay in the journal" if self._journal.is_on_disk else "no journal could keep them: they are lost"
+            )
+            log.error("Stopped with %d results undelivered; %s", len(left), fate, extra={"action": "undelivered"})
         else:
             log.info("Stopped", extra={"action": "stopped"})
         return EXIT_UNDELIVERED if left or cut_off or services.jobs.stuck else EXIT_OK
@@ -272,7 +282,7 @@ class Runner:
 
     def _await_slots(self, deadline: float | None) -> None:
         polls_until = time.monotonic() + OPEN_POLL_S
-        while not self._are_done(0.05):
+        while self._slots_at_work(0.05) > 0:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return
@@ -280,11 +290,12 @@ class Runner:
                 return
             self._heed_signals()
 
-    def _are_done(self, wait_s: float) -> bool:
-        return not wait_for(self._futures, wait_s).not_done
+    def _slots_at_work(self, wait_s: float) -> int:
+        """How many slots have not ended, after a wait for that; those that are stuck never will."""
+        return len(wait_for(self._futures, wait_s).not_done) - self._services.jobs.stuck
 
     def _are_reporting(self) -> bool:
-        return any(entry.state != journal.REJECTED for entry in self._journal.live().values())
+        return any(entry.state != journal_file.REJECTED for entry in self._journal.live().values())
 
     def _await_deliveries(self, deadline: float | None) -> None:
         self._services.delivery.hurry()
@@ -304,18 +315,17 @@ class Runner:
 
     def _cut_off(self) -> int:
         """Report each task that still runs as failed: one attempt, all at once; how many there were."""
-        jobs = [job for job in self._services.jobs.running() if job.claim()]
-        if not jobs:
-            return 0
-        log.error("%d tasks run past the drain timeout and are given up", len(jobs), extra={"action": "cut_off"})
-        with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
-            list(pool.map(self._report_last, jobs))
+        jobs = [job for job in self._services.jobs.running() if job.give_up(_stopped(job))]
+        if jobs:
+            log.error("%d tasks run past the drain timeout and are given up", len(jobs), extra={"action": "cut_off"})
+            with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
+                reports = [pool.submit(self._report_last, job) for job in jobs]
+                while wait_for(reports, 0.05).not_done:
+                    self._heed_signals()
         return len(jobs)
 
     def _report_last(self, job: Job) -> None:
-        reason = "the worker was stopped while the task ran"
-        result = TaskResult(job.task.task_id, job.task.workflow_instance_id, TaskStatus.FAILED)
-        result.reason_for_incompletion, result.worker_id = reason, job.lease.worker_id
+        result = job.result or _stopped(job)
         entry = finished(job, result)
         self._services.leases.drop(job.lease)
         self._journal.replace(job.row, entry)
@@ -329,14 +339,20 @@ class Runner:
             table.close()
         for table in (self._services.upkeep, self._services.delivery, self._services.leases):
             table.join(1.0)
-        self._pool.shutdown(wait=False)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
         self._journal.close()
         self._target.transport.close()
 
     @property
     def has_stragglers(self) -> bool:
         """A thread of a function, or of a poll that hangs, is still there: it would block the exit."""
-        return not self._are_done(0)
+        return bool(wait_for(self._futures, 0).not_done)
+
+
+def _stopped(job: Job) -> TaskResult:
+    reason = "the worker was stopped while the task ran"
+    return TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=job.lease.worker_id)
 
 
 def _call(job: Callable[[], float | None]) -> float | None:

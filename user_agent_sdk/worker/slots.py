@@ -9,17 +9,18 @@ import json
 import logging
 import threading
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from ..agents import Agent
 from ..conductor.client import Client, Outcome
-from ..conductor.wire import Task, TaskResult, TaskStatus, Verdict, encode
+from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict, encode
 from .async_loop import AsyncRunner
 from .delivery import Delivery
 from .execute import execute
 from .gate import Gate
 from .jobs import Execution, Job, Jobs
-from .journal import ONCE, RESULT, TAKEN, Entry, Journal, input_hash
+from .journal import Journal, input_hash, kept_wire
+from .journal_file import ONCE, RESULT, TAKEN, Entry
 from .lease import Lease, LeaseKeeper
 from .timetable import Timetable
 
@@ -63,45 +64,55 @@ class Slot:
             except BaseException as error:
                 log.critical("A slot of %s failed; it goes on", self._gate.agent_id, exc_info=True, extra=_FAILED)
                 self._abandon(error)
-                self._services.stopping.wait(RESTART_PAUSE_S)
+                if self._services.stopping.wait(RESTART_PAUSE_S):
+                    return
 
     def _take_and_work(self) -> None:
         while (taken := self._gate.take()) is not None:
             tasks, given_at = taken
             while tasks:
-                for surplus in tasks[1:]:
+                first, *others = {task.task_id: task for task in tasks}.values()
+                for surplus in others:
                     self._hand_back(surplus)
-                tasks, given_at = self._work(tasks[0], given_at)
+                tasks, given_at = self._work(first, given_at)
 
     def _work(self, task: Task, given_at: float) -> tuple[list[Task], float]:
         """One task from the platform's reply to the report's reply, which may bring the next."""
-        if self._services.stopping.is_set():
+        services = self._services
+        if services.stopping.is_set():
             self._hand_back(task)
             return _NOTHING
-        if not self._services.jobs.hold(task.task_id):
+        if not services.jobs.hold(task.task_id):
             self._copy_came(task)
             return _NOTHING
-        self._job = job = self._accept(task, given_at)
+        job = self._accept(task, given_at)
+        if self._runs_already(job):
+            return _NOTHING
         known = self._known_result(job)
         result = known or self._run(job)
-        self._job = None
-        if not job.claim():
-            self._services.jobs.count_stuck(-1 if job.is_stuck else 0)
+        if not job.finish(result):
+            services.jobs.ended(job)
+            self._job = None
             return _NOTHING
         reply = self._report(job, result)
         if known is None:
             self._record(job, result)
+        elif task.retried_task_id:
+            services.delivery.supersede(task.retried_task_id)
         return reply
 
     def _accept(self, task: Task, given_at: float) -> Job:
         """Write down that it starts, before the function's first line, and keep its lease from now on."""
         services, now_s = self._services, time.time()
-        lease = Lease(task.task_id, task.workflow_instance_id, self._gate.worker_id, task.response_timeout_s)
-        services.leases.track(lease, given_at)
-        entry = self._entry(TAKEN, task, lease, now_s)
-        job = Job(task, self._gate.agent_id, lease, entry, now_s)
-        job.row = services.journal.add(entry)
+        lease = self._lease(task)
+        services.leases.begin(lease, given_at)
+        self._job = job = Job(task, self._entry(TAKEN, task, lease, now_s), lease, now_s)
+        job.row = services.journal.add(job.entry)
+        services.leases.track(lease)
         return job
+
+    def _lease(self, task: Task) -> Lease:
+        return Lease(task.task_id, task.workflow_instance_id, self._gate.worker_id, task.response_timeout_s)
 
     def _entry(self, state: str, task: Task, lease: Lease, now_s: float) -> Entry:
         return Entry(
@@ -114,19 +125,46 @@ class Slot:
             taken_ms=int(now_s * 1000),
             lease_until_ms=lease.until_ms,
             lease_s=lease.lease_s,
-            task=encode(task.wire) if self._services.on_execution is not None and not task.fault else b"",
+            task=kept_wire(task) if self._services.on_execution is not None else b"",
         )
+
+    def _runs_already(self, job: Job) -> bool:
+        """Whether an earlier try of the same work still runs here (its lease lapsed in an outage, and the
+        platform retries it): its result is then reported for this one."""
+        retried = job.task.retried_task_id
+        earlier = self._services.jobs.find(retried) if retried else None
+        if earlier is None or not job.entry.is_same_work(earlier.entry) or not earlier.answers(job):
+            return False
+        text = "Task %s retries %s, which still runs here: it is not run again, its result will count for the retry"
+        log.warning(text, job.task.task_id, retried, extra={"action": "running_task_reused"})
+        self._job = None
+        self._forget(job)
+        return True
+
+    def _forget(self, job: Job) -> None:
+        """Nothing will be reported to this job's address."""
+        self._services.leases.drop(job.lease)
+        self._services.journal.free(job.row)
+        self._services.jobs.release(job.entry.task_id)
 
     def _known_result(self, job: Job) -> TaskResult | None:
         """The result of a task that need not, or can't, be run."""
         if job.task.fault:
             return _failure(job, TaskStatus.FAILED_WITH_TERMINAL_ERROR, job.task.fault)
-        body = self._services.journal.find_late(job.task, job.agent_id)
-        if body is None:
+        retried = job.task.retried_task_id
+        if not retried:
+            return None
+        result = None
+        earlier = self._services.jobs.find(retried)  # it ended just now, and is not in the journal yet
+        if earlier is not None and earlier.result is not None and job.entry.is_same_work(earlier.entry):
+            result = earlier.result if earlier.result.status is TaskStatus.COMPLETED else None
+        body = self._services.journal.find_result(retried, job.entry) if result is None else None
+        if result is None and body is None:
             return None
         text = "Task %s retries %s, which completed here too late to count: that result is sent again"
-        log.info(text, job.task.task_id, job.task.retried_task_id, extra={"action": "late_result_reused"})
-        return _from_body(body, job)
+        log.info(text, job.task.task_id, retried, extra={"action": "late_result_reused"})
+        output = result.output_data if result is not None else json.loads(body or b"{}").get("outputData")
+        return TaskResult(status=TaskStatus.COMPLETED, output_data=output, worker_id=self._gate.worker_id)
 
     def _run(self, job: Job) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
@@ -138,24 +176,30 @@ class Slot:
                 self._agent, job.task, self._gate.worker_id, stopping=services.stopping, run_async=self._loop.run
             )
         finally:
-            services.jobs.ended(job)
             if timeout_s is not None:
                 services.upkeep.drop(job)
 
     def _report(self, job: Job, result: TaskResult) -> tuple[list[Task], float]:
-        services = self._services
-        entry = finished(job, result)
-        tasks: list[Task] = []
-        sent_at = time.monotonic()
+        services, entry = self._services, finished(job, result)
         if result.status is TaskStatus.IN_PROGRESS:
-            self._send_once(job.row, entry, job.lease)
-        else:
-            services.journal.replace(job.row, entry)
-            parcel = services.delivery.parcel(job.row, entry, job.lease)
+            services.leases.drop(job.lease)
+            services.journal.replace(job.row, entry._replace(state=ONCE))
+            services.jobs.ended(job)
+            self._job = None
+            self._send_once(job.row, entry)
+            return _NOTHING
+        services.journal.replace(job.row, entry)
+        services.jobs.ended(job)
+        parcel = services.delivery.parcel(job.row, entry, job.lease)
+        outcome, sent_at = _BROKE_OFF, time.monotonic()
+        tasks: list[Task] = []
+        try:
             if self._gate.may_chain():
-                outcome, tasks = self._report_and_take(parcel.entry.body, parcel.ids)
+                outcome, tasks = self._report_and_take(entry.body, parcel.ids)
             else:
-                outcome = services.client.report(parcel.entry.body, parcel.ids)
+                outcome = services.client.report(entry.body, parcel.ids)
+        finally:
+            self._job = None
             services.delivery.settle(parcel, outcome)
         return tasks, sent_at
 
@@ -167,29 +211,28 @@ class Slot:
         finally:
             self._gate.chained(len(tasks))
 
-    def _send_once(self, row: int, entry: Entry, lease: Lease) -> None:
+    def _send_once(self, row: int, entry: Entry) -> None:
         """An IN_PROGRESS, which puts the task back in the queue: sent twice it would give the task to
-        somebody else while a third runs it. So it is marked as sent before it is sent, once."""
+        somebody else while a third runs it. So its row says so before it is sent, once."""
         services = self._services
-        services.leases.drop(lease)
-        services.journal.replace(row, entry._replace(state=ONCE))
-        outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
-        if outcome.verdict is not Verdict.APPLIED:
-            text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
-            log.warning(text, entry.task_id, outcome.reason, extra={"action": "put_back_failed"})
-        services.journal.free(row)
-        services.jobs.release(entry.task_id)
+        services.jobs.release(entry.task_id)  # another slot may get it before the reply is here
+        try:
+            outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
+            if outcome.verdict is not Verdict.APPLIED:
+                text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
+                log.warning(text, entry.task_id, outcome.reason, extra={"action": "put_back_failed"})
+        finally:
+            services.journal.free(row)
 
     def _hand_back(self, task: Task) -> None:
         """Return a task that was given to us and will not be started here."""
-        lease = Lease(task.task_id, task.workflow_instance_id, self._gate.worker_id, task.response_timeout_s)
         if not self._services.jobs.hold(task.task_id):
-            return
+            return  # a copy of one that is held
         wire = TaskResult(task.task_id, task.workflow_instance_id, TaskStatus.IN_PROGRESS, callback_after_seconds=0)
         wire.worker_id = self._gate.worker_id
-        entry = self._entry(ONCE, task, lease, time.time())._replace(body=encode(wire.to_wire()))
+        entry = self._entry(ONCE, task, self._lease(task), time.time())._replace(body=encode(wire.to_wire()), task=b"")
         log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back", "task_id": task.task_id})
-        self._send_once(self._services.journal.add(entry), entry, lease)
+        self._send_once(self._services.journal.add(entry), entry)
 
     def _copy_came(self, task: Task) -> None:
         """A poll returned a task that is held here: neither run nor reported a second time."""
@@ -199,24 +242,33 @@ class Slot:
 
     def _out_of_time(self, job: Job, timeout_s: float) -> None:
         """Called by the upkeep thread: the function is still running and can't be stopped."""
-        if job.claim():
-            job.is_stuck = True
-            self._services.jobs.count_stuck(1)
-            self._fail(job, TaskStatus.FAILED, f"the function ran longer than its timeout of {timeout_s:g} s")
+        reason = f"the function ran longer than its timeout of {timeout_s:g} s"
+        result = _failure(job, TaskStatus.FAILED, reason)
+        if job.give_up(result):
+            log.error("Task %s: %s; its slot is lost until it ends", job.entry.task_id, reason, extra=_OUT_OF_TIME)
+            self._services.leases.drop(job.lease)
+            self._post(job, result)
 
     def _abandon(self, error: BaseException) -> None:
+        """Something broke in this loop: its task must not hang with it."""
         job, self._job = self._job, None
-        if job is not None and job.claim():
+        if job is None:
+            return
+        try:
+            result = job.result or _failure(job, TaskStatus.FAILED, f"the worker failed: {type(error).__name__}")
+            if job.finish(result):
+                self._post(job, result)
             self._services.jobs.ended(job)
-            self._fail(job, TaskStatus.FAILED, f"the worker failed: {type(error).__name__}")
+        except Exception:
+            log.critical("Task %s is left to its lease", job.task.task_id, exc_info=True, extra=_FAILED)
+            self._services.jobs.ended(job)
+            self._forget(job)
 
-    def _fail(self, job: Job, status: TaskStatus, reason: str) -> None:
-        services = self._services
-        result = _failure(job, status, reason)
+    def _post(self, job: Job, result: TaskResult) -> None:
+        """Report by way of the delivery; no slot waits for it."""
         entry = finished(job, result)
-        services.leases.drop(job.lease)
-        services.journal.replace(job.row, entry)
-        services.delivery.post(services.delivery.parcel(job.row, entry, job.lease))
+        self._services.journal.replace(job.row, entry)
+        self._services.delivery.post(self._services.delivery.parcel(job.row, entry, job.lease))
         self._record(job, result)
 
     def _record(self, job: Job, result: TaskResult) -> None:
@@ -224,37 +276,34 @@ class Slot:
         if self._services.on_execution is None:
             return
         try:
-            execution = Execution(job.agent_id, self._gate.worker_id, job.task, result, job.started_s, time.time())
+            execution = Execution(
+                job.entry.agent_id, self._gate.worker_id, job.task, result, job.started_s, time.time()
+            )
             self._services.on_execution(execution)
         except Exception:
             log.exception("Task %s was not recorded", job.task.task_id, extra={"action": "record_failed"})
 
 
 def finished(job: Job, result: TaskResult) -> Entry:
-    """The journal's entry of a job that has a result."""
+    """The journal's entry of a job that has a result, which is addressed and, if it can't be sent,
+    replaced by a failure that says so."""
+    result.task_id, result.workflow_instance_id = job.entry.task_id, job.entry.workflow_id
+    try:
+        body = encode(result.to_wire())
+    except (ValueError, TypeError, RecursionError) as error:
+        result.status, result.output_data, result.logs = TaskStatus.FAILED_WITH_TERMINAL_ERROR, None, ()
+        result.reason_for_incompletion = f"the result can't be sent: {type(error).__name__}: {error}"[:REASON_MAX_CHARS]
+        body = encode(result.to_wire())
     return job.entry._replace(
-        state=RESULT,
-        status=result.status.value,
-        body=encode(result.to_wire()),
-        lease_until_ms=job.lease.until_ms,
-        task=b"",
+        state=RESULT, status=result.status.value, body=body, lease_until_ms=job.lease.until_ms, task=b""
     )
 
 
 def _failure(job: Job, status: TaskStatus, reason: str) -> TaskResult:
-    task = job.task
-    result = TaskResult(task.task_id, task.workflow_instance_id, status, reason_for_incompletion=reason)
-    result.worker_id = job.lease.worker_id
-    return result
-
-
-def _from_body(body: bytes, job: Job) -> TaskResult:
-    """A stored report, addressed anew."""
-    wire: dict[str, Any] = json.loads(body)
-    result = TaskResult(job.task.task_id, job.task.workflow_instance_id, wire["status"], wire.get("outputData"))
-    result.worker_id = job.lease.worker_id
-    return result
+    return TaskResult(status=status, reason_for_incompletion=reason, worker_id=job.lease.worker_id)
 
 
 _NOTHING: tuple[list[Task], float] = ([], 0.0)
+_BROKE_OFF = Outcome(Verdict.MAYBE, "the report broke off")
 _FAILED = {"action": "slot_failed"}
+_OUT_OF_TIME = {"action": "out_of_time"}

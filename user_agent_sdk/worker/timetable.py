@@ -36,9 +36,9 @@ class Timetable(Generic[Item]):
         lock = threading.Lock()  # guards all below; the two conditions are on it
         self._changed = threading.Condition(lock)
         self._emptied = threading.Condition(lock)
-        self._items: dict[Hashable, tuple[int, Item]] = {}  # key -> its newest entry's number
+        self._items: dict[Hashable, tuple[int, float, Item]] = {}  # key -> newest entry's number, when due, item
         self._heap: list[tuple[float, int, Hashable]] = []  # may hold entries that are out of date
-        self._acting: set[Hashable] = set()
+        self._acting: set[Hashable] = set()  # keys; none has a current entry in the heap
         self._number = 0
         self._watched = False  # one thread waits for the head, the others for it
         self._closed = False
@@ -48,8 +48,8 @@ class Timetable(Generic[Item]):
         for number in range(1, self._count + 1):
             name = f"{self._name}-{number}" if self._count > 1 else self._name
             thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -59,18 +59,19 @@ class Timetable(Generic[Item]):
         with self._changed:
             self._push(key, item, self._clock() + delay_s)
 
-    def drop(self, key: Hashable) -> None:
-        """Forget an item; one that is being acted on will not come back."""
+    def drop(self, key: Hashable) -> Item | None:
+        """Forget an item and return it; one that is being acted on will not come back."""
         with self._changed:
-            self._items.pop(key, None)
+            known = self._items.pop(key, None)
             self._tell_if_empty()
+            return known[2] if known is not None else None
 
     def hurry(self) -> None:
-        """Everything is due now."""
+        """Everything is due now, save what is being acted on."""
         with self._changed:
             now = self._clock()
-            for key, (_, item) in list(self._items.items()):
-                if key not in self._acting:
+            for key, (_, due, item) in list(self._items.items()):
+                if key not in self._acting and due > now:
                     self._push(key, item, now)
 
     def wait_empty(self, timeout_s: float | None) -> bool:
@@ -91,7 +92,9 @@ class Timetable(Generic[Item]):
 
     def _push(self, key: Hashable, item: Item, due: float) -> None:
         self._number += 1
-        self._items[key] = (self._number, item)
+        self._items[key] = (self._number, due, item)
+        if key in self._acting:
+            return  # its entry comes when that is over
         heapq.heappush(self._heap, (due, self._number, key))
         if len(self._heap) > 2 * len(self._items) + 64:
             self._heap = [entry for entry in self._heap if self._is_current(entry)]
@@ -129,12 +132,14 @@ class Timetable(Generic[Item]):
         finally:
             with self._changed:
                 self._acting.discard(key)
-                if self._items.get(key, (0,))[0] == number:
-                    if delay_s is not None:
-                        self._push(key, item, self._clock() + delay_s)
-                    else:
-                        del self._items[key]
-                        self._tell_if_empty()
+                known = self._items.get(key)
+                if known is not None and known[0] != number:  # it was put anew meanwhile
+                    self._push(key, known[2], known[1])
+                elif known is not None and delay_s is not None:
+                    self._push(key, item, self._clock() + delay_s)
+                elif known is not None:
+                    del self._items[key]
+                    self._tell_if_empty()
 
     def _take(self) -> tuple[Hashable, int, Item] | None:
         """The next item that is due, waited for; None when closed."""
@@ -148,7 +153,7 @@ class Timetable(Generic[Item]):
                     self._acting.add(key)
                     if self._heap:
                         self._changed.notify()
-                    return key, number, self._items[key][1]
+                    return key, number, self._items[key][2]
                 self._wait(wait_s)
             return None
 

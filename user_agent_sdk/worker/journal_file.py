@@ -1,0 +1,142 @@
+"""The journal's files: 1.db, 2.db, … in one folder for each platform and client.
+
+Whoever can lock a file may take over its rows: the lock is SQLite's own and dies with its process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import storage
+
+SCHEMA = 1
+APPLICATION_ID = 0x55414A31
+TAKEN, RESULT, ONCE, REJECTED = "taken", "result", "once", "rejected"
+_FILE_NAME = re.compile(r"\d+\.db")
+
+
+class Late(NamedTuple):
+    """A result that the platform may have ignored because it came too late."""
+
+    agent_id: str
+    input_hash: str
+    body: bytes
+    kept_ms: int
+
+
+class Entry(NamedTuple):
+    """One task's row. ``body`` is the encoded TaskResult; times are epoch milliseconds; ``task`` is the
+    task's own JSON, kept while it runs only if its history will be wanted.
+
+    ``state``: ``taken`` (the function was started), ``result`` (it ended, the report is not acknowledged),
+    ``once`` (being sent, and never to be sent again) or ``rejected`` (refused for good, kept for a human).
+    """
+
+    state: str
+    task_id: str
+    workflow_id: str
+    agent_id: str
+    worker_id: str
+    status: str = ""
+    body: bytes = b""
+    input_hash: str = ""
+    taken_ms: int = 0
+    lease_until_ms: int = 0
+    lease_s: float | None = None
+    reason: str = ""
+    task: bytes = b""
+
+    def is_same_work(self, other: Entry | Late) -> bool:
+        """The same agent and the same input: one's result answers the other."""
+        return bool(self.input_hash) and (self.agent_id, self.input_hash) == (other.agent_id, other.input_hash)
+
+
+_SCHEMA = (
+    "CREATE TABLE entry(id INTEGER PRIMARY KEY, state TEXT, task_id TEXT, workflow_id TEXT, agent_id TEXT,"
+    " worker_id TEXT, status TEXT, body BLOB, input_hash TEXT, taken_ms INTEGER, lease_until_ms INTEGER,"
+    " lease_s REAL, reason TEXT, task BLOB)",
+    "CREATE TABLE late(task_id TEXT PRIMARY KEY, agent_id TEXT, input_hash TEXT, body BLOB, kept_ms INTEGER)",
+    f"PRAGMA application_id={APPLICATION_ID}",
+    f"PRAGMA user_version={SCHEMA}",
+)
+WRITE = "REPLACE INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+DELETE = "DELETE FROM entry WHERE id = ?"
+WRITE_LATE = "REPLACE INTO late VALUES (?,?,?,?,?)"
+DELETE_LATE = "DELETE FROM late WHERE task_id = ?"
+CLEAR = ("DELETE FROM entry", "DELETE FROM late")
+_READ = (
+    "SELECT id, state, task_id, workflow_id, agent_id, worker_id, status, body, input_hash, taken_ms,"
+    " lease_until_ms, lease_s, reason, task FROM entry ORDER BY id"
+)
+_READ_LATE = "SELECT task_id, agent_id, input_hash, body, kept_ms FROM late ORDER BY kept_ms"
+
+
+def folder_of(root: Path, *identity: str) -> Path:
+    """The subfolder for one target (dialect, base URL, client): results never reach another."""
+    return root / hashlib.sha256("\0".join(identity).encode("utf-8")).hexdigest()[:12]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The journal's files in a target's folder, lowest number first."""
+    found = [path for path in folder.glob("*.db") if _FILE_NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+def lock(path: Path, sync: str = "normal") -> storage.Connection | None:
+    """The file, made if it is missing, locked until it is closed; None while another process has it.
+
+    Raises Error, OSError, UnusableFileError (damaged, or not a journal), NewerFileError.
+    """
+    db = storage.open_exclusive(path, sync=sync)
+    if db is not None:
+        try:
+            _prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: storage.Connection, path: Path) -> None:
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        write_all(db, [(statement, ()) for statement in _SCHEMA])
+    elif db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise storage.UnusableFileError(f"{path} belongs to another program")
+    elif db.execute("PRAGMA user_version").fetchone()[0] > SCHEMA:
+        raise storage.NewerFileError(f"{path} was written by a newer version")
+
+
+def read(db: storage.Connection) -> tuple[dict[int, Entry], dict[str, Late]]:
+    """All rows by id, and the late results by task id, oldest first."""
+    rows = {row: Entry(*values) for row, *values in db.execute(_READ).fetchall()}
+    late = {task_id: Late(*values) for task_id, *values in db.execute(_READ_LATE).fetchall()}
+    return rows, late
+
+
+def write_all(db: storage.Connection, statements: Iterable[tuple[str, Any]]) -> None:
+    """Several statements, one commit: all of them or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in statements:
+            db.execute(statement, values)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def shrink(db: storage.Connection) -> None:
+    """Empty the write-ahead log into the file: what was deleted is then nowhere."""
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def task_wire(entry: Entry) -> dict[str, Any]:
+    """The wire object of an entry's task: all of it when it was kept, else the ids."""
+    wire = json.loads(entry.task) if entry.task else {}
+    return {"taskId": entry.task_id, "workflowInstanceId": entry.workflow_id, "taskType": entry.agent_id, **wire}
