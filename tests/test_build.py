@@ -87,8 +87,8 @@ class ReleaseTest(unittest.TestCase):
                 path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
                 path.chmod(0o600)
                 os.utime(path, (1, 1))
-        for junk in ("user_agent_sdk/__pycache__/x.py", "user_agent_sdk/x.pyc", "examples/credentials.json",
-                     "examples/execution_history.db", "tests/.hidden/a.py", "credentials.json", "notes.md"):  # fmt: skip
+        here = ("user_agent_sdk/__pycache__/x.py", "user_agent_sdk/x.pyc", "tests/.hidden/a.py", "notes.md")
+        for junk in (*here, "examples/credentials.json", "examples/execution_history.db", "credentials.json"):
             (other / junk).parent.mkdir(exist_ok=True)
             (other / junk).write_text("junk")
         self.assertEqual(release(other, self.folder / "other out"), self.files)
@@ -228,8 +228,9 @@ class BackendTest(FolderTest):
         with AT:
             self.assertEqual(_build._epoch(), 1700000000)
         with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH="0"):
-            with zipfile.ZipFile(io.BytesIO(_build._zip(SAMPLE))) as archive:
-                self.assertEqual(archive.infolist()[0].date_time, (1980, 1, 1, 0, 0, 0))
+            packed = io.BytesIO(_build._zip(SAMPLE))
+        with zipfile.ZipFile(packed) as archive:
+            self.assertEqual(archive.infolist()[0].date_time, (1980, 1, 1, 0, 0, 0))
         with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH=""):
             self.assertEqual(_build._epoch() % 86400, 0)
             with mock.patch.object(_build, "__version__", "9.9.9"), self.assertRaisesRegex(ValueError, "CHANGES.md"):

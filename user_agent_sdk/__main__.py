@@ -1,13 +1,20 @@
-"""``python -m user_agent_sdk``: the same program as the ``useragent`` command."""
+"""``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module, util
 
-if sys.path and sys.path[0] == os.getcwd():
+package = __package__
+if not package:  # the folder was named, whatever it is called: it is no package yet, and first on the path
+    package = "user_agent_sdk"
+    init = os.path.join(os.path.abspath(sys.path.pop(0)), "__init__.py")
+    spec = util.spec_from_file_location(package, init)
+    assert spec is not None and spec.loader is not None
+    sys.modules[package] = util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[package])
+elif sys.path and sys.path[0] == os.getcwd():
     sys.path.append(sys.path.pop(0))  # a json.py in the current folder must not take the real one's place
 
-from .cli import main
-
-sys.exit(main())
+sys.exit(import_module(package + ".cli").main())
