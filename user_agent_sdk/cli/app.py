@@ -34,9 +34,12 @@ COMMANDS = {
     "invoke": Command(
         "invoke", "AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"
     ),
+    "history": Command("history", "[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
+    "history-detail": Command("history_detail", "ID|last [options]", "all that is known about one execution"),
+    "history-prune": Command("history_prune", "--older-than AGE [options]", "take old executions out of the history"),
     "version": Command("version", "[--json]", "the versions of the SDK and of Python, and where both are"),
 }
-ALIASES: dict[str, str] = {}
+ALIASES = {"hd": "history-detail"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,9 +33,8 @@ STOP_S = 5.0  # for a worker whose only task has ended
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
     group = parser.titled("task")
-    group.add_argument(
-        "-i", "--input", metavar="INPUT", default="{}", help="a file, - for stdin, or JSON (default: {})"
-    )
+    group.add_argument("-i", "--input", metavar="INPUT", help="a file, - for stdin, or JSON (default: {})")
+    group.add_argument("--replay", metavar="ID", help="the input of a recorded execution: its number, or last")
     group.add_argument("-t", "--timeout", metavar="S", default="60", help="longest wait for the end (default: 60)")
     more = "also status, logs, reason, attempts and duration (s)"
     parser.titled("output").add_argument("--json", action="store_true", help=more)
@@ -44,16 +43,22 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     script = options.script_of(args)
     timeout_s = parsed(number(0.001, 10**6, "seconds"), args.timeout, "--timeout", UsageError)
-    given = read_input(args.input)
+    if args.replay is None:
+        given, ran = read_input("{}" if args.input is None else args.input), None
+    elif args.input is not None:
+        raise UsageError("--input and --replay exclude each other")
     settings = options.prepare(args, script, target=False)
+    if args.replay is not None:
+        given, ran = _recorded(settings, args.replay)
     _log_the_agent_alone(settings)
     from .. import loader
+    from ..history import recorder  # noqa: F401 - as the next
     from ..sandbox import server
     from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
 
     started = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
-        agent = pick(loader.load(script), settings)
+        agent = pick(loader.load(script), settings, ran)
         try:
             execution = _run_once(server.Sandbox(), settings, agent, given, timeout_s)
         except KeyboardInterrupt:
@@ -88,6 +93,22 @@ def read_input(text: str) -> dict[str, Any]:
     return value
 
 
+def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None]:
+    """The input of a recorded execution, and the id of the agent that ran it. Raises UserAgentError."""
+    from ..history.store import History, parse
+    from .history_detail import record_number
+
+    with History(settings.db_path) as history:
+        record = history.get(record_number(text))
+    given, altered = parse(record.input_data), (record.altered or "").split()
+    if not isinstance(given, dict) or "input-cut" in altered:
+        what = "too large to be kept whole" if isinstance(given, dict) else "not kept as a JSON object"
+        raise UsageError(f"execution {record.id} can't be run again: its input was {what}")
+    if "input-blanked" in altered:
+        terminal.note(f"execution {record.id} was recorded with --redact: its input holds *** where something was")
+    return given, record.user_agent_id
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON value")
 
@@ -100,11 +121,13 @@ def _log_the_agent_alone(settings: Settings) -> None:
         logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
 
 
-def pick(agents: Sequence[Agent], settings: Settings) -> Agent:
-    """The one agent to run, with an id. Raises UsageError when it is not clear which."""
+def pick(agents: Sequence[Agent], settings: Settings, ran: str | None = None) -> Agent:
+    """The one agent to run, with an id: of several the one that -a names, or else the one with the id ``ran``.
+
+    Raises UsageError when it is not clear which."""
     from ..loader import identify
 
-    wanted = settings.agent_id if settings.sources["agent_id"].startswith("-") else None
+    wanted = settings.agent_id if settings.sources["agent_id"].startswith("-") else ran
     if len(agents) > 1:
         found = [agent for agent in agents if wanted is not None and wanted in (agent.agent_id, agent.name)]
         if len(found) != 1:
@@ -117,16 +140,17 @@ def pick(agents: Sequence[Agent], settings: Settings) -> Agent:
 
 def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
     """The execution when it has ended, or still RUNNING after ``timeout_s``."""
+    from ..history.recorder import recording
     from ..worker.runner import Runner
 
     agent_id = str(agent.agent_id)
     folder = tempfile.mkdtemp(prefix="useragent-")
     failures: list[BaseException] = []
     try:
-        with sandbox:
+        with sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
             settings = settings.on_sandbox(sandbox.credentials(agent_id), Path(folder))
             execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
-            runner = Runner(settings, [agent])
+            runner = Runner(settings, [agent], on_execution=on_execution)
             worker = threading.Thread(target=_work, args=(runner, failures), name="invoke-worker", daemon=True)
             worker.start()
             deadline = time.monotonic() + timeout_s

@@ -26,14 +26,14 @@ def main(args: Namespace) -> int:
     script = options.script_of(args)
     settings = options.prepare(args, script)
     from .. import loader
+    from ..history.recorder import recording
     from ..worker.runner import Runner  # before the agent's folder is on sys.path: an email.py there is not ours
 
     agents = loader.identify(loader.load(script), settings.agent_id)
     _announce(settings, agents)
-    if settings.record:
-        logger.warning("executions are not recorded: there is no history yet", extra={"action": "no_history"})
-    runner = Runner(settings, agents, owns_process=True)
-    code = runner.run()
+    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
+        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
+        code = runner.run()
     if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
         logging.shutdown()
         os._exit(code)

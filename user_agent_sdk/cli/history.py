@@ -1,0 +1,195 @@
+"""``useragent history``: what was run, as a table, as data, as a report, or as it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Callable, TextIO
+
+from ..credentials import from_home
+from ..errors import EXIT_OK, UsageError, UserAgentError
+from ..history import times
+from ..history.store import History, Record
+from ..logs import encodable, escape, json_text
+from ..settings import parsed, whole
+from . import options, terminal
+from .options import Parser
+
+LIMIT = 50
+REPORT_LIMIT = 10_000
+LOOK_S = 0.5
+
+
+def configure(parser: Parser) -> None:
+    group = parser.titled("which")
+    group.add_argument("-a", "--agent-id", dest="agent", metavar="ID", help="those of this akaBot agent")
+    group.add_argument("-u", "--user-agent-id", dest="user_agent", metavar="ID", help="those of this user agent")
+    group.add_argument("--status", choices=("success", "error"), help="success or error")
+    group.add_argument("--since", metavar="WHEN", help="ended since: an age such as 2h or 7d, or a date")
+    more = f"how many, newest first; 0 = all (default: {LIMIT}; {REPORT_LIMIT} with --html)"
+    group.add_argument("-n", "--limit", metavar="N", help=more)
+    group = parser.titled("output").add_mutually_exclusive_group()
+    group.add_argument("--json", action="store_true", help="as one JSON array")
+    group.add_argument("--jsonl", action="store_true", help="as JSON, one object a line")
+    group.add_argument("-e", "--export-csv", metavar="PATH", help="write CSV to PATH; - for stdout")
+    group.add_argument("--html", metavar="PATH", help="write a report for a browser, one file that loads nothing")
+    parser.titled("output").add_argument("--follow", action="store_true", help="go on with new ones, until Ctrl+C")
+
+
+def main(args: Namespace) -> int:
+    settings = options.prepare(args, target=False)
+    if args.follow and (args.json or args.export_csv or args.html):
+        raise UsageError("--follow goes with the table and with --jsonl only")
+    count = parsed(whole(0, 10**9), args.limit, "--limit", UsageError) if args.limit is not None else None
+    limit = (REPORT_LIMIT if args.html else LIMIT) if count is None else count or None
+    filters: dict[str, Any] = {"agent_id": args.agent, "user_agent_id": args.user_agent, "status": args.status}
+    if args.since is not None:
+        filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
+    with History(settings.db_path) as history:
+        if args.follow:
+            return _follow(history, filters, limit, args)
+        is_table = not (args.json or args.jsonl or args.export_csv or args.html)
+        records = history.find(**filters, limit=limit, full=not (is_table and sys.stdout.isatty()))
+        if args.html:
+            count = _write_file(
+                args.html, settings.db_path, lambda stream: _report(records, args, settings.db_path, stream)
+            )
+            terminal.note(f"{count:,} executions are in {escape(args.html)}")
+        elif args.export_csv:
+            _export(args.export_csv, settings.db_path, records)
+        elif args.json:
+            _print_array(records)
+        else:
+            _print(records, args)
+    return EXIT_OK
+
+
+# -- on stdout -------------------------------------------------------------------------------------
+
+
+def _print(records: Iterable[Record], args: Namespace) -> None:
+    count = 0
+    for count, line in enumerate(_lines(records, args)):  # noqa: B007 - the first is the header
+        terminal.write(line)
+    if count == 0 and not args.jsonl:
+        terminal.note("no execution is recorded here that fits")
+
+
+def _lines(records: Iterable[Record], args: Namespace) -> Iterator[str]:
+    """A header and a line for each record, in the form that was asked for."""
+    from ..history import views
+
+    if args.jsonl:
+        for record in records:
+            yield json_text(record.to_json(), sys.stdout)
+    elif not sys.stdout.isatty():
+        yield "\t".join(views.PIPED)
+        yield from map(views.piped, records)
+    else:
+        shown = list(records)
+        table = _table(shown, args)
+        yield table.header()
+        yield from map(table.line, shown)
+
+
+def _table(records: list[Record], args: Namespace) -> Any:
+    from ..history import views
+
+    on = terminal.wants_color(sys.stdout, args.color)
+    total = shutil.get_terminal_size().columns
+    return views.Table(
+        records,
+        total,
+        lambda text, color: terminal.paint(text, color, on),
+        lambda text: encodable(text, sys.stdout),
+    )
+
+
+def _print_array(records: Iterable[Record]) -> None:
+    """One at a time: together they may not fit into memory."""
+    before = "["
+    for record in records:
+        terminal.write(before + json_text(record.to_json(), sys.stdout))
+        before = ","
+    terminal.write("[]" if before == "[" else "]")
+
+
+def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> int:
+    """The latest, oldest first, then each new one when it has ended."""
+    from ..history import views
+
+    last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
+    shown = list(history.find(**filters, limit=limit))[::-1]
+    is_table = sys.stdout.isatty() and not args.jsonl
+    table = _table(shown, args) if is_table else None
+    if table is not None:
+        terminal.write(table.header())
+    elif not args.jsonl:
+        terminal.write("\t".join(views.PIPED))
+    never = threading.Event()
+    try:
+        while True:
+            for record in shown:
+                last_id = max(last_id, record.id)
+                if table is not None:
+                    terminal.write(table.line(record))
+                else:
+                    terminal.write(json_text(record.to_json(), sys.stdout) if args.jsonl else views.piped(record))
+            sys.stdout.flush()
+            never.wait(LOOK_S)
+            shown = list(history.find(**filters, after_id=last_id))
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+# -- in a file -------------------------------------------------------------------------------------
+
+
+def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:
+    from ..history.export import write_csv
+
+    if target == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
+        write_csv(records, sys.stdout)
+        return
+    count = _write_file(target, db_path, lambda stream: write_csv(records, stream))
+    terminal.note(f"{count:,} executions are in {escape(target)}")
+
+
+def _report(records: Iterable[Record], args: Namespace, db_path: Path, stream: TextIO) -> int:
+    from ..history.report import write_report
+
+    given = {"agent": args.agent, "user agent": args.user_agent, "status": args.status, "since": args.since}
+    scope = ", ".join(f"{name} {value}" for name, value in given.items() if value) or "all executions"
+    if args.limit != "0":
+        scope += f", the newest {int(args.limit or REPORT_LIMIT):,} at most"
+    return write_report(records, stream, db_path.name, scope)
+
+
+def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> int:
+    """Write a file whole or not at all; what was there stays when it fails. Raises UserAgentError (``io``)."""
+    path = from_home(target)
+    if path.exists() and path.samefile(db_path):
+        raise UsageError(f"{target} is the history itself")
+    is_plain = path.is_file() or not path.exists()  # not a pipe, nor a device
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial") if is_plain else path
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as stream:
+            count = write(stream)
+        if is_plain:
+            os.replace(partial, path)
+        return count
+    except OSError as error:
+        raise UserAgentError(f"{target} can't be written: {error.strerror or error}", code="io") from None
+    finally:
+        if is_plain:
+            with contextlib.suppress(OSError):
+                partial.unlink()

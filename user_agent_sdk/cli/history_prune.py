@@ -1,0 +1,30 @@
+"""``useragent history-prune``: takes old executions out of the history."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from ..errors import EXIT_OK, UsageError
+from ..history import times
+from ..history.store import prune
+from ..settings import parsed
+from . import options, terminal
+from .options import Parser
+
+
+def configure(parser: Parser) -> None:
+    group = parser.titled("which")
+    group.add_argument("--older-than", metavar="AGE", required=True, help="ended before: an age such as 30d, or a date")
+    parser.titled("output").add_argument("--dry-run", action="store_true", help="count them, and delete nothing")
+
+
+def main(args: Namespace) -> int:
+    settings = options.prepare(args, target=False)
+    before = parsed(times.parse_since, args.older_than, "--older-than", UsageError)
+    count = prune(settings.db_path, before, args.dry_run)
+    terminal.write(str(count))
+    if sys.stdout.isatty():
+        what = "would be deleted" if args.dry_run else "were deleted"
+        terminal.note(f"executions that ended before {before:%Y-%m-%d %H:%M:%S} {what}")
+    return EXIT_OK

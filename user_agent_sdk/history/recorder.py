@@ -1,0 +1,235 @@
+"""Writes executions down, beside the worker and never in its way.
+
+``record`` runs on a slot's thread, after the report: it turns the execution into texts and puts them in
+a bounded queue. One thread writes them, a few commits a second. A database that is locked or full is
+said once and tried again; one that is damaged or not ours is said once and left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from ..conductor.wire import Task, TaskResult, TaskStatus
+from ..errors import StorageError
+from ..storage import Connection, Error, is_damage, open_shared
+from . import schema, shape, times
+
+logger = logging.getLogger(__name__)
+
+QUEUE_MAX_ROWS = 10_000
+QUEUE_MAX_BYTES = 64 * 1024 * 1024
+BATCH_ROWS = 1000  # a commit: a reader, or another writer, never waits long
+GATHER_S = 0.2
+RETRY_S = 1.0
+CLOSE_S = 6.0  # a little more than SQLite waits for a lock
+_FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
+
+_INSERT, _INSERT_FACTS = (
+    f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names
+    for table, names in (
+        ("execution_history", schema.COLUMNS[1:]),
+        ("execution_facts", ("id", *schema.FACTS)),
+    )
+)
+
+
+class _Row(NamedTuple):
+    columns: tuple[str | None, ...]
+    facts: tuple[str | int | None, ...]
+    size_bytes: int
+
+
+class Recorder:
+    """The queue of one process and the thread that empties it, ``history``."""
+
+    def __init__(self, path: Path, redact: Iterable[str] = ()) -> None:
+        self._path = path
+        self._redact = tuple(redact)
+        self._filled = threading.Condition()  # guards the five below
+        self._rows: deque[_Row] = deque()
+        self._bytes = 0
+        self._lost = 0
+        self._closed = False
+        self._is_useless = False  # the file is not ours to write
+        self._closing = threading.Event()
+        self._db: Connection | None = None  # the thread's own, as is the next
+        self._trouble = False
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def record(
+        self, agent_id: str, worker_id: str, task: Task, result: TaskResult, started_s: float, ended_s: float
+    ) -> None:
+        """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
+        if self._is_useless:
+            return
+        row = _row(agent_id, worker_id, task, result, started_s, ended_s, shape.Blanker(self._redact))
+        with self._filled:
+            if not self._closed and len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row.size_bytes < QUEUE_MAX_BYTES:
+                self._rows.append(row)
+                self._bytes += row.size_bytes
+                if len(self._rows) == 1:
+                    self._filled.notify()
+                return
+            self._lost += 1
+            is_first = self._lost == 1
+        if is_first:
+            text = "The history can't keep up: executions go unrecorded until it does"
+            logger.error(text, extra={"action": "history_overflow"})
+
+    def close(self) -> None:
+        """Write what is left, for at most CLOSE_S."""
+        with self._filled:
+            self._closed = True
+            self._filled.notify()
+        self._closing.set()
+        self._thread.join(CLOSE_S)
+        with self._filled:
+            lost = self._lost + len(self._rows)
+        if lost:
+            logger.error("%d executions were not recorded", lost, extra={"action": "history_lost"})
+
+    # -- the thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._filled:
+                while not self._rows and not self._closed:
+                    self._filled.wait()
+                if not self._rows:
+                    break
+            is_last_try = self._closing.wait(GATHER_S)
+            if not self._write_batch():
+                if self._is_useless or is_last_try:
+                    break
+                self._closing.wait(RETRY_S)
+        if self._db is not None:
+            self._db.close()
+
+    def _write_batch(self) -> bool:
+        """Commit the oldest rows; False when they stay in the queue."""
+        with self._filled:
+            batch = [self._rows[index] for index in range(min(len(self._rows), BATCH_ROWS))]
+        try:
+            self._insert(batch)
+        except (Error, OSError, StorageError) as error:
+            self._failed(error)
+            return False
+        with self._filled:
+            for row in batch:
+                self._rows.popleft()
+                self._bytes -= row.size_bytes
+        if self._trouble:
+            logger.warning("Executions are recorded again", extra={"action": "history_recovered"})
+        self._trouble = False
+        return True
+
+    def _insert(self, batch: list[_Row]) -> None:
+        if self._db is None or not self._path.exists():  # somebody may have moved it away
+            self._open()
+        db = self._db
+        assert db is not None
+        db.execute("BEGIN IMMEDIATE")
+        for row in batch:
+            row_id = db.execute(_INSERT, row.columns).lastrowid
+            db.execute(_INSERT_FACTS, (row_id, *row.facts))
+        db.execute("COMMIT")
+
+    def _open(self) -> None:
+        self._drop_connection()
+        db = open_shared(self._path)
+        try:
+            schema.prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+
+    def _drop_connection(self) -> None:
+        if self._db is not None:
+            self._db.close()  # rolls back
+            self._db = None
+
+    def _failed(self, error: Exception) -> None:
+        self._drop_connection()
+        if isinstance(error, StorageError) or is_damage(error):
+            text = "Executions are not recorded: %s can't be used: %s"
+            with self._filled:
+                self._is_useless = True
+                self._rows.clear()
+                self._bytes = 0
+        else:
+            text = "Executions are not recorded now, and are tried again: %s: %s"
+        if not self._trouble:
+            logger.error(text, self._path, error, extra={"action": "history_failed"})
+        self._trouble = True
+
+
+@contextmanager
+def recording(wanted: bool, path: Path, redact: Iterable[str]) -> Iterator[Callable[[Any], None] | None]:
+    """What a ``worker.runner.Runner`` takes as ``on_execution``; None when nothing is ``wanted``."""
+    if not wanted:
+        yield None
+        return
+    recorder = Recorder(path, redact)
+    recorder.start()
+    try:
+        yield lambda execution: recorder.record(*execution)
+    finally:
+        recorder.close()
+
+
+def _row(
+    agent_id: str,
+    worker_id: str,
+    task: Task,
+    result: TaskResult,
+    started_s: float,
+    ended_s: float,
+    blanker: shape.Blanker,
+) -> _Row:
+    given = Task(task.wire).input_data  # as it came, whatever the function did to its own dict
+    values = {"input": given, "output": result.output_data}
+    for value in values.values():
+        blanker.learn(value)
+    values["logs"] = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
+    texts = {name: shape.shaped(value, blanker) for name, value in values.items()}
+    reason = result.reason_for_incompletion
+    columns = (
+        task.platform_task_id,
+        task.platform_agent_id,
+        agent_id,
+        times.stamp(started_s),
+        times.stamp(max(started_s, ended_s)),
+        "success" if result.status in _FINE else "error",
+        texts["input"].text,
+        None if result.output_data is None else texts["output"].text,
+        None if reason is None else shape.cut(blanker.text(str(reason)), shape.VALUE_MAX_BYTES),
+    )
+    facts = (
+        max(0, round((ended_s - started_s) * 1000)),
+        min(task.attempt, 2**31),
+        worker_id,
+        task.workflow_instance_id,
+        task.task_id,
+        result.status.value,
+        texts["logs"].text,
+        " ".join(f"{name}-{what}" for name, shaped in texts.items() for what in shaped.done) or None,
+    )
+    size_bytes = sum(len(text) for text in (*columns, *facts) if isinstance(text, str))
+    return _Row(tuple(map(_storable, columns)), tuple(map(_storable, facts)), size_bytes)
+
+
+def _storable(value: Any) -> Any:
+    """SQLite takes no lone surrogates."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value

@@ -1,0 +1,60 @@
+"""The history's tables: 0.2.0's own, exactly, and one of ours beside it.
+
+0.2.0 unpacks exactly the ten columns of ``execution_history``, so whatever else is known about an
+execution is in ``execution_facts``, under the same id.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ..errors import StorageError
+from ..storage import Connection, Error
+
+COLUMNS = (
+    "id", "task_id", "agent_id", "user_agent_id", "started_at", "ended_at", "status",
+    "input_data", "output_data", "error_message",
+)  # fmt: skip
+FACTS = ("duration_ms", "attempt", "worker_id", "workflow_id", "wire_task_id", "platform_status", "logs", "altered")
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS execution_history (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        task_id TEXT, agent_id TEXT, user_agent_id TEXT, started_at TEXT, ended_at TEXT,
+        status TEXT CHECK (status IN ('success', 'error')),
+        input_data TEXT, output_data TEXT, error_message TEXT)""",
+    "CREATE INDEX IF NOT EXISTS idx_agent_id ON execution_history(agent_id)",
+    "CREATE INDEX IF NOT EXISTS idx_user_agent_id ON execution_history(user_agent_id)",
+    "CREATE INDEX IF NOT EXISTS idx_status ON execution_history(status)",
+    """CREATE TABLE IF NOT EXISTS execution_facts (
+        id INTEGER PRIMARY KEY,
+        duration_ms INTEGER, attempt INTEGER, worker_id TEXT, workflow_id TEXT, wire_task_id TEXT,
+        platform_status TEXT, logs TEXT, altered TEXT)""",
+)
+
+
+def check(db: Connection) -> bool:
+    """Whether there is a history here, False for a database without any table; raises StorageError for
+    somebody else's. Raises Error."""
+    columns = {row[1] for row in db.execute("PRAGMA table_info(execution_history)")}
+    if columns and not columns.issuperset(COLUMNS):
+        raise StorageError("its table execution_history has other columns than an execution history")
+    if not columns and db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+        raise StorageError("it is the database of another program: it has no execution_history")
+    return bool(columns)
+
+
+def prepare(db: Connection) -> None:
+    """Make what is missing. Raises Error, and StorageError for a database that is not ours."""
+    if not check(db):
+        with suppress(Error):  # so that a prune can give space back; another process may be as far as we are
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            db.execute("VACUUM")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _TABLES:
+            db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise

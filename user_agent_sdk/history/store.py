@@ -1,0 +1,211 @@
+"""Reads the history, and takes old executions out of it. Files of 0.2.0 are read as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from ..errors import NotFoundError, StorageError
+from ..storage import Connection, Error, open_existing, open_shared
+from . import schema, times
+
+DISORDER_ROWS = 1000  # rows are in the order of their ends, save where two processes or a clock step mix them
+PRUNE_ROWS = 500  # a commit: a worker that records never waits long
+_BIG = ("input_data", "output_data", "logs")
+
+
+class Record(NamedTuple):
+    """One execution. The first ten fields are the columns of ``execution_history``, as stored; the rest
+    is None for what 0.2.0 recorded, save ``duration_ms``, which then comes from the two times."""
+
+    id: int
+    task_id: str | None
+    agent_id: str | None
+    user_agent_id: str | None
+    started_at: str | None
+    ended_at: str | None
+    status: str | None
+    input_data: str | None
+    output_data: str | None
+    error_message: str | None
+    duration_ms: int | None = None
+    attempt: int | None = None
+    worker_id: str | None = None
+    workflow_id: str | None = None
+    wire_task_id: str | None = None
+    platform_status: str | None = None
+    logs: str | None = None
+    altered: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The ten columns, JSON texts parsed (what is none stays text), and ``extra`` for the rest."""
+        document: dict[str, Any] = {name: getattr(self, name) for name in schema.COLUMNS}
+        document.update(input_data=parse(self.input_data), output_data=parse(self.output_data))
+        document["extra"] = {name: getattr(self, name) for name in schema.FACTS}
+        document["extra"]["logs"] = parse(self.logs)
+        return document
+
+    def log_lines(self) -> list[tuple[float | None, str]]:
+        """(epoch seconds, text) of each line."""
+        lines = parse(self.logs)
+        pairs = []
+        for line in lines if isinstance(lines, list) else []:
+            created = line.get("created_ms") if isinstance(line, dict) else None
+            text = line.get("log", "") if isinstance(line, dict) else line
+            pairs.append((created / 1000 if isinstance(created, (int, float)) else None, str(text)))
+        return pairs
+
+
+def parse(text: str | None) -> Any:
+    """The value of a stored JSON text; the text itself where it is no JSON, or too deep to write again."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text, parse_constant=str)  # NaN, which 0.2.0 may have written, is no JSON
+        if text.count("[") + text.count("{") > 200:
+            json.dumps([[[[[[[[[value]]]]]]]]])
+        return value
+    except (ValueError, RecursionError):
+        return text
+
+
+class History:
+    """A history file, open for reading. Raises StorageError (``db-missing``, ``db-invalid``)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = open_existing(path)
+        # Whoever wrote the file may have stored bytes that are no UTF-8.
+        self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        try:
+            if not schema.check(self._db):
+                raise StorageError("it has no table yet")
+            self._has_facts = any(self._db.execute("PRAGMA table_info(execution_facts)"))
+        except (Error, StorageError) as error:
+            self._db.close()
+            raise StorageError(f"{path} can't be read as an execution history: {error}") from None
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def find(
+        self,
+        *,
+        agent_id: str | None = None,
+        user_agent_id: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        after_id: int | None = None,
+        limit: int | None = None,
+        full: bool = True,
+    ) -> Iterator[Record]:
+        """Newest first; with ``after_id`` what came after that one, oldest first. None = all.
+
+        ``since``: those that ended then or later. Not ``full``: without input, output and logs.
+        Raises StorageError.
+        """
+        by_id = agent_id or user_agent_id
+        given = {"h.agent_id = ?": agent_id, "h.user_agent_id = ?": user_agent_id, "h.id > ?": after_id}
+        # The plus keeps SQLite from taking the index on the status, which most rows share, over that on an id.
+        given["+h.status = ?" if by_id else "h.status = ?"] = status
+        wanted = {term: value for term, value in given.items() if value not in (None, "")}
+        where = "WHERE " + " AND ".join(wanted) if wanted else ""
+        tail = f"{where} ORDER BY h.id {'DESC' if after_id is None else 'ASC'}"
+        try:
+            if since is None:
+                yield from self._rows(f"{tail} LIMIT ?", (*wanted.values(), -1 if limit is None else limit), full)
+                return
+            for row_id in self._ids(tail, tuple(wanted.values()), since.__le__, limit):
+                yield from self._rows("WHERE h.id = ?", (row_id,), full)
+        except Error as error:
+            raise StorageError(f"{self._path} can't be read: {error}") from None
+
+    def get(self, record_id: int | None) -> Record:
+        """The execution with that id; None = the newest. Raises NotFoundError, StorageError."""
+        tail, values = ("ORDER BY h.id DESC LIMIT 1", ()) if record_id is None else ("WHERE h.id = ?", (record_id,))
+        try:
+            for record in self._rows(tail, values, True) if record_id is None or abs(record_id) < 2**63 else ():
+                return record
+        except Error as error:
+            raise StorageError(f"{self._path} can't be read: {error}") from None
+        what = "nothing is recorded" if record_id is None else f"there is no execution {record_id}"
+        raise NotFoundError(f"{what} in {self._path}", hints=["useragent history lists what there is"])
+
+    def _rows(self, tail: str, values: tuple[Any, ...], full: bool) -> Iterator[Record]:
+        left_out = () if full else _BIG
+        names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]
+        names += [f"f.{name}" if self._has_facts and name not in left_out else "NULL" for name in schema.FACTS]
+        joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._has_facts else ""
+        for row in self._db.execute(f"SELECT {', '.join(names)} FROM execution_history h {joined} {tail}", values):  # noqa: S608 - our own names
+            yield _record(row)
+
+    def _ids(
+        self, tail: str, values: tuple[Any, ...], is_wanted: Callable[[datetime], bool], limit: int | None = None
+    ) -> Iterator[int]:
+        """Those whose end is wanted, until a long run of rows is not."""
+        passed = found = 0
+        columns = "h.id, h.started_at, h.ended_at"
+        for row_id, started, ended in self._db.execute(f"SELECT {columns} FROM execution_history h {tail}", values):  # noqa: S608 - our own names
+            when = times.moment(ended) or times.moment(started)
+            passed += 1
+            if when is not None and is_wanted(when):
+                passed, found = 0, found + 1
+                yield row_id
+            if found == limit or passed == DISORDER_ROWS:
+                return
+
+    def ids_before(self, before: datetime) -> list[int]:
+        """The executions that ended earlier; one whose time can't be read is not among them."""
+        return list(self._ids("ORDER BY h.id", (), lambda when: when < before))
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """Texts where there should be texts and numbers where numbers, whatever is stored."""
+    fields: dict[str, Any] = dict(zip(Record._fields, row))
+    for name, value in fields.items():
+        if name in ("id", "duration_ms", "attempt"):
+            fields[name] = value if isinstance(value, (int, float)) else None
+        elif value is not None:
+            fields[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    started, ended = times.moment(fields["started_at"]), times.moment(fields["ended_at"])
+    if fields["duration_ms"] is None and started and ended:
+        fields["duration_ms"] = max(0, round((ended - started).total_seconds() * 1000))
+    return Record(**fields)
+
+
+def prune(path: Path, before: datetime, dry_run: bool) -> int:
+    """Delete the executions that ended before then; how many there were (with ``dry_run``: are).
+
+    Raises StorageError.
+    """
+    with History(path) as history:  # says what is wrong with the file, without changing it
+        ids = history.ids_before(before)
+    if dry_run or not ids:
+        return len(ids)
+    try:
+        db = open_shared(path)
+        try:
+            db.execute("PRAGMA secure_delete=ON")
+            schema.prepare(db)
+            for start in range(0, len(ids), PRUNE_ROWS):
+                _delete(db, ids[start : start + PRUNE_ROWS])
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            db.close()
+    except (Error, OSError) as error:
+        raise StorageError(f"{path} can't be pruned: {error}", code="io") from None
+    return len(ids)
+
+
+def _delete(db: Connection, ids: list[int]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    for table in ("execution_history", "execution_facts"):
+        db.executemany(f"DELETE FROM {table} WHERE id = ?", [(row_id,) for row_id in ids])  # noqa: S608
+    db.execute("COMMIT")
+    db.execute("PRAGMA incremental_vacuum").fetchall()  # where the file was made for it

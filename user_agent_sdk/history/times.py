@@ -1,0 +1,62 @@
+"""Times as the history has them: ISO 8601 texts, with an offset (ours) or as local time (0.2.0's)."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+def stamp(epoch_s: float) -> str:
+    """Local time with its offset, always equally long: 0.2.0 sorts these as texts, among its own."""
+    return datetime.fromtimestamp(epoch_s).astimezone().isoformat(timespec="microseconds")
+
+
+def moment(text: object) -> datetime | None:
+    """A stored time as an aware datetime; without an offset it is local. None for what is no time."""
+    if not isinstance(text, str):
+        return None
+    text = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", text.strip())  # 3.9 reads 3 or 6 digits, and no Z
+    try:
+        return datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def parse_since(text: str) -> datetime:
+    """``2h`` (ago; s, m, h, d, w), or a date or time in ISO 8601. Raises ValueError saying what it must be."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])", text.strip())
+    try:
+        if found:
+            return datetime.now().astimezone() - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+    except OverflowError:
+        pass
+    when = moment(text)
+    if when is None:
+        raise ValueError(f"must be an age such as 30m, 2h or 7d, or a date such as 2026-01-31, not {text!r}")
+    return when
+
+
+def lasted(ms: float | None) -> str:
+    """A duration for people: ``12 ms``, ``1.25 s``, ``3m 05s``, ``2h 07m``; empty when it is not known."""
+    if ms is None:
+        return ""
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    if ms < 59_950:
+        return f"{ms / 1000:.2f} s" if ms < 9_995 else f"{ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    if minutes < 60:
+        return f"{minutes}m {seconds:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m"
+
+
+def clock(epoch_s: float | None) -> str:
+    """The local time of day, in milliseconds; empty where there is none."""
+    try:
+        return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S.%f")[:12] if epoch_s else ""
+    except (ValueError, OverflowError, OSError):
+        return ""

@@ -1,0 +1,185 @@
+"""The history as text: a table for a terminal, TAB-separated lines for a pipe, one execution in full.
+
+Nothing stored reaches the text with its control characters; ``paint(text, color)`` adds ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Callable
+
+from ..logs import escape
+from . import schema, shape, times
+from .store import Record, parse
+
+Paint = Callable[[str, str], str]
+SHOWN_MAX_CHARS = 64 * 1024  # of a value on a terminal; a pipe gets all of it
+PIPED = (*schema.COLUMNS, *schema.FACTS)
+STATUS_COLORS = {"success": "green", "error": "red"}
+_GAP = 2
+# The columns of texts, the most telling first, with the cells that each needs to say anything.
+_TEXTS = {"USER AGENT": 10, "ERROR": 20, "TASK": 10, "AGENT": 10}
+
+
+def width(text: str) -> int:
+    """How many cells a terminal gives ``text``: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells, text))
+
+
+def _cells(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def fit(text: str, cells: int, mark: str = "…") -> str:
+    """``text`` in exactly ``cells`` cells, filled up or cut."""
+    if width(text) > cells:
+        room, kept = cells - len(mark), ""
+        for char in text[: cells + 200]:
+            room -= _cells(char)
+            if room < 0:
+                break
+            kept += char
+        text = kept + mark
+    return text + " " * (cells - width(text))
+
+
+class Table:
+    """Lines of ``total`` cells at most, whose columns are laid out for ``records``: id, status, time and
+    duration always; then as many of the texts as there is room for."""
+
+    def __init__(self, records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]) -> None:
+        self._paint = paint
+        self._clean = clean
+        self._mark = "…" if clean("…") == "…" else ".."
+        this_year = str(datetime.now().year)
+        self._is_short = all((record.started_at or this_year).startswith(this_year) for record in records)
+        rows = [self._cells(record) for record in records]
+        self._widths = {
+            "ID": max([2, *(len(row["ID"]) for row in rows)]),
+            "STATUS": 7,
+            "STARTED": 14 if self._is_short else 19,
+            "TIME": 7,
+        }
+        left = total - sum(self._widths.values()) - _GAP * (len(self._widths) - 1)
+        wanted: dict[str, int] = {}
+        for name, least in _TEXTS.items():
+            want = max([0, *(width(row[name]) for row in rows)])
+            if (want or not rows) and left >= sum(_GAP + _TEXTS[other] for other in wanted) + _GAP + least:
+                wanted[name] = max(want, len(name)) if records else 40
+        left -= _GAP * len(wanted)
+        for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
+            share = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest to others
+            self._widths[name] = share
+            left -= share
+        texts = [name for name in ("USER AGENT", "TASK", "AGENT", "ERROR") if name in wanted]
+        self._columns = [*list(self._widths)[:4], *texts]
+
+    def header(self) -> str:
+        return self._paint(self._line({name: name for name in self._columns}), "bold")
+
+    def line(self, record: Record) -> str:
+        return self._line(self._cells(record), STATUS_COLORS.get(record.status or ""))
+
+    def _line(self, cells: dict[str, str], color: str | None = None) -> str:
+        parts = []
+        for name in self._columns:
+            room = self._widths[name]
+            part = cells[name].rjust(room) if name in ("ID", "TIME") else fit(cells[name], room, self._mark)
+            parts.append(self._paint(part, color) if color and name == "STATUS" else part)
+        return (" " * _GAP).join(parts).rstrip()
+
+    def _cells(self, record: Record) -> dict[str, str]:
+        started = (record.started_at or "").replace("T", " ")[:19]
+        cells = {
+            "ID": str(record.id),
+            "STATUS": record.status or "",
+            "STARTED": started[5:] if self._is_short else started,
+            "TIME": times.lasted(record.duration_ms),
+            "USER AGENT": record.user_agent_id or "",
+            "TASK": record.task_id or record.wire_task_id or "",
+            "AGENT": record.agent_id or "",
+            "ERROR": record.error_message or "",
+        }
+        return {name: self._clean(escape(text[:300])) for name, text in cells.items()}
+
+
+def piped(record: Record) -> str:
+    """Every column, TAB-separated, none cut."""
+    return "\t".join("" if value is None else escape(str(value)) for value in record)
+
+
+def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
+    """All that is known about an execution, as lines; longer values than ``max_chars`` are cut."""
+    facts = {
+        "Execution": str(record.id),
+        "Status": record.status,
+        "Platform status": record.platform_status,
+        "Task": record.task_id,
+        "Task on the wire": record.wire_task_id,
+        "Workflow": record.workflow_id,
+        "Agent": record.agent_id,
+        "User agent": record.user_agent_id,
+        "Worker": record.worker_id,
+        "Attempt": record.attempt,
+        "Started": record.started_at,
+        "Ended": record.ended_at,
+        "Duration": times.lasted(record.duration_ms),
+        "Not as it was": record.altered,
+    }
+    shown = {name: escape(str(value)) for name, value in facts.items() if value not in (None, "")}
+    color = STATUS_COLORS.get(record.status or "")
+    if color:
+        shown["Status"] = paint(shown["Status"], color)
+    lines = [f"{paint(f'{name:<17}', 'bold')}{value}" for name, value in shown.items()]
+    if record.error_message:
+        text = escape(shortened(record.error_message, max_chars), keep="\n")
+        lines += ["", paint("Error", "red"), *(f"  {line}" for line in text.split("\n"))]
+    for title, value in (("Input", record.input_data), ("Output", record.output_data)):
+        if value is not None:
+            lines += ["", paint(title, "bold"), *highlighted(value, paint, max_chars).split("\n")]
+    if record.log_lines():
+        lines += ["", paint("Log", "bold")]
+    for when_s, text in record.log_lines():
+        first = paint(f"{times.clock(when_s):<12}", "cyan")
+        lines += [f"{first}  {escape(line)}" for line in shortened(text, max_chars).split("\n")]
+    return lines
+
+
+def shortened(text: str, max_chars: int | None) -> str:
+    if max_chars is None or len(text) <= max_chars:
+        return text
+    return f"{text[:max_chars]}\n… (cut: {len(text):,} characters in all)"
+
+
+def pretty(text: str, max_chars: int | None = None) -> str:
+    """Stored JSON, indented, shortened where it is long; what is no JSON as it stands. Safe to print."""
+    value = parse(text)
+    if value is text:
+        return escape(shortened(text, max_chars), keep="\n\t")
+    if max_chars is not None and len(text) > max_chars:
+        value = shape.cut(value, max_chars)
+    return escape(json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
+
+
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|(-?\d[\d.eE+-]*)')
+
+
+def highlighted(text: str, paint: Paint, max_chars: int | None, quote: Callable[[str], str] = str) -> str:
+    """:func:`pretty`, its keys, texts, numbers and literals painted; every piece goes through ``quote`` first."""
+    shown = pretty(text, max_chars)
+    if parse(text) is text:
+        return quote(shown)
+    parts, end = [], 0
+    for token in _TOKEN.finditer(shown):
+        color = ("cyan" if token[2] else "green") if token[1] else "yellow" if token[3] else "magenta"
+        parts += [quote(shown[end : token.start()]), paint(quote(token[1] or token[0]), color), token[2] or ""]
+        end = token.end()
+    return "".join([*parts, quote(shown[end:])])
