@@ -1,0 +1,419 @@
+"""One token for all threads, fetched as seldom as can be; no clock that jumps and no endpoint that lies undoes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import traceback
+import unittest
+from typing import Any, Callable
+from urllib.parse import parse_qs
+
+from user_agent_sdk.conductor import auth as rooms
+from user_agent_sdk.conductor.auth import Fetched, Lifetime, TokenSource, client_credentials, conductor_key, life_s
+from user_agent_sdk.conductor.transport import Transport, TransportError
+from user_agent_sdk.errors import AuthRefusedError, ConfigError, PlatformError
+
+from .support import PATIENCE_S, Arrivals, FakeClock, Handler, Peer, Request, Server, answering, at_once
+
+SECRET = "canary-secret-77"
+DAY_S = 86400.0
+
+
+class Endpoint:
+    """A token endpoint without a network: counts what it is asked, and fails or waits when told to."""
+
+    def __init__(self, life: float = 100.0) -> None:
+        self.life = life
+        self.error: PlatformError | None = None
+        self.asked = Arrivals()
+        self.open = threading.Event()
+        self.open.set()
+
+    def __call__(self) -> Fetched:
+        number = self.asked.arrived()
+        assert self.open.wait(PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        return Fetched(f"token{number}", self.life)
+
+
+class TokenSourceTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.clock, self.wall = FakeClock(), FakeClock(1.8e9)
+        self.endpoint = Endpoint()
+        self.random = 0.5
+        self.source = TokenSource(
+            self.endpoint, "Authorization", "Bearer ", clock=self.clock, wall=self.wall, rand=lambda: self.random
+        )
+
+    def token(self, **options: bool) -> str:
+        return self.source.headers(**options)[0]["Authorization"]
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.wall.advance(seconds)
+
+    def assert_token(self, number: int) -> None:
+        self.assertEqual(self.token(), f"Bearer token{number}")
+        self.assertEqual(self.endpoint.asked.count, number)
+
+
+class Living(TokenSourceTest):
+    def test_it_is_fetched_when_it_is_first_needed_and_kept(self) -> None:
+        self.assertEqual((self.endpoint.asked.count, self.source.is_ready), (0, False))
+        for _ in range(3):
+            self.assert_token(1)
+            self.pass_time(20)
+        self.assertTrue(self.source.is_ready)
+
+    def test_it_is_refreshed_before_it_expires_not_by_the_whole_fleet_at_once(self) -> None:
+        for share, due_s in ((0.0, 70.0), (0.999, 84.9)):
+            self.random = share
+            self.setUp()
+            self.random = share
+            self.assert_token(1)
+            self.pass_time(due_s - 0.5)
+            self.assert_token(1)
+            self.pass_time(1.0)
+            self.assert_token(2)
+
+    def test_one_thread_refreshes_early_and_the_others_go_on_with_the_old_one(self) -> None:
+        self.assert_token(1)
+        self.pass_time(90)
+        self.endpoint.open.clear()
+        refreshing = threading.Thread(target=self.token, daemon=True)
+        refreshing.start()
+        self.endpoint.asked.wait(2)
+        self.assertEqual(at_once(4, self.token), ["Bearer token1"] * 4)
+        self.endpoint.open.set()
+        refreshing.join(PATIENCE_S)
+        self.assert_token(2)
+
+    def test_an_urgent_caller_never_stops_for_an_early_refresh(self) -> None:
+        """A lease was lost while its sender waited for a token endpoint that hung, with a good token in hand."""
+        self.assert_token(1)
+        self.pass_time(90)
+        self.assertEqual(self.token(urgent=True), "Bearer token1")
+        self.assertEqual(self.endpoint.asked.count, 1)
+
+    def test_an_expired_one_makes_all_wait_for_one_fetch(self) -> None:
+        self.assert_token(1)
+        self.pass_time(101)
+        self.assertFalse(self.source.is_ready)
+        self.assertEqual(at_once(8, self.token), ["Bearer token2"] * 8)
+        self.assertEqual(self.endpoint.asked.count, 2)
+
+    def test_the_first_one_is_fetched_once_for_all(self) -> None:
+        self.assertEqual(at_once(8, self.token), ["Bearer token1"] * 8)
+        self.assertEqual(self.endpoint.asked.count, 1)
+
+    def test_a_wall_clock_that_jumps_refreshes_nothing_and_lengthens_nothing(self) -> None:
+        self.assert_token(1)
+        for jump_s in (DAY_S, -2 * DAY_S, DAY_S):
+            self.wall.advance(jump_s)
+            self.assert_token(1)
+        self.pass_time(101)
+        self.wall.advance(-DAY_S)
+        self.assert_token(2)
+
+    def test_lives_of_any_length_make_progress(self) -> None:
+        for life in (1.0, DAY_S):
+            self.setUp()
+            self.endpoint.life = life
+            for number in range(1, 4):
+                self.assert_token(number)
+                self.pass_time(life * 0.9)
+
+
+class Failing(TokenSourceTest):
+    def fail(self, error: PlatformError | None = None) -> PlatformError:
+        with self.assertRaises(PlatformError) as caught:
+            self.token()
+        if error is not None:
+            self.assertIs(caught.exception, error)
+        return caught.exception
+
+    def test_without_a_token_it_fails_and_never_goes_without(self) -> None:
+        self.endpoint.error = TransportError("down", sent=False)
+        self.fail(self.endpoint.error)
+        self.endpoint.error = None
+        self.pass_time(1)
+        self.assertEqual(self.token(), "Bearer token2")
+
+    def test_after_a_failure_nobody_asks_until_a_pause_is_over(self) -> None:
+        self.endpoint.error = TransportError("down", sent=False)
+        self.assertEqual({str(error) for error in at_once(8, self.token)}, {"down"})
+        self.assertEqual(self.endpoint.asked.count, 1)
+        self.pass_time(0.124)
+        self.fail()
+        self.assertEqual(self.endpoint.asked.count, 1)
+        self.pass_time(0.002)
+        self.fail()
+        self.assertEqual(self.endpoint.asked.count, 2)
+
+    def pauses(self, count: int) -> list[float]:
+        """How long each failure in a row keeps everybody from asking, at the most."""
+        self.random = 1.0
+        found = []
+        for _ in range(count):
+            self.fail()
+            found.append(self.source._retry_at - self.clock())
+            self.pass_time(found[-1])
+        return found
+
+    def test_pauses_double_up_to_half_a_minute_or_five_minutes_when_refused(self) -> None:
+        self.endpoint.error = TransportError("down", sent=False)
+        self.assertEqual(self.pauses(10), [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30])
+        self.setUp()
+        self.endpoint.error = AuthRefusedError("revoked")
+        self.assertEqual(self.pauses(13)[-3:], [256, 300, 300])
+        self.assertEqual(self.endpoint.asked.count, 13)
+
+    def test_a_success_forgets_the_failures(self) -> None:
+        self.endpoint.error = TransportError("down", sent=False)
+        self.pauses(6)
+        self.endpoint.error = None
+        self.token()
+        self.pass_time(101)
+        self.endpoint.error = TransportError("down", sent=False)
+        self.assertEqual(self.pauses(1), [0.25])
+
+    def test_a_failed_early_refresh_keeps_the_old_one_and_says_so(self) -> None:
+        self.assert_token(1)
+        self.pass_time(90)
+        self.endpoint.error = TransportError("down", sent=False)
+        with self.assertLogs(rooms.log, "WARNING") as logs:
+            self.assertEqual([self.token() for _ in range(3)], ["Bearer token1"] * 3)
+        self.assertEqual(len(logs.output), 1)
+        self.assertEqual(self.endpoint.asked.count, 2)
+        self.pass_time(11)
+        self.fail(self.endpoint.error)
+
+    def test_an_error_told_a_thousand_times_holds_no_growing_traceback(self) -> None:
+        self.endpoint.error = TransportError("down", sent=False)
+        for _ in range(1000):
+            error = self.fail()
+        self.assertEqual(self.endpoint.asked.count, 1)
+        self.assertLess(len(list(traceback.walk_tb(error.__traceback__))), 10)
+
+    def test_a_surprise_leaves_it_usable(self) -> None:
+        self.endpoint.error = KeyError("a bug")  # type: ignore[assignment]
+        self.assertRaises(KeyError, self.token)
+        self.endpoint.error = None
+        self.assertEqual(self.token(), "Bearer token2")
+
+
+class Refused(TokenSourceTest):
+    def test_sixteen_threads_refused_at_once_make_one_refresh(self) -> None:
+        _, generation = self.source.headers()
+        self.pass_time(40)
+
+        def refused() -> str:
+            self.assertTrue(self.source.refused(generation))
+            return self.token()
+
+        self.assertEqual(at_once(16, refused), ["Bearer token2"] * 16)
+        self.assertEqual(self.endpoint.asked.count, 2)
+
+    def test_news_of_an_older_token_refreshes_nothing(self) -> None:
+        _, old = self.source.headers()
+        self.pass_time(101)
+        self.assert_token(2)
+        self.assertTrue(self.source.refused(old), "trying again with the newer one makes sense")
+        self.assert_token(2)
+
+    def test_a_young_one_is_not_replaced_as_its_age_can_not_be_why(self) -> None:
+        for life, young_s in ((100.0, 25.0), (3600.0, 30.0), (4.0, 1.0)):
+            self.setUp()
+            self.endpoint.life = life
+            _, generation = self.source.headers()
+            self.pass_time(young_s - 0.1)
+            self.assertFalse(self.source.refused(generation))
+            self.assert_token(1)
+            self.pass_time(0.2)
+            self.assertTrue(self.source.refused(generation))
+            self.assert_token(2)
+
+    def test_refused_again_and_again_it_asks_at_most_every_half_minute(self) -> None:
+        self.endpoint.life = 3600.0
+        for _ in range(600):
+            _, generation = self.source.headers()
+            self.source.refused(generation)
+            self.pass_time(1)
+        self.assertLessEqual(self.endpoint.asked.count, 600 / 30 + 1)
+
+    def test_a_machine_that_slept_is_healed_by_the_first_refusal(self) -> None:
+        """Linux's monotonic clock stands still in suspend: the token looks fresh and is a day old."""
+        _, generation = self.source.headers()
+        self.wall.advance(DAY_S)
+        self.assert_token(1)
+        self.assertTrue(self.source.refused(generation))
+        self.assert_token(2)
+
+    def test_refused_with_the_endpoint_down_it_waits_for_a_new_one(self) -> None:
+        _, generation = self.source.headers()
+        self.pass_time(40)
+        self.endpoint.error = TransportError("down", sent=False)
+        self.assertTrue(self.source.refused(generation))
+        for _ in range(3):
+            self.assertRaises(PlatformError, self.token)
+        self.assertEqual(self.endpoint.asked.count, 2)
+        self.endpoint.error = None
+        self.pass_time(1)
+        self.assertEqual(self.token(), "Bearer token3")
+
+
+class Lives(unittest.TestCase):
+    def test_expires_in_is_clamped_and_nonsense_is_a_minute(self) -> None:
+        for given, expected in (
+            (300, 300.0),
+            (0.5, 1.0),
+            (0, 1.0),
+            (-1, 1.0),
+            (1e308, DAY_S),
+            (10**400, DAY_S),
+            (math.inf, DAY_S),
+            (-math.inf, 1.0),
+            (math.nan, 60.0),
+            ("3600", 3600.0),
+            ("nan", 60.0),
+            ("inf", DAY_S),
+            ("soon", 60.0),
+            ("", 60.0),
+            (None, 60.0),
+            (True, 60.0),
+            ([300], 60.0),
+            ({}, 60.0),
+        ):
+            with self.subTest(given=given):
+                self.assertEqual(life_s(given), expected)
+
+    def test_nothing_of_a_token_is_shown(self) -> None:
+        self.assertNotIn("canary", repr(Fetched("canary", 1.0)))
+        source = TokenSource(lambda: Fetched("canary", 60.0), "Authorization")
+        source.headers()
+        self.assertNotIn("canary", repr(source) + repr(Lifetime(1.0, 0.0, 0.0, lambda: 0.0)))
+
+
+class Endpoints(unittest.TestCase):
+    def serve(self, handler: Handler) -> Server:
+        server = Server(handler)
+        self.addCleanup(server.close)
+        return server
+
+    def source(self, url: str, make: Callable[..., TokenSource] = client_credentials) -> TokenSource:
+        transport = Transport()
+        self.addCleanup(transport.close)
+        return make(transport, url, "the client", SECRET)
+
+    def error_of(self, answer: Any, status: int = 200, head: str = "") -> PlatformError:
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        server = self.serve(answering(lambda request: (status, body, head)))
+        with self.assertRaises(PlatformError) as caught:
+            self.source(server.url + "/token").headers()
+        shown = "".join(traceback.format_exception(None, caught.exception, caught.exception.__traceback__))
+        self.assertNotIn(SECRET, shown + "".join(caught.exception.hints))
+        self.assertLess(len(str(caught.exception)), 300)
+        self.assertNotIn("\n", str(caught.exception))
+        return caught.exception
+
+    def test_oauth_client_credentials(self) -> None:
+        server = self.serve(answering(lambda request: b'{"access_token": "abc", "expires_in": 300}'))
+        headers, generation = self.source(server.url + "/realms/r/token").headers()
+        self.assertEqual((headers, generation), ({"Authorization": "Bearer abc"}, 1))
+        (request,) = server.requests
+        self.assertEqual((request.method, request.target), ("POST", "/realms/r/token"))
+        self.assertEqual(request.headers["content-type"], "application/x-www-form-urlencoded")
+        form = {"grant_type": ["client_credentials"], "client_id": ["the client"], "client_secret": [SECRET]}
+        self.assertEqual(parse_qs(request.body.decode()), form)
+
+    def test_a_conductor_key(self) -> None:
+        server = self.serve(answering(lambda request: b'{"token": "abc"}'))
+        headers, _ = self.source(server.url + "/api", conductor_key).headers()
+        self.assertEqual(headers, {"X-Authorization": "abc"})
+        (request,) = server.requests
+        self.assertEqual((request.method, request.target), ("POST", "/api/token"))
+        self.assertEqual(json.loads(request.body), {"keyId": "the client", "keySecret": SECRET})
+
+    def test_refused_credentials_are_told_from_an_endpoint_in_trouble(self) -> None:
+        for status, error in (
+            (401, "unauthorized_client"),
+            (401, "invalid_client"),
+            (401, ""),
+            (400, "invalid_client"),
+            (400, "unauthorized_client"),
+            (403, "access_denied"),
+        ):
+            with self.subTest(status=status, error=error):
+                self.assertIsInstance(self.error_of({"error": error}, status), AuthRefusedError)
+        for status, answer in (
+            (400, {"error": "invalid_request"}),
+            (403, b"<html>a firewall"),
+            (404, {"error": "Realm does not exist"}),
+            (429, {}),
+            (500, {"error": "unknown_error"}),
+            (503, b"<html>down"),
+        ):
+            with self.subTest(status=status, answer=answer):
+                self.assertNotIsInstance(self.error_of(answer, status), AuthRefusedError)
+
+    def test_a_200_that_gives_no_token_is_a_failure(self) -> None:
+        for answer in (
+            b"",
+            b"<html>portal",
+            b"null",
+            b"[]",
+            b'"abc"',
+            b"\xff\xfe",
+            b"[" * 60000,
+            b"9" * 9000,
+            {},
+            {"access_token": None},
+            {"access_token": 5},
+            {"access_token": ["abc"]},
+            {"access_token": ""},
+            {"access_token": "a b"},
+            {"access_token": "a\r\nX-Evil: b"},
+            {"access_token": "a\nb"},
+            {"access_token": "a\0b"},
+            {"access_token": "caf\xe9"},
+            {"access_token": "\u20ac"},
+            {"access_token": "\ud800"},
+            {"access_token": "a" * 1_000_000},
+        ):
+            with self.subTest(answer=answer[:30] if isinstance(answer, bytes) else str(answer)[:60]):
+                self.assertNotIsInstance(self.error_of(answer), AuthRefusedError)
+
+    def test_an_endpoint_that_repeats_the_secret_or_breaks_the_line_does_not_reach_the_log(self) -> None:
+        answer = {"error": "invalid_client\r\n\tat x" + "y" * 500, "error_description": f"{SECRET} is wrong"}
+        self.assertIsInstance(self.error_of(answer, 401), AuthRefusedError)
+
+    def test_a_redirect_of_the_secret_is_not_followed(self) -> None:
+        other = self.serve(answering(lambda request: b'{"access_token": "abc"}'))
+        error = self.error_of(b"", 307, f"Location: {other.url}/token")
+        self.assertEqual((other.connections.count, "HTTP 307" in str(error)), (0, True))
+
+    def test_a_broken_endpoint_is_an_error_like_any_other(self) -> None:
+        server = self.serve(Peer.reset)
+        source = self.source(server.url + "/token")
+        self.assertRaises(TransportError, source.headers)
+
+    def test_an_address_that_can_not_be_used_is_said_before_anything_is_sent(self) -> None:
+        for make in (client_credentials, conductor_key):
+            self.assertRaises(ConfigError, self.source, "file:///etc/hostname", make)
+
+    def test_odd_lives_from_the_wire(self) -> None:
+        bodies = iter((b'"nonsense"', b"NaN", b"1e999", b"null"))
+
+        def answer(request: Request) -> bytes:
+            return b'{"access_token": "abc", "expires_in": %s}' % next(bodies)
+
+        source = self.source(self.serve(answering(answer)).url + "/token")
+        lives = [round(source._fetch().life_s) for _ in range(4)]
+        self.assertEqual(lives, [60, 60, 86400, 60])
+
+
+if __name__ == "__main__":
+    unittest.main()
