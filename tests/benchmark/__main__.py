@@ -79,21 +79,28 @@ def measure(platform: PlatformProcess, contender: Contender, case: Case) -> dict
             while waited_s < ROUND_LIMIT_S and platform.control()["reported"] < case.tasks:
                 tick.wait(0.1)
                 waited_s += 0.1
-            return platform.control()
+            figures = platform.control()
         finally:
-            _stop(process)
+            cpu_s = _stop(process)
+    return {**figures, "cpu_us_per_task": cpu_s * 1e6 / case.tasks}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> float:
+    """End the process and what it started; the CPU seconds that it used, start-up included."""
+    before = _children_cpu_s()
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
+    return _children_cpu_s() - before
+
+
+def _children_cpu_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def cases(options: argparse.Namespace, folder: Path) -> list[Case]:
@@ -157,6 +164,7 @@ def compare(platform: PlatformProcess, case: Case, rounds: int) -> list[dict[str
             "ratio_min": min(ratios, default=0.0),
             "ratio_max": max(ratios, default=0.0),
             "share_of_ideal": statistics.median(rates) / case.ideal_per_s if case.ideal_per_s else None,
+            "cpu_us_per_task": statistics.median(figure["cpu_us_per_task"] for figure in found),
             "platform_busy": statistics.median(figure["busy"] for figure in found),
             "unreported": max(figure["tasks"] - figure["reported"] for figure in found),
         }
@@ -165,7 +173,7 @@ def compare(platform: PlatformProcess, case: Case, rounds: int) -> list[dict[str
         lost = f"  {row['unreported']} UNREPORTED" if row["unreported"] else ""
         print(
             f"  {name:24} {row['tasks_per_s']:8.0f} tasks/s   x {row['ratio']:.2f}"
-            f" ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})  platform busy {row['platform_busy']:.0%}{ideal}{lost}",
+            f" ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})  {row['cpu_us_per_task']:5.0f} us CPU  platform busy {row['platform_busy']:.0%}{ideal}{lost}",
             file=sys.stderr,
         )
     return rows
