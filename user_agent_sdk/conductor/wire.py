@@ -216,13 +216,15 @@ def segment(text: str) -> str:
 
     Raises PlatformError for what no server could take apart again (empty, a dot segment, CR or LF).
     """
-    if text in ("", ".", "..") or "\r" in text or "\n" in text:
+    if text in ("", ".", "..") or not text.isprintable():
         raise PlatformError(f"{text!r} can't be part of an address", code="config-invalid")
     return quote(text, safe="")
 
 
 def _query(**fields: str | None) -> str:
-    return "?" + urlencode({name: value for name, value in fields.items() if value}, quote_via=quote, safe="")
+    return "?" + urlencode(
+        {name: value for name, value in fields.items() if value}, quote_via=quote, safe="", errors="replace"
+    )
 
 
 class Verdict(enum.Enum):
@@ -276,7 +278,8 @@ def _json_object(body: bytes) -> dict[str, Any]:
 def _described(reply: Mapping[str, Any]) -> str:
     for key in ("message", "error_description", "error"):
         if isinstance(reply.get(key), str):
-            return ": " + " ".join(reply[key].split())[:200]
+            line = " ".join(reply[key][:400].split())[:200]
+            return ": " + "".join(character for character in line if character.isprintable())
     return ""
 
 
