@@ -277,7 +277,7 @@ class Runner:
         """Whatever hangs, a stop ends. The timer takes no lock that somebody could hold."""
         if self._owns_process and limit_s is not None:
             timer = threading.Timer(limit_s + OVERTIME_S, os._exit, (EXIT_UNDELIVERED,))
-            timer.daemon = True
+            timer.name, timer.daemon = "drain-limit", True
             timer.start()
 
     def _await_slots(self, deadline: float | None) -> None:
