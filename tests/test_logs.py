@@ -10,6 +10,7 @@ import unittest
 from typing import Any
 
 from user_agent_sdk import logs
+from user_agent_sdk.conductor.auth import Fetched, TokenSource
 
 SECRET = "p@ss/w ord+1"
 TOKEN = "tokén-1"
@@ -91,6 +92,21 @@ class LogsTest(unittest.TestCase):
             self.assertGreaterEqual(text.count("***"), 6)
             for leak in ("p@ss", "ord+1", "p%40ss", "w%20ord", "a-later-token", TOKEN, "tok\\u00e9n"):
                 self.assertNotIn(leak, text)
+
+    def test_the_secret_stays_blank_however_many_tokens_came_after_it(self) -> None:
+        """Both shared one short memory: after four hours of refreshed tokens the secret was readable again."""
+        redactor = logs.Redactor([SECRET])
+        for number in range(200):
+            redactor.add(f"token/{number:03}", is_token=True)
+        self.assertEqual(redactor(f"{SECRET} token/199 token%2F199"), "*** *** ***")
+        self.assertEqual(redactor("token/000"), "token/000")
+
+    def test_a_token_is_blanked_from_the_moment_it_is_fetched(self) -> None:
+        source = TokenSource(lambda: Fetched("fresh-from-the-endpoint", 60), "Authorization", "Bearer ")
+        source.headers()
+        stream = self.setup_on(io.StringIO())
+        self.log.info("sent %s", source.headers())
+        self.assertIn("Bearer ***", stream.getvalue())
 
     def test_a_text_too_short_to_be_a_secret_does_not_blank_every_line(self) -> None:
         stream = self.setup_on(io.StringIO(), secrets=("a", ""))

@@ -54,26 +54,29 @@ class Redactor:
     """Blanks known secrets, also in the forms that they take in an address or a form."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()  # guards _known
-        self._known: deque[str] = deque(maxlen=64)  # tokens come and go: the latest are enough
+        self._lock = threading.Lock()  # guards _kept and _tokens
+        self._kept: list[str] = []
+        self._tokens: deque[str] = deque(maxlen=64)  # they come and go: the latest are enough
         for secret in secrets:
             self.add(secret)
 
-    def add(self, secret: str) -> None:
+    def add(self, secret: str, *, is_token: bool = False) -> None:
+        """Blank it from now on; a token only until many newer ones came."""
         with self._lock:
+            known: list[str] | deque[str] = self._tokens if is_token else self._kept
             for form in (str(secret), quote(secret, safe=""), quote_plus(secret)):
-                if len(form) >= _SHORTEST_SECRET and form not in self._known:
-                    self._known.append(form)
+                if len(form) >= _SHORTEST_SECRET and form not in known:
+                    known.append(form)
 
     def __call__(self, text: str) -> str:
         with self._lock:
-            known = sorted(self._known, key=len, reverse=True)
+            known = sorted([*self._kept, *self._tokens], key=len, reverse=True)
         for secret in known:
             text = text.replace(secret, "***")
         return text
 
 
-redactor = Redactor()  # the process's own: whoever gets hold of a token adds it here
+redactor = Redactor()  # the process's own: whoever gets hold of a secret or a token adds it here
 
 
 class TextFormatter(logging.Formatter):

@@ -13,6 +13,7 @@ import time
 from typing import Any, Callable, NamedTuple
 from urllib.parse import urlencode
 
+from .. import logs
 from ..errors import AuthRefusedError, PlatformError
 from .transport import Response, Transport, TransportError
 
@@ -151,6 +152,7 @@ class TokenSource:
             self._failures += 1
             self._failure = error
             raise
+        logs.redactor.add(fetched.value, is_token=True)
         self._failure = None
         self._failures = 0
         self._retry_at = 0.0
