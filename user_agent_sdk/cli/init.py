@@ -1,0 +1,165 @@
+"""``useragent init [DIR]``: a project to start from. Nothing of the user's is lost: what is there already is
+an error, or with ``--force`` overwritten, save a .gitignore, which only gains lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from .. import errors
+from ..errors import UserAgentError
+from . import terminal
+from .options import Parser
+
+PACKAGE = "user_agent_sdk"
+_KEPT = (".py", ".typed", ".md", ".json", ".pem")
+
+AGENT = '''\
+"""Adds two numbers. Put your own work in its place."""
+
+from user_agent_sdk import user_agent
+
+
+@user_agent()
+def sum_agent(input_data, logger):
+    logger.info("Processing task input")  # shown with the task on the platform
+    num1 = input_data.get("num1", 0)
+    num2 = input_data.get("num2", 0)
+    return num1 + num2
+'''
+TEST = '''\
+"""Run with: python -m unittest"""
+
+import unittest
+
+from agent import sum_agent
+from user_agent_sdk.testing import run_task
+
+
+class SumAgentTest(unittest.TestCase):
+    def test_it_adds_both_numbers(self):
+        result = run_task(sum_agent, {"num1": 2, "num2": 3})
+        self.assertEqual(result.status, "COMPLETED", result.reason_for_incompletion)
+        self.assertEqual(result.output_data, {"result": 5})
+
+    def test_a_number_that_is_missing_counts_as_nothing(self):
+        self.assertEqual(run_task(sum_agent, {"num1": 2}).output_data, {"result": 2})
+
+
+if __name__ == "__main__":
+    unittest.main()
+'''
+IGNORED = """\
+# whoever has this file can act as this agent
+credentials.json
+# inputs and outputs of tasks
+.useragent/
+*.db
+*.db-*
+__pycache__/
+"""
+FILES = {
+    "agent.py": AGENT,
+    "input.json": '{"num1": 2, "num2": 3}\n',
+    "test_agent.py": TEST,
+    ".gitignore": IGNORED,
+}
+
+
+def configure(parser: Parser) -> None:
+    parser.add_argument("folder", nargs="?", default=".", metavar="DIR", help="where (default: the current folder)")
+    parser.add_argument("--vendor", action="store_true", help="copy this SDK into DIR too: nothing to install")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there; .gitignore only gains lines")
+
+
+def main(args: Namespace) -> int:
+    folder = Path(args.folder)
+    files = {name: text.encode() for name, text in FILES.items()}
+    if args.vendor and not _is_here(folder / PACKAGE):
+        files.update(_package())
+    try:
+        if args.force:
+            files[".gitignore"] = _with_lines(folder / ".gitignore", IGNORED)
+        else:
+            _refuse_to_overwrite(folder, files)
+        for name, content in files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    except OSError as error:
+        raise UserAgentError(f"{error.filename or folder}: {error.strerror or error}", code="io") from None
+    _tell(args, folder)
+    return errors.EXIT_OK
+
+
+def _refuse_to_overwrite(folder: Path, files: Mapping[str, bytes]) -> None:
+    found = sorted({name.partition("/")[0] for name in files if os.path.lexists(folder / name.partition("/")[0])})
+    if found:
+        raise UserAgentError(
+            f"already in {folder.resolve()}: {', '.join(found)}",
+            code="exists",
+            hints=["name another folder: useragent init DIR", "--force overwrites them (.gitignore only gains lines)"],
+        )
+
+
+def _with_lines(path: Path, wanted: str) -> bytes:
+    there = path.read_bytes() if path.exists() else b""
+    known = {line.strip() for line in there.splitlines()}
+    missing = [line for line in wanted.encode().splitlines() if line not in known]
+    gap = b"" if not there or there.endswith(b"\n") else b"\n"
+    return there + gap + b"".join(line + b"\n" for line in missing)
+
+
+def _is_here(path: Path) -> bool:
+    """This copy stands there already: it must not be written over itself."""
+    return path.resolve() == Path(errors.__file__).resolve().parent
+
+
+def _package() -> dict[str, bytes]:
+    """The files of this copy, whatever its folder is called and be it in a zip, under the public name."""
+    root = Path(errors.__file__).resolve().parent
+    return {f"{PACKAGE}/{name}": content for name, content in (_of_folder if root.is_dir() else _of_zip)(root)}
+
+
+def _of_folder(root: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(root.rglob("*")):
+        inner = path.relative_to(root)
+        is_ours = path.suffix in _KEPT and path.name != "credentials.json"
+        if is_ours and path.is_file() and not any(part[0] in "._" for part in inner.parts[:-1]):
+            yield inner.as_posix(), path.read_bytes()
+
+
+def _of_zip(root: Path) -> Iterator[tuple[str, bytes]]:
+    import zipfile
+
+    file = next(parent for parent in root.parents if parent.is_file())
+    inside = root.relative_to(file).as_posix() + "/"
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.startswith(inside) and name.endswith(_KEPT):
+                yield name[len(inside) :], archive.read(name)
+
+
+def _tell(args: Namespace, folder: Path) -> None:
+    python, started_as = Path(sys.executable).name.replace(".exe", ""), Path(sys.argv[0]).name
+    program = f"{python} -m {PACKAGE}"
+    if not args.vendor and started_as in ("useragent", "useragent.exe"):
+        program = "useragent"
+    elif not args.vendor and started_as.endswith(".pyz"):
+        program = f'{python} "{os.path.abspath(sys.argv[0])}"'
+    steps = [
+        (f"{program} invoke agent.py -i input.json", "run it once, no account needed"),
+        (f"{python} -m unittest", "its tests"),
+        (f"{program} dev agent.py --sandbox", "run it, and afresh after each save"),
+        (f"{program} run agent.py", "take tasks from the platform; needs credentials.json here"),
+    ]
+    if folder.resolve() != Path.cwd():
+        steps.insert(0, (f'cd "{folder}"' if " " in str(folder) else f"cd {folder}", ""))
+    terminal.note(f"made in {folder.resolve()}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+    width = max(len(step) for step, _ in steps)
+    terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))
+    if not args.vendor and not {"site-packages", "dist-packages"} & {*Path(errors.__file__).parts}:
+        terminal.note("this SDK is not installed: with --vendor the project gets a copy, which its test needs")
