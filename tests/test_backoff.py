@@ -1,0 +1,72 @@
+"""Waiting after failures, and speaking of an outage."""
+
+from __future__ import annotations
+
+import logging
+import random
+import unittest
+
+from user_agent_sdk.worker.backoff import Backoff, Outage
+
+log = logging.getLogger("test.backoff")
+
+
+class BackoffTest(unittest.TestCase):
+    def test_the_ceiling_doubles_from_a_quarter_second_to_thirty(self) -> None:
+        backoff = Backoff(lambda: 1.0)
+        self.assertEqual([backoff.failed() for _ in range(9)], [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30])
+
+    def test_the_wait_is_any_share_of_the_ceiling(self) -> None:
+        rand = random.Random(1).random
+        waits = []
+        for _ in range(500):
+            backoff = Backoff(rand)
+            backoff.failed()
+            waits.append(backoff.failed())
+        self.assertTrue(all(0 <= wait <= 0.5 for wait in waits))
+        self.assertLess(min(waits), 0.05)
+        self.assertGreater(max(waits), 0.45)
+
+    def test_a_success_starts_anew_and_says_whether_there_was_trouble(self) -> None:
+        backoff = Backoff(lambda: 1.0)
+        self.assertFalse(backoff.succeeded())
+        backoff.failed()
+        backoff.failed()
+        self.assertTrue(backoff.succeeded())
+        self.assertEqual(backoff.failed(), 0.25)
+
+    def test_ten_thousand_failures_do_not_overflow(self) -> None:
+        backoff = Backoff(lambda: 1.0)
+        for _ in range(10_000):
+            last_s = backoff.failed()
+        self.assertEqual(last_s, 30.0)
+
+
+class OutageTest(unittest.TestCase):
+    def test_ten_minutes_are_a_line_at_the_start_one_a_minute_and_one_at_the_end(self) -> None:
+        outage = Outage(log, "Polling fails")
+        with self.assertLogs(log, "INFO") as said:
+            for second in range(601):
+                outage.failed("HTTP 503", float(second))
+            outage.succeeded(601.0)
+            outage.succeeded(602.0)
+        self.assertEqual(len(said.output), 12)
+        self.assertEqual(said.records[0].action, "outage_started")
+        self.assertIn("for 60 s, 61 tries", said.output[1])
+        self.assertIn("over after 601.0 s and 601 tries", said.output[-1])
+
+    def test_the_next_outage_counts_from_its_own_start(self) -> None:
+        outage = Outage(log, "x")
+        with self.assertLogs(log, "INFO") as said:
+            for start in (0.0, 1000.0):
+                outage.failed("why", start)
+                outage.succeeded(start + 2)
+        self.assertIn("over after 2.0 s and 1 tries", said.output[-1])
+
+    def test_no_trouble_no_words(self) -> None:
+        with self.assertRaises(AssertionError), self.assertLogs(log):  # assertNoLogs is newer than 3.9
+            Outage(log, "x").succeeded(1.0)
+
+
+if __name__ == "__main__":
+    unittest.main()

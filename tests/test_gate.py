@@ -1,0 +1,250 @@
+"""Slots that wait for their turn to poll: no lost wake-up, the last task exact, a poll never cut short."""
+
+from __future__ import annotations
+
+import random
+import threading
+import unittest
+from typing import Any, Callable
+
+from user_agent_sdk.conductor.client import PollError
+from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
+from user_agent_sdk.worker.gate import Budget, Gate
+from user_agent_sdk.worker.intake import Intake
+
+LONG_S = 20.0
+
+
+def tasks(count: int = 1) -> list[Task]:
+    return [Task({"taskId": f"t{number}", "workflowInstanceId": "w"}) for number in range(count)]
+
+
+class Platform:
+    """A client whose polls are answered by a function; ``open`` polls are counted."""
+
+    can_report_and_poll = True
+
+    def __init__(self, answer: Callable[[], list[Task]], can_wait: bool = False) -> None:
+        self.answer, self.can_wait = answer, can_wait
+        self.waits: list[int] = []
+        self.open = self.widest = 0
+        self._lock = threading.Lock()  # guards all above
+
+    def poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> list[Task]:
+        with self._lock:
+            self.waits.append(wait_ms)
+            self.open += 1
+            self.widest = max(self.widest, self.open)
+        try:
+            return self.answer()
+        finally:
+            with self._lock:
+                self.open -= 1
+
+
+class GateTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.stopping = threading.Event()
+        self.contacts: list[int] = []
+
+    def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
+        intake = Intake(workers, interval_s, random.Random(5).random)
+        budget = budget or Budget(None)
+        return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
+
+    def slots(self, gate: Gate, count: int, work: Callable[[list[Task]], None]) -> list[threading.Thread]:
+        def run() -> None:
+            while True:
+                try:
+                    taken = gate.take()
+                except ZeroDivisionError:
+                    continue
+                if taken is None:
+                    return
+                work(taken[0])
+
+        threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def join(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            thread.join(LONG_S)
+            self.assertFalse(thread.is_alive(), "a slot waits for ever")
+
+    def test_no_slot_waits_for_ever_whatever_polls_bring(self) -> None:
+        for seed in range(3):
+            with self.subTest(seed=seed):
+                self.stopping = threading.Event()
+                rand = random.Random(seed)
+                hits = threading.Semaphore(0)
+
+                def answer(rand: random.Random = rand) -> list[Task]:
+                    dice = rand.random()
+                    if dice < 0.1:
+                        raise PollError("no", retry_after_s=0.0)
+                    if dice < 0.12:
+                        raise ZeroDivisionError
+                    return tasks() if dice < 0.9 else []
+
+                def work(found: list[Task], hits: threading.Semaphore = hits) -> None:
+                    if found:
+                        hits.release()
+
+                gate = self.gate(Platform(answer))
+                gate._intake._backoff._rand = lambda: 0.001  # failures cost 30 ms at most
+                with self.assertLogs("user_agent_sdk.worker.gate", "INFO"):
+                    threads = self.slots(gate, 8, work)
+                    for _ in range(150):
+                        self.assertTrue(hits.acquire(timeout=LONG_S), "polling stopped")
+                    self.stopping.set()
+                    gate.wake()
+                    self.join(threads)
+                self.assertEqual(gate._intake._permits, 0)
+
+    def test_the_permit_is_given_back_at_the_reply_not_at_the_tasks_end(self) -> None:
+        working, go = threading.Semaphore(0), threading.Event()
+        platform = Platform(tasks)
+        gate = self.gate(platform, workers=6)
+
+        def work(found: list[Task]) -> None:
+            working.release()
+            go.wait(LONG_S)
+
+        threads = self.slots(gate, 6, work)
+        for _ in range(6):
+            self.assertTrue(working.acquire(timeout=LONG_S))
+        self.assertEqual(len(platform.waits), 6)
+        self.stopping.set()
+        go.set()
+        self.join(threads)
+
+    def test_the_budget_is_exact_over_several_agents(self) -> None:
+        for seed in range(3):
+            with self.subTest(seed=seed):
+                rand = random.Random(seed)
+                gates: list[Gate] = []
+                budget = Budget(37, lambda: [gate.wake() for gate in gates] and None)
+                taken: list[Task] = []
+
+                def answer(rand: random.Random = rand) -> list[Task]:
+                    return tasks() if rand.random() < 0.5 else []
+
+                for _ in range(3):
+                    gates.append(self.gate(Platform(answer), workers=4, budget=budget, interval_s=60.0))
+                    gates[-1]._intake._interval_s = 0.005
+                threads = [thread for gate in gates for thread in self.slots(gate, 4, taken.extend)]
+                self.join(threads)
+                self.assertEqual(len(taken), 37)
+
+    def test_slots_of_an_idle_agent_leave_when_another_agent_took_the_last_task(self) -> None:
+        """They once slept on to the end of their poll interval, which may be an hour."""
+        gates: list[Gate] = []
+        budget = Budget(1, lambda: [gate.wake() for gate in gates] and None)
+        polled, go = threading.Event(), threading.Event()
+
+        def nothing() -> list[Task]:
+            polled.set()
+            return []
+
+        gates.append(self.gate(Platform(nothing), budget=budget, interval_s=3600.0))
+        gates[0]._intake._pause_s = 3600.0
+        idle = self.slots(gates[0], 4, lambda found: None)
+        self.assertTrue(polled.wait(LONG_S))
+        gates.append(self.gate(Platform(tasks), budget=budget))
+        busy = self.slots(gates[1], 4, lambda found: None)
+        go.set()
+        self.join(idle + busy)
+
+    def test_a_reservation_for_a_chain_that_brought_nothing_is_given_back(self) -> None:
+        budget = Budget(2)
+        gate = self.gate(Platform(tasks), budget=budget)
+        self.assertTrue(gate.may_chain() and gate.may_chain())
+        self.assertFalse(gate.may_chain())
+        gate.chained(0)
+        self.assertTrue(gate.may_chain())
+        gate.chained(1)
+        gate.chained(1)
+        self.assertTrue(budget.is_spent)
+        self.assertFalse(gate.may_chain())
+
+    def test_while_draining_nothing_is_asked_for(self) -> None:
+        platform = Platform(tasks)
+        gate = self.gate(platform)
+        self.stopping.set()
+        self.assertFalse(gate.may_chain())
+        self.assertIsNone(gate.take())
+        self.assertEqual(platform.waits, [])
+
+    def test_a_stop_awaits_the_open_poll_and_returns_its_task(self) -> None:
+        opened, go = threading.Event(), threading.Event()
+
+        def answer() -> list[Task]:
+            opened.set()
+            go.wait(LONG_S)
+            return tasks()
+
+        gate = self.gate(Platform(answer))
+        found: list[Task] = []
+        threads = self.slots(gate, 3, found.extend)
+        self.assertTrue(opened.wait(LONG_S))
+        self.stopping.set()
+        gate.wake()
+        go.set()
+        self.join(threads)
+        self.assertEqual(len(found), 1)
+
+    def test_one_idle_slot_waits_in_the_server_and_the_lease_counts_from_its_reply(self) -> None:
+        clock = [100.0]
+
+        def answer() -> list[Task]:
+            clock[0] += 4.0
+            return tasks()
+
+        platform = Platform(answer, can_wait=True)
+        gate = self.gate(platform)
+        gate._clock = lambda: clock[0]
+        taken = gate.take()
+        assert taken is not None
+        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS])
+        self.assertEqual(taken[1], 103.0)
+        platform.can_wait = False
+        taken = gate.take()
+        assert taken is not None
+        self.assertEqual(taken[1], 104.0)  # a plain poll may have had its task given away when it was sent
+
+    def test_failures_are_said_once_and_the_end_wakes_the_others(self) -> None:
+        answers: list[Any] = [PollError("HTTP 503"), PollError("HTTP 503"), []]
+
+        def answer() -> list[Task]:
+            said = answers.pop(0)
+            if isinstance(said, Exception):
+                raise said
+            return list(said)
+
+        gate = self.gate(Platform(answer))
+        gate._intake._backoff._rand = lambda: 0.0
+        with self.assertLogs("user_agent_sdk.worker.gate", "INFO") as logged:
+            for _ in range(3):
+                gate.take()
+        self.assertEqual([record.action for record in logged.records], ["outage_started", "outage_over"])
+        self.assertEqual(self.contacts, [1])
+        self.assertIsNotNone(gate.polled_at)
+
+    def test_while_polls_fail_one_slot_probes(self) -> None:
+        def answer() -> list[Task]:
+            raise PollError("no")
+
+        gate = self.gate(Platform(answer), workers=8)
+        for _ in range(4):
+            gate._intake.chained(0.0)  # it was at full width
+        with self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
+            gate.take()
+        self.assertTrue(gate.is_failing)
+        gate._intake.admit()
+        self.assertFalse(gate._intake.admits())
+
+
+if __name__ == "__main__":
+    unittest.main()

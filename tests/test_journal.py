@@ -1,0 +1,446 @@
+"""The journal: what is written survives, what can't be written stops nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+import unittest
+from pathlib import Path
+
+from user_agent_sdk.conductor.wire import Task
+from user_agent_sdk.worker import journal as journal_module
+from user_agent_sdk.worker import journal_file
+from user_agent_sdk.worker.journal import Journal, input_hash, kept_wire
+from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+
+LOG = "user_agent_sdk.worker.journal"
+DAY_S = 86400.0
+
+
+def entry(task_id: str, state: str = TAKEN, **changes: object) -> Entry:
+    return Entry(state, task_id, "w", "agent", "me", input_hash="h")._replace(**changes)  # type: ignore[arg-type]
+
+
+def done(task_id: str, body: bytes = b"{}", **changes: object) -> Entry:
+    return entry(task_id, RESULT, status="COMPLETED", body=body, **changes)
+
+
+class Kept(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "journal"
+        self.now = 1000.0
+
+    def journal(self, **options: object) -> Journal:
+        journal = Journal(self.folder, clock=lambda: self.now, wall=lambda: self.now + 1.7e9, **options)  # type: ignore[arg-type]
+        self.addCleanup(journal.close)
+        return journal
+
+    def opened(self) -> Journal:
+        journal = self.journal()
+        self.assertEqual(journal.open(), {})
+        return journal
+
+    def die(self, journal: Journal) -> None:
+        """Its process ends: the lock goes, nothing is tidied up."""
+        assert journal._db is not None
+        journal._db.close()
+        journal._db = None
+
+    def stored(self, name: str = "1.db") -> tuple[dict[int, Entry], list[str]]:
+        db = journal_file.lock(self.folder / name)
+        assert db is not None
+        rows, late = journal_file.read(db)
+        db.close()
+        return rows, list(late)
+
+    def content(self) -> bytes:
+        return b"".join(path.read_bytes() for path in self.folder.iterdir())
+
+
+class RowsTest(Kept):
+    def test_a_row_survives_its_process_in_every_state(self) -> None:
+        journal = self.opened()
+        for state in (TAKEN, RESULT, ONCE, REJECTED):
+            journal.add(entry(state, state, body=b"\0body", lease_s=2.5, reason="why", task=b"{}", taken_ms=7))
+        before = journal.live()
+        self.die(journal)
+        self.assertEqual(self.journal().open(), before)
+
+    def test_one_row_a_slot_is_replaced_in_place(self) -> None:
+        journal = self.opened()
+        for number in range(500):
+            row = journal.add(entry(str(number)))
+            journal.replace(row, done(str(number)))
+            journal.free(row)
+        self.assertEqual(row, 1)
+        journal.add(entry("last"))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["last"])
+
+    def test_a_delivered_row_is_gone_from_the_disk_within_two_sweeps(self) -> None:
+        journal = self.opened()
+        row = journal.add(done("t", b"SECRET-OUTPUT" * 50))
+        self.assertIn(b"SECRET-OUTPUT", self.content())
+        journal.free(row)
+        journal.sweep()
+        journal.sweep()
+        self.assertNotIn(b"SECRET-OUTPUT", self.content())
+
+    def test_many_rows_go_at_once(self) -> None:
+        """After an outage thousands of results are delivered in a moment; one statement that named them
+        all was refused by older SQLite (999 variables), and the journal was thought broken."""
+        journal = self.opened()
+        rows = [journal.add(done(str(number))) for number in range(2500)]
+        for row in rows:
+            journal.free(row)
+        journal.sweep()
+        journal.sweep()
+        self.assertTrue(journal.is_on_disk)
+        self.die(journal)
+        self.assertEqual(self.stored()[0], {})
+
+    def test_the_log_file_shrinks_when_all_is_delivered_though_a_rejected_result_stays(self) -> None:
+        journal = self.opened()
+        kept = journal.add(done("kept"))
+        journal.replace(kept, entry("kept", REJECTED))
+        rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(50)]
+        wal = self.folder / "1.db-wal"
+        self.assertGreater(wal.stat().st_size, 100_000)
+        for row in rows:
+            journal.free(row)
+        journal.sweep()
+        journal.sweep()
+        self.assertEqual(wal.stat().st_size, 0)
+        journal.free(journal.add(done("more")))
+        self.now += journal_module.CHECKPOINT_EVERY_S - 1
+        journal.sweep()
+        journal.sweep()
+        self.assertGreater(wal.stat().st_size, 0)  # at most every ten seconds
+        self.now += 2
+        journal.sweep()
+        self.assertEqual(wal.stat().st_size, 0)
+        self.assertEqual([one.task_id for one in journal.live().values()], ["kept"])
+
+    def test_closing_leaves_nothing_that_was_delivered(self) -> None:
+        journal = self.opened()
+        journal.free(journal.add(done("t", b"SECRET-OUTPUT")))
+        journal.close()
+        self.assertNotIn(b"SECRET-OUTPUT", self.content())
+
+    @unittest.skipUnless(os.name == "posix", "file modes are POSIX")
+    def test_folder_and_files_are_private(self) -> None:
+        self.opened().add(entry("t"))
+        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
+        for path in self.folder.iterdir():
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600, path)
+
+    def test_without_a_folder_it_is_kept_in_memory(self) -> None:
+        journal = Journal(None)
+        self.assertEqual((journal.open(), journal.adopt()), ({}, {}))
+        row = journal.add(done("t"))
+        self.assertEqual(journal.find_result("t", done("t2")), b"{}")
+        self.assertFalse(journal.is_on_disk)
+        journal.free(row)
+        journal.sweep()
+        self.assertEqual(journal.live(), {})
+        journal.close()
+
+    def test_an_id_that_is_no_text_spoils_no_other_row(self) -> None:
+        journal = self.opened()
+        with self.assertLogs(LOG, "ERROR"):
+            journal.add(entry("\ud800"))
+        journal.add(entry("good"))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["good"])
+
+
+class HashTest(unittest.TestCase):
+    def task(self, given: object) -> Task:
+        return Task({"taskId": "t", "workflowInstanceId": "w", "inputData": given})
+
+    def test_the_order_of_keys_does_not_matter_the_values_do(self) -> None:
+        self.assertEqual(input_hash(self.task({"a": 1, "b": [2]})), input_hash(self.task({"b": [2], "a": 1})))
+        self.assertNotEqual(input_hash(self.task({"a": 1})), input_hash(self.task({"a": 2})))
+        self.assertEqual(input_hash(self.task({"a": 1, "__task_id__": "x"})), input_hash(self.task({"a": 1})))
+
+    def test_input_that_no_json_can_hold_is_like_no_other(self) -> None:
+        deep: object = []
+        for _ in range(100_000):
+            deep = [deep]
+        self.assertEqual(input_hash(self.task({"a": deep})), "")
+        self.assertEqual(kept_wire(self.task({"a": deep})), b"")
+        self.assertFalse(entry("t", input_hash="").is_same_work(entry("u", input_hash="")))
+        while deep:  # taken apart by hand: its destructor would recurse
+            deep = deep[0]  # type: ignore[index]
+
+    def test_a_task_with_nan_and_half_a_surrogate_is_kept(self) -> None:
+        """Its wire object was once encoded as strictly as a report: the poll's reply broke the slot and
+        the task was held, and its lease extended, by nobody for ever."""
+        task = self.task({"a": float("nan"), "b": "\ud800"})
+        self.assertTrue(input_hash(task))
+        again = Task(journal_file.task_wire(entry("t", task=kept_wire(task))))
+        self.assertEqual(again.input_data["b"], "\ud800")
+
+
+class FilesTest(Kept):
+    def test_each_process_has_a_file_of_its_own(self) -> None:
+        first, second = self.opened(), self.opened()
+        first.add(entry("1"))
+        second.add(entry("2"))
+        self.assertEqual(second.adopt(), {})  # the first lives
+        self.assertEqual([path.name for path in journal_file.files_of(self.folder)], ["1.db", "2.db"])
+
+    def test_the_rows_of_the_dead_are_adopted_once(self) -> None:
+        first, second, third = self.opened(), self.opened(), self.opened()
+        first.add(done("1"))
+        second.add(entry("2"))
+        first.keep_late(done("late"))
+        mine = third.add(entry("3"))
+        self.die(first)
+        self.die(second)
+        found = third.adopt()
+        self.assertEqual(sorted(one.task_id for one in found.values()), ["1", "2"])
+        self.assertNotIn(mine, found)
+        self.assertEqual(third.adopt(), {})
+        self.assertEqual(third.find_result("late", done("x")), b"{}")
+        self.die(third)
+        self.assertEqual(len(self.stored("3.db")[0]), 3)
+        self.assertEqual(self.stored("1.db"), ({}, []))
+
+    def test_no_file_is_removed_by_adopting(self) -> None:
+        first, second = self.opened(), self.opened()
+        self.die(first)
+        second.adopt()
+        self.assertTrue((self.folder / "1.db").exists())
+
+    def test_a_newer_file_is_left_alone_and_that_is_said_once(self) -> None:
+        journal = self.opened()
+        journal.add(entry("t"))
+        journal._run("PRAGMA user_version=99", ())
+        self.die(journal)
+        before = (self.folder / "1.db").read_bytes()
+        other = self.journal()
+        with self.assertLogs(LOG, "WARNING") as said:
+            self.assertEqual(other.open(), {})
+            other.adopt()
+            other.adopt()
+        self.assertEqual(len(said.output), 1)
+        self.assertIn("newer", said.output[0])
+        self.assertEqual((other._path or self.folder).name, "2.db")
+        self.assertEqual((self.folder / "1.db").read_bytes()[:100], before[:100])
+
+    def test_a_damaged_or_foreign_file_is_set_aside_and_never_deleted(self) -> None:
+        self.folder.mkdir()
+        whole = self.folder / "whole.sqlite"
+        db = sqlite3.connect(whole)
+        db.execute("CREATE TABLE theirs(x)")
+        db.commit()
+        db.close()
+        contents = {"zeros": b"\0" * 5000, "noise": bytes(range(1, 256)) * 40, "cut": whole.read_bytes()[:5000],
+                    "foreign": whole.read_bytes()}  # fmt: skip
+        for name, content in contents.items():
+            with self.subTest(name), self.assertLogs(LOG, "ERROR") as said:
+                for path in self.folder.glob("1.db*"):
+                    path.unlink()
+                (self.folder / "1.db").write_bytes(content)
+                journal = self.journal()
+                self.assertEqual(journal.open(), {})
+                journal.add(entry("t"))
+                self.assertTrue(journal.is_on_disk)
+                self.assertEqual(len(said.output), 1)
+                kept = list(self.folder.glob("1.db.corrupt-*"))
+                self.assertEqual(len(kept), 1)
+                self.assertEqual(kept[0].stat().st_size, len(content))
+                journal.close()
+
+    def test_an_empty_file_is_a_new_one(self) -> None:
+        self.folder.mkdir()
+        (self.folder / "1.db").touch()
+        self.assertTrue(self.opened().is_on_disk)
+
+    def test_a_damaged_file_of_a_dead_process_is_set_aside_and_the_others_are_adopted(self) -> None:
+        dead, mine = self.opened(), None
+        (self.folder / "0.db").write_bytes(b"noise" * 1000)
+        dead.add(done("t"))
+        mine = self.opened()
+        self.die(dead)
+        with self.assertLogs(LOG, "ERROR"):
+            self.assertEqual([one.task_id for one in mine.adopt().values()], ["t"])
+
+    def test_targets_do_not_share_a_folder(self) -> None:
+        names = {
+            journal_file.folder_of(Path("j"), *identity).name
+            for identity in (("akabot", "https://a/api", "me"), ("akabot", "https://a/api", "you"),
+                             ("conductor", "https://a/api", "me"), ("akabot", "https://b/api", "me"))
+        }  # fmt: skip
+        self.assertEqual(len(names), 4)
+        self.assertTrue(all(len(name) == 12 for name in names))
+
+
+class TroubleTest(Kept):
+    @contextlib.contextmanager
+    def full_disk(self, journal: Journal) -> object:  # type: ignore[misc]
+        db = journal._db
+        assert db is not None
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count={pages}")
+        yield
+        db.execute("PRAGMA max_page_count=1000000")
+
+    def test_a_full_disk_is_said_once_and_what_was_kept_in_memory_is_written_later(self) -> None:
+        journal = self.opened()
+        kept = journal.add(entry("kept"))
+        with self.assertLogs(LOG, "WARNING") as said:
+            with self.full_disk(journal):
+                rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(20)]
+                journal.keep_late(done("late", b"y" * 9000))
+                self.assertFalse(journal.is_on_disk)
+                self.assertEqual(len(journal.live()), 21)
+                self.assertEqual(journal.find_result("late", done("r")), b"y" * 9000)
+                for row in rows[:10]:
+                    journal.free(row)
+                journal.free(kept)
+                self.now += journal_module.REOPEN_EVERY_S
+                journal.sweep()  # still full
+                self.assertEqual(len(said.output), 1)
+            self.now += journal_module.REOPEN_EVERY_S - 1
+            journal.sweep()
+            self.assertFalse(journal.is_on_disk)
+            self.now += 1
+            journal.sweep()
+            self.assertTrue(journal.is_on_disk)
+        self.assertEqual(len(said.output), 2)
+        self.assertIn("written again", said.output[1])
+        journal.add(entry("after"))
+        self.die(journal)
+        rows_kept, late = self.stored()
+        self.assertEqual(sorted(one.task_id for one in rows_kept.values()), sorted([*map(str, range(10, 20)), "after"]))
+        self.assertEqual(late, ["late"])
+
+    def test_a_folder_that_cannot_be_made_is_memory_until_it_can(self) -> None:
+        self.folder.write_text("a file is in the way")
+        journal = self.journal()
+        with self.assertLogs(LOG, "WARNING") as said:
+            self.assertEqual(journal.open(), {})
+            journal.add(done("t"))
+            for _ in range(3):
+                self.now += 6
+                journal.sweep()
+            self.folder.unlink()
+            self.now += 6
+            journal.sweep()
+        self.assertEqual(len(said.output), 2)
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
+
+    def test_rows_found_when_the_file_is_opened_late_are_adopted_and_no_id_is_taken_twice(self) -> None:
+        dead = self.opened()
+        dead.add(done("theirs"))
+        self.die(dead)
+        self.folder.rename(self.folder.with_name("away"))
+        self.folder.write_text("in the way")
+        journal = self.journal()
+        with self.assertLogs(LOG, "WARNING"):
+            journal.open()
+            mine = journal.add(done("mine"))
+            self.folder.unlink()
+            self.folder.with_name("away").rename(self.folder)
+            self.now += 6
+            journal.sweep()
+        found = journal.adopt()
+        self.assertEqual([one.task_id for one in found.values()], ["theirs"])
+        self.assertNotIn(mine, found)
+        self.die(journal)
+        self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), ["mine", "theirs"])
+
+    def test_a_file_damaged_in_use_is_set_aside_and_all_rows_are_written_anew(self) -> None:
+        journal = self.opened()
+        rows = [journal.add(done(str(number), b"x" * 3000)) for number in range(50)]
+        journal._run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        with self.assertLogs(LOG, "WARNING") as said:
+            journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
+            journal.free(rows[0])
+            self.now += 6
+            journal.sweep()
+        self.assertEqual(len(said.output), 3)
+        self.assertEqual(len(list(self.folder.glob("*.corrupt-*"))), 1)
+        self.die(journal)
+        self.assertEqual(len(self.stored()[0]), 49)
+
+    def test_while_it_cannot_write_it_adopts_nothing(self) -> None:
+        dead, journal = self.opened(), self.opened()
+        dead.add(done("t", b"x" * 9000))
+        self.die(dead)
+        with self.assertLogs(LOG, "ERROR"), self.full_disk(journal):
+            self.assertEqual(journal.adopt(), {})
+            self.assertEqual(journal.adopt(), {})
+        self.assertEqual(len(self.stored()[0]), 1)
+
+    def test_a_file_system_without_locks_ends_in_memory(self) -> None:
+        journal = self.journal()
+        locked = sqlite3.OperationalError("database is locked")
+        before = journal_file.storage.open_exclusive
+        self.addCleanup(setattr, journal_file.storage, "open_exclusive", before)
+        journal_file.storage.open_exclusive = lambda path, sync: None  # type: ignore[assignment]
+        with self.assertLogs(LOG, "ERROR") as said:
+            journal.open()
+        self.assertIn("could be locked", said.output[0])
+        self.assertTrue(journal_file.storage.is_locked(locked))
+
+
+class LateTest(Kept):
+    def test_a_late_result_answers_the_same_work_only(self) -> None:
+        journal = self.opened()
+        journal.keep_late(done("t1", b"late"))
+        self.assertEqual(journal.find_result("t1", entry("t2")), b"late")
+        self.assertIsNone(journal.find_result("t1", entry("t2", input_hash="changed")))
+        self.assertIsNone(journal.find_result("t1", entry("t2", agent_id="another")))
+        self.assertIsNone(journal.find_result("t0", entry("t2")))
+
+    def test_an_undelivered_result_answers_too_but_no_failure_and_none_refused(self) -> None:
+        journal = self.opened()
+        row = journal.add(done("t1", b"waits"))
+        self.assertEqual(journal.find_result("t1", entry("t2")), b"waits")
+        for other in (entry("t1"), done("t1")._replace(status="FAILED"), done("t1")._replace(state=REJECTED)):
+            journal.replace(row, other)
+            self.assertIsNone(journal.find_result("t1", entry("t2")))
+
+    def test_it_survives_the_process_and_goes_when_forgotten(self) -> None:
+        journal = self.opened()
+        journal.keep_late(done("t1", b"late"))
+        self.die(journal)
+        again = self.journal()
+        again.open()
+        self.assertEqual(again.find_result("t1", entry("t2")), b"late")
+        again.forget_late("t1")
+        again.forget_late("t1")
+        self.assertIsNone(again.find_result("t1", entry("t2")))
+        self.die(again)
+        self.assertEqual(self.stored(), ({}, []))
+
+    def test_after_a_day_a_thousand_or_64_mb_the_oldest_go(self) -> None:
+        journal = self.opened()
+        journal.keep_late(done("old"))
+        self.now += DAY_S + 1
+        journal.sweep()
+        self.assertEqual(list(journal._late), [])
+        for number in range(1003):
+            journal.keep_late(done(str(number)))
+        self.assertEqual((len(journal._late), next(iter(journal._late))), (1000, "3"))
+        for name in ("big1", "big2", "big2"):  # the same id twice counts once
+            journal.keep_late(done(name, b"x" * (25 * 2**20)))
+        self.assertEqual(len(journal._late), 1000)
+        journal.keep_late(done("big3", b"x" * (25 * 2**20)))
+        self.assertEqual(list(journal._late), ["big2", "big3"])
+        self.assertEqual(journal._late_bytes, 50 * 2**20)
+        self.die(journal)
+        self.assertEqual(self.stored()[1], ["big2", "big3"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,188 @@
+"""Leases: extended in time, whatever hangs, fails or jumps."""
+
+from __future__ import annotations
+
+import threading
+import time
+import unittest
+from typing import Any, Callable
+
+from user_agent_sdk.conductor.client import Outcome
+from user_agent_sdk.conductor.wire import Verdict
+from user_agent_sdk.worker.lease import Lease, LeaseKeeper
+
+LONG_S = 20.0
+DAY_S = 86400.0
+APPLIED = Outcome(Verdict.APPLIED)
+
+
+def lease(task_id: str = "t", lease_s: float | None = 30.0) -> Lease:
+    return Lease(task_id, "w", "worker", lease_s)
+
+
+class LeaseTest(unittest.TestCase):
+    def test_it_counts_from_when_the_exchange_was_sent(self) -> None:
+        held = lease()
+        held.renewed(sent_at=100.0, now=104.0, wall_s=1000.0)
+        self.assertFalse(held.has_lapsed(129.9, 1025.9))
+        self.assertTrue(held.has_lapsed(130.0, 1000.0))  # the wall clock stood still
+        self.assertTrue(held.has_lapsed(100.0, 1026.0))  # the machine slept
+
+    def test_the_plan_is_a_third_a_tenth_and_a_sixth(self) -> None:
+        for lease_s, plan in ((30.0, (10.0, 3.0, 5.0)), (6.0, (2.0, 0.6, 1.0)), (None, (30.0, 10.0, 5.0))):
+            held = lease(lease_s=lease_s)
+            for value, wanted in zip((held.period_s, held.retry_s, held.send_timeout_s), plan):
+                self.assertAlmostEqual(value, wanted)
+
+    def test_one_that_may_have_lapsed_stays_so_though_the_platform_answers_200(self) -> None:
+        """After an outage the first call through is often an extension. The platform says 200 to it for a
+        task that it has long given to somebody else; believing it, the worker once threw the result away."""
+        held = lease(lease_s=5.0)
+        held.renewed(0.0, 0.0, 1000.0)
+        held.renewed(16.0, 16.1, 1016.1)
+        self.assertTrue(held.has_lapsed(16.2, 1016.2))
+
+    def test_a_task_without_a_response_timeout_has_the_definitions_default(self) -> None:
+        held = lease(lease_s=None)
+        held.renewed(0.0, 0.0, 1000.0)
+        self.assertFalse(held.has_lapsed(3599.0, 4599.0))
+        self.assertTrue(held.has_lapsed(3601.0, 4601.0))
+
+
+class Platform:
+    """A client whose extensions are answered by a function; when each was sent is recorded."""
+
+    def __init__(self, answer: Callable[[str], Outcome] = lambda task_id: APPLIED) -> None:
+        self.answer = answer
+        self.sent: dict[str, list[float]] = {}
+        self.timeouts: set[float] = set()
+        self._changed = threading.Condition()  # guards both
+
+    def extend(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> Outcome:
+        with self._changed:
+            self.sent.setdefault(task_id, []).append(time.monotonic())
+            self.timeouts.add(timeout_s)
+            self._changed.notify_all()
+        return self.answer(task_id)
+
+    def await_sent(self, task_id: str, count: int) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.sent.get(task_id, ())) >= count, LONG_S):
+                raise AssertionError(f"{task_id} was extended {len(self.sent.get(task_id, ()))} times only")
+
+
+class LeaseKeeperTest(unittest.TestCase):
+    def keeper(self, platform: Any, **options: Any) -> LeaseKeeper:
+        keeper = LeaseKeeper(platform, **options)
+        keeper.start()
+        self.addCleanup(keeper.join, LONG_S)
+        self.addCleanup(keeper.close)
+        return keeper
+
+    def hold(self, keeper: LeaseKeeper, *held: Lease) -> None:
+        for one in held:
+            keeper.begin(one, time.monotonic())
+            keeper.track(one)
+
+    def test_64_leases_lose_none_though_a_request_takes_a_fiftieth_of_the_lease(self) -> None:
+        """64 tasks with 10-s leases and 200 ms a request, ten times as fast."""
+        platform = Platform(lambda task_id: threading.Event().wait(0.02) and APPLIED or APPLIED)
+        keeper = self.keeper(platform)
+        began = time.monotonic()
+        held = [lease(str(number), 1.0) for number in range(64)]
+        self.hold(keeper, *held)
+        for one in held:
+            platform.await_sent(one.task_id, 2)
+        for times in platform.sent.values():
+            points = [began, *times]
+            self.assertLess(max(b - a for a, b in zip(points, points[1:])), 0.95)
+        self.assertFalse(any(keeper.has_lapsed(one) for one in held))
+
+    def test_the_next_extension_counts_from_when_the_last_was_sent(self) -> None:
+        platform = Platform(lambda task_id: threading.Event().wait(0.05) and APPLIED or APPLIED)
+        keeper = self.keeper(platform)
+        self.hold(keeper, lease("a", 0.3))
+        platform.await_sent("a", 6)
+        times = platform.sent["a"]
+        self.assertLess((times[5] - times[0]) / 5, 0.14)  # 0.1 and not 0.15
+
+    def test_a_request_that_hangs_delays_no_other(self) -> None:
+        go = threading.Event()
+        platform = Platform(lambda task_id: go.wait(LONG_S) and APPLIED or APPLIED if task_id < "d" else APPLIED)
+        keeper = self.keeper(platform)
+        self.addCleanup(go.set)
+        self.hold(keeper, *(lease(name, 0.15) for name in "abc"))  # three of four senders hang
+        for name in "abc":
+            platform.await_sent(name, 1)
+        self.hold(keeper, lease("x", 0.15))
+        platform.await_sent("x", 5)
+        self.assertEqual(len(platform.sent["a"]), 1)
+        self.assertEqual(platform.timeouts, {0.15 / 6})
+
+    def test_a_failed_extension_is_sent_again_after_a_tenth_of_the_lease(self) -> None:
+        contacts: list[int] = []
+        answers = [Outcome(Verdict.LATER, "HTTP 503"), Outcome(Verdict.MAYBE, "lost"), APPLIED]
+        platform = Platform(lambda task_id: answers.pop(0) if answers else APPLIED)
+        keeper = self.keeper(platform, on_contact=lambda: contacts.append(1))
+        self.hold(keeper, lease("a", 0.6))
+        platform.await_sent("a", 4)
+        gaps = [b - a for a, b in zip(platform.sent["a"], platform.sent["a"][1:])]
+        self.assertLess(gaps[0], 0.15)
+        self.assertLess(gaps[1], 0.15)
+        self.assertGreater(gaps[2], 0.19)
+        self.assertEqual(contacts, [1])  # the first success wakes whoever waits out the outage
+
+    def test_a_task_that_the_platform_does_not_know_is_left(self) -> None:
+        platform = Platform(lambda task_id: Outcome(Verdict.REFUSED, "HTTP 404: No such task found by id: a"))
+        keeper = self.keeper(platform)
+        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING"):
+            self.hold(keeper, lease("a", 0.03))
+            platform.await_sent("a", 1)
+            self.assertTrue(keeper._table.wait_empty(LONG_S))
+
+    def test_a_dropped_lease_is_not_extended_again(self) -> None:
+        platform = Platform()
+        keeper = self.keeper(platform)
+        kept, dropped = lease("kept", 0.03), lease("dropped", 0.03)
+        self.hold(keeper, kept, dropped)
+        platform.await_sent("dropped", 1)
+        keeper.drop(dropped)
+        seen = len(platform.sent["dropped"])
+        platform.await_sent("kept", len(platform.sent["kept"]) + 4)
+        self.assertLessEqual(len(platform.sent["dropped"]), seen + 1)
+
+    def test_one_of_unknown_age_is_extended_at_once(self) -> None:
+        platform = Platform()
+        self.keeper(platform).track(lease("adopted", 3600.0))
+        platform.await_sent("adopted", 1)
+
+    def test_a_platform_that_does_not_know_extend_lease_is_asked_no_more_and_that_is_said_once(self) -> None:
+        platform = Platform()
+        keeper = self.keeper(platform)
+        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+            self.hold(keeper, lease("a", 0.03), lease("b", 0.03))
+            platform.await_sent("a", 1)
+            keeper.give_up()
+            keeper.give_up()
+            self.assertTrue(keeper._table.wait_empty(LONG_S))
+            self.hold(keeper, lease("c", 0.03))
+        self.assertEqual(len(keeper), 0)
+        self.assertEqual(len(said.output), 1)
+
+    def test_a_wall_clock_that_jumps_a_day_either_way_changes_no_plan(self) -> None:
+        jump_s = [0.0]
+        platform = Platform()
+        keeper = self.keeper(platform, wall=lambda: time.time() + jump_s[0])
+        held = lease("a", 0.3)
+        self.hold(keeper, held)
+        for jump in (DAY_S, -DAY_S, 0.0):
+            sent = len(platform.sent.get("a", ()))
+            jump_s[0] = jump
+            platform.await_sent("a", sent + 2)
+            gaps = [b - a for a, b in zip(platform.sent["a"][sent:], platform.sent["a"][sent + 1 :])]
+            self.assertTrue(all(0.09 < gap < 0.25 for gap in gaps), gaps)
+        self.assertLess(held.until - time.monotonic(), 0.31)
+
+
+if __name__ == "__main__":
+    unittest.main()

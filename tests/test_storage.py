@@ -1,0 +1,106 @@
+"""The one opener of SQLite files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import tempfile
+import unittest
+from pathlib import Path
+
+from user_agent_sdk import storage
+from user_agent_sdk.errors import StorageError
+
+
+class StorageTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.path = self.folder / "a.db"
+
+    @unittest.skipUnless(os.name == "posix", "file modes are POSIX")
+    def test_files_are_private_whatever_the_umask(self) -> None:
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        for opener in (storage.open_shared, storage.open_exclusive):
+            path = self.folder / f"{opener.__name__}.db"
+            db = opener(path)
+            assert db is not None
+            db.execute("CREATE TABLE t(x)")
+            for written in self.folder.glob(f"{path.name}*"):
+                self.assertEqual(stat.S_IMODE(written.stat().st_mode), 0o600, written)
+            db.close()
+
+    def test_an_exclusive_file_is_one_owners_until_it_is_closed(self) -> None:
+        first = storage.open_exclusive(self.path)
+        assert first is not None
+        self.assertIsNone(storage.open_exclusive(self.path))
+        first.execute("CREATE TABLE t(x)")  # and the refused try has not cost the lock
+        self.assertIsNone(storage.open_exclusive(self.path))
+        first.close()
+        second = storage.open_exclusive(self.path)
+        assert second is not None
+        second.close()
+
+    def test_full_sync_and_secure_delete_are_set(self) -> None:
+        for sync, level in (("normal", 1), ("full", 2)):
+            db = storage.open_exclusive(self.folder / f"{sync}.db", sync=sync)
+            assert db is not None
+            self.assertEqual(db.execute("PRAGMA synchronous").fetchone()[0], level)
+            self.assertEqual(db.execute("PRAGMA secure_delete").fetchone()[0], 1)
+            self.assertEqual(db.execute("PRAGMA journal_mode").fetchone()[0], "wal")
+            db.close()
+
+    def test_what_is_no_database_is_told_from_what_is_locked(self) -> None:
+        for name, content in (("zeros", b"\0" * 8192), ("text", b"not a database at all" * 500)):
+            path = self.folder / name
+            path.write_bytes(content)
+            with self.subTest(name), self.assertRaises(storage.UnusableFileError):
+                storage.open_exclusive(path)
+
+    def test_flipped_bytes_are_found_when_it_is_opened(self) -> None:
+        db = sqlite3.connect(self.path)
+        db.execute("CREATE TABLE t(x)")
+        db.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 200)
+        db.commit()
+        db.close()
+        content = bytearray(self.path.read_bytes())
+        content[4096 * 2 : 4096 * 2 + 64] = b"\xff" * 64
+        self.path.write_bytes(content)
+        with self.assertRaises(storage.UnusableFileError):
+            storage.open_exclusive(self.path)
+
+    def test_set_aside_keeps_every_file_under_its_own_name(self) -> None:
+        kept = []
+        for _ in range(3):
+            self.path.write_bytes(b"x")
+            Path(f"{self.path}-wal").write_bytes(b"w")
+            kept.append(storage.set_aside(self.path))
+        self.assertEqual(len(set(kept)), 3)
+        for path in kept:
+            self.assertEqual(path.read_bytes(), b"x")
+            self.assertEqual(Path(f"{path}-wal").read_bytes(), b"w")
+        self.assertFalse(self.path.exists())
+
+    def test_reading_makes_no_file_and_changes_none(self) -> None:
+        with self.assertRaises(StorageError) as caught:
+            storage.open_existing(self.path)
+        self.assertEqual(caught.exception.code, "db-missing")
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.path.write_bytes(b"nonsense" * 1000)
+        with self.assertRaises(StorageError) as caught:
+            storage.open_existing(self.path)
+        self.assertEqual(caught.exception.code, "db-invalid")
+
+    def test_a_full_disk_or_a_lock_is_no_damage(self) -> None:
+        self.assertFalse(storage.is_damage(sqlite3.OperationalError("database or disk is full")))
+        self.assertFalse(storage.is_damage(sqlite3.OperationalError("database is locked")))
+        self.assertTrue(storage.is_damage(sqlite3.DatabaseError("database disk image is malformed")))
+        self.assertTrue(storage.is_locked(sqlite3.OperationalError("database is locked")))
+        self.assertFalse(storage.is_locked(sqlite3.OperationalError("disk I/O error")))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,195 @@
+"""Things due at times, acted on by a few threads."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import unittest
+from typing import Callable
+
+from user_agent_sdk.worker.timetable import Timetable
+
+LONG_S = 20.0
+
+
+class TimetableTest(unittest.TestCase):
+    def table(self, act: Callable[[str], float | None], threads: int = 4) -> Timetable[str]:
+        table: Timetable[str] = Timetable("test", act, threads)
+        table.start()
+        self.addCleanup(table.join, LONG_S)
+        self.addCleanup(table.close)
+        return table
+
+    def test_every_item_is_acted_on_though_many_threads_put_at_once(self) -> None:
+        done: list[str] = []
+        table = self.table(lambda item: done.append(item))
+
+        def put(seed: int) -> None:
+            rand = random.Random(seed)
+            for number in range(200):
+                table.put((seed, number), f"{seed}.{number}", rand.random() * 0.05)
+
+        putters = [threading.Thread(target=put, args=(seed,)) for seed in range(6)]
+        for thread in putters:
+            thread.start()
+        for thread in putters:
+            thread.join()
+        self.assertTrue(table.wait_empty(LONG_S))
+        self.assertEqual(len(done), 1200)
+        self.assertEqual(len(set(done)), 1200)
+
+    def test_an_item_is_never_acted_on_by_two_threads_at_once(self) -> None:
+        """Whatever hurry(), put() and drop() do meanwhile: a result sent twice at once would be reported
+        twice. put() of a key that was being acted on once made a second thread take it."""
+        busy: set[str] = set()
+        twice: list[str] = []
+        acts = threading.Semaphore(0)
+        guard = threading.Lock()
+        rand = random.Random(3)
+
+        def act(item: str) -> float | None:
+            with guard:
+                if item in busy:
+                    twice.append(item)
+                busy.add(item)
+                pause_s = rand.random() * 0.0005
+            threading.Event().wait(pause_s)
+            with guard:
+                busy.discard(item)
+            acts.release()
+            return rand.choice((0.0, 0.001, 60.0))
+
+        table = self.table(act)
+        items = [str(number) for number in range(6)]
+        for item in items:
+            table.put(item, item, 0.0)
+        over = threading.Event()
+
+        def disturb(seed: int) -> None:
+            mine = random.Random(seed)
+            while not over.is_set():
+                kind, item = mine.randrange(8), mine.choice(items)
+                if kind == 0:
+                    table.drop(item)
+                elif kind < 4:
+                    table.put(item, item, mine.random() * 0.001)
+                else:
+                    table.hurry()
+                over.wait(0.0002)
+
+        disturbers = [threading.Thread(target=disturb, args=(seed,)) for seed in range(3)]
+        for thread in disturbers:
+            thread.start()
+        for _ in range(1200):
+            self.assertTrue(acts.acquire(timeout=LONG_S), "a wake-up was lost")
+        over.set()
+        for thread in disturbers:
+            thread.join()
+        self.assertEqual(twice, [])
+
+    def test_an_item_comes_again_after_the_seconds_that_act_returns(self) -> None:
+        times: list[float] = []
+        table = self.table(lambda item: times.append(time.monotonic()) or (0.02 if len(times) < 4 else None))
+        table.put("a", "a", 0.0)
+        self.assertTrue(table.wait_empty(LONG_S))
+        self.assertEqual(len(times), 4)
+        self.assertTrue(all(b - a >= 0.02 for a, b in zip(times, times[1:])))
+
+    def test_the_sooner_goes_first(self) -> None:
+        done: list[str] = []
+        table: Timetable[str] = Timetable("test", lambda item: done.append(item), 1)
+        for key, delay_s in (("late", 0.03), ("soon", 0.01), ("now", 0.0)):
+            table.put(key, key, delay_s)
+        table.start()
+        table.wait_empty(LONG_S)
+        table.close()
+        table.join(LONG_S)
+        self.assertEqual(done, ["now", "soon", "late"])
+
+    def test_what_raises_is_said_tried_again_and_stops_no_thread(self) -> None:
+        for error in (ValueError("no"), SystemExit(3), KeyboardInterrupt()):
+            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.timetable", "CRITICAL") as said:
+                acted = threading.Semaphore(0)
+
+                def act(item: str, error: BaseException = error, acted: threading.Semaphore = acted) -> None:
+                    acted.release()
+                    if item == "bad":
+                        raise error
+
+                table = self.table(act, threads=1)
+                table.put("bad", "bad", 0.0)
+                self.assertTrue(acted.acquire(timeout=LONG_S))
+                table.put("good", "good", 0.0)
+                self.assertTrue(acted.acquire(timeout=LONG_S))
+                self.assertEqual(len(table), 1)  # the bad one is due again in a second
+                table.hurry()
+                self.assertTrue(acted.acquire(timeout=LONG_S))
+                self.assertIn("it goes on", said.output[0])
+
+    def test_one_that_hangs_delays_no_other(self) -> None:
+        go, done = threading.Event(), threading.Semaphore(0)
+        table = self.table(lambda item: go.wait(LONG_S) and None if item == "hangs" else done.release())
+        self.addCleanup(go.set)
+        table.put("hangs", "hangs", 0.0)
+        for number in range(50):
+            table.put(number, str(number), 0.0)
+        for _ in range(50):
+            self.assertTrue(done.acquire(timeout=LONG_S))
+
+    def test_dropped_while_acted_on_it_does_not_come_back(self) -> None:
+        started, go = threading.Event(), threading.Event()
+
+        def act(item: str) -> float:
+            started.set()
+            go.wait(LONG_S)
+            return 0.0
+
+        table = self.table(act)
+        table.put("a", "a", 0.0)
+        self.assertTrue(started.wait(LONG_S))
+        self.assertEqual(table.drop("a"), "a")
+        self.assertTrue(table.wait_empty(LONG_S))
+        started.clear()
+        go.set()
+        self.assertFalse(started.wait(0.05))
+
+    def test_put_anew_while_acted_on_its_new_time_counts(self) -> None:
+        started, go, seen = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+        def act(item: str) -> float | None:
+            seen.release()
+            if item == "old":
+                started.set()
+                go.wait(LONG_S)
+                return 60.0
+            return None
+
+        table = self.table(act)
+        table.put("a", "old", 0.0)
+        started.wait(LONG_S)
+        table.put("a", "new", 0.0)
+        go.set()
+        self.assertTrue(table.wait_empty(LONG_S))
+        self.assertTrue(seen.acquire(timeout=1) and seen.acquire(timeout=1))
+
+    def test_the_heap_does_not_grow_with_what_is_put_again(self) -> None:
+        table: Timetable[str] = Timetable("test", lambda item: None, 1)
+        for _ in range(10_000):
+            table.put("a", "a", 60.0)
+            table.put("b", "b", 60.0)
+            table.drop("b")
+        self.assertLess(len(table._heap), 100)
+
+    def test_a_closed_table_ends_its_threads_and_keeps_its_items(self) -> None:
+        table: Timetable[str] = Timetable("closing", lambda item: None, 3)
+        table.start()
+        table.put("a", "a", 60.0)
+        table.close()
+        table.join(LONG_S)
+        self.assertEqual([thread.name for thread in threading.enumerate() if thread.name.startswith("closing")], [])
+        self.assertEqual(len(table), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

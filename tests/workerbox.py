@@ -1,0 +1,158 @@
+"""A worker and a platform in one process for the worker's tests: a sandbox that can be told to
+misbehave, and a Runner in a thread."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+from user_agent_sdk import settings as settings_module
+from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent
+from user_agent_sdk.sandbox.exchange import Reply, Request
+from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.worker.runner import Runner
+
+AGENT = "tested#user-agent"
+LONG_S = 20.0  # no test waits that long, unless it fails
+Fault = Callable[[str, Request, Callable[[Request], Any]], Any]
+PASS = object()
+DOWN = Reply.of({"message": "down"}, 503)
+
+
+def kind_of(request: Request) -> str:
+    """poll, report, extend, put-back (IN_PROGRESS), token, or other."""
+    if "/poll/" in request.path:
+        return "poll"
+    if request.path.endswith("/token"):
+        return "token"
+    if request.path.rpartition("/")[2] not in ("external", "tasks", "update-v2"):
+        return "other"
+    report = json.loads(request.body)
+    if report.get("extendLease"):
+        return "extend"
+    return "put-back" if report["status"] == "IN_PROGRESS" else "report"
+
+
+class Box(Sandbox):
+    """``faults`` see each request in turn: PASS leaves it to the next and at last to the platform, a
+    Reply is the answer, None hangs up. ``calls`` counts kinds; ``reports`` are those that arrived."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.faults: list[Fault] = []
+        self.calls: Counter[str] = Counter()
+        self.reports: list[dict[str, Any]] = []
+        self._arrived = threading.Condition()  # guards calls and reports
+
+    def handle(self, request: Request) -> Any:
+        kind = kind_of(request)
+        reply = PASS
+        for fault in list(self.faults):
+            reply = fault(kind, request, super().handle)
+            if reply is not PASS:
+                break
+        if reply is PASS:
+            reply = super().handle(request)
+        with self._arrived:
+            self.calls[kind] += 1
+            if kind in ("report", "put-back"):
+                self.reports.append(json.loads(request.body))
+            self._arrived.notify_all()
+        return reply
+
+    def await_calls(self, kind: str, count: int) -> None:
+        """Wait until that many calls of a kind were answered."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self.calls[kind] >= count, LONG_S):
+                raise AssertionError(f"{count} calls of {kind} were expected, there are {dict(self.calls)}")
+
+    @contextmanager
+    def down(self, *kinds: str) -> Iterator[None]:
+        """While this lasts, those calls are answered with 503; without kinds all are."""
+
+        def fault(kind: str, request: Request, proceed: Any) -> Any:
+            return DOWN if not kinds or kind in kinds else PASS
+
+        self.faults.append(fault)
+        try:
+            yield
+        finally:
+            self.faults.remove(fault)
+
+    def put(self, agent_id: str = AGENT, /, **given: Any) -> str:
+        """Submit a task whose response timeout is long."""
+        return self.submit(agent_id, given, retries=2)
+
+
+def agent(func: Callable[..., Any], **options: Any) -> Agent:
+    """An Agent for a function, registered nowhere."""
+    register_user_agent(func, options.pop("agent_id", AGENT), **options)
+    return REGISTRY.pop()
+
+
+def settings_for(box: Box, journal: Path | None = None, **changes: Any) -> Any:
+    """Settings that point at the box; ``changes`` as of Settings."""
+    plain = settings_module.load({}, environ={}, target=False)
+    changes.setdefault("poll_interval_ms", 20)
+    return replace(plain.on_sandbox(box.credentials(AGENT), journal), **changes)
+
+
+class Worker(threading.Thread):
+    """A Runner in a thread; ``code`` is what it returned."""
+
+    def __init__(self, settings: Any, agents: list[Agent], **options: Any) -> None:
+        super().__init__(name="worker", daemon=True)
+        self.runner = Runner(settings, agents, **options)
+        self.code: int | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.code = self.runner.run()
+        except BaseException as error:
+            self.error = error
+
+    def stop(self, timeout_s: float = LONG_S) -> int | None:
+        self.runner.stop()
+        return self.ended(timeout_s)
+
+    def ended(self, timeout_s: float = LONG_S) -> int | None:
+        """Its exit code, once it has ended."""
+        self.join(timeout_s)
+        if self.is_alive():
+            raise AssertionError("the worker did not stop")
+        if self.error is not None:
+            raise self.error
+        return self.code
+
+
+@contextmanager
+def working(box: Box, agents: Any, journal: Path | None = None, **changes: Any) -> Iterator[Worker]:
+    """A worker that runs meanwhile and is stopped at the end, if the test has not stopped it."""
+    options = {"on_execution": changes.pop("on_execution", None)}
+    worker = Worker(settings_for(box, journal, **changes), agents if isinstance(agents, list) else [agents], **options)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.runner.stop()
+        worker.join(LONG_S)
+
+
+def rows(folder: Path) -> list[tuple[str, str, str]]:
+    """(state, task id, status) of every row in a journal whose process has ended."""
+    from user_agent_sdk.worker import journal_file
+
+    found = []
+    for path in sorted(folder.glob("*/*.db")):
+        db = journal_file.lock(path)
+        assert db is not None, f"{path} is locked"
+        found += [(entry.state, entry.task_id, entry.status) for entry in journal_file.read(db)[0].values()]
+        db.close()
+    return found
