@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from .._version import __version__
 from ..agents import Agent
 from ..errors import UsageError
 from ..settings import Settings
-from . import app, options
+from . import app, options, waiting
 from .options import Parser
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def main(args: Namespace) -> int:
     _announce(settings, agents)
     with recording(settings.record, settings.db_path, settings.redact) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
-        code = runner.run()
+        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
+            code = runner.run()
     if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
         logging.shutdown()
         os._exit(code)

@@ -86,6 +86,11 @@ class Delivery:
     def __len__(self) -> int:
         return len(self._table)
 
+    @property
+    def next_at(self) -> float | None:
+        """When the next try is due, on the clock."""
+        return self._table.next_due()
+
     def parcel(self, row: int, entry: Entry, lease: Lease) -> Parcel:
         return Parcel(row, entry, lease, self._rand)
 

@@ -82,6 +82,11 @@ class Gate:
     def is_failing(self) -> bool:
         return self._intake.is_failing
 
+    @property
+    def next_at(self) -> float:
+        """When the next poll may be sent, on the clock."""
+        return self._intake.next_at
+
     def take(self) -> tuple[list[Task], float] | None:
         """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
         platform may have given them away. None once the worker stops or has had its last task."""

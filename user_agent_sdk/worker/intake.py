@@ -36,7 +36,7 @@ class Intake:
         self._width = 1
         self._permits = 0
         self._polling = 0
-        self._next_at = 0.0
+        self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
         # Polls sent before an empty or failed reply say nothing new: a whole row of them counts as one.
         self._epoch = 0
@@ -58,7 +58,7 @@ class Intake:
 
     def wait_s(self, now: float) -> float:
         """How long a permit's holder still waits before it polls."""
-        return self._next_at - now
+        return self.next_at - now
 
     def begin(self, now: float) -> Poll:
         self._polling += 1
@@ -73,7 +73,7 @@ class Intake:
         """A report's reply brought the next task: that counts as a hit."""
         self._width = min(self._workers, self._width * 2)
         self._pause_s = 0.0
-        self._next_at = now
+        self.next_at = now
         return self._backoff.succeeded()
 
     def empty(self, poll: Poll, now: float) -> bool:
@@ -83,7 +83,7 @@ class Intake:
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))
-            self._next_at = max(now, poll.sent_at + self._pause_s * (1 + JITTER * self._rand()))
+            self.next_at = max(now, poll.sent_at + self._pause_s * (1 + JITTER * self._rand()))
         return self._backoff.succeeded()
 
     def unchained(self) -> None:
@@ -95,13 +95,13 @@ class Intake:
         self._end()
         if poll.epoch == self._epoch:
             self._epoch += 1
-            self._next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
-        return max(0.0, self._next_at - now)
+            self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
+        return max(0.0, self.next_at - now)
 
     def recovered(self, now: float) -> bool:
         """Some other call got through: no need to wait for the platform. True if we were waiting."""
         if self._backoff.succeeded():
-            self._next_at = now
+            self.next_at = now
             return True
         return False
 

@@ -34,6 +34,7 @@ from .journal_file import Entry
 from .lease import Lease, LeaseKeeper
 from .slots import Services, Slot, finished
 from .timetable import Timetable
+from .waits import Waits
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ class Runner:
             self._add(agent, settings.resolve(agent))
         self._futures: list[Future[None]] = []
         self._pool: ThreadPoolExecutor | None = None
+        self._asks_for_token = False
+        self._deadline: float | None = None  # of the drain, on the clock
 
     def _identity(self) -> tuple[str, str, str]:
         """Whose journal it is: a result must never reach another platform or tenant."""
@@ -149,13 +152,29 @@ class Runner:
             finally:
                 self._close()
 
-    def stop(self) -> None:
-        """Begin to drain. From any thread."""
+    def stop(self, limit_s: float | None = None) -> None:
+        """Begin to drain, or with ``limit_s`` end a drain sooner than its timeout would. From any thread."""
+        if limit_s is not None:
+            self._deadline = time.monotonic() + limit_s
         self._numbers.put(0)
+
+    def waits(self) -> Waits:
+        """What is waited for just now."""
+        services = self._services
+        return Waits(
+            self._asks_for_token,
+            services.stopping.is_set(),
+            len(services.jobs.running()),
+            len(services.delivery),
+            self._deadline,
+            min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
+            services.delivery.next_at,
+        )
 
     def _check_credentials(self) -> None:
         """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
         auth = self._target.client.auth
+        self._asks_for_token = True
         try:
             if auth is not None:
                 auth.headers()
@@ -164,6 +183,8 @@ class Runner:
             raise
         except PlatformError as error:
             log.warning("There is no token yet: %s; trying again", error, extra={"action": "no_token"})
+        finally:
+            self._asks_for_token = False
 
     def _start(self) -> None:
         services = self._services
@@ -255,14 +276,15 @@ class Runner:
 
     def _drain(self) -> int:
         services, limit_s = self._services, self._settings.drain_timeout_s or None
-        deadline = None if limit_s is None else time.monotonic() + limit_s
+        if limit_s is not None and self._deadline is None:
+            self._deadline = time.monotonic() + limit_s
         self._arm(limit_s)
         services.stopping.set()
         self._wake_gates()
         log.info("Stopping: %d tasks are running", len(services.jobs.running()), extra={"action": "drain_started"})
-        self._await_slots(deadline)
+        self._await_slots()
         cut_off = self._cut_off()
-        self._await_deliveries(deadline)
+        self._await_deliveries()
         left = [entry for entry in self._journal.live().values() if entry.state != journal_file.REJECTED]
         if left:
             fate = (
@@ -280,13 +302,15 @@ class Runner:
             timer.name, timer.daemon = "drain-limit", True
             timer.start()
 
-    def _await_slots(self, deadline: float | None) -> None:
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _await_slots(self) -> None:
         polls_until = time.monotonic() + OPEN_POLL_S
         while self._slots_at_work(0.05) > 0:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            if self._is_late():
                 return
-            if now >= polls_until and not self._services.jobs.running() and not self._are_reporting():
+            if time.monotonic() >= polls_until and not self._services.jobs.running() and not self._are_reporting():
                 return
             self._heed_signals()
 
@@ -297,10 +321,10 @@ class Runner:
     def _are_reporting(self) -> bool:
         return any(entry.state != journal_file.REJECTED for entry in self._journal.live().values())
 
-    def _await_deliveries(self, deadline: float | None) -> None:
+    def _await_deliveries(self) -> None:
         self._services.delivery.hurry()
         while not self._services.delivery.flush(0.05):
-            if deadline is not None and time.monotonic() >= deadline:
+            if self._is_late():
                 return
             self._heed_signals()
 

@@ -54,6 +54,11 @@ class Timetable(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def next_due(self) -> float | None:
+        """When the first item is due, on the clock."""
+        with self._changed:
+            return min((due for _, due, _ in self._items.values()), default=None)
+
     def put(self, key: Hashable, item: Item, delay_s: float) -> None:
         """Add an item, or set anew when it is due."""
         with self._changed:

@@ -1,0 +1,47 @@
+"""What a worker waits for, and until when, for the person in front of it. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+
+class Waits(NamedTuple):
+    """A moment of a worker's life. ``until``: the end of the drain; ``next_poll``, ``next_report``: of the
+    next try; all on the monotonic clock, None where there is none."""
+
+    asks_for_token: bool = False
+    stopping: bool = False
+    running: int = 0  # functions
+    results: int = 0  # not delivered yet, and tried again
+    until: float | None = None
+    next_poll: float | None = None  # polls fail
+    next_report: float | None = None
+
+    def sentence(self, now: float, wall: float) -> str | None:
+        """One line, or None when nobody need wait. ``wall`` in epoch seconds is the same moment as ``now``."""
+
+        def at(moment: float) -> str:
+            left_s = max(0.0, moment - now)
+            return f"{time.strftime('%H:%M:%S', time.localtime(wall + left_s))} ({left_s:.0f} s)"
+
+        until = "as long as it takes" if self.until is None else f"until {at(self.until)}"
+        if self.asks_for_token:
+            return "waiting for a token, 15 s at most"
+        if self.stopping and self.running:
+            what = f"stopping: waiting for {_count(self.running, 'running task')}, {until}"
+            return what + "; another Ctrl+C ends it at once"
+        if self.stopping and not self.results:
+            return "stopping: waiting for the answer to an open poll, 5 s at most"
+        if self.stopping:
+            return f"stopping: waiting to deliver {_count(self.results, 'result')}, {until}"
+        parts = []
+        if self.next_poll is not None:
+            parts.append(f"the platform does not answer: next poll at {at(self.next_poll)}")
+        if self.results and self.next_report is not None:
+            parts.append(f"{_count(self.results, 'undelivered result')}: next try at {at(self.next_report)}")
+        return "; ".join(parts) or None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
