@@ -49,7 +49,7 @@ BASE = f"{PACKAGE}-{__version__}"
 DIST_INFO = f"{BASE}.dist-info"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
-KEPT = (".py", ".typed", ".md", ".json", ".pem")  # a database or a key store beside an example is nobody's business
+KEPT = (".py", ".typed", ".md", ".json", ".pem", ".sh")  # not the database that a tried example leaves
 NEVER = "credentials.json"
 ZIPAPP_MAIN = b"""\
 import sys
