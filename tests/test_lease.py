@@ -16,6 +16,12 @@ DAY_S = 86400.0
 APPLIED = Outcome(Verdict.APPLIED)
 
 
+def after(event: threading.Event, wait_s: float) -> Outcome:
+    """200, once the event is set or the time is over."""
+    event.wait(wait_s)
+    return APPLIED
+
+
 def lease(task_id: str = "t", lease_s: float | None = 30.0) -> Lease:
     return Lease(task_id, "w", "worker", lease_s)
 
@@ -86,7 +92,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_64_leases_lose_none_though_a_request_takes_a_fiftieth_of_the_lease(self) -> None:
         """64 tasks with 10-s leases and 200 ms a request, ten times as fast."""
-        platform = Platform(lambda task_id: threading.Event().wait(0.02) and APPLIED or APPLIED)
+        platform = Platform(lambda task_id: after(threading.Event(), 0.02))
         keeper = self.keeper(platform)
         began = time.monotonic()
         held = [lease(str(number), 1.0) for number in range(64)]
@@ -99,7 +105,7 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertFalse(any(keeper.has_lapsed(one) for one in held))
 
     def test_the_next_extension_counts_from_when_the_last_was_sent(self) -> None:
-        platform = Platform(lambda task_id: threading.Event().wait(0.05) and APPLIED or APPLIED)
+        platform = Platform(lambda task_id: after(threading.Event(), 0.05))
         keeper = self.keeper(platform)
         self.hold(keeper, lease("a", 0.3))
         platform.await_sent("a", 6)
@@ -108,7 +114,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_a_request_that_hangs_delays_no_other(self) -> None:
         go = threading.Event()
-        platform = Platform(lambda task_id: go.wait(LONG_S) and APPLIED or APPLIED if task_id < "d" else APPLIED)
+        platform = Platform(lambda task_id: after(go, LONG_S) if task_id < "d" else APPLIED)
         keeper = self.keeper(platform)
         self.addCleanup(go.set)
         self.hold(keeper, *(lease(name, 0.15) for name in "abc"))  # three of four senders hang

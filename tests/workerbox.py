@@ -4,6 +4,7 @@ misbehave, and a Runner in a thread."""
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.worker.runner import Runner
+
+logging.getLogger("user_agent_sdk").addHandler(logging.NullHandler())  # what is not asserted is not printed
 
 AGENT = "tested#user-agent"
 LONG_S = 20.0  # no test waits that long, unless it fails

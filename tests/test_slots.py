@@ -1,0 +1,399 @@
+"""The loop of a slot, against the platform in a box: whatever happens to a task, nothing of it stays
+behind, and no work is done twice that need not be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from user_agent_sdk.conductor.wire import TaskResult, TaskStatus
+from user_agent_sdk.sandbox.exchange import Reply, Request
+from user_agent_sdk.worker import slots as slots_module
+
+from .workerbox import AGENT, LONG_S, PASS, Box, Worker, agent, working
+
+SLOTS = "user_agent_sdk.worker.slots"
+
+
+class SlotsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.box = Box()
+        self.box.__enter__()
+        self.addCleanup(self.box.close)
+
+    def await_clean(self, worker: Worker) -> None:
+        """Nothing is held, leased, journaled or undelivered."""
+        services = worker.runner._services
+        self.assertTrue(services.delivery.flush(LONG_S))
+        worker.runner._serve = lambda: None  # type: ignore[method-assign]
+        worker.stop()
+        self.assertEqual(services.journal.live(), {})
+        self.assertEqual(services.jobs._held, set())
+        self.assertEqual(services.jobs._started, set())
+        self.assertEqual(len(services.leases), 0)
+
+    @contextlib.contextmanager
+    def patched(self, name: str, value: Any) -> Iterator[None]:
+        before = getattr(slots_module, name)
+        setattr(slots_module, name, value)
+        try:
+            yield
+        finally:
+            setattr(slots_module, name, before)
+
+    # -- retries of what is here already ---------------------------------------------------------------
+
+    def lapse(self, first: str) -> None:
+        """Let the platform give up on the only attempt of ``first``, as in an outage longer than its lease."""
+        execution = self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 1)
+        self.assertEqual(execution.attempts[0].status, "TIMED_OUT")
+
+    def test_a_retry_of_what_still_runs_here_is_not_run_again_and_gets_its_result(self) -> None:
+        runs: list[int] = []
+        started, go = threading.Event(), threading.Event()
+
+        def slow(n: int) -> int:
+            runs.append(n)
+            started.set()
+            go.wait(LONG_S)
+            return n + 1
+
+        with working(self.box, agent(slow), workers=3) as worker, self.assertLogs(SLOTS, "WARNING") as said:
+            with self.box.down("extend"):
+                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.25)
+                self.assertTrue(started.wait(LONG_S))
+                self.lapse(first)
+            self.box.engine.wait(first, LONG_S, until=lambda it: it.attempts[-1].status == "IN_PROGRESS")
+            retried = self.box.engine.wait(first, 0).attempts[-1].task_id
+            calls = self.box.calls["extend"]
+            self.box.await_calls("extend", calls + 4)  # the retry's lease is kept: it is polled by nobody else
+            go.set()
+            done = self.box.wait(first, LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
+        self.assertEqual(len(done.attempts), 2)
+        self.assertEqual([report["taskId"] for report in self.box.reports], [retried])
+        self.assertIn("still runs here", said.output[0])
+
+    def test_a_retry_of_what_is_undelivered_here_gets_that_result(self) -> None:
+        runs: list[int] = []
+
+        def quick(n: int) -> int:
+            runs.append(n)
+            return n + 1
+
+        with working(self.box, agent(quick), workers=2) as worker, self.assertLogs(SLOTS, "INFO") as said:
+            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.delivery", "WARNING"):
+                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.2, retries=100)
+                self.lapse(first)
+                self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 3)
+            done = self.box.wait(first, LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
+        self.assertIn("completed here too late", said.output[0])
+
+    def test_a_late_result_answers_the_retry_that_comes_after_it(self) -> None:
+        """The report got a 200 and was ignored: the platform's own word that all is well."""
+        runs: list[int] = []
+        go = threading.Event()
+        journal = tempfile.TemporaryDirectory()
+        self.addCleanup(journal.cleanup)
+
+        def quick(n: int) -> int:
+            runs.append(n)
+            go.wait(LONG_S)
+            return n + 1
+
+        with working(self.box, agent(quick), Path(journal.name), workers=1) as worker, self.box.down("extend"):
+            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.2)
+            self.lapse(first)
+            go.set()
+            done = self.box.wait(first, LONG_S)
+            self.await_clean(worker)
+            self.assertEqual(worker.runner._journal._late, {})
+        self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
+        self.assertEqual(len(self.box.reports), 2)
+
+    def test_a_retry_with_another_input_is_run(self) -> None:
+        runs: list[int] = []
+
+        def quick(n: int) -> int:
+            runs.append(n)
+            return n + 1
+
+        changed = iter((5, 6, 7))
+
+        def other_input(kind: str, request: Request, proceed: Any) -> Any:
+            reply = proceed(request) if kind == "poll" else PASS
+            if reply is PASS or not reply.body or b"retriedTaskId" not in reply.body:
+                return reply
+            task = json.loads(reply.body)
+            task["inputData"]["n"] = next(changed)
+            return Reply.of(task)
+
+        self.box.faults.append(other_input)
+        with working(self.box, agent(quick)) as worker:
+            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.delivery", "WARNING"):
+                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.4, retries=1)
+                self.lapse(first)
+            done = self.box.wait(first, LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.output, runs), ({"result": 6}, [1, 5]))
+
+    def test_a_failure_is_never_reused(self) -> None:
+        runs: list[int] = []
+
+        def fails_first(n: int) -> int:
+            runs.append(n)
+            if len(runs) == 1:
+                raise ValueError("no")
+            return n + 1
+
+        with working(self.box, agent(fails_first)) as worker:
+            done = self.box.wait(self.box.put(n=1), LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.status, runs), ("COMPLETED", [1, 1]))
+
+    # -- copies, surplus, hand-backs -------------------------------------------------------------------
+
+    def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
+        runs: list[int] = []
+        started, go, copies = threading.Event(), threading.Event(), threading.Semaphore(0)
+        given: list[bytes] = []
+
+        def hands_out_again(kind: str, request: Request, proceed: Any) -> Any:
+            reply = proceed(request) if kind == "poll" else PASS
+            if reply is PASS:
+                return PASS
+            if reply.body:
+                given.append(reply.body)
+            elif given and len(self.box.faults) and started.is_set():
+                copies.release()
+                return Reply(200, given[0])
+            return reply
+
+        def slow(n: int) -> int:
+            runs.append(n)
+            started.set()
+            go.wait(LONG_S)
+            return n
+
+        self.box.faults.append(hands_out_again)
+        with working(self.box, agent(slow), workers=2) as worker, self.assertLogs(SLOTS, "WARNING"):
+            with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+                first = self.box.put(n=1)
+                for _ in range(4):
+                    self.assertTrue(copies.acquire(timeout=LONG_S))
+            self.assertEqual(len(said.output), 1)
+            self.box.faults.clear()
+            go.set()
+            self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+        self.assertEqual((runs, len(self.box.reports)), ([1], 1))
+
+    def test_surplus_is_handed_back_once_and_the_same_id_twice_is_one_task(self) -> None:
+        """The copy in the same reply was once handed back as surplus while the first ran: two workers had it."""
+        runs: list[int] = []
+
+        def generous(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "poll":
+                return PASS
+            found = self.box.engine.poll(AGENT, count=3)
+            if len(found) > 1:
+                self.box.faults.clear()
+                return Reply.of([found[0], found[0], *found[1:], found[1]])
+            return Reply.of(found[0]) if found else Reply(204)
+
+        ids = [self.box.put(n=n) for n in range(3)]
+        self.box.faults.append(generous)
+        with working(self.box, agent(lambda n: runs.append(n))) as worker:
+            for one in ids:
+                self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+        self.assertEqual(sorted(runs), [0, 1, 2])
+        self.assertEqual(self.box.calls["put-back"], 2)
+
+    def test_a_task_that_puts_itself_back_may_come_at_once_to_another_slot(self) -> None:
+        """Its id was once held until the reply: the other slot took it for a copy, and it stuck."""
+        go = threading.Event()
+
+        def reply_waits(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "put-back":
+                return PASS
+            reply = proceed(request)
+            go.wait(LONG_S)
+            return reply
+
+        def twice(task: Any) -> Any:
+            if task.poll_count == 1:
+                return TaskResult(status="IN_PROGRESS", output_data={"step": 1}, callback_after_seconds=0)
+            go.set()
+            return task.output_data
+
+        self.box.faults.append(reply_waits)
+        with working(self.box, agent(twice), workers=2) as worker:
+            done = self.box.wait(self.box.put(), LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.status, done.output), ("COMPLETED", {"step": 1}))
+
+    def test_an_in_progress_is_sent_once_whatever_becomes_of_it(self) -> None:
+        marks: list[list[str]] = []
+
+        def lost(kind: str, request: Request, proceed: Any) -> Any:
+            if kind == "put-back":
+                marks.append([entry.state for entry in worker.runner._journal.live().values()])
+                return None
+            return PASS
+
+        def puts_back() -> Any:
+            return TaskResult(status="IN_PROGRESS", callback_after_seconds=0)
+
+        self.box.faults.append(lost)
+        with working(self.box, agent(puts_back)) as worker, self.assertLogs(SLOTS, "WARNING") as said:
+            self.box.put()
+            self.box.await_calls("put-back", 1)
+            self.box.await_calls("poll", self.box.calls["poll"] + 3)
+            self.await_clean(worker)
+        self.assertEqual((self.box.calls["put-back"], marks), (1, [["once"]]))
+        self.assertIn("could not be put back", said.output[0])
+
+    # -- what breaks -------------------------------------------------------------------------------------
+
+    def test_a_result_that_cannot_be_encoded_is_a_failure_for_good_that_says_so(self) -> None:
+        def bad(*args: Any, **kwargs: Any) -> TaskResult:
+            return TaskResult(output_data={"a": object()})
+
+        with self.patched("execute", bad), working(self.box, agent(lambda: 1)) as worker:
+            done = self.box.wait(self.box.put(), LONG_S)
+            self.await_clean(worker)
+        self.assertEqual(done.attempts[0].status, "FAILED_WITH_TERMINAL_ERROR")
+        self.assertIn("can't be sent: TypeError", done.reason or "")
+
+    def test_a_slot_that_breaks_says_so_fails_its_task_and_goes_on(self) -> None:
+        real = slots_module.execute
+        for error in (RuntimeError("bug"), SystemExit(1), MemoryError()):
+            broken = [error]
+
+            def breaks(*args: Any, broken: list[BaseException] = broken, **kwargs: Any) -> TaskResult:
+                if broken:
+                    raise broken.pop()
+                return real(*args, **kwargs)
+
+            with (
+                self.subTest(error=error),
+                self.patched("execute", breaks),
+                working(self.box, agent(lambda: 1)) as worker,
+            ):
+                with self.assertLogs(SLOTS, "CRITICAL") as said:
+                    done = self.box.wait(self.box.put(), LONG_S)
+                    self.await_clean(worker)
+                self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
+                self.assertIn(f"the worker failed: {type(error).__name__}", done.attempts[0].reason or "")
+                self.assertEqual(len(said.output), 1)
+
+    def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
+        for where in ("report", "replace", "finished"):
+            with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
+                services = worker.runner._services
+                owner = {"report": services.client, "replace": services.journal, "finished": slots_module}[where]
+                real, broken = getattr(owner, where), [RuntimeError("bug")]
+
+                def breaks(*args: Any, real: Any = real, broken: list[Any] = broken) -> Any:
+                    if broken:
+                        raise broken.pop()
+                    return real(*args)
+
+                setattr(owner, where, breaks)
+                try:
+                    with self.assertLogs(SLOTS, "CRITICAL"):
+                        done = self.box.wait(self.box.put(), LONG_S)
+                        self.await_clean(worker)
+                finally:
+                    setattr(owner, where, real)
+                self.assertEqual([one.status for one in done.attempts], ["COMPLETED"])
+                self.assertEqual(done.output, {"result": 7})
+
+    def test_a_task_whose_input_is_no_json_proper_runs_or_fails_but_is_not_stranded(self) -> None:
+        given = b'{"taskId":"%s","workflowInstanceId":"%s","inputData":{"x":NaN,"y":"\\ud800"}}'
+
+        def odd(kind: str, request: Request, proceed: Any) -> Any:
+            reply = proceed(request) if kind == "poll" else PASS
+            if reply is PASS or not reply.body:
+                return reply
+            task = json.loads(reply.body)
+            return Reply(200, given % (task["taskId"].encode(), task["workflowInstanceId"].encode()))
+
+        self.box.faults.append(odd)
+        ran: list[Any] = []
+        with working(self.box, agent(lambda x: 1), on_execution=ran.append) as worker:
+            self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+        self.assertEqual(len(ran), 1)
+
+    def test_a_malformed_task_with_ids_fails_for_good(self) -> None:
+        def malformed(kind: str, request: Request, proceed: Any) -> Any:
+            reply = proceed(request) if kind == "poll" else PASS
+            if reply is PASS or not reply.body:
+                return reply
+            return Reply.of({**json.loads(reply.body), "inputData": [1]})
+
+        self.box.faults.append(malformed)
+        with working(self.box, agent(lambda: 1)) as worker:
+            done = self.box.wait(self.box.put(), LONG_S)
+            self.await_clean(worker)
+        self.assertEqual(done.attempts[0].status, "FAILED_WITH_TERMINAL_ERROR")
+        self.assertIn("inputData is not an object", done.reason or "")
+
+    def test_a_history_that_fails_stops_no_report(self) -> None:
+        def breaks(execution: Any) -> None:
+            raise OSError("disk full")
+
+        with working(self.box, agent(lambda: 1), on_execution=breaks) as worker, self.assertLogs(SLOTS, "ERROR"):
+            for _ in range(2):
+                self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+
+    # -- time out ----------------------------------------------------------------------------------------
+
+    def test_a_function_past_its_timeout_fails_its_slot_is_stuck_and_comes_back(self) -> None:
+        go, ran = threading.Event(), []
+
+        def slow(n: int) -> int:
+            ran.append(n)
+            if len(ran) == 1:
+                go.wait(LONG_S)
+            return n
+
+        with working(self.box, agent(slow, timeout_s=0.1), workers=2) as worker, self.assertLogs(SLOTS, "ERROR"):
+            first = self.box.put(n=1)
+            done = self.box.wait(first, LONG_S)
+            self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
+            self.assertIn("longer than its timeout of 0.1 s", done.attempts[0].reason or "")
+            self.assertEqual(worker.runner._services.jobs.stuck, 1)
+            go.set()
+            self.box.await_calls("poll", self.box.calls["poll"] + 3)
+            self.assertEqual(self.box.wait(self.box.put(n=2), LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+        self.assertEqual(len(self.box.reports), 3)
+
+    def test_when_every_slot_is_stuck_the_worker_ends_with_7(self) -> None:
+        go = threading.Event()
+        self.addCleanup(go.set)
+        with working(self.box, agent(lambda: go.wait(LONG_S), timeout_s=0.05), workers=2) as worker:
+            with self.assertLogs("user_agent_sdk.worker", "ERROR") as said:
+                for _ in range(2):
+                    self.box.submit(AGENT, {}, retries=0)
+                self.assertEqual(worker.ended(), 7)
+            self.assertTrue(worker.runner.has_stragglers)
+        self.assertTrue(any("Every slot is stuck" in line for line in said.output))
+        self.assertEqual([report["status"] for report in self.box.reports], [TaskStatus.FAILED.value] * 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
