@@ -114,6 +114,9 @@ def cases(options: argparse.Namespace, folder: Path) -> list[Case]:
         Case("50 ms an exchange, 20 workers", 20, 1000, 50, [bare, journal], 20 / 0.1),
         Case("50 ms an exchange, 64 workers", 64, 3000, 50, [bare, journal], 64 / 0.1),
     ]
+    recorded = ours("ours, journal and -r", folder, "-r")
+    found.append(Case("recording, 8 workers", 8, tasks, 0, [journal, recorded]))
+    found.append(Case("recording, 1 worker", 1, tasks // 2, 0, [journal, recorded]))
     if options.conductor_python:
         peer = Contender("conductor-python 2.0.0", folder, options.conductor_python, "conductor-python")
         found.append(Case("update-v2, 8 workers", 8, tasks, 0, [peer, chained]))
@@ -173,7 +176,8 @@ def compare(platform: PlatformProcess, case: Case, rounds: int) -> list[dict[str
         lost = f"  {row['unreported']} UNREPORTED" if row["unreported"] else ""
         print(
             f"  {name:24} {row['tasks_per_s']:8.0f} tasks/s   x {row['ratio']:.2f}"
-            f" ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})  {row['cpu_us_per_task']:5.0f} us CPU  platform busy {row['platform_busy']:.0%}{ideal}{lost}",
+            f" ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})"
+            f"  {row['cpu_us_per_task']:5.0f} us CPU  platform busy {row['platform_busy']:.0%}{ideal}{lost}",
             file=sys.stderr,
         )
     return rows

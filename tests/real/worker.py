@@ -10,8 +10,9 @@ import sys
 import tempfile
 import textwrap
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 60
