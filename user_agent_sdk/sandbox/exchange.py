@@ -44,9 +44,12 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
+    """``head``: more header lines, each with its end."""
+
     status: int
     body: bytes = b""
     media_type: str = "application/json"
+    head: str = ""
 
     @classmethod
     def of(cls, value: object, status: int = 200) -> Reply:
@@ -59,7 +62,7 @@ class Reply(NamedTuple):
 
     def encode(self, keep: bool) -> bytes:
         """The whole reply, for a single send."""
-        head = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+        head = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{self.head}"
         if self.status != 204:
             head += f"Content-Type: {self.media_type}\r\nContent-Length: {len(self.body)}\r\n"
         if not keep:

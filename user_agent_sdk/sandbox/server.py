@@ -58,6 +58,7 @@ class Sandbox:
         self.route("POST", _AUTH_PATH, self._token)
         self.route("POST", "/api/sandbox/executions", self._submit)
         self.route("GET", "/api/sandbox/executions/*", self._execution)
+        self.route("GET", "/api/sandbox/agents", lambda request, last: Reply.of(self.engine.agents()))
 
     def route(self, method: str, path: str, handler: Handler) -> None:
         """Answer ``path`` with ``handler(request, last)``, ``last`` being its last segment, decoded. A
