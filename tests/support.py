@@ -4,6 +4,7 @@ moves when it is told to, and waits that end when something has happened."""
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import struct
@@ -99,7 +100,7 @@ class Peer:
 
     def reset(self) -> None:
         """Close with a RST, as a crashed peer or a firewall does."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
         self.close()
 
     def close(self) -> None:

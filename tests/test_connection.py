@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import select
 import socket
 import sys
 import threading
 import time
 import unittest
+import warnings
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -413,7 +415,11 @@ class Descriptors(ConnectionTest):
 
         connection = Connection("127.0.0.1", self.serve(handle).port, None, None)
         self.ask(connection)
-        del connection
+        with warnings.catch_warnings(record=True) as leaks:
+            warnings.simplefilter("always")
+            del connection
+            gc.collect()
+        self.assertEqual(leaks, [])
         left.wait(1)
 
     def test_no_descriptor_left_is_an_error_like_any_other(self) -> None:

@@ -13,6 +13,7 @@ import ipaddress
 import re
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -102,7 +103,7 @@ class _Link(Reader):
                 raise error from None
         reply, keep = self.read(limit_bytes)
         self.used_at = time.monotonic()
-        return reply, keep and not self.held
+        return reply, keep
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -216,7 +217,7 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
 def _readable_probe(sock: socket.socket) -> Callable[[], Any]:
     """A call that tells whether ``sock`` has something to read, at once. A connection at rest has
     nothing: what it can have is its end. select() alone can't watch descriptors over 1023."""
-    if hasattr(select, "poll"):
+    if sys.platform != "win32" and hasattr(select, "poll"):
         poller = select.poll()
         poller.register(sock, select.POLLIN)
         return lambda: poller.poll(0)
