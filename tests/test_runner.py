@@ -16,7 +16,8 @@ from typing import Any
 from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError
 from user_agent_sdk.sandbox.exchange import Reply, Request
-from user_agent_sdk.worker import journal_file, runner as runner_module
+from user_agent_sdk.worker import journal_file
+from user_agent_sdk.worker import runner as runner_module
 from user_agent_sdk.worker.journal import Journal, input_hash
 from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.runner import Runner
@@ -215,7 +216,7 @@ class TakeOverTest(WorkerTest):
         done, done_task = self.poll()
         died, died_task = self.poll()
         sent, sent_task = self.poll()
-        refused, refused_task = self.poll()
+        _, refused_task = self.poll()
         rejected = self.result(refused_task, 0)._replace(state=REJECTED)
         self.leave(self.result(done_task, 42), self.entry(died_task, TAKEN), self.entry(sent_task, ONCE), rejected)
         recorded: list[Any] = []
@@ -274,10 +275,9 @@ class TakeOverTest(WorkerTest):
     def test_another_targets_journal_is_not_touched(self) -> None:
         one, task = self.poll()
         self.leave(self.result(task, 42))
-        with working(self.box, agent(lambda n: n), self.journal, client_id="sandbox", platform="conductor") as worker:
+        same_place = self.box.url.replace("127.0.0.1", "localhost")
+        with working(self.box, agent(lambda n: n), self.journal, service_url=same_place):
             self.box.await_calls("poll", 1)
-            worker.runner.stop()
-            self.box.put()  # ends the open long poll
         self.assertEqual(self.box.wait(one, 0).status, "RUNNING")
         self.assertEqual([row[0] for row in rows(self.journal)], ["result"])
 

@@ -1,0 +1,117 @@
+"""A worker process for the fault tests: ``python -m tests.faultchild JSON``.
+
+It tells of each started function in a line on stdout, and kills itself where it is told to; the
+product itself knows nothing of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+from user_agent_sdk import settings as settings_module
+from user_agent_sdk.agents import REGISTRY, register_user_agent
+from user_agent_sdk.conductor.client import Client
+from user_agent_sdk.conductor.wire import TaskResult
+from user_agent_sdk.worker import slots
+from user_agent_sdk.worker.journal import Journal
+from user_agent_sdk.worker.runner import Runner
+
+ORDER = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
+
+
+def tell(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill(owner: Any, name: str, when: Callable[[Any, Any], bool] = lambda args, reply: True, before: bool = False) -> None:
+    """Die before or after a call of ``owner.name`` for which ``when(args, reply)`` is true."""
+    real = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before and when(args, None):
+            die()
+        reply = real(*args, **kwargs)
+        if not before and when(args, reply):
+            die()
+        return reply
+
+    setattr(owner, name, wrapped)
+
+
+def is_result(args: Any, _: Any) -> bool:
+    return args[2].state == "result"
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "polled": lambda: kill(Client, "poll", lambda args, tasks: bool(tasks)),
+    "journaled": lambda: kill(slots, "execute", before=True),
+    "ran": lambda: kill(slots, "execute"),
+    "committed": lambda: kill(Journal, "replace", is_result),
+    "posted": lambda: kill(Client, "report"),
+    "marked": lambda: kill(Client, "report", before=True),
+    "put-back": lambda: kill(Client, "report"),
+}
+
+
+def quick(task: Any, n: int = 0) -> Any:
+    with open(ORDER["runs"], "a", encoding="utf-8") as runs:
+        runs.write(task.task_id + "\n")
+    tell("started")
+    if ORDER.get("point") in ("marked", "put-back"):
+        return TaskResult(status="IN_PROGRESS", callback_after_seconds=0)
+    return n + 1
+
+
+def waits(task: Any, seconds: float = 0) -> float:
+    tell("started")
+    threading.Event().wait(seconds)
+    return seconds
+
+
+def spins(seconds: float) -> str:
+    import time
+
+    tell("started")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "done"
+
+
+def closes_stdout() -> str:
+    tell("started")
+    os.close(1)
+    return "done"
+
+
+def main() -> int:
+    given = ORDER["credentials"]
+    plain = settings_module.load({}, environ={}, target=False)
+    settings = replace(plain.on_sandbox(given, Path(ORDER["journal"])), poll_interval_ms=20, **ORDER.get("settings", {}))
+    if "max_file_bytes" in ORDER:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ORDER["max_file_bytes"], resource.RLIM_INFINITY))
+    if "point" in ORDER:
+        POINTS[ORDER["point"]]()
+    register_user_agent(globals()[ORDER["agent"]], given["agentId"])
+    runner = Runner(settings, REGISTRY, owns_process=True)
+    code = runner.run()
+    if runner.has_stragglers:
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
