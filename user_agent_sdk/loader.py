@@ -142,7 +142,8 @@ def _run(path: Path) -> list[Agent]:
     guard = _OwnNameOnly(name, path.parent)
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
     if namesake != str(path) or name in sys.builtin_module_names or guard.find_spec(name, None):
-        sys.meta_path.insert(0, guard)
+        same = [found for found in sys.meta_path if isinstance(found, _OwnNameOnly) and found.name == name]
+        sys.meta_path[:] = [guard, *(found for found in sys.meta_path if found not in same)]
         name = f"_agent_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -31,6 +31,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command("run", "AGENT [options]", "take tasks from the platform and run them, until stopped"),
+    "dev": Command("dev", "AGENT [--sandbox] [options]", "run an agent, and load it afresh after each save"),
     "invoke": Command(
         "invoke", "AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"
     ),

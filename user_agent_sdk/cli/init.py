@@ -144,12 +144,8 @@ def _of_zip(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _tell(args: Namespace, folder: Path) -> None:
-    python, started_as = Path(sys.executable).name.replace(".exe", ""), Path(sys.argv[0]).name
-    program = f"{python} -m {PACKAGE}"
-    if not args.vendor and started_as in ("useragent", "useragent.exe"):
-        program = "useragent"
-    elif not args.vendor and started_as.endswith(".pyz"):
-        program = f'{python} "{os.path.abspath(sys.argv[0])}"'
+    python = Path(sys.executable).name.replace(".exe", "")
+    program = f"{python} -m {PACKAGE}" if args.vendor else terminal.program()
     steps = [
         (f"{program} invoke agent.py -i input.json", "run it once, no account needed"),
         (f"{python} -m unittest", "its tests"),

@@ -31,7 +31,7 @@ def main(args: Namespace) -> int:
     from ..worker.runner import Runner  # before the agent's folder is on sys.path: an email.py there is not ours
 
     agents = loader.identify(loader.load(script), settings.agent_id)
-    _announce(settings, agents)
+    announce(settings, agents)
     with recording(settings.record, settings.db_path, settings.redact) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
         with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
@@ -49,7 +49,8 @@ def run_calling_script(argv: Sequence[str] | None) -> int:
     return app.main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
 
 
-def _announce(settings: Settings, agents: Sequence[Agent]) -> None:
+def announce(settings: Settings, agents: Sequence[Agent]) -> None:
+    """Say in the log what starts, against which platform, and who said so."""
     source = settings.sources["service_url"]
     logger.info(
         "user-agent-sdk %s for %s at %s (from %s)",

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TextIO
 
 from ..errors import UserAgentError
@@ -40,6 +41,14 @@ def note(text: str) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.write(encodable(text, sys.stderr) + "\n")
             sys.stderr.flush()
+
+
+def program() -> str:
+    """How this program was started, for the commands that a hint shows."""
+    started_as, python = Path(sys.argv[0]).name, Path(sys.executable).name.replace(".exe", "")
+    if started_as in ("useragent", "useragent.exe"):
+        return "useragent"
+    return f'{python} "{sys.argv[0]}"' if started_as.endswith(".pyz") else f"{python} -m user_agent_sdk"
 
 
 def wants_color(stream: TextIO | None, choice: str = "auto", environ: Mapping[str, str] = os.environ) -> bool:

@@ -1,0 +1,269 @@
+"""``useragent dev``: every save counts, no save ends it, and Ctrl+C does at once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.request import Request, urlopen
+
+from tests.cli import ROOT, CliTest
+from user_agent_sdk.cli import app, dev
+from user_agent_sdk.cli.options import Parser, add_settings
+from user_agent_sdk.cli.watch import LOOK_S, SETTLE_S, Watch
+from user_agent_sdk.sandbox.server import Sandbox
+
+LONG_S = 20.0
+AGENT = """
+    from user_agent_sdk import user_agent
+    import helper
+    @user_agent()
+    def greet(input_data):
+        return helper.WORD
+    """
+
+
+class DevTest(CliTest):
+    """A session whose watch is looked at by the test, not by the clock."""
+
+    def session(self, *words: str, sandbox: bool = True) -> dev.Session:
+        parser = Parser("useragent dev", "", "test")
+        dev.configure(parser)
+        add_settings(parser, "dev")
+        self.args = parser.parse(["agent.py", "--poll-interval", "10", *words])
+        self.err = io.StringIO()
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        stack.enter_context(contextlib.redirect_stderr(self.err))
+        stack.enter_context(mock.patch.object(sys, "dont_write_bytecode", True))
+        self.sandbox = stack.enter_context(Sandbox())
+        session = dev.Session(self.args, Path("agent.py"), self.sandbox if sandbox else None)
+        session._settings = session._prepared()
+        stack.callback(session._close)
+        return session
+
+    def save(self, name: str, text: str) -> None:
+        """Write a file so that no look can miss it, however coarse the clock of the file system is."""
+        self.saves = getattr(self, "saves", 0) + 1
+        path = self.write(name, text)
+        os.utime(path, ns=(self.saves * 10**9, self.saves * 10**9))
+
+    def changed(self, session: dev.Session) -> list[str]:
+        """What the second look says: the first one only sees that something moves."""
+        session._watch.changed()
+        return [Path(name).name for name in session._watch.changed()]
+
+    def ask(self, agent_id: str = "greet", **given: Any) -> Any:
+        execution = self.sandbox.wait(self.sandbox.submit(agent_id, given, retries=0), LONG_S)
+        self.assertEqual(execution.status, "COMPLETED", f"{execution}\n{self.err.getvalue()}")
+        return execution.output["result"]
+
+    def test_a_save_of_the_agent_or_of_what_it_imports_is_the_code_of_the_next_task(self) -> None:
+        """0.2.0 watched one file; and two saves within a second, of one size, came from the same .pyc."""
+        (self.folder / "deep").mkdir()
+        self.save("deep/words.py", "WORD = 'one'\n")
+        self.save("helper.py", "from deep.words import WORD\n")  # deep is a package without a file of its own
+        self.save("agent.py", AGENT)
+        session = self.session()
+        session._load()
+        self.assertEqual(self.ask(), "one")
+        self.save("deep/words.py", "WORD = 'two'\n")
+        self.assertEqual(self.changed(session), ["words.py"])
+        session.reload(["deep/words.py"])
+        self.assertEqual(self.ask(), "two")
+        self.save("agent.py", AGENT.replace("greet", "wave"))
+        self.assertEqual(self.changed(session), ["agent.py"])
+        session.reload(["agent.py"])
+        self.assertEqual(self.ask("wave"), "two")
+        self.assertIn("Changed: deep/words.py; loading agent.py again", self.err.getvalue())
+        self.assertFalse(list(self.folder.rglob("*.pyc")))
+
+    def test_the_old_worker_finishes_its_task_while_the_new_one_runs(self) -> None:
+        self.save("helper.py", "WORD = 'old'\n")
+        gate = threading.Event()
+        with mock.patch.dict(sys.modules, {"gate_of_the_test": mock.Mock(event=gate, started=threading.Event())}):
+            self.save("agent.py", AGENT.replace("return", "gate.started.set(); gate.event.wait(20); return")
+                      .replace("import helper", "import helper, gate_of_the_test as gate"))  # fmt: skip
+            session = self.session()
+            session._load()
+            slow = self.sandbox.submit("greet", {})
+            self.assertTrue(sys.modules["gate_of_the_test"].started.wait(LONG_S))
+            self.save("helper.py", "WORD = 'new'\n")
+            self.save("agent.py", AGENT)
+            session.reload(["agent.py"])
+            self.assertEqual(self.ask(), "new")
+            gate.set()
+            finished = self.sandbox.wait(slow, LONG_S)
+            self.assertEqual((finished.output, len(finished.attempts)), ({"result": "old"}, 1))
+
+    def test_a_broken_save_is_shown_once_where_it_is_and_the_next_one_mends_it(self) -> None:
+        self.save("helper.py", "WORD = 'fine'\n")
+        self.save("agent.py", AGENT.replace("def greet(input_data):", "def greet(input_data:"))
+        session = self.session()
+        session._load()
+        for _ in range(3):
+            self.assertEqual(self.changed(session), [])
+        shown = self.err.getvalue()
+        self.assertEqual(shown.count("useragent: error[agent-load]: "), 1)
+        self.assertIn("SyntaxError", shown)
+        self.assertRegex(shown, r"agent\.py:[56]: ")
+        self.assertIn("waiting for the next save", shown)
+        for text, code in (("1/0", "agent-load"), ("import absent", "agent-load"), ("", "no-agent"),
+                           ("raise SystemExit(3)", "agent-load")):  # fmt: skip
+            self.save("agent.py", text + "\n")
+            session.reload(["agent.py"])
+            self.assertIn(f"useragent: error[{code}]: ", self.err.getvalue().partition("Changed")[2])
+        os.unlink("agent.py")
+        session.reload(["agent.py"])
+        self.assertIn("error[agent-missing]", self.err.getvalue())
+        self.save("agent.py", AGENT)
+        session.reload(["agent.py"])
+        self.assertEqual(self.ask(), "fine")
+
+    def test_on_the_sandbox_every_agent_has_an_id_and_submit_is_explained(self) -> None:
+        self.save("helper.py", "WORD = 'hi'\n")
+        self.save("agent.py", AGENT.rstrip() + "\n    @user_agent(agent_id='own#id')\n    def other(): return 1\n")
+        session = self.session()
+        session._load()
+        self.assertEqual((self.ask(), self.ask("own#id")), ("hi", 1))
+        shown = self.err.getvalue()
+        self.assertIn(f"sandbox at {self.sandbox.origin}", shown)
+        self.assertIn(f"submit -a greet -i input.json --url {self.sandbox.origin}", shown)
+        self.assertIn("submit -a own#id", shown)
+        session.reload(["agent.py"])
+        self.assertEqual(self.err.getvalue().count("sandbox at"), 1)  # the same one, with its tasks
+        self.assertFalse((self.folder / ".useragent").exists())
+
+    def test_a_change_of_the_credentials_counts_too(self) -> None:
+        self.save("helper.py", "WORD = 'hi'\n")
+        self.save("agent.py", AGENT)
+        with Sandbox() as first:
+            self.save("credentials.json", json.dumps(first.credentials("greet")))
+            session = self.session("--no-journal", sandbox=False)
+            session._load()
+            self.assertEqual(first.wait(first.submit("greet", {}), LONG_S).output, {"result": "hi"})
+            self.save("credentials.json", "{")
+            self.assertEqual(self.changed(session), ["credentials.json"])
+            session.reload(["credentials.json"])
+            self.assertIn("error[config-invalid]", self.err.getvalue())
+            self.save("credentials.json", json.dumps({**first.credentials("greet"), "clientSecret": "wrong-one"}))
+            session.reload(["credentials.json"])
+            assert session._worker is not None
+            session._worker.join(LONG_S)
+            self.assertTrue(session._goes_on())
+            self.assertIn("error[auth-refused]", self.err.getvalue())
+            self.save("credentials.json", json.dumps(self.sandbox.credentials("greet")))
+            session.reload(["credentials.json"])
+            self.assertEqual(self.ask(), "hi")
+
+    def test_what_is_wrong_from_the_start_ends_it_as_run_would(self) -> None:
+        self.save("agent.py", "x = 1\n")
+        for words, code in ((["agent.py"], 3), (["absent.py", "--sandbox"], 6), (["agent.py", "-w0"], 2), ([], 2)):
+            self.assertEqual(self.run_main("dev", *words).code, code, words)
+
+    def test_max_tasks_ends_it(self) -> None:
+        self.save("agent.py", AGENT.replace("import helper", "").replace("helper.WORD", "1"))
+        session = self.session("--max-tasks", "1")
+        thread = threading.Thread(target=lambda: codes.append(session.run()), daemon=True)
+        codes: list[int] = []
+        thread.start()
+        self.assertEqual(self.ask(), 1)
+        thread.join(LONG_S)
+        self.assertEqual(codes, [0])
+
+    @unittest.skipUnless(os.name == "posix", "signals of POSIX")
+    def test_ctrl_c_ends_it_at_once_whatever_runs(self) -> None:
+        self.save("agent.py", """
+            import threading
+            from user_agent_sdk import user_agent
+            @user_agent()
+            def stubborn():
+                print("running", flush=True)
+                threading.Event().wait(60)
+            """)  # fmt: skip
+        for busy in (False, True):
+            command = [sys.executable, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
+            options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it:
+                self.addCleanup(it.kill)
+                assert it.stdout is not None and it.stderr is not None
+                lines = iter(it.stderr.readline, "")
+                origin = next(found[1] for found in (re.search(r"sandbox at (\S+);", line) for line in lines) if found)
+                next(line for line in lines if "1 worker" in line)
+                if busy:
+                    self.submit(origin)
+                    self.assertEqual(it.stdout.readline(), "running\n")
+                it.send_signal(signal.SIGINT)
+                _, err = it.communicate(timeout=LONG_S)
+                self.assertEqual(it.returncode, 0, err)
+                self.assertNotIn("Traceback", err)
+
+    def submit(self, origin: str) -> None:
+        body = json.dumps({"agentId": "stubborn"}).encode()
+        request = Request(f"{origin}/api/sandbox/executions", body, {"Content-Type": "application/json"})
+        urlopen(request, timeout=LONG_S).close()
+
+
+class WatchTest(CliTest):
+    def test_it_sees_python_files_that_are_new_gone_or_different_and_nothing_else(self) -> None:
+        for name in ("package", ".venv", "env", "node_modules", "__pycache__"):
+            (self.folder / name).mkdir()
+        self.write("env/pyvenv.cfg", "")
+        watch = Watch([self.folder])
+        watch.add([self.folder / "credentials.json"])
+        for name in (".venv/a.py", "env/a.py", "node_modules/a.py", "__pycache__/a.py", "data.json", "log.txt"):
+            self.write(name, "x")
+        self.assertEqual((watch.changed(), watch.pause_s), ([], LOOK_S))
+        for act, seen in (
+            (lambda: self.write("package/new.py", "x"), "package/new.py"),
+            (lambda: os.utime("package/new.py", ns=(1, 1)), "package/new.py"),
+            (lambda: os.unlink("package/new.py"), "package/new.py"),
+            (lambda: self.write("credentials.json", "{}"), "credentials.json"),
+        ):
+            act()
+            self.assertEqual((watch.changed(), watch.pause_s), ([], SETTLE_S))  # it may not be whole yet
+            self.assertEqual((watch.changed(), watch.pause_s), ([str(self.folder / seen)], LOOK_S))
+
+    def test_a_file_that_still_changes_is_waited_for(self) -> None:
+        watch = Watch([self.folder])
+        for size in range(1, 5):
+            self.write("agent.py", "x" * size)
+            self.assertEqual(watch.changed(), [])
+        self.assertEqual(watch.changed(), [str(self.folder / "agent.py")])
+
+    def test_an_endless_folder_is_looked_at_less_often(self) -> None:
+        now = [0.0]
+
+        def clock() -> float:
+            now[0] += 1.0
+            return now[0]
+
+        self.assertEqual(Watch([self.folder], clock).pause_s, 20.0)
+
+    def test_only_modules_of_the_agents_own_are_forgotten(self) -> None:
+        """A virtual environment in the agent's folder would be imported twice, which numpy does not survive."""
+        (self.folder / "venv" / "lib").mkdir(parents=True)
+        self.write("venv/pyvenv.cfg", "")
+        modules: dict[str, Any] = {
+            name: mock.Mock(__file__=str(self.folder / file))
+            for name, file in (("ours", "ours.py"), ("theirs", "venv/lib/theirs.py"), ("compiled", "compiled.so"))
+        }
+        with mock.patch.dict(sys.modules, {**modules, "odd": mock.Mock(__file__=None, __path__=7)}):
+            Watch([self.folder, ROOT / "user_agent_sdk"]).forget_modules()
+            self.assertEqual([name for name in (*modules, "odd") if name in sys.modules], ["theirs", "compiled", "odd"])
+            Watch([ROOT]).forget_modules()
+            self.assertIs(sys.modules["user_agent_sdk.cli.app"], app)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,262 @@
+"""``useragent dev AGENT``: as ``run``, but each save loads the agent afresh.
+
+All in one process: the old worker drains in its thread while a new one starts with the new code. Files
+are watched by their times alone, so a clean install has all that it takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..agents import REGISTRY, Agent
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
+from ..settings import Settings
+from . import app, options, run, terminal, waiting
+from .options import Parser
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from ..sandbox.server import Sandbox
+    from ..worker.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+SANDBOX_PORT = 8088  # where `useragent submit` looks
+STOP_S = 1.0  # what Ctrl+C leaves to a running function
+ENDED_S = 10.0
+
+
+def configure(parser: Parser) -> None:
+    options.add_agent(parser)
+    group = parser.titled("development")
+    group.add_argument("--watch", action="append", metavar="DIR", default=[], help="load afresh for changes there too")
+    group.add_argument("--sandbox", action="store_true", help="on an embedded platform: no account needed")
+
+
+def main(args: Namespace) -> int:
+    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
+
+    with ExitStack() as stack:
+        sandbox = _sandbox(stack) if args.sandbox else None
+        session = Session(args, options.script_of(args), sandbox)
+        stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
+        sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file
+        code = session.run()
+    if session.has_stragglers:  # Python would wait for the thread of a function that never ends
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def _sandbox(stack: ExitStack) -> Sandbox:
+    from ..sandbox.server import Sandbox
+
+    try:
+        return stack.enter_context(Sandbox(SANDBOX_PORT))
+    except UserAgentError:  # somebody has the port
+        return stack.enter_context(Sandbox())
+
+
+class _Worker(threading.Thread):
+    """One load of the agent at work. ``code`` or ``error`` is there when it has ended."""
+
+    def __init__(self, settings: Settings, agents: Sequence[Agent]) -> None:
+        from ..history.recorder import recording
+        from ..worker.runner import Runner
+
+        super().__init__(name="dev-worker", daemon=True)
+        self.code: int | None = None
+        self.error: BaseException | None = None
+        with ExitStack() as stack:
+            on_execution = stack.enter_context(recording(settings.record, settings.db_path, settings.redact))
+            self.runner: Runner = Runner(settings, agents, on_execution=on_execution)
+            self._recording = stack.pop_all()
+
+    def run(self) -> None:
+        try:
+            with self._recording:
+                self.code = self.runner.run()
+        except BaseException as error:
+            self.error = error
+
+
+class Session:
+    """Loads, watches, loads again, until told to stop. Owned by the main thread."""
+
+    def __init__(self, args: Namespace, script: Path, sandbox: Sandbox | None) -> None:
+        self._args = args
+        self._script = script
+        self._sandbox = sandbox
+        self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._watch = Watch([script.resolve().parent, *map(Path, args.watch)])
+        self._journal: tempfile.TemporaryDirectory[str] | None = None
+        self._worker: _Worker | None = None
+        self._retired: list[_Worker] = []  # draining
+        self._is_first = True
+        self._told = False  # how to submit a task
+        self._stragglers = False
+
+    def run(self) -> int:
+        """Raises what is wrong from the start, but for the agent's code: that can be mended."""
+        from ..worker import signals
+
+        self._settings = self._prepared()
+        try:
+            self._load()
+            with waiting.shown(self._settings, self._waits):
+                while True:
+                    with signals.into(self._numbers):  # not while a script is loaded: Ctrl+C must end that too
+                        names = self._await_change()
+                    if not names:
+                        break
+                    self.reload(names)
+        except KeyboardInterrupt:
+            pass
+        except BaseException:
+            self._close()
+            raise
+        return self._close()
+
+    def stop(self) -> None:
+        """End the session. From any thread."""
+        self._numbers.put(0)
+
+    def reload(self, names: Sequence[str]) -> None:
+        """Replace the worker by one with the code as it is now; ``names`` are the files that changed."""
+        shown = ", ".join(os.path.relpath(name) if os.name == "posix" else name for name in names[:3])
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        logger.info("Changed: %s%s; loading %s again", shown, more, self._script, extra={"action": "reload"})
+        self._is_first = False
+        self._retire()
+        self._watch.forget_modules()
+        self._load()
+
+    def _load(self) -> None:
+        """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
+        from ..loader import load
+
+        REGISTRY.clear()
+        importlib.invalidate_caches()
+        try:
+            if not self._is_first:
+                self._settings = self._prepared()
+            settings, agents = self._aimed(self._settings, load(self._script))
+            self._worker = _Worker(settings, agents)
+        except UserAgentError as error:
+            if self._is_first and error.code == "agent-missing":
+                raise
+            self._show(error)
+            return
+        run.announce(settings, agents)
+        self._worker.start()
+
+    def _prepared(self) -> Settings:
+        settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
+        folders = [os.environ.get("CREDENTIALS_DIRECTORY"), ".", self._script.parent]
+        named = [self._args.config_file, os.environ.get("USERAGENT_CONFIG_FILE"), settings.config_file]
+        files = [*named, settings.ca_file, settings.client_cert, settings.client_key]
+        files += [Path(folder) / "credentials.json" for folder in folders if folder]
+        self._watch.add(Path(file) for file in files if file and self._sandbox is None)
+        return settings
+
+    def _aimed(self, settings: Settings, agents: Sequence[Agent]) -> tuple[Settings, list[Agent]]:
+        """The settings and agents to run with: on the sandbox every agent has an id."""
+        from ..loader import identify
+
+        if self._sandbox is None:
+            return settings, identify(agents, settings.agent_id)
+        if self._journal is None:
+            self._journal = tempfile.TemporaryDirectory(prefix="useragent-")
+        named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
+        agents = identify(named, None)
+        if not self._told:
+            self._told = True
+            self._tell_how_to_submit(self._sandbox, agents)
+        return settings.on_sandbox(self._sandbox.credentials(""), Path(self._journal.name)), agents
+
+    def _tell_how_to_submit(self, sandbox: Sandbox, agents: Sequence[Agent]) -> None:
+        url = "" if sandbox.port == SANDBOX_PORT else f" --url {sandbox.origin}"
+        terminal.note(f"sandbox at {sandbox.origin}; give it a task from another terminal:")
+        for agent in agents:
+            terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
+
+    def _show(self, error: UserAgentError) -> None:
+        app.fail(error, [], [self._args])
+        terminal.note(f"{self._script}: waiting for the next save")
+
+    def _await_change(self) -> list[str]:
+        """The files that changed, or none when the session is over."""
+        while self._goes_on():
+            try:
+                self._numbers.get(timeout=self._watch.pause_s)
+                break
+            except queue.Empty:
+                names = self._watch.changed()
+                if names:
+                    return names
+        return []
+
+    def _goes_on(self) -> bool:
+        """False when the worker has ended by itself, as after --max-tasks."""
+        worker = self._worker
+        if worker is None or worker.is_alive():
+            return True
+        if worker.error is None:
+            return False
+        self._worker = None
+        if self._is_first or not isinstance(worker.error, UserAgentError):
+            raise worker.error
+        self._show(worker.error)
+        return True
+
+    def _retire(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.runner.stop()
+            self._retired.append(worker)
+        for ended in [ended for ended in self._retired if not ended.is_alive()]:
+            self._retired.remove(ended)
+            self._stragglers |= ended.runner.has_stragglers
+
+    def _waits(self) -> str | None:
+        for worker in [*self._retired, self._worker]:
+            text = worker.runner.waits().sentence(time.monotonic(), time.time()) if worker else None
+            if text:
+                return text
+        return None
+
+    def _close(self) -> int:
+        """End every worker within a few seconds; the exit code."""
+        from ..worker import signals
+
+        self._retire()
+        with signals.into(self._numbers):
+            for worker in self._retired:
+                worker.runner.stop(STOP_S)
+            deadline = time.monotonic() + ENDED_S
+            while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
+                self._retired[0].join(0.05)
+                if not self._numbers.empty() and self._numbers.get():
+                    os._exit(EXIT_INTERRUPTED)
+        if self._journal is not None:
+            self._journal.cleanup()
+        codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
+        return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
+
+    @property
+    def has_stragglers(self) -> bool:
+        return self._stragglers or any(worker.runner.has_stragglers for worker in self._retired)
