@@ -25,6 +25,7 @@ from .tasks import Execution, ReportRefused, describe, whole
 logger = logging.getLogger(__name__)
 
 PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
+CLIENT_ID = "sandbox"
 _TOKENS_MAX = 1000
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
 
@@ -97,7 +98,7 @@ class Sandbox:
 
     def credentials(self, agent_id: str) -> dict[str, str]:
         """What a ``credentials.json`` for this sandbox holds."""
-        return {"clientId": "sandbox", "clientSecret": self._client_secret, "agentId": agent_id,
+        return {"clientId": CLIENT_ID, "clientSecret": self._client_secret, "agentId": agent_id,
                 "serviceUrl": self.url, "authUrl": self.auth_url}  # fmt: skip
 
     def submit(self, agent_id: str, given: Mapping[str, Any], **policy: Any) -> str:
@@ -268,7 +269,7 @@ class Sandbox:
         form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
             return Reply.of({"error": "unsupported_grant_type", "error_description": "Unsupported grant_type"}, 400)
-        if form.get("client_id") != "sandbox":
+        if form.get("client_id") != CLIENT_ID:
             return Reply.of({"error": "invalid_client", "error_description": "Invalid client credentials"}, 401)
         if not secrets.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
             return Reply.of({"error": "unauthorized_client", "error_description": "Invalid client credentials"}, 401)

@@ -1,0 +1,167 @@
+"""``useragent sandbox [AGENT]``: the embedded platform as a process of its own, for any number of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..agents import Agent
+from ..conductor.transport import is_loopback
+from ..credentials import FILE_NAME, from_home
+from ..errors import EXIT_OK, UsageError, UserAgentError
+from ..logs import escape, json_text
+from ..settings import Settings, parsed, whole
+from . import options, run, terminal, waiting
+from .options import Parser
+
+if TYPE_CHECKING:
+    from ..sandbox.server import Sandbox
+
+PORT = 8088  # where `submit` looks
+AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
+LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
+FILE_MAX_BYTES = 65536
+
+
+def configure(parser: Parser) -> None:
+    options.add_agent(parser)
+    group = parser.titled("sandbox")
+    group.add_argument("--port", metavar="N", default=str(PORT), help=f"0 takes a free one (default: {PORT})")
+    group.add_argument("--credentials", metavar="FILE", help="write a credentials file that points at it")
+    parser.titled("output").add_argument("--json", action="store_true", help="its addresses on stdout, as one line")
+
+
+def main(args: Namespace) -> int:
+    port = parsed(whole(0, 65535), args.port, "--port", UsageError)
+    path = args.credentials and parsed(from_home, args.credentials, "--credentials", UsageError)
+    script = options.script_of(args) if args.agent or args.path else None
+    settings = options.prepare(args, script, target=False)
+    from ..history import recorder  # noqa: F401 - as the next two
+    from ..sandbox import page, server
+    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
+
+    with server.Sandbox(port) as sandbox, contextlib.ExitStack() as stack:
+        stdout = sys.stdout
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # a print() of the agent's is not the answer
+        agents = _load(script, settings) if script is not None else []
+        agent_id = settings.agent_id or (str(agents[0].agent_id) if len(agents) == 1 else AGENT_ID)
+        credentials = sandbox.credentials(agent_id)
+        if path:
+            write_credentials(path, credentials)
+        commands = _commands(sandbox, agents, agent_id, path)
+        page.install(sandbox, [] if agents else [commands["run a worker"]])
+        if args.json and stdout is not None:
+            addresses = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
+            known = {"page": sandbox.origin + "/", **addresses, "credentials": str(path.absolute()) if path else None}
+            stdout.write(json_text(known, stdout) + "\n")
+            stdout.flush()
+        if not settings.quiet:
+            terminal.note(f"sandbox at {sandbox.origin}, for akaBot and Conductor clients; Ctrl+C ends it")
+            for name, command in {"page": sandbox.origin + "/", **commands}.items():
+                terminal.note(f"  {name:<14} {escape(command)}")
+        if agents:
+            return _work(settings, sandbox, agents, credentials)
+        _wait_for_signal()
+    return EXIT_OK
+
+
+def write_credentials(path: Path, credentials: Mapping[str, str]) -> None:
+    """Write a credentials file that only its owner can read, whole or not at all. One that is there
+    is replaced if it was for a sandbox too; any other may hold the only copy of a secret.
+
+    Raises UserAgentError.
+    """
+    try:
+        if os.path.lexists(path) and not _is_of_a_sandbox(path):
+            hints = ["choose another name, or move that file away"]
+            raise UserAgentError(f"{path} is not a sandbox's credentials file: left alone", code="exists", hints=hints)
+        number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")  # mode 0600
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(json.dumps(credentials, indent=2, ensure_ascii=False) + "\n")
+            os.replace(made, path)
+        except BaseException:
+            os.unlink(made)
+            raise
+    except OSError as error:
+        raise UserAgentError(f"{path} can't be written: {error.strerror or error}", code="io") from None
+
+
+def _is_of_a_sandbox(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size > FILE_MAX_BYTES:
+        return False
+    from ..sandbox.server import CLIENT_ID
+
+    try:
+        given = json.loads(path.read_bytes())
+        url = urlsplit(given["serviceUrl"])
+        return given["clientId"] == CLIENT_ID and is_loopback(url.hostname or "")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _load(script: Path, settings: Settings) -> list[Agent]:
+    """The agents of the script, each with an id: its own, else the one given, else its name."""
+    from .. import loader
+
+    agents = loader.load(script)
+    return loader.identify([replace(one, agent_id=one.agent_id or settings.agent_id or one.name) for one in agents], None)
+
+
+def _commands(sandbox: Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:
+    """What to do next, as command lines."""
+    program = terminal.program()
+    is_found = path is not None and path.absolute() == Path(FILE_NAME).absolute()
+    commands = {}
+    if not agents:
+        target = f"-c {_quoted(str(path))}" if path else f"--conductor {sandbox.url} -a {_quoted(agent_id)}"
+        commands["run a worker"] = f"{program} run agent.py{'' if is_found else ' ' + target}"
+    url = "" if is_found or sandbox.port == PORT else f" --url {sandbox.origin}"
+    to = str(agents[0].agent_id) if agents else agent_id
+    commands["submit a task"] = f"{program} submit -a {_quoted(to)} -i input.json{url}"
+    return commands
+
+
+def _quoted(word: str) -> str:
+    """For sh, cmd and PowerShell alike."""
+    return word if all(char.isalnum() or char in "-_./\\:" for char in word) else f'"{word}"'
+
+
+def _work(settings: Settings, sandbox: Sandbox, agents: Sequence[Agent], credentials: Mapping[str, str]) -> int:
+    from ..history.recorder import recording
+    from ..worker.runner import Runner
+
+    with tempfile.TemporaryDirectory(prefix="useragent-") as folder:
+        settings = settings.on_sandbox(credentials, Path(folder))
+        run.announce(settings, agents)
+        with recording(settings.record, settings.db_path, settings.redact) as on_execution:
+            runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
+            with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
+                code = runner.run()
+    if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def _wait_for_signal() -> None:
+    from ..worker import signals
+
+    numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+    with signals.into(numbers):
+        while True:
+            with contextlib.suppress(queue.Empty):
+                numbers.get(timeout=LOOK_S)
+                return

@@ -1,0 +1,144 @@
+"""``useragent submit``: put a task on a sandbox of this machine, and wait for what comes of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+from .. import credentials
+from ..conductor.transport import Transport, TransportError, is_loopback
+from ..conductor.wire import encode, segment
+from ..errors import EXIT_OK, ConfigError, PlatformError, UsageError, UserAgentError
+from ..settings import Settings, number, parsed
+from . import options, terminal
+from .invoke import read_input
+from .options import Parser
+from .sandbox import PORT
+
+LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
+TIMEOUT_S = 30.0
+
+
+def configure(parser: Parser) -> None:
+    group = parser.titled("task")
+    group.add_argument("-i", "--input", metavar="INPUT", default="{}", help="a file, - for stdin, or JSON (default: {})")
+    group.add_argument("-a", "--agent-id", metavar="ID", help="whose task it is (else the credentials' agentId, else"
+                       " the one agent that the sandbox knows)")  # fmt: skip
+    more = "wait that long for the output; 0 = print the execution's id and don't wait (default: 30)"
+    group.add_argument("--wait", metavar="S", default="30", help=more)
+    group = parser.titled("sandbox")
+    group.add_argument("--url", help="its address (else a credentials file that points at one, else port 8088)")
+    group.add_argument("-c", "--config-file", metavar="FILE", help="credentials file to use")
+
+
+def main(args: Namespace) -> int:
+    wait_s = parsed(number(0, 10**6, "seconds"), args.wait, "--wait", UsageError)
+    given = read_input(args.input)
+    settings = _settings(args)
+    sandbox = _Sandbox(_origin(args, settings))
+    agent_id = settings.agent_id or sandbox.only_agent()
+    execution_id = sandbox.submit({"agentId": agent_id, "input": given, "domain": settings.domain})
+    if not wait_s:
+        terminal.write(execution_id)
+        return EXIT_OK
+    execution = sandbox.wait(execution_id, wait_s)
+    if execution["status"] == "COMPLETED":
+        terminal.write_json(execution["output"])
+        return EXIT_OK
+    _fail(execution, f"{sandbox.origin}/#{execution_id}", args.wait)
+
+
+def _settings(args: Namespace) -> Settings:
+    """With the credentials, if there are any; those that can't be used matter only when no --url is given."""
+    try:
+        return options.prepare(args, target=True)
+    except ConfigError as error:
+        if args.config_file or not (args.url or error.code == "config-missing"):
+            raise
+    return options.prepare(args, target=False)
+
+
+def _origin(args: Namespace, settings: Settings) -> str:
+    """Where the sandbox is: on this machine, whatever the settings say about another one."""
+    given = args.url
+    if given:
+        given = parsed(credentials.url, given if "://" in given else f"http://{given}", "--url", UsageError)
+        if not is_loopback(urlsplit(given).hostname or ""):
+            hints = ["a sandbox listens on 127.0.0.1 only; tasks reach the real platform through its own workflows"]
+            raise UsageError(f"--url {given} is not on this machine", hints=hints)
+    elif is_loopback(urlsplit(settings.service_url).hostname or ""):
+        given = settings.service_url
+    parts = urlsplit(given or f"http://127.0.0.1:{PORT}")
+    return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+
+
+class _Sandbox:
+    """The sandbox's own API, over one connection. Raises PlatformError when it can't be talked to, and
+    UsageError with what it refuses."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self._transport = Transport()
+
+    def submit(self, wanted: Mapping[str, Any]) -> str:
+        return str(self._asked("POST", "executions", wanted)["id"])
+
+    def wait(self, execution_id: str, wait_s: float) -> dict[str, Any]:
+        """The execution when it has ended, or as it is after ``wait_s``."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            left_s = max(0.0, min(LOOK_S, deadline - time.monotonic()))
+            path = f"executions/{segment(execution_id)}?wait_ms={int(left_s * 1000)}"
+            execution: dict[str, Any] = self._asked("GET", path)
+            if execution["status"] != "RUNNING" or not left_s:
+                return execution
+
+    def only_agent(self) -> str:
+        known: Sequence[str] = sorted({agent["agentId"] for agent in self._asked("GET", "agents")})
+        if len(known) != 1:
+            hints = [f"-a {agent_id}" for agent_id in known] or ["name it: -a ID"]
+            what = f"it knows {len(known)}" if known else "no worker has polled yet"
+            raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
+        return known[0]
+
+    def _asked(self, method: str, path: str, body: object = None) -> Any:
+        url = f"{self.origin}/api/sandbox/{path}"
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        try:
+            content = None if body is None else encode(body)
+            reply = self._transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
+        except TransportError as error:
+            hint = f"start one: {terminal.program()} sandbox"
+            raise PlatformError(f"no sandbox answers at {self.origin}: {error.message}", hints=[hint]) from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the input can't be sent: {error}") from None
+        try:
+            answer = json.loads(reply.body)
+        except (ValueError, RecursionError):
+            answer = None
+        if reply.status in (200, 201) and answer is not None:
+            return answer
+        message = answer.get("message") if isinstance(answer, dict) else None
+        if reply.status == 400 and message:
+            raise UsageError(f"the sandbox refuses the task: {message}")
+        raise PlatformError(
+            f"what answers at {self.origin} is not a sandbox: HTTP {reply.status} {message or ''}".rstrip(),
+            hints=["name the sandbox's address: --url http://127.0.0.1:PORT"],
+        )
+
+
+def _fail(execution: Mapping[str, Any], page: str, wait: str) -> NoReturn:
+    attempts = execution["attempts"]
+    tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
+    if execution["status"] != "RUNNING":
+        what = execution["status"].lower().replace("_", " ")
+        reason = f": {execution['reason']}" if execution["reason"] else ""
+        raise UserAgentError(f"the task {what} after {tries}{reason}", code="task-failed", hints=[f"more at {page}"])
+    hints = [f"--wait S waits longer; it goes on, to be seen at {page}"]
+    if attempts[-1]["status"] == "SCHEDULED" and len(attempts) == 1:
+        hints.insert(0, f"no worker has taken it: is one running for {execution['agentId']}?")
+    raise UserAgentError(f"the task had not ended after {wait} s", code="task-failed", hints=hints)
