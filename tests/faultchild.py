@@ -34,7 +34,9 @@ def die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill(owner: Any, name: str, when: Callable[[Any, Any], bool] = lambda args, reply: True, before: bool = False) -> None:
+def kill(
+    owner: Any, name: str, when: Callable[[Any, Any], bool] = lambda args, reply: True, before: bool = False
+) -> None:
     """Die before or after a call of ``owner.name`` for which ``when(args, reply)`` is true."""
     real = getattr(owner, name)
 
@@ -98,7 +100,9 @@ def closes_stdout() -> str:
 def main() -> int:
     given = ORDER["credentials"]
     plain = settings_module.load({}, environ={}, target=False)
-    settings = replace(plain.on_sandbox(given, Path(ORDER["journal"])), poll_interval_ms=20, **ORDER.get("settings", {}))
+    settings = replace(
+        plain.on_sandbox(given, Path(ORDER["journal"])), poll_interval_ms=20, **ORDER.get("settings", {})
+    )
     if "max_file_bytes" in ORDER:
         import resource
 

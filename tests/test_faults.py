@@ -132,9 +132,9 @@ class WireFaultsTest(Faults):
         portal = Reply(200, b"<html>Please log in", "text/html")
         for fake in (portal, Reply(200, b"[1]"), Reply(200, b'{"taskId":7}'), Reply(200, b'{"taskId":"a"')):
             self.once("poll", lambda request, proceed, fake=fake: fake)
-            with self.subTest(fake.body), working(self.box, agent(lambda: 1)):
-                with self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
-                    self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
+            said = self.assertLogs("user_agent_sdk.worker.gate", "WARNING")
+            with self.subTest(fake.body), working(self.box, agent(lambda: 1)), said:
+                self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
         self.box.reports.clear()
         self.once("report", lambda request, proceed: portal)
         with working(self.box, agent(lambda: 1)):
@@ -232,10 +232,10 @@ class WireFaultsTest(Faults):
             self.box.await_calls("poll", 1)
         (path,) = self.journal.glob("*/1.db")
         path.write_bytes(b"\xff" * 5000)
-        with self.assertLogs("user_agent_sdk.worker.journal", "ERROR") as said:
-            with working(self.box, agent(lambda: 1), self.journal) as worker:
-                self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
-                self.assertTrue(worker.runner._journal.is_on_disk)
+        logged = self.assertLogs("user_agent_sdk.worker.journal", "ERROR")
+        with logged as said, working(self.box, agent(lambda: 1), self.journal) as worker:
+            self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
+            self.assertTrue(worker.runner._journal.is_on_disk)
         self.assertEqual(len(said.output), 1)
         self.assertEqual(len(list(path.parent.glob("1.db.corrupt-*"))), 1)
 
@@ -254,7 +254,9 @@ class WireFaultsTest(Faults):
 
 @unittest.skipUnless(os.name == "posix", "SIGKILL and SIGTERM as POSIX knows them")
 class ProcessFaultsTest(Faults):
-    def child(self, function: str, agent_id: str = AGENT, journal: str = "journal", **order: Any) -> subprocess.Popen[bytes]:
+    def child(
+        self, function: str, agent_id: str = AGENT, journal: str = "journal", **order: Any
+    ) -> subprocess.Popen[bytes]:
         order.update(
             agent=function,
             credentials=self.box.credentials(agent_id),

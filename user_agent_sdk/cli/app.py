@@ -38,6 +38,7 @@ COMMANDS = {
     "history": Command("history", "[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
     "history-detail": Command("history_detail", "ID|last [options]", "all that is known about one execution"),
     "history-prune": Command("history_prune", "--older-than AGE [options]", "take old executions out of the history"),
+    "journal": Command("journal", "[list | show ID | retry ID | drop ID]", "results that could not be delivered"),
     "init": Command("init", "[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
     "version": Command("version", "[--json]", "the versions of the SDK and of Python, and where both are"),
 }

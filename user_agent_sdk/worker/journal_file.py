@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import storage
+from ..errors import StorageError
 
 SCHEMA = 1
 APPLICATION_ID = 0x55414A31
@@ -140,3 +141,54 @@ def task_wire(entry: Entry) -> dict[str, Any]:
     """The wire object of an entry's task: all of it when it was kept, else the ids."""
     wire = json.loads(entry.task) if entry.task else {}
     return {"taskId": entry.task_id, "workflowInstanceId": entry.workflow_id, "taskType": entry.agent_id, **wire}
+
+
+class Left(NamedTuple):
+    """A row in the file of a process that has ended."""
+
+    path: Path
+    row: int
+    entry: Entry
+
+
+class Leftovers(NamedTuple):
+    """What ended processes left; the files of those that run; and what can't be read, with the reason."""
+
+    rows: list[Left]
+    in_use: list[Path]
+    unusable: list[str]
+
+
+def leftovers(root: Path) -> Leftovers:
+    """Look into every target's folder of a journal folder. Only files that can be locked are read."""
+    found = Leftovers([], [], [])
+    for path in [path for folder in sorted(root.glob("*/")) for path in files_of(folder)]:
+        try:
+            db = lock(path)
+            if db is None:
+                found.in_use.append(path)
+                continue
+            try:
+                found.rows.extend(Left(path, row, entry) for row, entry in read(db)[0].items())
+            finally:
+                db.close()
+        except (storage.Error, StorageError, OSError) as error:
+            found.unusable.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+    return found
+
+
+def change(left: Left, entry: Entry | None) -> bool:
+    """Replace a row that was found, or delete it (None). False when a worker has taken it meanwhile.
+
+    Raises Error, StorageError, OSError."""
+    db = lock(left.path)
+    if db is None:
+        return False
+    try:
+        if read(db)[0].get(left.row) != left.entry:
+            return False
+        write_all(db, [(DELETE, (left.row,)) if entry is None else (WRITE, (left.row, *entry))])
+        shrink(db)
+        return True
+    finally:
+        db.close()

@@ -1,0 +1,119 @@
+"""``useragent journal``: what ended processes left; a running worker's file is not touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli import CliTest
+from user_agent_sdk.worker import journal_file
+from user_agent_sdk.worker.journal import Journal
+from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+
+
+def entry(task_id: str, state: str = REJECTED, **changes: object) -> Entry:
+    body = json.dumps({"taskId": task_id, "status": "COMPLETED", "outputData": {"name": "Žluťoučký"}}).encode()
+    made = Entry(state, task_id, "w-1", "a#user-agent", "me", "COMPLETED", body, taken_ms=1_700_000_000_000)
+    return made._replace(reason="HTTP 400: bad" if state == REJECTED else "", **changes)  # type: ignore[arg-type]
+
+
+class JournalCommandTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.folder / ".useragent" / "journal"
+
+    def leave(self, *entries: Entry, target: str = "one", dead: bool = True) -> Journal:
+        journal = Journal(self.root / target)
+        journal.open()
+        for one in entries:
+            journal.add(one)
+        self.addCleanup(journal.close)
+        if dead:
+            assert journal._db is not None
+            journal._db.close()
+            journal._db = None
+        return journal
+
+    def states(self) -> dict[str, str]:
+        return {left.entry.task_id: left.entry.state for left in journal_file.leftovers(self.root).rows}
+
+    def test_nothing_kept_is_no_error_and_makes_no_file(self) -> None:
+        ended = self.run_main("journal")
+        self.assertEqual((ended.code, ended.out), (0, "\t".join(
+            ("id", "state", "status", "agentId", "startedTime", "reason")) + "\n"))  # fmt: skip
+        self.assertIn("nothing undelivered", ended.err)
+        self.assertEqual(json.loads(self.run_main("journal", "--json").out), [])
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_it_lists_what_every_target_has_in_lines_of_tabs(self) -> None:
+        self.leave(entry("t1"))
+        self.leave(entry("t2", RESULT), entry("t3", TAKEN, status="", body=b""), target="two")
+        ended = self.run_main("journal", "list")
+        rows = [line.split("\t") for line in ended.out.splitlines()]
+        self.assertEqual([row[0] for row in rows], ["id", "t1", "t2", "t3"])
+        self.assertEqual(rows[1], ["t1", "rejected", "COMPLETED", "a#user-agent", "2023-11-14T22:13:20+00:00",
+                                   "HTTP 400: bad"])  # fmt: skip
+        found = json.loads(self.run_main("journal", "--json").out)
+        states = [("t1", "rejected", "COMPLETED"), ("t2", "result", "COMPLETED"), ("t3", "taken", None)]
+        self.assertEqual([(one["id"], one["state"], one["status"]) for one in found], states)
+        self.assertEqual(Path(found[0]["file"]), self.root / "one" / "1.db")
+
+    def test_a_running_workers_file_is_left_alone_and_named(self) -> None:
+        running = self.leave(entry("mine"), dead=False)
+        ended = self.run_main("journal", "--json")
+        self.assertEqual((ended.code, json.loads(ended.out)), (0, []))
+        self.assertIn(f"{self.root / 'one' / '1.db'} belongs to a running worker", ended.err)
+        missing = self.run_main("journal", "drop", "mine")
+        self.assertEqual(missing.code, 1)
+        self.assertIn("running worker", missing.err)
+        self.assertEqual(len(running.live()), 1)
+
+    def test_show_has_the_whole_report(self) -> None:
+        self.leave(entry("t1"))
+        ended = self.run_main("journal", "show", "t1", "--json")
+        document = json.loads(ended.out)
+        self.assertEqual((ended.code, document["report"]["outputData"]), (0, {"name": "Žluťoučký"}))
+        self.assertIn("Žluťoučký", ended.out)
+
+    def test_retry_has_a_refused_result_delivered_by_the_next_worker(self) -> None:
+        self.leave(entry("t1"), entry("t2"))
+        self.assertEqual(self.run_main("journal", "retry", "t1").code, 0)
+        self.assertEqual(self.states(), {"t1": "result", "t2": "rejected"})
+
+    def test_what_has_no_result_or_was_sent_cannot_be_sent_again(self) -> None:
+        self.leave(entry("t1", TAKEN), entry("t2", ONCE))
+        for task_id in ("t1", "t2"):
+            self.assertEqual(self.run_main("journal", "retry", task_id).code, 1)
+        self.assertEqual(self.states(), {"t1": "taken", "t2": "once"})
+
+    def test_drop_takes_it_off_the_disk(self) -> None:
+        self.leave(entry("t1", body=b'{"outputData":"SECRET-OUTPUT"}'), entry("t2"))
+        ended = self.run_main("journal", "drop", "t1", "--json")
+        self.assertEqual((ended.code, json.loads(ended.out)), (0, {"id": "t1", "action": "drop"}))
+        self.assertEqual(self.states(), {"t2": "rejected"})
+        self.assertFalse([path for path in (self.root / "one").iterdir() if b"SECRET-OUTPUT" in path.read_bytes()])
+
+    def test_an_unknown_id_is_not_found(self) -> None:
+        self.leave(entry("t1"))
+        for action in ("show", "retry", "drop"):
+            ended = self.run_main("journal", action, "nope", "--json")
+            self.assertEqual((ended.code, self.error_of(ended)["code"]), (1, "not-found"))
+
+    def test_a_damaged_file_is_said_and_the_others_are_listed(self) -> None:
+        self.leave(entry("t1"))
+        (self.root / "one" / "2.db").write_bytes(b"rubbish" * 1000)
+        ended = self.run_main("journal", "--json")
+        self.assertEqual((ended.code, len(json.loads(ended.out))), (0, 1))
+        self.assertIn("2.db", ended.err)
+        self.assertEqual((self.root / "one" / "2.db").read_bytes(), b"rubbish" * 1000)
+
+    def test_another_folder_and_wrong_words(self) -> None:
+        self.leave(entry("t1"))
+        self.assertEqual(json.loads(self.run_main("journal", "--journal", "elsewhere", "--json").out), [])
+        for words in (("show",), ("list", "t1"), ("mend", "t1"), ("--no-journal",)):
+            self.assertEqual(self.run_main("journal", *words).code, 2, words)
+
+    def test_what_a_task_sent_cannot_steer_the_terminal(self) -> None:
+        self.leave(entry("t\x1b[31m\tx")._replace(reason="bad\nline"))
+        self.assertNotIn("\x1b", self.run_main("journal").out)
+        self.assertEqual(len(self.run_main("journal").out.splitlines()), 2)
