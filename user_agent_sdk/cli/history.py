@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, TextIO
 
@@ -47,69 +47,61 @@ def main(args: Namespace) -> int:
     settings = options.prepare(args, target=False)
     if args.follow and (args.json or args.export_csv or args.html):
         raise UsageError("--follow goes with the table and with --jsonl only")
-    count = parsed(whole(0, 10**9), args.limit, "--limit", UsageError) if args.limit is not None else None
-    limit = (REPORT_LIMIT if args.html else LIMIT) if count is None else count or None
+    limit: int | None = REPORT_LIMIT if args.html else LIMIT
+    if args.limit is not None:
+        limit = parsed(whole(0, 10**9), args.limit, "--limit", UsageError) or None
     filters: dict[str, Any] = {"agent_id": args.agent, "user_agent_id": args.user_agent, "status": args.status}
     if args.since is not None:
         filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
-    with History(settings.db_path) as history:
+    db_path = settings.db_path
+    with History(db_path) as history:
         if args.follow:
             return _follow(history, filters, limit, args)
-        is_table = not (args.json or args.jsonl or args.export_csv or args.html)
-        records = history.find(**filters, limit=limit, full=not (is_table and sys.stdout.isatty()))
+        records = history.find(**filters, limit=limit)
         if args.html:
-            count = _write_file(
-                args.html, settings.db_path, lambda stream: _report(records, args, settings.db_path, stream)
-            )
-            terminal.note(f"{count:,} executions are in {escape(args.html)}")
+            _write_file(args.html, db_path, lambda stream: _report(records, args, limit, db_path, stream))
         elif args.export_csv:
-            _export(args.export_csv, settings.db_path, records)
+            _export(args.export_csv, db_path, records)
         elif args.json:
             _print_array(records)
-        else:
+        elif args.jsonl or not sys.stdout.isatty():
             _print(records, args)
+        else:
+            _print(list(history.find(**filters, limit=limit, full=False)), args)
     return EXIT_OK
 
 
 # -- on stdout -------------------------------------------------------------------------------------
 
 
-def _print(records: Iterable[Record], args: Namespace) -> None:
-    count = 0
-    for count, line in enumerate(_lines(records, args)):  # noqa: B007 - the first is the header
-        terminal.write(line)
-    if count == 0 and not args.jsonl:
-        terminal.note("no execution is recorded here that fits")
-
-
-def _lines(records: Iterable[Record], args: Namespace) -> Iterator[str]:
-    """A header and a line for each record, in the form that was asked for."""
-    from ..history import views
-
+def _lines(args: Namespace, latest: Sequence[Record]) -> tuple[str | None, Callable[[Record], str]]:
+    """The header and what makes a record a line, in the form that was asked for; a table is laid out for ``latest``."""
     if args.jsonl:
-        for record in records:
-            yield json_text(record.to_json(), sys.stdout)
-    elif not sys.stdout.isatty():
-        yield "\t".join(views.PIPED)
-        yield from map(views.piped, records)
-    else:
-        shown = list(records)
-        table = _table(shown, args)
-        yield table.header()
-        yield from map(table.line, shown)
-
-
-def _table(records: list[Record], args: Namespace) -> Any:
+        return None, lambda record: json_text(record.to_json(), sys.stdout)
     from ..history import views
 
+    if not sys.stdout.isatty():
+        return "\t".join(views.PIPED), views.piped
     on = terminal.wants_color(sys.stdout, args.color)
-    total = shutil.get_terminal_size().columns
-    return views.Table(
-        records,
-        total,
+    table = views.Table(
+        latest,
+        shutil.get_terminal_size().columns,
         lambda text, color: terminal.paint(text, color, on),
         lambda text: encodable(text, sys.stdout),
     )
+    return table.header(), table.line
+
+
+def _print(records: Iterable[Record], args: Namespace) -> None:
+    header, line = _lines(args, records if isinstance(records, list) else ())
+    if header is not None:
+        terminal.write(header)
+    is_empty = True
+    for record in records:
+        terminal.write(line(record))
+        is_empty = False
+    if is_empty:
+        terminal.note("no execution is recorded here that fits")
 
 
 def _print_array(records: Iterable[Record]) -> None:
@@ -123,25 +115,17 @@ def _print_array(records: Iterable[Record]) -> None:
 
 def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> int:
     """The latest, oldest first, then each new one when it has ended."""
-    from ..history import views
-
     last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
     shown = list(history.find(**filters, limit=limit))[::-1]
-    is_table = sys.stdout.isatty() and not args.jsonl
-    table = _table(shown, args) if is_table else None
-    if table is not None:
-        terminal.write(table.header())
-    elif not args.jsonl:
-        terminal.write("\t".join(views.PIPED))
+    header, line = _lines(args, shown)
+    if header is not None:
+        terminal.write(header)
     never = threading.Event()
     try:
         while True:
             for record in shown:
                 last_id = max(last_id, record.id)
-                if table is not None:
-                    terminal.write(table.line(record))
-                else:
-                    terminal.write(json_text(record.to_json(), sys.stdout) if args.jsonl else views.piped(record))
+                terminal.write(line(record))
             sys.stdout.flush()
             never.wait(LOOK_S)
             shown = list(history.find(**filters, after_id=last_id))
@@ -155,26 +139,23 @@ def _follow(history: History, filters: dict[str, Any], limit: int | None, args: 
 def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:
     from ..history.export import write_csv
 
-    if target == "-":
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", newline="")
-        write_csv(records, sys.stdout)
+    if target != "-":
+        _write_file(target, db_path, lambda stream: write_csv(records, stream))
         return
-    count = _write_file(target, db_path, lambda stream: write_csv(records, stream))
-    terminal.note(f"{count:,} executions are in {escape(target)}")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
+    write_csv(records, sys.stdout)
 
 
-def _report(records: Iterable[Record], args: Namespace, db_path: Path, stream: TextIO) -> int:
+def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_path: Path, stream: TextIO) -> int:
     from ..history.report import write_report
 
     given = {"agent": args.agent, "user agent": args.user_agent, "status": args.status, "since": args.since}
-    scope = ", ".join(f"{name} {value}" for name, value in given.items() if value) or "all executions"
-    if args.limit != "0":
-        scope += f", the newest {int(args.limit or REPORT_LIMIT):,} at most"
-    return write_report(records, stream, db_path.name, scope)
+    scope = ", ".join(f"{name} {value}" for name, value in given.items() if value)
+    return write_report(records, stream, db_path.name, scope or "all executions", limit)
 
 
-def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> int:
+def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> None:
     """Write a file whole or not at all; what was there stays when it fails. Raises UserAgentError (``io``)."""
     path = from_home(target)
     if path.exists() and path.samefile(db_path):
@@ -186,10 +167,10 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> i
             count = write(stream)
         if is_plain:
             os.replace(partial, path)
-        return count
     except OSError as error:
         raise UserAgentError(f"{target} can't be written: {error.strerror or error}", code="io") from None
     finally:
         if is_plain:
             with contextlib.suppress(OSError):
                 partial.unlink()
+    terminal.note(f"{count:,} execution{'' if count == 1 else 's'} written to {escape(target)}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from . import times
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 200, 44, 10, 26
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 540, 190, 40, 10, 26
 _MAX_COLUMNS = 60
 _STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 604800, 2592000)
 _EDGES_MS = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]  # 1 ms to 5.8 days
@@ -58,8 +58,15 @@ def histogram(durations: Sequence[tuple[float, bool]]) -> str:
     for edge in range(low, min(high, len(_EDGES_MS)) + 1):
         until = times.lasted(_EDGES_MS[edge]) if edge < len(_EDGES_MS) else "more"
         since = times.lasted(_EDGES_MS[edge - 1]) if edge else "0 ms"
-        columns.append(Column(_short(until), f"{since} to {until}", counts[edge, False], counts[edge, True]))
-    return _svg(columns, "Executions by duration; a label is its column's longest")
+        columns.append(
+            Column(
+                f"< {_short(until)}" if edge < len(_EDGES_MS) else until,
+                f"{since} to {until}",
+                counts[edge, False],
+                counts[edge, True],
+            )
+        )
+    return _svg(columns, "Executions by duration")
 
 
 def _edge(ms: float) -> int:
@@ -95,10 +102,10 @@ def _svg(columns: Sequence[Column], name: str) -> str:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:,}</text>')
     widest = max(len(column.label) for column in columns)
-    every = math.ceil(widest * 8.5 / slot)
+    every = math.ceil(widest * 7.4 / slot)
     for place, column in enumerate(columns):
         x = _LEFT + slot * (place + 0.5)
-        if place % every == every // 2:
+        if place % every == every // 2 and x + len(column.label) * 3.7 <= _WIDTH:
             parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(column.label)}</text>')
         y = float(base)
         title = f"{column.title}: {column.successes + column.failures:,}, failed {column.failures:,}"

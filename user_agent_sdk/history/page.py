@@ -23,7 +23,7 @@ header .when{text-align:right;font-size:13px}
 .tiles div{padding:16px 20px;box-shadow:-1px 0 var(--line),0 -1px var(--line)}
 .tiles b{display:block;font-size:25px;line-height:1.25;font-weight:650;letter-spacing:-.02em;white-space:nowrap}
 .tiles span{font-size:13px;color:var(--soft)}.tiles .alarm{color:var(--bad)}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:16px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:0 16px}
 .scroll{overflow-x:auto}
 svg{display:block;width:100%;height:auto}svg text{font-size:12px;fill:currentColor;font-variant-numeric:tabular-nums}
 .grid{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.rail{fill:var(--line)}
@@ -32,17 +32,17 @@ border-radius:2px;margin:0 5px 0 14px}.legend .g{background:var(--good)}.legend 
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
 th{font-weight:500;font-size:13px;text-align:right;padding:0 0 8px 18px;white-space:nowrap}
 td{padding:8px 0 8px 18px;border-top:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;overflow-wrap:anywhere}
-td svg{display:inline-block;width:64px;height:6px;margin-right:10px;vertical-align:2px}
+th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;overflow-wrap:anywhere;min-width:150px}
+td svg{display:inline-block;width:64px;height:6px;margin-left:10px;vertical-align:2px}
 a{color:var(--good);text-decoration:none}a:hover{text-decoration:underline}
 #find{display:flex;gap:10px;align-items:center;margin-bottom:14px;flex-wrap:wrap}
 #find input{flex:1;min-width:180px}#find input,#find select,#find button{font:inherit;font-size:14px;color:inherit;
 background:var(--card);border:1px solid var(--line);border-radius:7px;padding:6px 11px}
 :focus-visible{outline:2px solid var(--good);outline-offset:1px}
 [hidden]{display:none!important}
-summary,.head{display:grid;grid-template-columns:16px 64px 76px 150px 76px minmax(90px,1fr) minmax(90px,1.5fr);gap:12px;
+summary,.head{display:grid;grid-template-columns:12px 60px 74px 160px 76px minmax(90px,1fr) minmax(90px,1.3fr);gap:12px;
 align-items:baseline}
-summary{padding:8px 0;cursor:pointer;list-style:none}summary::-webkit-details-marker{display:none}
+summary{padding:7px 0;font-size:14px;cursor:pointer;list-style:none}summary::-webkit-details-marker{display:none}
 summary::before{content:"▸";color:var(--soft);font-size:12px}details[open]>summary::before{content:"▾"}
 .head{font-size:13px;color:var(--soft);padding-bottom:8px}.head::before{content:""}
 summary span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;unicode-bidi:isolate;
@@ -53,7 +53,7 @@ background:var(--goodsoft);color:var(--good)}.fail .pill{background:var(--badsof
 .body{padding:4px 0 18px 28px;display:grid;grid-template-columns:1fr 1fr;gap:14px 20px}
 .body>*{min-width:0}.wide{grid-column:1/-1}
 h3{font-size:13px;margin:0 0 5px;font-weight:600}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:4px 20px;margin:0;font-size:13px}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:3px 20px;margin:0;font-size:13px}
 dl div{display:flex;gap:8px}dt{flex:none}dd{margin:0;overflow-wrap:anywhere;min-width:0}
 pre{margin:0;background:var(--code);border:1px solid var(--line);border-radius:7px;padding:10px 12px;max-height:420px;
 overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext;
@@ -61,15 +61,16 @@ font:12.5px/1.5 ui-monospace,"Cascadia Mono",Menlo,Consolas,"DejaVu Sans Mono",m
 pre b,pre i,pre u{font-weight:400;font-style:normal;text-decoration:none}
 pre b{color:var(--key)}pre i{color:var(--text)}pre u{color:var(--num)}pre.err{background:var(--badsoft)}
 footer{font-size:13px;text-align:center;margin-top:24px}
-@media(max-width:860px){.tiles{grid-template-columns:repeat(3,1fr)}.pair,.body{grid-template-columns:1fr}
+@media screen and (max-width:860px){.tiles{grid-template-columns:repeat(3,1fr)}.pair,.body{grid-template-columns:1fr}
 summary,.head{grid-template-columns:16px 56px 72px 1fr 72px}summary span:nth-child(n+5){grid-column:2/-1;font-size:13px}
 summary span:empty,.head span:nth-child(n+5){display:none}header .when{text-align:left}}
-@media(max-width:480px){.tiles{grid-template-columns:1fr 1fr}main{padding:20px 12px}}
+@media screen and (max-width:480px){.tiles{grid-template-columns:1fr 1fr}main{padding:20px 12px}}
 @media print{body{background:#fff;font-size:11.5px}main{max-width:none;padding:0}#find,.open{display:none}
-.card{padding:12px 14px;margin-bottom:10px}.chart,.tiles,tr,summary{break-inside:avoid}h2{break-after:avoid}
-.tiles{grid-template-columns:repeat(6,1fr)}.tiles b{font-size:18px}.tiles div{padding:9px 12px}
-.pair{grid-template-columns:1fr 1fr}pre{max-height:none}summary{padding:4px 0}
-summary,.head{grid-template-columns:0 48px 64px 128px 64px minmax(80px,1fr) minmax(80px,1.5fr);gap:9px}
+.card{padding:12px 14px;margin-bottom:10px}.card.tiles{padding:0}
+.chart,.tiles,tr,summary{break-inside:avoid}h2{break-after:avoid}
+.tiles b{font-size:18px}.tiles span,summary,.head,th,td,.legend,header .when{font-size:11px}.tiles div{padding:9px 12px}
+pre{max-height:none}summary{padding:3px 0}td{padding-top:5px;padding-bottom:5px}.pill{font-size:10px}
+summary,.head{grid-template-columns:0 40px 58px 128px 56px minmax(80px,1fr) minmax(80px,1.5fr);gap:9px}
 summary::before{visibility:hidden}@page{margin:14mm}}
 """
 

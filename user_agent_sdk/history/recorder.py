@@ -32,10 +32,7 @@ _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to
 
 _INSERT, _INSERT_FACTS = (
     f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names
-    for table, names in (
-        ("execution_history", schema.COLUMNS[1:]),
-        ("execution_facts", ("id", *schema.FACTS)),
-    )
+    for table, names in (("execution_history", schema.COLUMNS[1:]), ("execution_facts", ("id", *schema.FACTS)))
 )
 
 
@@ -197,39 +194,38 @@ def _row(
     blanker: shape.Blanker,
 ) -> _Row:
     given = Task(task.wire).input_data  # as it came, whatever the function did to its own dict
-    values = {"input": given, "output": result.output_data}
-    for value in values.values():
-        blanker.learn(value)
-    values["logs"] = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
-    texts = {name: shape.shaped(value, blanker) for name, value in values.items()}
+    blanker.learn(given)
+    blanker.learn(result.output_data)
+    input_text, input_done = shape.shaped(given, blanker)
+    output_text, output_done = shape.shaped(result.output_data, blanker)
+    lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
+    log_text, log_done = shape.shaped(lines, blanker) if lines else ("[]", "")
     reason = result.reason_for_incompletion
     columns = (
-        task.platform_task_id,
-        task.platform_agent_id,
-        agent_id,
+        _utf8(task.platform_task_id),
+        _utf8(task.platform_agent_id),
+        _utf8(agent_id),
         times.stamp(started_s),
         times.stamp(max(started_s, ended_s)),
         "success" if result.status in _FINE else "error",
-        texts["input"].text,
-        None if result.output_data is None else texts["output"].text,
-        None if reason is None else shape.cut(blanker.text(str(reason)), shape.VALUE_MAX_BYTES),
+        input_text,
+        None if result.output_data is None else output_text,
+        reason and _utf8(shape.cut(blanker.text(str(reason)), shape.VALUE_MAX_BYTES)),
     )
+    done = (("input", input_done), ("output", output_done), ("logs", log_done))
     facts = (
         max(0, round((ended_s - started_s) * 1000)),
         min(task.attempt, 2**31),
-        worker_id,
-        task.workflow_instance_id,
-        task.task_id,
+        _utf8(worker_id),
+        _utf8(task.workflow_instance_id),
+        _utf8(task.task_id),
         result.status.value,
-        texts["logs"].text,
-        " ".join(f"{name}-{what}" for name, shaped in texts.items() for what in shaped.done) or None,
+        log_text,
+        " ".join(f"{name}-{what}" for name, what in done if what) or None,
     )
-    size_bytes = sum(len(text) for text in (*columns, *facts) if isinstance(text, str))
-    return _Row(tuple(map(_storable, columns)), tuple(map(_storable, facts)), size_bytes)
+    return _Row(columns, facts, len(input_text) + len(output_text) + len(log_text) + len(reason or "") + 500)
 
 
-def _storable(value: Any) -> Any:
+def _utf8(text: str | None) -> str | None:
     """SQLite takes no lone surrogates."""
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return value
+    return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

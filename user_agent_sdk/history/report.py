@@ -53,10 +53,10 @@ class Summary:
             self.latest.setdefault(error, record.id)
 
 
-def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: str) -> int:
+def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: str, limit: int | None) -> int:
     """Write the report on ``records``, newest first; how many they are.
 
-    ``source``: the file's name. ``scope``: which executions these are, in words.
+    ``source``: the file's name. ``scope``: which executions these are, in words; at most ``limit`` of them.
     """
     summary, rows, count = Summary(), [], 0
     for record in records:
@@ -64,6 +64,8 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
         summary.add(record)
         if count <= ROWS_MAX:
             rows.append(_row(record))
+    if count == limit:
+        scope += f", the newest {limit:,}"
     now = datetime.now().astimezone()
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -159,7 +161,7 @@ def _agents(summary: Summary) -> str:
             '<svg viewBox="0 0 64 6" aria-hidden="true"><rect class="bad" width="64" height="6" rx="3"/>'
             f'<rect class="good" width="{good:.1f}" height="6" rx="{3 if failed == 0 else 0}"/></svg>'
         )
-        cells = [f"{runs:,}", bar + _text(_rate(failed, runs)), f"{failed:,}"]
+        cells = [f"{runs:,}", _text(_rate(failed, runs)) + bar, f"{failed:,}"]
         cells += map(_text, _percentiles(summary.durations.get(agent, ())))
         rows.append(f"<tr><td>{_text(agent[:_BRIEF_CHARS])}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     more = len(summary.runs) - len(rows)
@@ -218,20 +220,7 @@ def _row(record: Record) -> str:
 
 
 def _facts(record: Record) -> str:
-    facts = {
-        "Task": record.task_id,
-        "Wire task": record.wire_task_id,
-        "Workflow": record.workflow_id,
-        "Agent": record.agent_id,
-        "User agent": record.user_agent_id,
-        "Worker": record.worker_id,
-        "Attempt": record.attempt,
-        "Reported as": record.platform_status,
-        "Started": record.started_at,
-        "Ended": record.ended_at,
-        "Not as it was": record.altered,
-    }
-    shown = ((name, str(value)[:1000]) for name, value in facts.items() if value not in (None, ""))
+    shown = views.facts(record).items()
     return f'<dl class="wide">{"".join(f"<div><dt>{n}</dt><dd>{_text(v)}</dd></div>" for n, v in shown)}</dl>'
 
 

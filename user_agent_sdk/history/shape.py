@@ -6,20 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 VALUE_MAX_BYTES = 1024 * 1024  # of one input, output or log
 BLANK = "***"
 _SHORTEST_SECRET = 4  # blanking anything shorter in texts would only make them unreadable
 _KEY_MAX_CHARS = 1000  # where a value is cut
 _TOO_DEEP = {"…": "(not kept: nested too deep to look for what must be blanked)"}
-
-
-class Shaped(NamedTuple):
-    """JSON text, and what was done to it: nothing, "blanked", "cut"."""
-
-    text: str
-    done: tuple[str, ...] = ()
 
 
 class Blanker:
@@ -36,6 +29,8 @@ class Blanker:
         self._told = re.compile(rf"""(\b(?:{names})["']?\s*[:=]\s*){held}""", re.IGNORECASE) if names else None
 
     def learn(self, value: Any) -> None:
+        if not self._keys:
+            return
         with suppress(RecursionError):  # apply() meets it again, and then nothing is kept
             self._secrets.update(text for text in self._held(value, False) if len(text) >= _SHORTEST_SECRET)
 
@@ -78,19 +73,21 @@ class Blanker:
         return value
 
 
-def shaped(value: Any, blanker: Blanker) -> Shaped:
-    """``value`` as JSON of at most about VALUE_MAX_BYTES; where something was cut, a mark says so."""
+def shaped(value: Any, blanker: Blanker) -> tuple[str, str]:
+    """``value`` as JSON of at most about VALUE_MAX_BYTES, and what was done to it: "blanked", "cut" or nothing.
+
+    Where something was cut, a mark says so.
+    """
     kept = blanker.apply(value)
     text = _dumps(kept)
-    done: tuple[str, ...] = () if kept is value or text == _dumps(value) else ("blanked",)
     if len(text) > VALUE_MAX_BYTES:
-        text, done = _dumps(cut(kept, VALUE_MAX_BYTES)), (*done, "cut")
-    return Shaped(text, done)
+        return _dumps(cut(kept, VALUE_MAX_BYTES)), "cut"
+    return text, "" if kept is value or text == _dumps(value) else "blanked"
 
 
 def _dumps(value: Any) -> str:
     try:
-        return json.dumps(value, default=str)  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
+        return json.dumps(value)  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
     except (ValueError, TypeError, RecursionError) as error:
         return json.dumps({"…": f"(not kept: {type(error).__name__})"})
 

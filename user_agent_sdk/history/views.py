@@ -116,44 +116,46 @@ def piped(record: Record) -> str:
     return "\t".join("" if value is None else escape(str(value)) for value in record)
 
 
-def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
-    """All that is known about an execution, as lines; longer values than ``max_chars`` are cut."""
-    facts = {
-        "Execution": str(record.id),
-        "Status": record.status,
-        "Platform status": record.platform_status,
+def facts(record: Record) -> dict[str, str]:
+    """What is known beside status, error, input, output and log, by its name for people; unescaped."""
+    known = {
         "Task": record.task_id,
-        "Task on the wire": record.wire_task_id,
+        "Wire task": record.wire_task_id,
         "Workflow": record.workflow_id,
         "Agent": record.agent_id,
         "User agent": record.user_agent_id,
         "Worker": record.worker_id,
         "Attempt": record.attempt,
-        "Started": record.started_at,
-        "Ended": record.ended_at,
+        "Reported as": record.platform_status,
+        "Started": (record.started_at or "").replace("T", " "),
+        "Ended": (record.ended_at or "").replace("T", " "),
         "Duration": times.lasted(record.duration_ms),
         "Not as it was": record.altered,
     }
-    shown = {name: escape(str(value)) for name, value in facts.items() if value not in (None, "")}
-    color = STATUS_COLORS.get(record.status or "")
-    if color:
-        shown["Status"] = paint(shown["Status"], color)
-    lines = [f"{paint(f'{name:<17}', 'bold')}{value}" for name, value in shown.items()]
+    return {name: str(value)[:1000] for name, value in known.items() if value not in (None, "")}
+
+
+def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
+    """All that is known about an execution, as lines; longer values than ``max_chars`` are cut."""
+    status = record.status or ""
+    lines = [f"{paint('Execution', 'bold')}      {record.id}  {paint(status, STATUS_COLORS.get(status, 'bold'))}"]
+    lines += [f"{paint(f'{name:<15}', 'bold')}{escape(value)}" for name, value in facts(record).items()]
     if record.error_message:
         text = escape(shortened(record.error_message, max_chars), keep="\n")
-        lines += ["", paint("Error", "red"), *(f"  {line}" for line in text.split("\n"))]
+        lines += ["", paint("Error", "red"), *text.split("\n")]
     for title, value in (("Input", record.input_data), ("Output", record.output_data)):
         if value is not None:
             lines += ["", paint(title, "bold"), *highlighted(value, paint, max_chars).split("\n")]
-    if record.log_lines():
-        lines += ["", paint("Log", "bold")]
-    for when_s, text in record.log_lines():
+    log = record.log_lines()
+    lines += ["", paint("Log", "bold")] if log else []
+    for when_s, text in log:
         first = paint(f"{times.clock(when_s):<12}", "cyan")
         lines += [f"{first}  {escape(line)}" for line in shortened(text, max_chars).split("\n")]
     return lines
 
 
 def shortened(text: str, max_chars: int | None) -> str:
+    text = text.replace("\r\n", "\n")
     if max_chars is None or len(text) <= max_chars:
         return text
     return f"{text[:max_chars]}\n… (cut: {len(text):,} characters in all)"
