@@ -177,7 +177,7 @@ class Threads(TransportTest):
         transport = self.transport()
         at_once(3, lambda: self.send(transport, server.url + "/x"))
         left.wait(3)
-        self.assertEqual(len(transport._handler._all), 0)
+        self.assertEqual(len(transport._all), 0)
 
     def test_close_closes_those_of_other_threads_and_can_be_followed_by_more(self) -> None:
         server, left = self.watched()
@@ -292,7 +292,7 @@ class Tls(TransportTest):
                 Transport(**options).check("https://127.0.0.1:1/x")
 
     def test_verification_is_never_off(self) -> None:
-        context = Transport()._handler._trust.context()
+        context = Transport()._trust.context()
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
         self.assertEqual(context.minimum_version, ssl.TLSVersion.TLSv1_2)
 

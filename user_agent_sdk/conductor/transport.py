@@ -1,8 +1,9 @@
 """Request -> Response over urllib: which connection, which proxy, which trust.
 
-``urllib.request`` does addresses, headers and proxies; its own handlers close the connection after
-every request, so that part is replaced by connections that stay, one a thread and origin. Nothing
-here repeats a request, follows a redirect or opens anything but http and https.
+``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
+its own handlers close the connection after every request, so that part is replaced by connections that
+stay, one a thread and origin. Nothing here repeats a request, follows a redirect or opens anything but
+http and https.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Response", "Transport", "TransportError", "is_loopback"]
 
 REPLY_LIMIT_BYTES = 16 * 1024 * 1024
+ROUTES_KEPT = 64  # addresses a thread: a worker needs two for each agent, and the token's
 _HEADERS = {"User-Agent": f"user-agent-sdk/{__version__}", "Accept-Encoding": "gzip"}
 
 
@@ -48,9 +50,13 @@ class Transport:
         proxy: str | None = None,
     ) -> None:
         self._opener = urllib.request.OpenerDirector()
-        self._opener.addheaders = []
-        self._handler = _PersistentHandler(_Trust(ca_file, client_cert, client_key), proxy)
-        self._opener.add_handler(self._handler)
+        self._opener.add_handler(_PersistentHandler())
+        self._trust = _Trust(ca_file, client_cert, client_key)
+        self._explicit_proxy = proxy
+        self._mine = threading.local()  # .routes: this thread's way to each address, .connections: to each origin
+        self._lock = threading.Lock()  # guards _all and _origins
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
+        self._origins: dict[tuple[str, str], _Origin] = {}
 
     def send(
         self,
@@ -66,88 +72,58 @@ class Transport:
 
         Raises TransportError when there is no usable reply, ConfigError where :meth:`check` would.
         """
-        request = _request(url, data=body, headers={**_HEADERS, **headers}, method=method)
-        request.limit_bytes = limit_bytes  # type: ignore[attr-defined]
-        reply: Any = self._opener.open(request, timeout=timeout_s)
-        answer: Response = reply
-        return answer
+        routes: dict[str, _Route] = self._mine.__dict__.setdefault("routes", {})
+        route = routes.get(url)
+        if route is None:
+            if len(routes) >= ROUTES_KEPT:
+                routes.clear()
+            route = routes[url] = self._route(url)
+            route.request.route = route
+        request = route.request
+        request.method, request.data, request.limit_bytes = method, body, limit_bytes
+        request.headers = {**route.headers, **headers}
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
+        try:
+            reply: Response = self._opener.open(request, timeout=timeout_s)
+            return reply
+        finally:
+            request.data, request.headers = None, {}  # no secret outlives its exchange
 
-    def check(self, url: str) -> None:
-        """Raises ConfigError when nothing can be sent to ``url``: because of its form, the proxy on the
-        way, or the files of certificates. Sends nothing; what passes here stays so."""
+    def check(self, url: str) -> Proxy | None:
+        """The proxy on the way to ``url``, if any. Sends nothing; what passes here stays so.
+
+        Raises ConfigError when nothing can be sent there: because of the address, the proxy, or the
+        files of certificates.
+        """
         request = _request(url)
-        self._handler.origin(request.type, request.host)
+        return self._origin(request.type, request.host).proxy
 
     def close(self) -> None:
         """Close every connection, those of other threads too: what they have under way fails."""
-        self._handler.close_all()
+        with self._lock:
+            connections = list(self._all)
+            self._mine = threading.local()
+        for connection in connections:
+            connection.close()
 
-
-def _request(url: str, **options: Any) -> urllib.request.Request:
-    """Raises ConfigError, which does not show a password in the address."""
-    try:
-        request = urllib.request.Request(url, **options)  # noqa: S310
-        if request.type in ("http", "https") and request.host and "@" not in request.host:
-            return request
-    except ValueError:
-        pass
-    scheme, colon, rest = url.partition(":")
-    shown = scheme + colon + rest.rpartition("@")[2]
-    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
-
-
-class _Origin(NamedTuple):
-    """Where an address leads."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-    proxy: Proxy | None
-
-
-class _PersistentHandler(urllib.request.AbstractHTTPHandler):
-    """Opens http and https over connections that are kept; replies come back as they are."""
-
-    def __init__(self, trust: _Trust, explicit_proxy: str | None) -> None:
-        super().__init__()
-        self._trust = trust
-        self._explicit_proxy = explicit_proxy
-        self._mine = threading.local()
-        self._lock = threading.Lock()  # guards _all and _origins
-        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
-        self._origins: dict[tuple[str, str], _Origin] = {}
-
-    http_request = urllib.request.AbstractHTTPHandler.do_request_
-    https_request = urllib.request.AbstractHTTPHandler.do_request_
-
-    def http_open(self, request: Any) -> Response:
-        connection, proxy = self._connection("http", request.host)
-        headers = {**request.headers, **request.unredirected_hdrs}
-        target = request.selector
-        if proxy is not None:
-            target = request.full_url
-            if proxy.authorization:
-                headers["Proxy-Authorization"] = proxy.authorization
-        return connection.exchange(request.method, target, headers, request.data, request.timeout, request.limit_bytes)
-
-    def https_open(self, request: Any) -> Response:
-        connection, _ = self._connection("https", request.host)
-        headers = {**request.headers, **request.unredirected_hdrs}
-        return connection.exchange(
-            request.method, request.selector, headers, request.data, request.timeout, request.limit_bytes
-        )
-
-    def _connection(self, scheme: str, netloc: str) -> tuple[Connection, Proxy | None]:
-        mine: dict[Any, tuple[Connection, Proxy | None]] = self._mine.__dict__
-        known = mine.get((scheme, netloc))
-        if known is None:
-            origin = self.origin(scheme, netloc)
-            known = mine[scheme, netloc] = (Connection(*origin), origin.proxy)
+    def _route(self, url: str) -> _Route:
+        request = _request(url)
+        origin = self._origin(request.type, request.host)
+        connections: dict[_Origin, Connection] = self._mine.__dict__.setdefault("connections", {})
+        connection = connections.get(origin)
+        if connection is None:
+            connection = connections[origin] = Connection(*origin)
             with self._lock:
-                self._all.add(known[0])
-        return known
+                self._all.add(connection)
+        headers = {**_HEADERS, "Host": request.host}
+        if origin.proxy is None or origin.tls is not None:
+            return _Route(request, connection, request.selector, headers)
+        if origin.proxy.authorization:
+            headers["Proxy-Authorization"] = origin.proxy.authorization
+        return _Route(request, connection, request.full_url.partition("#")[0], headers)
 
-    def origin(self, scheme: str, netloc: str) -> _Origin:
+    def _origin(self, scheme: str, netloc: str) -> _Origin:
         """Raises ConfigError. Found out once, so that a worker that started well can't trip later."""
         with self._lock:
             known = self._origins.get((scheme, netloc))
@@ -166,17 +142,62 @@ class _PersistentHandler(urllib.request.AbstractHTTPHandler):
         tls = self._trust.context() if scheme == "https" else None
         return _Origin(host, port or (443 if tls else 80), tls, _proxy_for(scheme, host, self._explicit_proxy))
 
-    def close_all(self) -> None:
-        with self._lock:
-            connections = list(self._all)
-            self._mine = threading.local()
-        for connection in connections:
-            connection.close()
+
+class _Request(urllib.request.Request):
+    """A request to one address, used again for each exchange of its thread."""
+
+    route: _Route
+    limit_bytes: int
+    timeout: float
+
+
+class _PersistentHandler(urllib.request.BaseHandler):
+    """Opens http and https over connections that are kept; replies come back as they are."""
+
+    def http_open(self, request: _Request) -> Response:
+        route = request.route
+        body: bytes | None = request.data  # type: ignore[assignment]
+        return route.connection.exchange(
+            request.get_method(), route.target, request.headers, body, request.timeout, request.limit_bytes
+        )
+
+    https_open = http_open
+
+
+def _request(url: str) -> _Request:
+    """The address, taken apart. Raises ConfigError, which does not show a password in it."""
+    try:
+        request = _Request(url)
+        if request.type in ("http", "https") and request.host and "@" not in request.host:
+            return request
+    except ValueError:
+        pass
+    scheme, colon, rest = url.partition(":")
+    shown = scheme + colon + rest.rpartition("@")[2]
+    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
+
+
+class _Origin(NamedTuple):
+    """Where an address leads."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    proxy: Proxy | None
+
+
+class _Route(NamedTuple):
+    """How this thread reaches one address."""
+
+    request: _Request
+    connection: Connection
+    target: str
+    headers: dict[str, str]
 
 
 class _Trust:
     """The TLS context, made when first needed: reading the system's authorities takes 20 ms.
-    The handler's lock is held meanwhile."""
+    The transport's lock is held meanwhile."""
 
     def __init__(self, ca_file: str | None, client_cert: str | None, client_key: str | None) -> None:
         self._files = (ca_file, client_cert, client_key)
