@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Response", "Transport", "TransportError", "is_loopback"]
 
 REPLY_LIMIT_BYTES = 16 * 1024 * 1024
-ROUTES_KEPT = 64  # addresses a thread: a worker needs two for each agent, and the token's
+REQUESTS_KEPT = 64  # addresses a thread: a worker needs two for each agent, and the token's
 _HEADERS = {"User-Agent": f"user-agent-sdk/{__version__}", "Accept-Encoding": "gzip"}
 
 
@@ -53,7 +53,7 @@ class Transport:
         self._opener.add_handler(_PersistentHandler())
         self._trust = _Trust(ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
-        self._mine = threading.local()  # .routes: this thread's way to each address, .connections: to each origin
+        self._mine = threading.local()  # .requests by address and .connections by origin, of one thread
         self._lock = threading.Lock()  # guards _all and _origins
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
@@ -72,16 +72,14 @@ class Transport:
 
         Raises TransportError when there is no usable reply, ConfigError where :meth:`check` would.
         """
-        routes: dict[str, _Route] = self._mine.__dict__.setdefault("routes", {})
-        route = routes.get(url)
-        if route is None:
-            if len(routes) >= ROUTES_KEPT:
-                routes.clear()
-            route = routes[url] = self._route(url)
-            route.request.route = route
-        request = route.request
+        requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
+        request = requests.get(url)
+        if request is None:
+            if len(requests) >= REQUESTS_KEPT:
+                requests.clear()
+            request = requests[url] = self._prepared(url)
         request.method, request.data, request.limit_bytes = method, body, limit_bytes
-        request.headers = {**route.headers, **headers}
+        request.headers = {**request.own_headers, **headers}
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         try:
@@ -107,7 +105,7 @@ class Transport:
         for connection in connections:
             connection.close()
 
-    def _route(self, url: str) -> _Route:
+    def _prepared(self, url: str) -> _Request:
         request = _request(url)
         origin = self._origin(request.type, request.host)
         connections: dict[_Origin, Connection] = self._mine.__dict__.setdefault("connections", {})
@@ -116,12 +114,13 @@ class Transport:
             connection = connections[origin] = Connection(*origin)
             with self._lock:
                 self._all.add(connection)
-        headers = {**_HEADERS, "Host": request.host}
-        if origin.proxy is None or origin.tls is not None:
-            return _Route(request, connection, request.selector, headers)
-        if origin.proxy.authorization:
-            headers["Proxy-Authorization"] = origin.proxy.authorization
-        return _Route(request, connection, request.full_url.partition("#")[0], headers)
+        request.connection, request.target = connection, request.selector
+        request.own_headers = {**_HEADERS, "Host": request.host}
+        if origin.proxy is not None and origin.tls is None:
+            request.target = request.full_url.partition("#")[0]
+            if origin.proxy.authorization:
+                request.own_headers["Proxy-Authorization"] = origin.proxy.authorization
+        return request
 
     def _origin(self, scheme: str, netloc: str) -> _Origin:
         """Raises ConfigError. Found out once, so that a worker that started well can't trip later."""
@@ -144,9 +143,11 @@ class Transport:
 
 
 class _Request(urllib.request.Request):
-    """A request to one address, used again for each exchange of its thread."""
+    """An address and one thread's way to it, used again for each of its exchanges there."""
 
-    route: _Route
+    connection: Connection
+    target: str
+    own_headers: dict[str, str]
     limit_bytes: int
     timeout: float
 
@@ -155,10 +156,9 @@ class _PersistentHandler(urllib.request.BaseHandler):
     """Opens http and https over connections that are kept; replies come back as they are."""
 
     def http_open(self, request: _Request) -> Response:
-        route = request.route
         body: bytes | None = request.data  # type: ignore[assignment]
-        return route.connection.exchange(
-            request.get_method(), route.target, request.headers, body, request.timeout, request.limit_bytes
+        return request.connection.exchange(
+            request.get_method(), request.target, request.headers, body, request.timeout, request.limit_bytes
         )
 
     https_open = http_open
@@ -184,15 +184,6 @@ class _Origin(NamedTuple):
     port: int
     tls: ssl.SSLContext | None
     proxy: Proxy | None
-
-
-class _Route(NamedTuple):
-    """How this thread reaches one address."""
-
-    request: _Request
-    connection: Connection
-    target: str
-    headers: dict[str, str]
 
 
 class _Trust:
