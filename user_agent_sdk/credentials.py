@@ -157,7 +157,7 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
     texts = {}
     for key, value in given.items():
         if key not in keys:
-            warnings.append(f"{path} has an unknown key {key!r}{_nearest(key, keys)}")
+            warnings.append(f"{path} has an unknown key {key!r}: {_nearest(key, keys)}")
         elif key == "debug" and isinstance(value, bool):
             texts[key] = str(value)
         elif value is not None and not isinstance(value, str):
@@ -177,7 +177,7 @@ def _nearest(key: str, keys: Collection[str]) -> str:
 
     folded = {known.lower(): known for known in keys}
     close = get_close_matches(key.lower().replace("_", ""), folded, 1)
-    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+    return f"did you mean {folded[close[0]]!r}?" if close else "it is not used"
 
 
 def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
@@ -266,7 +266,7 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
                 f"{sources['service_url']}: plain http would show CONDUCTOR_AUTH_SECRET to the network: {address}",
                 hints=["use https:// (plain http is for this machine, or for a server without a key)"],
             )
-        warnings.append(f"plain http to {address}: tasks and results can be read and changed on the way")
+        warnings.append(f"with plain http tasks can be read and changed on the way: use https:// if {address} has it")
     if not urlsplit(address).path:
         warnings.append(f"{address} has no path: a Conductor's API is usually at {address}/api")
     values.update(client_id=None, client_secret=None, auth_url=None)  # of no use there, so they stay here

@@ -37,6 +37,7 @@ COMMANDS = {
     ),
     "sandbox": Command("sandbox", "[AGENT] [options]", "a platform of your own on this machine, with a page to watch it"),
     "submit": Command("submit", "[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
+    "check": Command("check", "[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),
     "history": Command("history", "[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
     "history-detail": Command("history_detail", "ID|last [options]", "all that is known about one execution"),
     "history-prune": Command("history_prune", "--older-than AGE [options]", "take old executions out of the history"),

@@ -1,0 +1,325 @@
+"""``useragent check [AGENT]``: all that could keep a worker from starting or from doing its work, each with
+its remedy.
+
+It never polls: a poll would take a real task. No secret is in what it prints, so that it can be
+pasted into a support ticket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from .. import errors, logs
+from .._version import __version__
+from ..credentials import Secret
+from ..errors import CODES, EXIT_OK, AuthRefusedError, PlatformError, UserAgentError
+from ..settings import TABLE, Settings, load
+from . import options, terminal, waiting
+from .options import Parser
+
+TIMEOUT_S = 15.0
+CLOCK_OFF_S = 60.0
+DISK_LOW_BYTES = 100 * 1024 * 1024
+_COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
+
+
+class Row(NamedTuple):
+    """One finding. ``status``: ok, warn or FAIL; the last two have a ``fix``, and FAIL a ``code`` of CODES."""
+
+    status: str
+    check: str
+    message: str
+    fix: str | None = None
+    code: str | None = None
+
+
+def configure(parser: Parser) -> None:
+    options.add_agent(parser)
+    parser.add_argument("--offline", action="store_true", help="leave out what needs the network")
+    parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
+
+
+def main(args: Namespace) -> int:
+    script = options.script_of(args) if args.agent or args.path else None
+    with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
+        rows = [row._replace(message=_safe(row.message), fix=row.fix and _safe(row.fix)) for row in _all(args, script)]
+    code = next((CODES[row.code].exit_code for row in rows if row.code), EXIT_OK)
+    if args.json:
+        document = {"ok": code == EXIT_OK, "exit_code": code, "checks": [row._asdict() for row in rows]}
+        terminal.write_json(document)
+    else:
+        _print(rows, terminal.wants_color(sys.stdout, args.color or "auto"))
+    return code
+
+
+def _safe(text: str) -> str:
+    return logs.escape(logs.redactor(text))
+
+
+def _print(rows: list[Row], color: bool) -> None:
+    if not terminal.is_interactive():
+        for cells in (Row._fields, *rows):
+            terminal.write("\t".join(cell or "" for cell in cells))
+        return
+    width = max(len(row.check) for row in rows)
+    for row in rows:
+        status = terminal.paint(f"{row.status:<4}", _COLORS[row.status], color)
+        terminal.write(f"{status}  {row.check:<{width}}  {row.message}")
+        if row.fix:
+            terminal.write(f"{'fix: ':>{width + 8}}{row.fix}")
+
+
+def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
+    rows = list(_python(script))
+    yield from rows
+    if any(row.code for row in rows):
+        return  # what follows needs those libraries
+    settings = None
+    try:
+        settings = load(vars(args), script=script)
+        args.debug, args.color = str(settings.debug).lower(), settings.color
+        logs.setup("DEBUG" if settings.debug else "WARNING", settings.log_format, settings.secrets, sys.stderr)
+        yield from _configuration(settings)
+    except UserAgentError as error:
+        yield _failed("configuration", error)
+    if script is not None:
+        yield from _agents(script, settings)
+    if settings is not None:
+        yield from _journal(settings)
+        yield from _platform(settings, args.offline)
+
+
+def _failed(check: str, error: UserAgentError) -> Row:
+    what, *context = error.message.split("\n")
+    what = " | ".join([what, *(line.strip() for line in context[-3:])])
+    return Row("FAIL", check, what, "; ".join(error.hints) or "mend what is named here", error.code)
+
+
+# -- on this machine ---------------------------------------------------------------------------------
+
+
+def _python(script: Path | None) -> Iterator[Row]:
+    where = f"{platform.python_version()} ({platform.python_implementation()}) on {platform.system()}, {sys.executable}"
+    yield Row("ok", "Python", where)
+    try:
+        import ssl  # noqa: F401
+
+        from .. import storage  # noqa: F401
+    except ImportError as error:
+        fix = "use another Python: this one was built without that library"
+        yield Row("FAIL", "Python", f"it lacks {error.name}", fix, "config-invalid")
+    root = Path(errors.__file__).resolve().parent
+    yield Row("ok", "SDK", f"{__version__} in {root}")
+    for entry in dict.fromkeys(Path(place or ".").resolve() for place in [*sys.path, script.parent if script else "."]):
+        for other in (entry / "user_agent_sdk", entry / "user_agent_sdk.py"):
+            if other != root and (other.suffix or (other / "__init__.py").is_file()) and other.exists():
+                fix = f"remove one: {sys.executable} -m pip uninstall user-agent-sdk, or delete the folder"
+                what = f"a second copy, {_version_of(other)}, is in {other}; it is not used here"
+                yield Row("warn", "SDK", what, fix)
+
+
+def _version_of(package: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        found = re.search(r"""__version__ = ['"]([\w.]+)""", (package / "_version.py").read_text("utf-8"))
+        if found:
+            return found[1]
+    installed = next(package.parent.glob("user_agent_sdk-*.dist-info"), None)
+    return installed.name.split("-")[1][: -len(".dist")] if installed else "of an unknown version"
+
+
+def _configuration(settings: Settings) -> Iterator[Row]:
+    path = settings.config_file
+    yield Row("ok", "credentials", f"{path}" if path else "no file: options and environment only")
+    for row in TABLE:
+        value, source = getattr(settings, row.name, None), settings.sources[row.name]
+        if value is None or row.name == "config_file" or (source == "default" and not row.name.endswith("_url")):
+            continue
+        if row.name == "proxy":
+            value = urlsplit(value).netloc.rpartition("@")[2]
+        shown = "is set" if isinstance(value, Secret) else f"= {value}"
+        yield Row("ok", "setting", f"{row.key or row.name} {shown} (from {source})")
+    for warning in settings.warnings:
+        what, _, fix = warning.rpartition(": ")
+        yield Row("warn", "configuration", what, fix)
+    for file in (path, settings.client_key) if os.name == "posix" else ():
+        mode = file.stat().st_mode & 0o777 if file else 0
+        if file and not mode & 0o007:
+            yield Row("ok", "file mode", f"{file}: {mode:o}")
+        elif file and file != path:
+            yield Row("warn", "file mode", f"{file} can be read by other users of this machine", f"chmod 600 {file}")
+
+
+def _agents(script: Path, settings: Settings | None) -> Iterator[Row]:
+    from .. import loader
+
+    try:
+        agents = loader.load(script)
+        if settings is not None:
+            agents = loader.identify(agents, settings.agent_id)
+        for agent in agents:
+            takes = ", ".join(parameter.name for parameter in agent.parameters) or "nothing"
+            what = f"{agent.name} ({agent.location}) takes {takes}"
+            if settings is not None:
+                own = settings.resolve(agent)
+                what += f"; id {own.agent_id}, workers {own.workers}, as {own.worker_id}"
+                what += f", domain {own.domain}" if own.domain else ""
+            yield Row("ok", "agent", what)
+    except UserAgentError as error:
+        yield _failed("agent", error)
+
+
+def _journal(settings: Settings) -> Iterator[Row]:
+    folder = settings.journal_dir
+    if folder is None:
+        fix = "leave --no-journal out where a lost result matters"
+        yield Row("warn", "journal", "off: results are kept in memory only", fix)
+        return
+    folder = Path(os.path.abspath(folder))
+    existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            free_bytes = shutil.disk_usage(existing).free
+    except OSError as error:
+        fix = "choose a folder that this user can write: --journal DIR"
+        yield Row("FAIL", "journal", f"{folder} can't be written: {error.strerror or error}", fix, "config-invalid")
+        return
+    if free_bytes < DISK_LOW_BYTES:
+        yield Row("warn", "journal", f"only {free_bytes >> 20} MB are free in {existing}", "make room on that disk")
+    yield Row("ok", "journal", f"{folder} can be written")
+    yield from _kept(settings, folder)
+
+
+def _kept(settings: Settings, root: Path) -> Iterator[Row]:
+    """What is in the journals; a file that a worker holds is left alone, and so is all that can't be read."""
+    from .. import storage
+    from ..worker import journal_file
+
+    own = journal_file.folder_of(root, settings.platform, settings.service_url, settings.client_id or "")
+    waiting_rows = rejected = others = 0
+    for path in [path for folder in sorted(root.glob("*")) for path in journal_file.files_of(folder)]:
+        try:
+            db = journal_file.lock(path)
+            if db is None:
+                yield Row("ok", "journal", f"{path} is in use by a running worker")
+                continue
+            with contextlib.closing(db):
+                states = [entry.state for entry in journal_file.read(db)[0].values()]
+        except (storage.Error, OSError, UserAgentError) as error:
+            fix = "keep the file: what it holds is not delivered"
+            yield Row("warn", "journal", f"{path} can't be read: {error}", fix)
+            continue
+        refused = states.count(journal_file.REJECTED)
+        rejected += refused
+        if path.parent == own:
+            waiting_rows += len(states) - refused
+        else:
+            others += len(states) - refused
+    if waiting_rows:
+        fix = "start the worker: it delivers them, or reports as failed what was cut off"
+        yield Row("warn", "journal", f"{waiting_rows} tasks of an ended worker are not delivered", fix)
+    if others:
+        fix = "start a worker with those credentials in this folder"
+        yield Row("warn", "journal", f"{others} tasks of another platform or client are not delivered", fix)
+    if rejected:
+        yield Row("warn", "journal", f"{rejected} results were refused for good", "see them: useragent journal")
+
+
+# -- on the network ----------------------------------------------------------------------------------
+
+
+def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
+    from ..worker.runner import connect
+
+    addresses = [address for address in (settings.auth_url, settings.service_url) if address]
+    try:
+        transport, client = connect(settings)
+        for address in addresses:
+            proxy = transport.check(address)
+            way = f"through the proxy {proxy.host}:{proxy.port}" if proxy else "directly"
+            yield Row("ok", "proxy", f"{urlsplit(address).netloc} is reached {way}")
+    except UserAgentError as error:
+        yield _failed("connection", error)
+        return
+    if any(address.startswith("https:") for address in addresses):
+        yield _trust(settings)
+    if offline:
+        return
+    headers: dict[str, str] = {}
+    with contextlib.closing(transport), waiting.shown(settings, lambda: "waiting for the platform, 15 s at most"):
+        if client.auth is not None:
+            began = time.monotonic()
+            try:
+                headers = client.auth.headers()[0]
+                took_ms = (time.monotonic() - began) * 1000
+                yield Row("ok", "token", f"given by {settings.auth_url or settings.service_url} in {took_ms:.0f} ms")
+            except PlatformError as error:
+                yield _unreached("token", error)
+        try:
+            # The base address itself: it takes no task, and any answer shows that somebody is there.
+            reply = transport.send("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S)
+        except PlatformError as error:
+            yield _unreached("platform", error)
+            return
+    yield _answer(settings.service_url, reply.status, reply.media_type, reply.body)
+    yield from _clock(reply.headers.get("date", ""))
+
+
+def _trust(settings: Settings) -> Row:
+    import ssl
+
+    if settings.ca_file:
+        return Row("ok", "TLS", f"verified with {settings.ca_file} alone")
+    paths = ssl.get_default_verify_paths()
+    if os.name == "posix" and not paths.cafile and not paths.capath:
+        fix = "install the system's certificates (ca-certificates), or set caFile to a PEM file"
+        return Row("warn", "TLS", f"this Python finds no certificate authorities at {paths.openssl_cafile}", fix)
+    return Row("ok", "TLS", f"verified with {paths.cafile or paths.capath or 'the authorities of the system'}")
+
+
+def _unreached(check: str, error: PlatformError) -> Row:
+    hints = list(error.hints)
+    if "expired" in error.message or "not yet valid" in error.message:
+        hints.append(f"or the clock of this machine is wrong: it shows {time.strftime('%Y-%m-%d %H:%M')}")
+    default = "look at the network, the firewall, the proxy and the address"
+    return Row("FAIL", check, error.message, "; ".join(hints) or default, error.code)
+
+
+def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
+    what = f"{url} answers (HTTP {status})"
+    if status in (401, 403) and b"_TOKEN" in body:
+        error = AuthRefusedError(f"{url} refuses the token: HTTP {status} {body[:80].decode('utf-8', 'replace')}")
+        return _failed("platform", error)._replace(fix="serviceUrl and authUrl must be of the same platform")
+    if 300 <= status < 400:
+        fix = "set serviceUrl to the service's own address: redirects are not followed"
+        return Row("FAIL", "platform", what, fix, "platform-unreachable")
+    if status >= 500:
+        return Row("FAIL", "platform", what, "wait, or ask whoever runs the platform", "platform-unreachable")
+    if status == 200 and media_type == "text/html":
+        fix = "check serviceUrl (it mostly ends in /api): a portal or a proxy may have answered"
+        return Row("warn", "platform", f"{what} with a web page", fix)
+    return Row("ok", "platform", what)
+
+
+def _clock(date: str) -> Iterator[Row]:
+    try:
+        off_s = time.time() - parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return  # the platform does not say what time it is
+    if abs(off_s) > CLOCK_OFF_S:
+        what = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the platform's"
+        yield Row("warn", "clock", what, "set this machine's clock (NTP): certificates and records depend on it")
+    else:
+        yield Row("ok", "clock", "agrees with the platform's")
