@@ -15,6 +15,8 @@ from user_agent_sdk.worker.journal import Journal
 from user_agent_sdk.worker.journal_file import REJECTED, RESULT, Entry
 from user_agent_sdk.worker.lease import Lease, LeaseKeeper
 
+from .workerbox import hasten
+
 LOG = "user_agent_sdk.worker.delivery"
 LONG_S = 20.0
 APPLIED = Outcome(Verdict.APPLIED)
@@ -230,6 +232,7 @@ class DeliveryTest(unittest.TestCase):
                     raise MemoryError
                 return super().report(body, ids, timeout_s)
 
+        hasten(self, timetable_FAILED_AGAIN_S=0.05, timetable_RESTART_PAUSE_S=0.01)
         delivery = self.delivery(Breaks(), clock=time.monotonic)
         with self.assertLogs("user_agent_sdk.worker.timetable", "CRITICAL"):
             delivery.start()

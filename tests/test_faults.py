@@ -17,9 +17,8 @@ from typing import Any
 
 from user_agent_sdk.conductor.wire import TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
-from user_agent_sdk.worker import delivery
 
-from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, agent, rows, working
+from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, agent, hasten, rows, working
 
 LONG = os.environ.get("USERAGENT_LONG") == "1"
 
@@ -142,9 +141,7 @@ class WireFaultsTest(Faults):
         self.assertEqual(len(self.box.reports), 2)
 
     def test_what_is_refused_for_good_is_kept_as_rejected_and_delays_no_other(self) -> None:
-        for name, value in (("REFUSED_FOR_S", 0.0), ("REFUSED_AGAIN_S", 0.01)):
-            self.addCleanup(setattr, delivery, name, getattr(delivery, name))
-            setattr(delivery, name, value)
+        hasten(self, delivery_REFUSED_FOR_S=0.0, delivery_REFUSED_AGAIN_S=0.01)
         refusals = {
             "400": Reply.error(400, "bad"),
             "500": Reply.error(500, "JSON parse error"),
@@ -192,6 +189,7 @@ class WireFaultsTest(Faults):
                 one = self.box.put()
                 self.box.faults.remove(fault)
                 worker.runner._target.client.auth._retry_at = 0.0  # type: ignore[union-attr]
+                worker.runner._back()
                 self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
 
     def test_outputs_that_the_platform_would_spoil_fail_for_good_and_name_the_place(self) -> None:
@@ -266,6 +264,7 @@ class ProcessFaultsTest(Faults):
         process = subprocess.Popen(
             [sys.executable, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
             stdout=subprocess.PIPE,
+            stderr=None if LONG else subprocess.DEVNULL,
             cwd=Path(__file__).parent.parent,
         )
         self.addCleanup(self.reap, process)
@@ -318,11 +317,11 @@ class ProcessFaultsTest(Faults):
             self.assertEqual(rows(self.folder / point), [])
 
     def test_killed_again_and_again_no_task_is_lost_and_runs_are_the_attempts(self) -> None:
-        kills, tasks = (40, 2000) if LONG else (2, 150)
+        kills, tasks = (40, 2000) if LONG else (2, 80)
         ids = [self.box.submit(AGENT, {"n": n}, retries=100, response_timeout_s=2) for n in range(tasks)]
         for _ in range(kills):
             child = self.child("quick", settings={"workers": 4})
-            self.await_started(child, 20)
+            self.await_started(child, 10)
             child.kill()
             child.wait(LONG_S)
         last = self.child("quick", settings={"workers": 4})
@@ -371,7 +370,7 @@ class ProcessFaultsTest(Faults):
             self.assertEqual(child.wait(LONG_S), 0)
         with self.subTest("retrying a report"), self.box.down("report"):
             one = self.box.put()
-            child = self.child("waits", journal="retry", settings={"drain_timeout_s": 0.5})
+            child = self.child("waits", journal="retry", settings={"drain_timeout_s": 0.2})
             self.box.await_calls("report", self.box.calls["report"] + 2)
             child.terminate()
             self.assertEqual(child.wait(LONG_S), 7)
@@ -411,7 +410,7 @@ class ProcessFaultsTest(Faults):
         self.assertEqual([row[0] for row in rows(self.journal)], ["taken"])
 
     def test_slots_that_compute_without_a_pause_keep_their_leases(self) -> None:
-        ids = [self.box.submit(AGENT, {"seconds": 1.5}, response_timeout_s=1) for _ in range(4)]
+        ids = [self.box.submit(AGENT, {"seconds": 1.0}, response_timeout_s=0.7) for _ in range(4)]
         child = self.child("spins", settings={"workers": 4})
         done = [self.box.wait(one, LONG_S) for one in ids]
         child.terminate()

@@ -16,6 +16,8 @@ from user_agent_sdk.worker import journal_file
 from user_agent_sdk.worker.journal import Journal, input_hash, kept_wire
 from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 
+from .workerbox import hasten
+
 LOG = "user_agent_sdk.worker.journal"
 DAY_S = 86400.0
 
@@ -424,6 +426,8 @@ class LateTest(Kept):
         self.assertEqual(self.stored(), ({}, []))
 
     def test_after_a_day_a_thousand_or_64_mb_the_oldest_go(self) -> None:
+        self.assertEqual(journal_module.LATE_BYTES, 64 * 2**20)
+        hasten(self, journal_LATE_BYTES=64 * 2**10)
         journal = self.opened()
         journal.keep_late(done("old"))
         self.now += DAY_S + 1
@@ -433,11 +437,11 @@ class LateTest(Kept):
             journal.keep_late(done(str(number)))
         self.assertEqual((len(journal._late), next(iter(journal._late))), (1000, "3"))
         for name in ("big1", "big2", "big2"):  # the same id twice counts once
-            journal.keep_late(done(name, b"x" * (25 * 2**20)))
+            journal.keep_late(done(name, b"x" * (25 * 2**10)))
         self.assertEqual(len(journal._late), 1000)
-        journal.keep_late(done("big3", b"x" * (25 * 2**20)))
+        journal.keep_late(done("big3", b"x" * (25 * 2**10)))
         self.assertEqual(list(journal._late), ["big2", "big3"])
-        self.assertEqual(journal._late_bytes, 50 * 2**20)
+        self.assertEqual(journal._late_bytes, 50 * 2**10)
         self.die(journal)
         self.assertEqual(self.stored()[1], ["big2", "big3"])
 

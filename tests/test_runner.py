@@ -17,12 +17,11 @@ from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker import runner as runner_module
 from user_agent_sdk.worker.journal import Journal, input_hash
 from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.runner import Runner
 
-from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, Worker, agent, rows, settings_for, working
+from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, Worker, agent, hasten, rows, settings_for, working
 
 RUNNER = "user_agent_sdk.worker.runner"
 
@@ -155,6 +154,7 @@ class RunTest(WorkerTest):
         self.assertLessEqual(threading.active_count(), before + 1)  # the box's connection
 
     def test_each_thread_that_breaks_says_so_and_no_result_is_lost(self) -> None:
+        hasten(self, timetable_FAILED_AGAIN_S=0.05, timetable_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda: 1), self.journal) as worker:
             services = worker.runner._services
             seams: list[tuple[Any, str, str]] = [
@@ -260,8 +260,7 @@ class TakeOverTest(WorkerTest):
         self.assertEqual((done.status, done.output, ran), ("COMPLETED", {"result": 42}, []))
 
     def test_a_process_that_dies_later_is_adopted_within_a_minute(self) -> None:
-        self.addCleanup(setattr, runner_module, "ADOPT_S", runner_module.ADOPT_S)
-        runner_module.ADOPT_S = 0.05
+        hasten(self, runner_ADOPT_S=0.05)
         with working(self.box, agent(lambda n: n), self.journal):
             self.box.await_calls("poll", 1)
             one, task = self.poll_for_another()

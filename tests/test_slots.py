@@ -16,7 +16,7 @@ from user_agent_sdk.conductor.wire import TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import slots as slots_module
 
-from .workerbox import AGENT, LONG_S, PASS, Box, Worker, agent, working
+from .workerbox import AGENT, LONG_S, PASS, Box, Worker, agent, hasten, working
 
 SLOTS = "user_agent_sdk.worker.slots"
 
@@ -276,6 +276,7 @@ class SlotsTest(unittest.TestCase):
         self.assertIn("can't be sent: TypeError", done.reason or "")
 
     def test_a_slot_that_breaks_says_so_fails_its_task_and_goes_on(self) -> None:
+        hasten(self, slots_RESTART_PAUSE_S=0.01)
         real = slots_module.execute
         for error in (RuntimeError("bug"), SystemExit(1), MemoryError()):
             broken = [error]
@@ -298,6 +299,7 @@ class SlotsTest(unittest.TestCase):
                 self.assertEqual(len(said.output), 1)
 
     def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
+        hasten(self, slots_RESTART_PAUSE_S=0.01)
         for where in ("report", "replace", "finished"):
             with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
                 services = worker.runner._services

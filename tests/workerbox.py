@@ -106,6 +106,17 @@ def settings_for(box: Box, journal: Path | None = None, **changes: Any) -> Any:
     return replace(plain.on_sandbox(box.credentials(AGENT), journal), **changes)
 
 
+def hasten(case: Any, **pauses: float) -> None:
+    """Shorten pauses of the worker for one test: ``hasten(self, slots_RESTART_PAUSE_S=0.01)``."""
+    from importlib import import_module
+
+    for name, value in pauses.items():
+        room, _, constant = name.partition("_")
+        module = import_module(f"user_agent_sdk.worker.{room}")
+        case.addCleanup(setattr, module, constant, getattr(module, constant))
+        setattr(module, constant, value)
+
+
 class Worker(threading.Thread):
     """A Runner in a thread; ``code`` is what it returned."""
 

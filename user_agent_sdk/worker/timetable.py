@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 RESTART_PAUSE_S = 0.25
+FAILED_AGAIN_S = 1.0
 
 
 class Timetable(Generic[Item]):
@@ -131,7 +132,7 @@ class Timetable(Generic[Item]):
         if taken is None:
             return
         key, number, item = taken
-        delay_s: float | None = 1.0
+        delay_s: float | None = FAILED_AGAIN_S
         try:
             delay_s = self._act(item)
         finally:
