@@ -53,6 +53,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     _create_private(path)
     db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        db.execute("PRAGMA page_size=1024")  # a commit writes whole pages, and its rows are small
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("BEGIN EXCLUSIVE")
@@ -80,14 +81,21 @@ def open_existing(path: Path) -> Connection:
             code="db-missing",
             hints=("run the agent with -r to record executions", "or name the file with -db PATH"),
         )
-    db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA query_only=ON")
-        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        db.close()
-        raise StorageError(f"{path} can't be read as a database: {error}") from error
-    return db
+    names = [str(path)]
+    if not path.with_name(path.name + "-wal").exists():
+        # On a read-only disk SQLite can't make the files that it wants beside one; then nobody writes either.
+        names.append(path.resolve().as_uri() + "?immutable=1")
+    for name in names:
+        db = sqlite3.connect(name, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=name != names[0])
+        try:
+            db.execute("PRAGMA query_only=ON")
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return db
+        except sqlite3.Error as error:
+            db.close()
+            if name == names[-1] or "unable to open" not in str(error):
+                raise StorageError(f"{path} can't be read as a database: {error}") from error
+    raise AssertionError("unreachable")
 
 
 def is_locked(error: Exception) -> bool:

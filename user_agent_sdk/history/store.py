@@ -14,6 +14,7 @@ from . import schema, times
 
 DISORDER_ROWS = 1000  # rows are in the order of their ends, save where two processes or a clock step mix them
 PRUNE_ROWS = 500  # a commit: a worker that records never waits long
+DEPTH_MAX = 200  # beyond that, what reads and writes JSON may run out of stack
 _BIG = ("input_data", "output_data", "logs")
 
 
@@ -60,16 +61,23 @@ class Record(NamedTuple):
 
 
 def parse(text: str | None) -> Any:
-    """The value of a stored JSON text; the text itself where it is no JSON, or too deep to write again."""
+    """The value of a stored JSON text; the text itself where it is no JSON, or nested too deep to be shown."""
     if text is None:
         return None
     try:
         value = json.loads(text, parse_constant=str)  # NaN, which 0.2.0 may have written, is no JSON
-        if text.count("[") + text.count("{") > 200:
-            json.dumps([[[[[[[[[value]]]]]]]]])
-        return value
     except (ValueError, RecursionError):
         return text
+    deep = text.count("[") + text.count("{") > DEPTH_MAX and _is_deep(value)
+    return text if deep else value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        level = [item for part in level if isinstance(part, (dict, list))
+                 for item in (part.values() if isinstance(part, dict) else part)]  # fmt: skip
+    return bool(level)
 
 
 class History:

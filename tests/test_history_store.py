@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from unittest import mock
+
+from tests.historybox import NOON_S, HistoryTest, execution
+from user_agent_sdk.errors import NotFoundError, StorageError
+from user_agent_sdk.history import store, times
+from user_agent_sdk.history.store import History, parse, prune
+
+NOON = datetime.fromtimestamp(NOON_S, timezone.utc)
+
+
+class FindingTest(HistoryTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.record(
+            *(
+                execution(
+                    {"n": n},
+                    agent_id="even" if n % 2 == 0 else "odd",
+                    started_s=NOON_S + 60 * n,
+                    status="FAILED" if n == 3 else "COMPLETED",
+                )
+                for n in range(10)
+            )
+        )
+
+    def ids(self, **filters: object) -> list[int]:
+        return [record.id for record in self.found(**filters)]
+
+    def test_the_newest_come_first(self) -> None:
+        self.assertEqual(self.ids(limit=3), [10, 9, 8])
+        self.assertEqual(self.ids(), list(range(10, 0, -1)))
+
+    def test_filters_add_up(self) -> None:
+        self.assertEqual(self.ids(user_agent_id="odd"), [10, 8, 6, 4, 2])
+        self.assertEqual(self.ids(status="error"), [4])
+        self.assertEqual(self.ids(user_agent_id="even", status="error"), [])
+        self.assertEqual(self.ids(agent_id="deployed-1", user_agent_id="odd", status="error"), [4])
+        self.assertEqual(self.ids(agent_id="nobody"), [])
+
+    def test_since_takes_what_ended_then_or_later(self) -> None:
+        self.assertEqual(self.ids(since=NOON + timedelta(minutes=7)), [10, 9, 8])
+        self.assertEqual(self.ids(since=NOON + timedelta(minutes=7), limit=2), [10, 9])
+        self.assertEqual(self.ids(since=NOON + timedelta(minutes=7), user_agent_id="odd"), [10, 8])
+
+    def test_since_sees_past_rows_that_two_processes_mixed(self) -> None:
+        self.record(execution(started_s=NOON_S - 999), execution(started_s=NOON_S + 9999))
+        self.assertEqual(self.ids(since=NOON + timedelta(minutes=9)), [12, 10])
+
+    def test_since_stops_at_a_long_run_of_older_rows(self) -> None:
+        with mock.patch.object(store, "DISORDER_ROWS", 3):
+            self.assertEqual(self.ids(since=NOON + timedelta(minutes=8)), [10, 9])
+
+    def test_what_came_later_comes_oldest_first(self) -> None:
+        self.assertEqual(self.ids(after_id=7), [8, 9, 10])
+
+    def test_a_brief_look_leaves_the_large_columns_out(self) -> None:
+        record = self.found(full=False)[0]
+        self.assertEqual((record.input_data, record.logs, record.user_agent_id), (None, None, "odd"))
+
+    def test_one_is_found_by_its_id_or_as_the_last(self) -> None:
+        with History(self.path) as history:
+            self.assertEqual(history.get(3).input_data, '{"n": 2}')
+            self.assertEqual(history.get(None).id, 10)
+            for unknown in (0, 11, 2**63, 10**30):
+                with self.assertRaisesRegex(NotFoundError, f"there is no execution {unknown}"):
+                    history.get(unknown)
+
+    def test_every_filter_on_an_id_uses_its_index(self) -> None:
+        """At a million rows a scan takes seconds; these take milliseconds."""
+        seen: list[str] = []
+        with History(self.path) as history:
+            history._db.set_trace_callback(seen.append)
+            for filters in ({"agent_id": "a", "status": "success"}, {"user_agent_id": "u", "status": "success"},
+                            {"status": "error"}, {}):  # fmt: skip
+                list(history.find(**filters, limit=50))
+            history._db.set_trace_callback(None)
+            plans = [[row[3] for row in history._db.execute(f"EXPLAIN QUERY PLAN {query}")] for query in seen]
+        for plan, index in zip(plans, ("idx_agent_id", "idx_user_agent_id", "idx_status", "")):
+            self.assertIn(index, plan[0])
+            self.assertEqual(plan[0].startswith("SCAN"), index == "")  # without a filter, from the end
+            self.assertIn("INTEGER PRIMARY KEY", plan[1])
+            self.assertNotIn("SORT", " ".join(plan).upper().replace("USE TEMP B-TREE", "SORT"))
+
+
+class OtherFilesTest(HistoryTest):
+    def test_a_file_of_0_2_0_is_read_as_it_is(self) -> None:
+        self.seed(
+            dict(task_id="t", agent_id="a", user_agent_id="u", started_at="2026-11-22T10:00:01.5",
+                 ended_at="2026-11-22T10:00:02.75", status="success", input_data='{"n": 1}', output_data="{}")
+        )  # fmt: skip
+        before = self.path.read_bytes()
+        record = self.found()[0]
+        self.assertEqual((record.duration_ms, record.attempt, record.logs), (1250, None, None))
+        self.assertEqual(record.to_json()["input_data"], {"n": 1})
+        self.assertEqual(record.to_json()["extra"]["attempt"], None)
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_we_may_go_on_with_a_file_of_0_2_0_and_it_with_ours(self) -> None:
+        self.seed(dict(task_id="theirs", started_at="2026-11-22T10:00:00", status="success"))
+        self.record(execution())
+        self.seed(dict(task_id="theirs again", started_at="2026-11-22T10:00:00", status="error"))
+        self.assertEqual([record.task_id for record in self.found()], ["theirs again", "platform-1", "theirs"])
+        db = sqlite3.connect(str(self.path))
+        self.assertEqual({len(row) for row in db.execute("SELECT * FROM execution_history")}, {10})
+        db.close()
+
+    def test_a_file_that_is_missing_is_an_error_and_stays_missing(self) -> None:
+        with self.assertRaises(StorageError) as raised:
+            History(self.path)
+        self.assertEqual(raised.exception.code, "db-missing")
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_file_that_is_no_history_is_an_error(self) -> None:
+        contents = {"text": b"not a database " * 99, "empty": b""}
+        for name, content in contents.items():
+            with self.subTest(name):
+                self.path.write_bytes(content)
+                with self.assertRaises(StorageError) as raised:
+                    History(self.path)
+                self.assertEqual(raised.exception.code, "db-invalid")
+                self.assertEqual(self.path.read_bytes(), content)
+        self.path.unlink()
+        db = sqlite3.connect(str(self.path))
+        db.execute("CREATE TABLE execution_history(id INTEGER PRIMARY KEY, title TEXT)")
+        db.close()
+        with self.assertRaisesRegex(StorageError, "other columns"):
+            History(self.path)
+
+    def test_whatever_was_stored_comes_out_as_text_or_as_json(self) -> None:
+        self.seed_hostile()
+        for record in self.found():
+            for value in (record.task_id, record.input_data, record.output_data):
+                self.assertIsInstance(value, str)
+            record.to_json()
+
+    def test_a_file_in_a_folder_that_can_t_be_written_is_read(self) -> None:
+        self.record(execution())
+        if os.name == "nt" or os.geteuid() == 0:
+            self.skipTest("root writes where it likes, and Windows has no such mode")
+        self.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        self.addCleanup(self.folder.chmod, 0o700)
+        self.assertEqual(len(self.found()), 1)
+
+
+class ParsingTest(HistoryTest):
+    def test_what_is_no_json_stays_text(self) -> None:
+        for text in ('{"x": ', "", "nothing", "[" * 300 + "]" * 300, "[" * 5000 + "]" * 5000):
+            self.assertTrue(parse(text) is text, text[:20])
+        self.assertEqual(json.dumps(parse("[" * 90 + "]" * 90)), "[" * 90 + "]" * 90)
+
+    def test_nan_becomes_a_text_so_that_json_stays_json(self) -> None:
+        self.assertEqual(parse("[NaN, -Infinity]"), ["NaN", "-Infinity"])
+
+    def test_times_of_both_releases_are_read(self) -> None:
+        self.assertEqual(times.moment("2026-11-22T10:00:00.5+07:00"), times.moment("2026-11-22T03:00:00.500000Z"))
+        self.assertEqual(times.moment("2026-11-22T10:00:00"), datetime(2026, 11, 22, 10).astimezone())
+        for text in ("", "yesterday", None, 5, "0001-01-01T00:00:00+14:00"):
+            self.assertIsNone(times.moment(text))
+
+    def test_an_age_or_a_date_is_understood(self) -> None:
+        now = datetime.now().astimezone()
+        self.assertAlmostEqual((now - times.parse_since("2h")).total_seconds(), 7200, delta=5)
+        self.assertAlmostEqual((now - times.parse_since(" 1.5d ")).total_seconds(), 129_600, delta=5)
+        self.assertEqual(times.parse_since("2026-01-31"), datetime(2026, 1, 31).astimezone())
+        for text in ("2", "h", "-2h", "999999999w", "31.01.2026", ""):
+            with self.assertRaisesRegex(ValueError, "must be an age"):
+                times.parse_since(text)
+
+    def test_durations_read_well(self) -> None:
+        for ms, text in ((0, "0 ms"), (999, "999 ms"), (1000, "1.00 s"), (9994, "9.99 s"), (9996, "10.0 s"),
+                         (59_949, "59.9 s"), (59_951, "1m 00s"), (3_599_999, "1h 00m"), (7_620_000, "2h 07m")):  # fmt: skip
+            self.assertEqual(times.lasted(ms), text)
+        self.assertEqual(times.lasted(None), "")
+
+
+class PruningTest(HistoryTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.record(*(execution({"blob": f"needle-{n} " * 500}, started_s=NOON_S + 60 * n) for n in range(10)))
+
+    def test_what_ended_before_is_deleted_with_its_facts(self) -> None:
+        self.assertEqual(prune(self.path, NOON + timedelta(minutes=5), dry_run=False), 5)
+        self.assertEqual([record.id for record in self.found()], [10, 9, 8, 7, 6])
+        db = sqlite3.connect(str(self.path))
+        self.assertEqual(db.execute("SELECT min(id), count(*) FROM execution_facts").fetchone(), (6, 5))
+        db.close()
+
+    def test_a_dry_run_counts_and_changes_nothing(self) -> None:
+        before = self.path.read_bytes()
+        self.assertEqual(prune(self.path, NOON + timedelta(minutes=5), dry_run=True), 5)
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_what_is_deleted_is_gone_from_the_disk_and_the_file_shrinks(self) -> None:
+        before = self.path.stat().st_size
+        prune(self.path, NOON + timedelta(days=1), dry_run=False)
+        content = b"".join(path.read_bytes() for path in Path(self.folder).iterdir())
+        self.assertNotIn(b"needle", content)
+        self.assertLess(self.path.stat().st_size, before)
+
+    def test_ids_are_not_used_again(self) -> None:
+        prune(self.path, NOON + timedelta(days=1), dry_run=False)
+        self.record(execution())
+        self.assertEqual(self.found()[0].id, 11)
+
+    def test_a_row_whose_time_can_t_be_read_stays(self) -> None:
+        self.seed(dict(task_id="timeless", started_at="once", status="success"))
+        prune(self.path, NOON + timedelta(days=1), dry_run=False)
+        self.assertEqual([record.task_id for record in self.found()], ["timeless"])
