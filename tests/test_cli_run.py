@@ -9,10 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import unittest
+from unittest import mock
 
 import user_agent_sdk
 from tests.cli import ROOT, SUM, CliTest, Ended
+from tests.support import Arrivals
 from user_agent_sdk.sandbox.server import Sandbox
 
 AGENT_ID = "0000#user-agent"
@@ -86,6 +89,34 @@ class RunTest(CliTest):
         lines = [json.loads(line) for line in ended.err.splitlines()]
         self.assertEqual([lines[0]["action"], lines[1]["action"]], ["start", "start_agent"])
         self.assertEqual(lines[1]["agent_id"], AGENT_ID)
+
+    def test_a_json_line_about_a_task_says_which_and_how_long_and_its_trace(self) -> None:
+        self.give_credentials()
+        trace_id = "0af7651916cd43dd8448eb211c80319c"
+        execution = self.sandbox.submit(AGENT_ID, {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
+        ended = self.run_one("sum_agent.py", "--log-format", "json")
+        lines = [json.loads(line) for line in ended.err.splitlines()]
+        [own] = [line for line in lines if line["msg"] == "Processing task input"]
+        [done] = [line for line in lines if line.get("action") == "task_ended"]
+        self.assertEqual(done["msg"], "sum_agent: completed")
+        for line in (own, done):
+            self.assertEqual((line["agent_id"], line["workflow_id"]), (AGENT_ID, execution))
+            self.assertEqual((line["attempt"], line["trace_id"]), (1, trace_id))
+        self.assertEqual(own["task_id"], done["task_id"])
+        self.assertGreaterEqual(done["duration_ms"], 0)
+
+    def test_an_idle_worker_is_quiet(self) -> None:
+        self.give_credentials()
+        runs: list[Ended] = []
+        thread = threading.Thread(target=lambda: runs.append(self.run_one("sum_agent.py", "-d")), daemon=True)
+        polls = Arrivals()
+        handle = self.sandbox.handle
+        with mock.patch.object(self.sandbox, "handle", lambda request: (polls.arrived(), handle(request))[1]):
+            thread.start()
+            polls.wait(10)
+        self.sandbox.submit(AGENT_ID, {})
+        thread.join(20)
+        self.assertLessEqual(len(runs[0].err.splitlines()), 12, runs[0].err)
 
     def test_quiet_says_nothing_when_nothing_is_wrong(self) -> None:
         self.give_credentials()

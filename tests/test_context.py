@@ -20,17 +20,31 @@ from user_agent_sdk.worker.context import (
     TaskLog,
     TaskLogger,
     current_task,
+    log_fields,
     sendable,
 )
 
 
 def new_logger(task_id: str = "t1") -> tuple[TaskLogger, TaskLog]:
     lines = TaskLog()
-    return TaskLogger("agent.sum", lines, Task({"taskId": task_id, "workflowInstanceId": "w1"})), lines
+    fields = log_fields(Task({"taskId": task_id, "workflowInstanceId": "w1"}), "sum")
+    return TaskLogger("agent.sum", lines, fields), lines
 
 
 def texts(lines: TaskLog) -> list[str]:
     return [line.log for line in lines.close()]
+
+
+class FieldsTest(unittest.TestCase):
+    def test_a_trace_id_is_taken_from_a_traceparent_that_is_one(self) -> None:
+        good = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
+        for given, trace_id in (
+            (good, "a1" * 16), (f"cc{good[2:]}-more", "a1" * 16), (good.upper(), None), (f"ff{good[2:]}", None),
+            (good.replace("a1", "00"), None), (good[:-1], None), (7, None), (None, None),
+        ):  # fmt: skip
+            task = Task({"taskId": "t", "workflowInstanceId": "w", "retryCount": 1, "inputData": {"traceparent": given}})
+            wanted: dict[str, object] = {"agent_id": "a", "task_id": "t", "workflow_id": "w", "attempt": 2}
+            self.assertEqual(log_fields(task, "a"), {**wanted, "trace_id": trace_id} if trace_id else wanted, given)
 
 
 class Seen(logging.Handler):

@@ -46,7 +46,12 @@ class LogsTest(unittest.TestCase):
     def test_a_line_on_a_terminal_has_time_level_message_and_the_task(self) -> None:
         stream = self.setup_on(Terminal())
         self.log.info("took %d", 3, extra={"action": "x", "agent_id": "sum", "task_id": "t1", "attempt": 2})
-        self.assertRegex(stream.getvalue(), r"^\d\d:\d\d:\d\d INFO    took 3  \[agent_id=sum task_id=t1 attempt=2\]\n$")
+        self.assertRegex(stream.getvalue(), r"^\d\d:\d\d:\d\d INFO    took 3  \[task_id=t1 attempt=2\]\n$")
+        self.log.info("began", extra={"agent_id": "sum"})
+        self.log.info("ended", extra={"agent_id": "sum", "task_id": "t1", "attempt": 1, "duration_ms": 12.5})
+        began, ended = stream.getvalue().splitlines()[1:]
+        self.assertTrue(began.endswith("INFO    began  [agent_id=sum]"), began)
+        self.assertTrue(ended.endswith("INFO    ended  [task_id=t1 duration_ms=12.5]"), ended)
 
     def test_a_line_in_a_file_has_the_full_date_with_its_offset(self) -> None:
         stream = self.setup_on(io.StringIO())

@@ -90,9 +90,13 @@ class TextFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created).astimezone()
         time = moment.isoformat(timespec="milliseconds") if self._full_date else moment.strftime("%H:%M:%S")
         parts = [f"{time} {record.levelname:<7} {escape(redactor(record.getMessage()))}"]
-        context = " ".join(f"{key}={record.__dict__[key]}" for key in _SHOWN if record.__dict__.get(key) is not None)
-        if context:
-            parts[0] += f"  [{escape(redactor(context))}]"
+        known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
+        if "task_id" in known:  # the task says whose it is, and most attempts are the first
+            known.pop("agent_id", None)
+            if known.get("attempt") == 1:
+                del known["attempt"]
+        if known:
+            parts[0] += escape(redactor("  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"))
         return "\n    ".join([*parts, *(escape(line, keep="\t") for line in _traceback(record).splitlines())])
 
 

@@ -7,8 +7,10 @@ that task's result, and on to the handlers of the logger ``<package>.agent``.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ MAX_LINE_CHARS = 8000
 
 AGENT_LOG = logging.getLogger(__name__.rpartition(".worker.")[0] + ".agent")
 _FORMATTER = logging.Formatter("%(message)s")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")  # of W3C
 
 
 class CurrentTask(NamedTuple):
@@ -110,18 +113,31 @@ class TaskLog:
         return lines + tail
 
 
+def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
+    """What every log line about a task carries; ``trace_id`` when its input has a ``traceparent``."""
+    fields: dict[str, object] = {
+        "agent_id": agent_id,
+        "task_id": task.task_id,
+        "workflow_id": task.workflow_instance_id,
+        "attempt": task.attempt,
+    }
+    parent = task.input_data.get("traceparent")
+    found = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
+    return {**fields, "trace_id": found[1]} if found else fields
+
+
 class TaskLogger(logging.Logger):
     """The ``logger`` that a function receives.
 
     INFO and above ride in the result whatever the process's own level is; DEBUG does when the process
-    logs it, or after ``setLevel``. Every record carries ``task_id`` and ``workflow_id``.
+    logs it, or after ``setLevel``. Every record carries ``fields``, unless its ``extra`` has others.
     """
 
-    def __init__(self, name: str, lines: TaskLog, task: Task) -> None:
+    def __init__(self, name: str, lines: TaskLog, fields: Mapping[str, object]) -> None:
         super().__init__(name)
         self.parent = AGENT_LOG
         self._lines = lines
-        self._task = task
+        self._fields = fields
 
     def getEffectiveLevel(self) -> int:  # noqa: N802
         return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
@@ -131,13 +147,12 @@ class TaskLogger(logging.Logger):
         return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
-        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._task)
+        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._fields)
         child.level = self.level
         return child
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
-        record.__dict__.setdefault("task_id", self._task.task_id)
-        record.__dict__.setdefault("workflow_id", self._task.workflow_instance_id)
+        record.__dict__.update({**self._fields, **record.__dict__})
         try:
             text = _FORMATTER.format(record)
         except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any
@@ -15,8 +16,10 @@ from ..agents import Agent
 from ..conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ..errors import NonRetryableException, OutputError
 from .async_loop import run_once
-from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, sendable
+from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, log_fields, sendable
 from .output import to_output
+
+log = logging.getLogger(__name__)
 
 _MAX_FRAMES = 50  # of a traceback: the last ones
 _PACKAGE = __name__.rpartition(".worker.")[0]
@@ -37,25 +40,30 @@ def execute(
     for good; whatever else is raised, SystemExit too, fails this try. The function runs in a copy of the
     thread's context, so no context variable that it sets reaches the next task.
     """
-    lines = TaskLog()
+    lines, began = TaskLog(), time.monotonic()
+    agent_id = agent.agent_id or task.task_def_name
+    fields = log_fields(task, agent_id)
     try:
         current = CurrentTask(
             task.task_id,
             task.workflow_instance_id,
             task.attempt,
             task.key,
-            agent.agent_id or task.task_def_name,
+            agent_id,
             task.platform_task_id,
             task.platform_agent_id,
             stopping,
-            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, task),
+            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields),
             task,
         )
         result = copy_context().run(_call, agent, current, run_async or run_once)
         for line in result.logs:
             lines.add(*line)
+        if log.isEnabledFor(logging.INFO):
+            outcome = result.status.value.replace("_", " ").lower()
+            log.info("%s: %s", agent.name, outcome, extra={"action": "task_ended", **fields, **_duration(began)})
     except BaseException as error:
-        result = _failure(error, agent, task, lines)
+        result = _failure(error, agent, {**fields, **_duration(began)}, lines)
     result.task_id = task.task_id
     result.workflow_instance_id = task.workflow_instance_id
     result.worker_id = worker_id
@@ -102,7 +110,11 @@ def _checked(given: TaskResult) -> TaskResult:
     )
 
 
-def _failure(error: BaseException, agent: Agent, task: Task, lines: TaskLog) -> TaskResult:
+def _duration(began: float) -> dict[str, float]:
+    return {"duration_ms": round((time.monotonic() - began) * 1000, 1)}
+
+
+def _failure(error: BaseException, agent: Agent, fields: Mapping[str, object], lines: TaskLog) -> TaskResult:
     """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
     terminal = isinstance(error, (NonRetryableException, OutputError))
     result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
@@ -118,7 +130,7 @@ def _failure(error: BaseException, agent: Agent, task: Task, lines: TaskLog) -> 
         AGENT_LOG.error(
             "%s failed: %s", agent.name, result.reason_for_incompletion,
             exc_info=(type(error), error, frames) if frames else None,
-            extra={"action": "task_failed", "task_id": task.task_id, "workflow_id": task.workflow_instance_id},
+            extra={"action": "task_failed", **fields},
         )  # fmt: skip
     except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
         pass  # the result stands as it is
