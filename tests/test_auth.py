@@ -132,7 +132,7 @@ class Failing(TokenSourceTest):
         with self.assertRaises(PlatformError) as caught:
             self.token()
         if error is not None:
-            self.assertIs(caught.exception, error)
+            self.assertEqual((type(caught.exception), str(caught.exception)), (type(error), str(error)))
         return caught.exception
 
     def test_without_a_token_it_fails_and_never_goes_without(self) -> None:
@@ -191,15 +191,13 @@ class Failing(TokenSourceTest):
         self.pass_time(11)
         self.fail(self.endpoint.error)
 
-    def test_an_error_told_a_hundred_times_holds_no_growing_traceback(self) -> None:
-        self.endpoint.error = TransportError("down", sent=False)
-        for _ in range(100):
-            try:
-                self.token()
-            except TransportError as error:
-                depth = len(list(traceback.walk_tb(error.__traceback__)))
+    def test_each_caller_gets_an_error_of_its_own(self) -> None:
+        """One object raised over and over kept the frames of all who had met it."""
+        self.endpoint.error = AuthRefusedError("revoked", hints=("ask for a new secret",))
+        errors = [self.fail(self.endpoint.error) for _ in range(3)] + list(at_once(3, self.token))
+        self.assertEqual(len({id(error) for error in errors}), 6)
+        self.assertEqual({error.hints for error in errors}, {("ask for a new secret",)})
         self.assertEqual(self.endpoint.asked.count, 1)
-        self.assertLess(depth, 10)
 
     def test_a_surprise_leaves_it_usable(self) -> None:
         self.endpoint.error = KeyError("a bug")  # type: ignore[assignment]

@@ -143,14 +143,14 @@ class TokenSource:
 
     def _refresh(self) -> None:
         if self._failure is not None and self._clock() < self._retry_at:
-            raise self._failure.with_traceback(None)  # raised often: its traceback must not grow
+            raise _afresh(self._failure)
         try:
             fetched = self._fetch()
         except PlatformError as error:
             cap_s = REFUSED_CAP_S if isinstance(error, AuthRefusedError) else FAILED_CAP_S
             self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
             self._failures += 1
-            self._failure = error
+            self._failure = _afresh(error)
             raise
         logs.redactor.add(fetched.value, is_token=True)
         self._failure = None
@@ -160,6 +160,13 @@ class TokenSource:
         life = Lifetime(fetched.life_s, self._clock(), self._wall(), self._rand)
         self._current = ({self._header: self._prefix + fetched.value}, life, generation)
         log.debug("New token, good for %.0f s", fetched.life_s, extra={"action": "token_refreshed"})
+
+
+def _afresh(error: PlatformError) -> PlatformError:
+    """The same error without a history: one object raised in many threads would mix and keep their frames."""
+    if isinstance(error, AuthRefusedError):
+        return AuthRefusedError(error.message, hints=error.hints)
+    return TransportError(error.message, sent=False, code=error.code, hints=error.hints)
 
 
 def client_credentials(transport: Transport, auth_url: str, client_id: str, client_secret: str) -> TokenSource:
