@@ -42,7 +42,8 @@ class FieldsTest(unittest.TestCase):
             (good, "a1" * 16), (f"cc{good[2:]}-more", "a1" * 16), (good.upper(), None), (f"ff{good[2:]}", None),
             (good.replace("a1", "00"), None), (good[:-1], None), (7, None), (None, None),
         ):  # fmt: skip
-            task = Task({"taskId": "t", "workflowInstanceId": "w", "retryCount": 1, "inputData": {"traceparent": given}})
+            wire = {"taskId": "t", "workflowInstanceId": "w", "retryCount": 1, "inputData": {"traceparent": given}}
+            task = Task(wire)
             wanted: dict[str, object] = {"agent_id": "a", "task_id": "t", "workflow_id": "w", "attempt": 2}
             self.assertEqual(log_fields(task, "a"), {**wanted, "trace_id": trace_id} if trace_id else wanted, given)
 
