@@ -336,7 +336,18 @@ class ProcessFaultsTest(Faults):
             self.assertLessEqual(sum(it.task_id in runs for it in one.attempts), 1 + failed)
 
     def test_two_processes_on_one_folder_share_the_queue_and_touch_nothing_of_each_other(self) -> None:
-        children = [self.child("quick", settings={"workers": 2}) for _ in range(2)]
+        pollers: set[str | None] = set()
+        both = threading.Event()
+
+        def watch(kind: str, request: Request, proceed: Any) -> Any:
+            pollers.add(request.query.get("workerid"))
+            if {"one", "two"} <= pollers:
+                both.set()
+            return PASS
+
+        self.box.faults.append(watch)
+        children = [self.child("quick", settings={"workers": 2, "worker_id": name}) for name in ("one", "two")]
+        self.assertTrue(both.wait(LONG_S))
         ids = [self.box.put(n=n) for n in range(60)]
         done = [self.box.wait(one, LONG_S) for one in ids]
         for child in children:
