@@ -88,7 +88,7 @@ def _split(text: str) -> SplitResult:
     except ValueError:
         raise ValueError(f"is not an address: {shown}") from None
     if parts.scheme not in ("http", "https"):
-        raise ValueError(f"must begin with https:// and not be {shown}")
+        raise ValueError(f"must begin with https:// (or http://, on this machine or for a Conductor), not {shown}")
     if port == 0 or not _HOST.fullmatch(parts.hostname or "") or any(c in text for c in " \\"):
         raise ValueError(f"has no usable host or port: {shown}")
     return parts
@@ -124,9 +124,17 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
     if named is not None:
         path, source = named
         if not os.path.exists(path):  # not Path.exists: it raises for a folder that may not be searched
-            raise ConfigError(f"the credentials file {path} does not exist (from {source})", code="config-missing")
+            what = f"the credentials file {path} does not exist (from {source})"
+            raise ConfigError(what, code="config-missing", hints=[_near_file(path)])
         return path
     return next((path for path in _places(environ, script) if os.path.isfile(path)), None)
+
+
+def _near_file(path: Path) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(path.name, [found.name for found in path.parent.glob("*.json")], 1)
+    return f"did you mean {path.parent / near[0]}?" if near else "download it from the akaBot Workflow Builder"
 
 
 def _places(environ: Mapping[str, str], script: Path | None) -> list[Path]:
@@ -161,7 +169,7 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
         elif key == "debug" and isinstance(value, bool):
             texts[key] = str(value)
         elif value is not None and not isinstance(value, str):
-            raise ConfigError(f"{key} in {path} must be a string, not {_named(value)}")
+            raise ConfigError(f"{key} in {path} must be a string, not {_named(value)}", hints=["put it in quotes"])
         elif value and value.strip():
             texts[key] = value
     return texts
@@ -259,7 +267,8 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
     if not address:
         raise ConfigError("platform is conductor, but no serviceUrl is set", code="config-missing")
     if bool(values["auth_key"]) != bool(values["auth_secret"]):
-        raise ConfigError("CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together", code="config-missing")
+        what = "CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together"
+        raise ConfigError(what, code="config-missing", hints=["set both, or neither"])
     if not _private(address):
         if values["auth_key"]:
             raise ConfigError(

@@ -285,7 +285,8 @@ def parsed(parse: Callable[[str], Any], text: str, source: str, error: type[User
     try:
         return parse(text)
     except ValueError as reason:
-        raise error(f"{source} {reason}") from None
+        hints = () if error is UsageError else ("correct it there, or take it out",)
+        raise error(f"{source} {reason}", hints=hints) from None
 
 
 def load(

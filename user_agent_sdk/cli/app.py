@@ -35,7 +35,7 @@ COMMANDS = {
     "invoke": Command(
         "invoke", "AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"
     ),
-    "sandbox": Command("sandbox", "[AGENT] [options]", "a platform of your own on this machine, with a page to watch it"),
+    "sandbox": Command("sandbox", "[AGENT] [options]", "a platform of your own on this machine, with a page to see it"),
     "submit": Command("submit", "[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
     "check": Command("check", "[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),
     "history": Command("history", "[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
@@ -78,6 +78,8 @@ def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] 
 
     debug = args[0].debug == "true" if args else not {"-d", "--debug"}.isdisjoint(words)
     color = (args[0].color if args else None) or "auto"
+    if error.code == "usage" and not error.hints and words:
+        error.hints = (f"{PROGRAM} {words[0]} -h lists the options",)
     if debug:
         terminal.print_traceback(error)
     terminal.print_error(PROGRAM, error, as_json="--json" in words, color=color)

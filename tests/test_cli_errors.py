@@ -1,0 +1,108 @@
+"""Configurations that are wrong, each with the message that somebody sees who made that mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import unittest
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+from tests.cli import SUM, CliTest
+from user_agent_sdk.errors import CODES
+
+SECRET = "s3cr3t-of-ours"
+GOOD = {"clientId": "the-client", "clientSecret": SECRET, "agentId": "0000#user-agent"}
+
+
+class Wrong(NamedTuple):
+    """A mistake: the credentials file (an object, or text as it is), environment and words of the command
+    line; and what comes of it, ``{here}`` being the current folder. No hint: the message is one."""
+
+    code: str
+    message: str
+    hint: str
+    file: Any = GOOD
+    environ: dict[str, str] = {}  # noqa: RUF012
+    words: tuple[str, ...] = ()
+    script: str = SUM
+
+
+WRONG = (
+    Wrong("config-missing", "no credentials.json in this folder or beside the agent, and no clientId and clientSecret "
+          "in the environment", "download it from the akaBot Workflow Builder, or name it: -c FILE", file=None),
+    Wrong("config-missing", "the credentials file creds.json does not exist (from --config-file)",
+          "did you mean credentials.json?", words=("-c", "creds.json")),
+    Wrong("config-invalid", "{here}/credentials.json, line 3, column 1: not JSON: Expecting property name enclosed in "
+          "double quotes", "mend that line, or download it again", file='{"clientId": "a",\n"clientSecret": "b",\n}'),
+    Wrong("config-missing", "{here}/credentials.json has no clientSecret", "{here}/credentials.json has an unknown key "
+          "'clientSecrt': did you mean 'clientSecret'?", file={"clientId": "a", "clientSecrt": SECRET}),
+    Wrong("config-invalid", "agentId in {here}/credentials.json must be a string, not a number",
+          "put it in quotes", file={**GOOD, "agentId": 7}),
+    Wrong("config-invalid", "serviceUrl in {here}/credentials.json: plain http would show the credentials to the "
+          "network: http://api.example.com/api", "use https:// (plain http is for this machine only)",
+          file={**GOOD, "serviceUrl": "http://api.example.com/api"}),
+    Wrong("config-invalid", "baseUrl in {here}/credentials.json must be https:// and a host name, such as "
+          "https://next.akabot.io, not 'https://next.akabot.io/login'", "give serviceUrl and authUrl instead",
+          file={**GOOD, "baseUrl": "https://next.akabot.io/login"}),
+    Wrong("config-invalid", "caFile in {here}/credentials.json names a file that does not exist: {here}/company.pem",
+          "correct it there, or take it out", file={**GOOD, "caFile": "company.pem"}),
+    Wrong("config-invalid", "platform in {here}/credentials.json must be one of akabot, conductor, not 'akabott'",
+          "correct it there, or take it out", file={**GOOD, "platform": "akabott"}),
+    Wrong("config-invalid", "clientSecretFile in {here}/credentials.json and clientSecret in {here}/credentials.json "
+          "are both set: keep one", "",
+          file={**GOOD, "clientSecretFile": "credentials.json"}),
+    Wrong("config-invalid", "environment variable USERAGENT_WORKERS must be a whole number from 1 to 1,000, not 'many'",
+          "correct it there, or take it out", environ={"USERAGENT_WORKERS": "many"}),
+    Wrong("config-invalid", "environment variable USERAGENT_PROXY must be no more than http://host:port",
+          "correct it there, or take it out", environ={"USERAGENT_PROXY": "http://clerk:s3cr3t-of-ours@proxy/pac"}),
+    Wrong("config-missing", "CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together", "set both, or neither",
+          environ={"CONDUCTOR_AUTH_KEY": "k"}, words=("--conductor", "http://127.0.0.1:1/api")),
+    Wrong("usage", "--workers must be a whole number from 1 to 1,000, not '0'", "useragent run -h lists the options",
+          words=("-w", "0")),
+    Wrong("usage", "--conductor must begin with https:// (or http://, on this machine or for a Conductor), not "
+          "'localhost:8080/api'", "useragent run -h lists the options", words=("--conductor", "localhost:8080/api")),
+    Wrong("no-agent", "the agent sum_agent ({here}/agent.py:3) has no id",
+          "set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)",
+          file={**GOOD, "agentId": None}),
+    Wrong("no-agent", "two agents have the id '0000#user-agent': sum_agent ({here}/agent.py:3) and again "
+          "({here}/agent.py:9)", "give each its own: @user_agent(agent_id=...)",
+          script=SUM + SUM.replace("sum_agent", "again")),
+    Wrong("config-invalid", "workers=0 of sum_agent ({here}/agent.py:3) can't be used",
+          "workers is a whole number of at least 1", script=SUM.replace("agent()", "agent(workers=0)")),
+)  # fmt: skip
+
+
+class WrongConfigurationTest(CliTest):
+    def test_each_says_what_is_wrong_where_and_what_to_do(self) -> None:
+        here = str(self.folder)
+        for wrong in WRONG:
+            with self.subTest(wrong.message):
+                self.write("agent.py", wrong.script)
+                Path("credentials.json").unlink(missing_ok=True)
+                if wrong.file is not None:
+                    text = wrong.file if isinstance(wrong.file, str) else json.dumps(wrong.file)
+                    self.write("credentials.json", "").write_text(text)
+                    Path("credentials.json").chmod(0o600)
+                with mock.patch.dict(os.environ, wrong.environ):
+                    ended = self.run_main("run", "agent.py", *wrong.words)
+                first, *rest = ended.err.splitlines()
+                self.assertEqual((ended.code, ended.out), (CODES[wrong.code].exit_code, ""), ended.err)
+                shown = first.replace(here + os.sep, "{here}/")
+                self.assertEqual(shown, f"useragent: error[{wrong.code}]: {wrong.message}")
+                hints = [line.replace(here + os.sep, "{here}/") for line in rest if line.startswith("hint: ")]
+                self.assertTrue(f"hint: {wrong.hint}" in hints if wrong.hint else not hints, hints)
+                self.assertNotIn(SECRET, ended.err)
+                self.assertFalse(Path(".useragent").exists())  # nothing was started
+
+    def test_with_json_the_same_is_one_document(self) -> None:
+        self.write("agent.py", SUM)
+        error = self.error_of(self.run_main("invoke", "agent.py", "-i", "{", "--json"))
+        self.assertEqual(error["code"], "usage")
+        self.assertIn("not JSON", error["message"])
+        self.assertTrue(error["hint"])
+
+
+if __name__ == "__main__":
+    unittest.main()
