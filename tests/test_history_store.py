@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from tests.historybox import NOON_S, HistoryTest, execution
@@ -78,8 +79,11 @@ class FindingTest(HistoryTest):
         seen: list[str] = []
         with History(self.path) as history:
             history._db.set_trace_callback(seen.append)
-            for filters in ({"agent_id": "a", "status": "success"}, {"user_agent_id": "u", "status": "success"},
-                            {"status": "error"}, {}):  # fmt: skip
+            wanted: tuple[dict[str, Any], ...] = (
+                {"agent_id": "a", "status": "success"}, {"user_agent_id": "u", "status": "success"},
+                {"status": "error"}, {},
+            )  # fmt: skip
+            for filters in wanted:
                 list(history.find(**filters, limit=50))
             history._db.set_trace_callback(None)
             plans = [[row[3] for row in history._db.execute(f"EXPLAIN QUERY PLAN {query}")] for query in seen]
@@ -93,8 +97,8 @@ class FindingTest(HistoryTest):
 class OtherFilesTest(HistoryTest):
     def test_a_file_of_0_2_0_is_read_as_it_is(self) -> None:
         self.seed(
-            dict(task_id="t", agent_id="a", user_agent_id="u", started_at="2026-11-22T10:00:01.5",
-                 ended_at="2026-11-22T10:00:02.75", status="success", input_data='{"n": 1}', output_data="{}")
+            {"task_id": "t", "agent_id": "a", "user_agent_id": "u", "started_at": "2026-11-22T10:00:01.5",
+             "ended_at": "2026-11-22T10:00:02.75", "status": "success", "input_data": '{"n": 1}', "output_data": "{}"}
         )  # fmt: skip
         before = self.path.read_bytes()
         record = self.found()[0]
@@ -104,9 +108,9 @@ class OtherFilesTest(HistoryTest):
         self.assertEqual(self.path.read_bytes(), before)
 
     def test_we_may_go_on_with_a_file_of_0_2_0_and_it_with_ours(self) -> None:
-        self.seed(dict(task_id="theirs", started_at="2026-11-22T10:00:00", status="success"))
+        self.seed({"task_id": "theirs", "started_at": "2026-11-22T10:00:00", "status": "success"})
         self.record(execution())
-        self.seed(dict(task_id="theirs again", started_at="2026-11-22T10:00:00", status="error"))
+        self.seed({"task_id": "theirs again", "started_at": "2026-11-22T10:00:00", "status": "error"})
         self.assertEqual([record.task_id for record in self.found()], ["theirs again", "platform-1", "theirs"])
         db = sqlite3.connect(str(self.path))
         self.assertEqual({len(row) for row in db.execute("SELECT * FROM execution_history")}, {10})
@@ -175,8 +179,10 @@ class ParsingTest(HistoryTest):
                 times.parse_since(text)
 
     def test_durations_read_well(self) -> None:
-        for ms, text in ((0, "0 ms"), (999, "999 ms"), (1000, "1.00 s"), (9994, "9.99 s"), (9996, "10.0 s"),
-                         (59_949, "59.9 s"), (59_951, "1m 00s"), (3_599_999, "1h 00m"), (7_620_000, "2h 07m")):  # fmt: skip
+        for ms, text in (
+            (0, "0 ms"), (999, "999 ms"), (1000, "1.00 s"), (9994, "9.99 s"), (9996, "10.0 s"), (59_949, "59.9 s"),
+            (59_951, "1m 00s"), (3_599_999, "1h 00m"), (7_620_000, "2h 07m"),
+        ):  # fmt: skip
             self.assertEqual(times.lasted(ms), text)
         self.assertEqual(times.lasted(None), "")
 
@@ -211,6 +217,6 @@ class PruningTest(HistoryTest):
         self.assertEqual(self.found()[0].id, 11)
 
     def test_a_row_whose_time_can_t_be_read_stays(self) -> None:
-        self.seed(dict(task_id="timeless", started_at="once", status="success"))
+        self.seed({"task_id": "timeless", "started_at": "once", "status": "success"})
         prune(self.path, NOON + timedelta(days=1), dry_run=False)
         self.assertEqual([record.task_id for record in self.found()], ["timeless"])

@@ -54,6 +54,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA page_size=1024")  # a commit writes whole pages, and its rows are small
+        db.execute("PRAGMA page_size=1024")  # of a new file: a commit writes whole pages, and rows are small
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("BEGIN EXCLUSIVE")
@@ -86,7 +87,8 @@ def open_existing(path: Path) -> Connection:
         # On a read-only disk SQLite can't make the files that it wants beside one; then nobody writes either.
         names.append(path.resolve().as_uri() + "?immutable=1")
     for name in names:
-        db = sqlite3.connect(name, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=name != names[0])
+        is_uri = name != names[0]
+        db = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=is_uri)
         try:
             db.execute("PRAGMA query_only=ON")
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,0 +1,92 @@
+"""The published 0.2.0 and this SDK on each other's history files.
+
+``USERAGENT_SEED_PYTHON`` names a Python (3.12 or newer) in whose environment user-agent-sdk 0.2.0 is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import unittest
+from pathlib import Path
+
+from tests.cli import SUM, CliTest
+from user_agent_sdk.sandbox.server import Sandbox
+
+SEED = os.environ.get("USERAGENT_SEED_PYTHON", "")
+AGENT_ID = "sum#user-agent"
+PLATFORM_KEYS = {"__task_id__": "platform-1", "__deployed_workflow_id__": "deployed-1"}
+
+
+@unittest.skipUnless(SEED, "USERAGENT_SEED_PYTHON does not name a Python with user-agent-sdk 0.2.0")
+class RoundTripTest(CliTest):
+    def seed(self, *words: str) -> list[str]:
+        code = "import sys; from user_agent_sdk.cli import app; sys.exit(app())"
+        return [SEED, "-c", code, *words]
+
+    def seed_says(self, *words: str) -> str:
+        environ = {**os.environ, "COLUMNS": "250", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+        environ.pop("PYTHONPATH", None)
+        result = subprocess.run(self.seed(*words), env=environ, capture_output=True, timeout=60, check=True)
+        return result.stdout.decode("utf-8")
+
+    def run_seed_worker(self, *inputs: dict[str, object]) -> None:
+        """0.2.0 itself runs those tasks with -r; its history is in the current folder."""
+        agent = self.write("agent.py", SUM)
+        with Sandbox() as sandbox:
+            self.write("credentials.json", json.dumps(sandbox.credentials(AGENT_ID)))
+            environ = {**os.environ, "PYTHONUTF8": "1"}
+            environ.pop("PYTHONPATH", None)
+            process = subprocess.Popen(
+                self.seed("run", str(agent), "-r"), env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                for given in inputs:
+                    execution = sandbox.submit(AGENT_ID, {**PLATFORM_KEYS, **given}, retries=0)
+                    self.assertNotEqual(sandbox.wait(execution, 60).status, "RUNNING")
+            finally:
+                process.kill()
+                process.wait()
+
+    def test_our_file_in_0_2_0(self) -> None:
+        self.write("agent.py", SUM)
+        given = json.dumps({"num1": 2, "num2": 3, **PLATFORM_KEYS})
+        self.run_main("invoke", "agent.py", "-r", "-a", AGENT_ID, "-i", given)
+        self.run_main("invoke", "agent.py", "-r", "-a", AGENT_ID, "-i", '{"num1": "two", "num2": 3}')
+        shown = self.seed_says("history")
+        self.assertIn("Showing 4 record(s)", shown)  # one, and three attempts
+        for text in ("platform-1", "deployed-1", AGENT_ID, "success", "error"):
+            self.assertIn(text, shown)
+        self.assertIn("Showing 1 record(s)", self.seed_says("history", "-a", "deployed-1"))
+        detail = self.seed_says("hd", "1")
+        for text in ("platform-1", '"num1": 2', '"result": 5', "success"):
+            self.assertIn(text, detail)
+        self.assertIn("TypeError", self.seed_says("hd", "2"))
+        self.seed_says("history", "-e", "theirs.csv")
+        self.run_main("history", "-e", "ours.csv")
+        theirs, ours = (Path(name).read_text("utf-8").splitlines()[0] for name in ("theirs.csv", "ours.csv"))
+        self.assertTrue(ours.startswith(theirs))
+
+    def test_its_file_here_and_then_by_both(self) -> None:
+        self.run_seed_worker({"num1": 2, "num2": 3}, {"num1": "two", "num2": 3})
+        shown = self.run_main("history", "--json")
+        failed, worked = json.loads(shown.out)
+        self.assertEqual((worked["task_id"], worked["agent_id"], worked["user_agent_id"], worked["status"]),
+                         ("platform-1", "deployed-1", AGENT_ID, "success"))  # fmt: skip
+        self.assertEqual((worked["input_data"], worked["output_data"]), ({"num1": 2, "num2": 3}, {"result": 5}))
+        self.assertGreaterEqual(worked["extra"]["duration_ms"], 0)
+        self.assertEqual(failed["status"], "error")
+        self.assertIn('"num1": "two"', self.run_main("hd", "last").out)
+        self.assertEqual(self.run_main("history", "--html", "report.html").code, 0)
+        self.assertEqual(json.loads(self.run_main("invoke", "agent.py", "--replay", "1", "-r").out), {"result": 5})
+        self.assertIn("Showing 3 record(s)", self.seed_says("history"))
+        self.assertIn('"result": 5', self.seed_says("hd", "3"))
+        db = sqlite3.connect("execution_history.db")
+        self.addCleanup(db.close)
+        self.assertEqual(len(db.execute("SELECT * FROM execution_history").fetchone()), 10)
+
+
+if __name__ == "__main__":
+    unittest.main()

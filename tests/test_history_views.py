@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+from tests.historybox import HOSTILE, NOON_S, HistoryTest, execution
+from user_agent_sdk.history import charts, export, report, views
+from user_agent_sdk.history.store import Record
+
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str, color: str) -> str:
+    return text
+
+
+def tagged(text: str, color: str) -> str:
+    return f"<{color}>{text}</>"
+
+
+def record(number: int, **fields: Any) -> Record:
+    given = dict(dict.fromkeys(Record._fields), id=number, status="success", started_at="2026-11-22T10:00:00+00:00")
+    return Record(**{**given, **fields})
+
+
+class TableTest(HistoryTest):
+    def table(self, records: list[Record], total: int = 80) -> list[str]:
+        table = views.Table(records, total, plain, str)
+        return [table.header(), *map(table.line, records)]
+
+    def test_80_columns_hold_a_row_and_always_its_id_and_status(self) -> None:
+        """0.2.0's table at 80 columns showed neither an id nor a status."""
+        long = {
+            "user_agent_id": "0" * 47,
+            "task_id": "t" * 36,
+            "agent_id": "a" * 36,
+            "error_message": "e" * 500,
+            "duration_ms": 7_620_000,
+        }
+        rows = [record(1), record(1_234_567, status="error", **long)]
+        for total in (50, 80, 120, 200):
+            with self.subTest(total):
+                lines = self.table(rows, total)
+                self.assertLessEqual(max(map(views.width, lines)), total)
+                self.assertRegex(lines[1], "^      1  success  ")
+                self.assertRegex(lines[2], "^1234567  error    ")
+        self.assertIn("USER AGENT", self.table(rows)[0])
+        self.assertIn("ERROR", self.table(rows)[0])
+        self.assertEqual(self.table(rows, 200)[0].split()[4:], ["USER", "AGENT", "TASK", "AGENT", "ERROR"])
+
+    def test_wide_characters_line_up(self) -> None:
+        rows = [
+            record(1, user_agent_id="株式会社アクメ 🚀", error_message="x"),
+            record(2, user_agent_id="e\u0301te\u0301", error_message="x"),
+            record(3, user_agent_id="plain", error_message="x"),
+        ]
+        lines = self.table(rows)
+        at = {views.width(line[: line.index("x")]) for line in lines[1:]}
+        self.assertEqual(len(at), 1, lines)
+
+    def test_what_is_cut_says_so_and_never_in_half_a_character(self) -> None:
+        self.assertEqual(views.fit("abcdef", 4), "abc…")
+        self.assertEqual(views.fit("株式会社", 6), "株式… ")
+        self.assertEqual(views.fit("株式会社", 4, ".."), "株..")
+        self.assertEqual(views.fit("ab", 4), "ab  ")
+
+    def test_an_empty_history_has_a_header(self) -> None:
+        self.assertRegex(self.table([])[0], "^ID  STATUS .* USER AGENT")
+
+
+class HostileTest(HistoryTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.seed_hostile()
+        self.records = self.found()
+
+    def test_no_view_lets_a_control_character_through(self) -> None:
+        table = views.Table(self.records, 200, plain, str)
+        for one in self.records:
+            for text in (
+                table.line(one), views.piped(one).replace("\t", ""), *views.detail(one, plain, 1000),
+            ):  # fmt: skip
+                self.assertIsNone(UNSAFE.search(text), text[:200])
+            self.assertEqual(views.piped(one).count("\t"), len(Record._fields) - 1)
+
+    def test_what_is_stored_is_still_readable(self) -> None:
+        shown = "\n".join("\n".join(views.detail(one, plain, 1000)) for one in self.records)
+        for text in (
+            "[/etc/passwd]",
+            r"\x1b[31mred",
+            "one\ntwo\\x00three",
+            r"\u202etxt.exe",
+            "株式会社アクメ 🚀",
+            "مرحبا",
+        ):
+            self.assertIn(text, shown)
+
+    def test_csv_cells_are_not_formulas_and_come_back_as_they_were(self) -> None:
+        stream = io.StringIO(newline="")
+        self.assertEqual(export.write_csv(self.records, stream), len(HOSTILE))
+        text = stream.getvalue()
+        self.assertIsNone(re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", text))
+        self.assertTrue(text.endswith("\r\n"))
+        csv.field_size_limit(2**30)
+        self.addCleanup(csv.field_size_limit, csv.field_size_limit())
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        self.assertEqual(rows[0].keys(), set(export.TITLES))
+        by_task = {row["Task ID"]: row for row in rows}
+        self.assertEqual(by_task[r"\u202etxt.exe"]["Error Message"], "'=cmd|' /C calc'!A0")
+        self.assertEqual(by_task[r"\x1b[31mred\x1b]0;title\x07"]["Error Message"], "one\r\ntwo\\x00three")
+        self.assertEqual(len(by_task["large"]["Input Data"]), 100_012)
+        for row in rows:
+            self.assertFalse([cell for cell in row.values() if cell.startswith(tuple("=+-@\t\r"))])
+
+    def test_the_report_holds_stored_markup_as_text(self) -> None:
+        page = Page(self.report())
+        self.assertEqual(page.tags.count("script"), 1)
+        self.assertEqual(page.tags.count("img"), 0)
+        self.assertEqual(page.title, "Execution report")
+        self.assertIsNone(UNSAFE.search(page.text.replace("\r", "")))
+        for text in ("[/etc/passwd]", "<script>document.title='HIT'</script>", "株式会社アクメ 🚀", r"\x1b[31mred"):
+            self.assertIn(text, page.text)
+
+    def test_the_report_stays_small_whatever_is_stored(self) -> None:
+        self.assertLess(len(self.report()), 200_000)
+
+    def test_the_report_loads_nothing(self) -> None:
+        page = Page(self.report())
+        self.assertFalse(page.loads)
+        self.assertRegex(page.policy, r"^default-src 'none'; style-src 'sha256-\S+'; script-src 'sha256-\S+'$")
+        self.assertNotIn("url(", self.report())
+
+    def report(self) -> str:
+        stream = io.StringIO()
+        report.write_report(iter(self.records), stream, "history.db", "all executions", None)
+        return stream.getvalue()
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its tags, its text, what it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.text = self.title = self.policy = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        self.loads += [name for name in given if name in ("src", "srcset", "data", "background") or name[:2] == "on"]
+        self.loads += ["link"] if tag in ("link", "iframe", "object", "base") else []
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if "href" in given else []
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1] not in ("style", "script") or "HIT" in data:
+            self.text += data
+        if self.tags[-1] == "title" and "svg" not in self.tags:
+            self.title += data
+
+
+class JsonTest(HistoryTest):
+    def test_keys_texts_numbers_and_literals_are_painted(self) -> None:
+        shown = views.highlighted('{"a": ["x: 1", -2.5e3, true, null]}', tagged, None)
+        wanted = '{ <cyan>"a"</>: [ <green>"x: 1"</>, <magenta>-2500.0</>, <yellow>true</>, <yellow>null</> ] }'
+        self.assertEqual(" ".join(shown.split()), wanted)
+
+    def test_what_is_no_json_is_shown_as_it_is(self) -> None:
+        self.assertEqual(views.highlighted('{"a": 1', tagged, None), '{"a": 1')
+
+
+class ReportTest(HistoryTest):
+    def report(self, limit: int | None = None) -> str:
+        stream = io.StringIO()
+        report.write_report(self.found(limit=limit), stream, "history.db", "all executions", limit)
+        return stream.getvalue()
+
+    def test_figures_are_those_of_the_executions(self) -> None:
+        self.record(
+            *(
+                execution(
+                    agent_id="mailer" if n == 0 else "reader",
+                    started_s=NOON_S + n,
+                    lasted_s=n / 10,
+                    **({"status": "FAILED", "reason_for_incompletion": "no total\nat all"} if n > 97 else {}),
+                )
+                for n in range(1, 101)
+            )
+        )
+        text = re.sub(r"<[^>]*>", "|", self.report())
+        self.assertRegex(text, r"\|100\|+executions\|")
+        self.assertRegex(text, r"\|97 %\|+success rate\|+3\|+failed\|")
+        self.assertRegex(text, r"\|5\.00 s\|+median duration\|+9\.50 s\|+95th percentile\|+9\.90 s\|+99th percentile")
+        self.assertRegex(text, r"\|reader\|+100\|+97 %\|+3\|+5\.00 s\|+9\.50 s\|+9\.90 s\|+10\.0 s\|")
+        self.assertRegex(text, r"\|no total\|+3\|+#100\|")
+
+    def test_an_error_links_to_its_latest_row(self) -> None:
+        self.record(execution(status="FAILED", reason_for_incompletion="boom"), execution())
+        page = Page(self.report())
+        self.assertEqual(page.links, ["#e1"])
+        self.assertIn("e1", page.ids)
+
+    def test_a_success_rate_is_never_rounded_to_what_it_is_not(self) -> None:
+        for failed, count, shown in ((0, 5, "100 %"), (1, 100_000, "> 99.9 %"), (99_999, 100_000, "< 0.1 %"),
+                                     (5, 5, "0 %"), (1, 3, "66.7 %"), (1, 10, "90 %"), (0, 0, "–")):  # fmt: skip
+            self.assertEqual(report._rate(failed, count), shown)
+
+    def test_percentiles_are_nearest_ranks(self) -> None:
+        ordered = list(range(1, 11))
+        self.assertEqual([report.percentile(ordered, share) for share in (0.5, 0.95, 0.99, 1.0)], [5, 10, 10, 10])
+        self.assertEqual(report.percentile([7], 0.5), 7)
+
+    def test_an_empty_history_makes_a_page_that_says_so(self) -> None:
+        self.seed()
+        self.assertIn("Nothing was recorded.", Page(self.report()).text)
+
+    def test_a_limit_that_was_reached_is_said(self) -> None:
+        self.record(execution(), execution())
+        self.assertIn("the newest 1", Page(self.report(1)).text)
+        self.assertNotIn("the newest", Page(self.report(5)).text)
+
+    def test_charts_count_every_execution_once(self) -> None:
+        from user_agent_sdk.history.times import moment, stamp
+
+        for count, span_s in ((1, 0.0), (7, 3.0), (500, 90.0), (500, 86_400.0 * 3), (500, 86_400.0 * 4000)):
+            points = []
+            for n in range(count):
+                when = moment(stamp(NOON_S + span_s * n / count))
+                assert when is not None
+                points.append((when, n % 5 == 0))
+            for chart in (charts.timeline(points), charts.histogram([(span_s * n, n % 5 == 0) for n in range(count)])):
+                titles = re.findall(r": ([\d,]+), failed ([\d,]+)</title>", chart)
+                total = [sum(int(pair[place].replace(",", "")) for pair in titles) for place in (0, 1)]
+                self.assertEqual(total, [count, sum(failed for _, failed in points)])
+                self.assertLessEqual(chart.count("<g>"), 62)
+
+
+class LargeTest(HistoryTest):
+    def test_10_megabytes_are_cut_where_people_look_and_whole_in_a_pipe(self) -> None:
+        self.seed_hostile(large=10_000_000)
+        large = next(one for one in self.found() if one.task_id == "large")
+        shown = "\n".join(views.detail(large, plain, 1000))
+        self.assertLess(len(shown), 10_000)
+        self.assertIn("(cut: 10,000,000 characters in all)", shown)
+        self.assertEqual(len(views.pretty(large.input_data or "", None)), 10_000_016)
+        stream = io.StringIO()
+        report.write_report([large], stream, "history.db", "all executions", None)
+        self.assertLess(len(stream.getvalue()), 100_000)
+
+
+class PayloadTest(HistoryTest):
+    def test_json_of_a_record_is_json_whatever_is_stored(self) -> None:
+        self.seed_hostile()
+        for one in self.found():
+            text = json.dumps(one.to_json(), allow_nan=False)
+            self.assertEqual(json.loads(text)["task_id"], one.task_id)
