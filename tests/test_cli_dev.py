@@ -137,11 +137,11 @@ class DevTest(CliTest):
         session._load()
         self.assertEqual((self.ask(), self.ask("own#id")), ("hi", 1))
         shown = self.err.getvalue()
-        self.assertIn(f"sandbox at {self.sandbox.origin}", shown)
+        self.assertIn(f"page at {self.sandbox.origin}", shown)
         self.assertIn(f"submit -a greet -i input.json --url {self.sandbox.origin}", shown)
         self.assertIn("submit -a own#id", shown)
         session.reload(["agent.py"])
-        self.assertEqual(self.err.getvalue().count("sandbox at"), 1)  # the same one, with its tasks
+        self.assertEqual(self.err.getvalue().count("page at"), 1)  # the same one, with its tasks
         self.assertFalse((self.folder / ".useragent").exists())
 
     def test_a_change_of_the_credentials_counts_too(self) -> None:
@@ -198,7 +198,7 @@ class DevTest(CliTest):
                 self.addCleanup(it.kill)
                 assert it.stdout is not None and it.stderr is not None
                 lines = iter(it.stderr.readline, "")
-                origin = next(found[1] for found in (re.search(r"sandbox at (\S+);", line) for line in lines) if found)
+                origin = next(found[1] for found in (re.search(r"page at (\S+);", line) for line in lines) if found)
                 next(line for line in lines if "1 worker" in line)
                 if busy:
                     self.submit(origin)

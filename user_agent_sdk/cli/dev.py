@@ -27,6 +27,7 @@ from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
 from ..settings import Settings
 from . import app, options, run, terminal, waiting
 from .options import Parser
+from .sandbox import PORT
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SANDBOX_PORT = 8088  # where `useragent submit` looks
 STOP_S = 1.0  # what Ctrl+C leaves to a running function
 ENDED_S = 10.0
 
@@ -48,10 +48,17 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: Namespace) -> int:
+    from ..sandbox import page, server
     from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
 
     with ExitStack() as stack:
-        sandbox = _sandbox(stack) if args.sandbox else None
+        sandbox = None
+        if args.sandbox:
+            try:
+                sandbox = stack.enter_context(server.Sandbox(PORT))
+            except UserAgentError:  # somebody has the port
+                sandbox = stack.enter_context(server.Sandbox())
+            page.install(sandbox)
         session = Session(args, options.script_of(args), sandbox)
         stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file
@@ -60,15 +67,6 @@ def main(args: Namespace) -> int:
         logging.shutdown()
         os._exit(code)
     return code
-
-
-def _sandbox(stack: ExitStack) -> Sandbox:
-    from ..sandbox.server import Sandbox
-
-    try:
-        return stack.enter_context(Sandbox(SANDBOX_PORT))
-    except UserAgentError:  # somebody has the port
-        return stack.enter_context(Sandbox())
 
 
 class _Worker(threading.Thread):
@@ -108,7 +106,6 @@ class Session:
         self._retired: list[_Worker] = []  # draining
         self._is_first = True
         self._told = False  # how to submit a task
-        self._stragglers = False
 
     def run(self) -> int:
         """Raises what is wrong from the start, but for the agent's code: that can be mended."""
@@ -182,17 +179,14 @@ class Session:
         if self._journal is None:
             self._journal = tempfile.TemporaryDirectory(prefix="useragent-")
         named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
-        agents = identify(named, None)
+        agents, origin = identify(named, None), self._sandbox.origin
         if not self._told:
             self._told = True
-            self._tell_how_to_submit(self._sandbox, agents)
+            terminal.note(f"sandbox and page at {origin}; give it a task from another terminal:")
+            url = "" if self._sandbox.port == PORT else f" --url {origin}"
+            for agent in agents:
+                terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
         return settings.on_sandbox(self._sandbox.credentials(""), Path(self._journal.name)), agents
-
-    def _tell_how_to_submit(self, sandbox: Sandbox, agents: Sequence[Agent]) -> None:
-        url = "" if sandbox.port == SANDBOX_PORT else f" --url {sandbox.origin}"
-        terminal.note(f"sandbox at {sandbox.origin}; give it a task from another terminal:")
-        for agent in agents:
-            terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
 
     def _show(self, error: UserAgentError) -> None:
         app.fail(error, [], [self._args])
@@ -225,12 +219,10 @@ class Session:
 
     def _retire(self) -> None:
         worker, self._worker = self._worker, None
+        self._retired = [old for old in self._retired if old.is_alive() or old.runner.has_stragglers]
         if worker is not None:
             worker.runner.stop()
             self._retired.append(worker)
-        for ended in [ended for ended in self._retired if not ended.is_alive()]:
-            self._retired.remove(ended)
-            self._stragglers |= ended.runner.has_stragglers
 
     def _waits(self) -> str | None:
         for worker in [*self._retired, self._worker]:
@@ -259,4 +251,4 @@ class Session:
 
     @property
     def has_stragglers(self) -> bool:
-        return self._stragglers or any(worker.runner.has_stragglers for worker in self._retired)
+        return any(worker.runner.has_stragglers for worker in self._retired)
