@@ -116,8 +116,9 @@ def _load(script: Path, settings: Settings) -> list[Agent]:
     """The agents of the script, each with an id: its own, else the one given, else its name."""
     from .. import loader
 
-    agents = loader.load(script)
-    return loader.identify([replace(one, agent_id=one.agent_id or settings.agent_id or one.name) for one in agents], None)
+    loaded = loader.load(script)
+    named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in loaded]
+    return loader.identify(named, None)
 
 
 def _commands(sandbox: Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from .. import credentials
@@ -25,7 +25,8 @@ TIMEOUT_S = 30.0
 
 def configure(parser: Parser) -> None:
     group = parser.titled("task")
-    group.add_argument("-i", "--input", metavar="INPUT", default="{}", help="a file, - for stdin, or JSON (default: {})")
+    text = "a file, - for stdin, or JSON (default: {})"
+    group.add_argument("-i", "--input", metavar="INPUT", default="{}", help=text)
     group.add_argument("-a", "--agent-id", metavar="ID", help="whose task it is (else the credentials' agentId, else"
                        " the one agent that the sandbox knows)")  # fmt: skip
     more = "wait that long for the output; 0 = print the execution's id and don't wait (default: 30)"
@@ -49,7 +50,7 @@ def main(args: Namespace) -> int:
     if execution["status"] == "COMPLETED":
         terminal.write_json(execution["output"])
         return EXIT_OK
-    _fail(execution, f"{sandbox.origin}/#{execution_id}", args.wait)
+    raise _failure(execution, f"{sandbox.origin}/#{execution_id}", args.wait)
 
 
 def _settings(args: Namespace) -> Settings:
@@ -131,14 +132,14 @@ class _Sandbox:
         )
 
 
-def _fail(execution: Mapping[str, Any], page: str, wait: str) -> NoReturn:
+def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:
     attempts = execution["attempts"]
     tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
     if execution["status"] != "RUNNING":
         what = execution["status"].lower().replace("_", " ")
         reason = f": {execution['reason']}" if execution["reason"] else ""
-        raise UserAgentError(f"the task {what} after {tries}{reason}", code="task-failed", hints=[f"more at {page}"])
+        return UserAgentError(f"the task {what} after {tries}{reason}", code="task-failed", hints=[f"more at {page}"])
     hints = [f"--wait S waits longer; it goes on, to be seen at {page}"]
     if attempts[-1]["status"] == "SCHEDULED" and len(attempts) == 1:
         hints.insert(0, f"no worker has taken it: is one running for {execution['agentId']}?")
-    raise UserAgentError(f"the task had not ended after {wait} s", code="task-failed", hints=hints)
+    return UserAgentError(f"the task had not ended after {wait} s", code="task-failed", hints=hints)
