@@ -1,0 +1,117 @@
+"""The README's commands run and print what it says, and its tables are the code's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from user_agent_sdk.cli.app import COMMANDS
+from user_agent_sdk.errors import CODES
+from user_agent_sdk.settings import TABLE
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each ``$ command`` of a console block with the output that is printed below it, in order."""
+    found = []
+    for block in CONSOLE.findall(TEXT):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = step.partition("\n")
+            found.append((command, output))
+    return found
+
+
+class CommandsTest(unittest.TestCase):
+    def test_every_command_prints_what_the_readme_says(self) -> None:
+        """In a copy of what a newcomer has: the package and the examples, and nothing installed."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("user_agent_sdk", "examples"):
+                shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+            here = Path(folder)
+            ran = 0
+            for command, expected in commands():
+                if command == "python -m unittest" and here == Path(folder):
+                    continue  # that is this very run
+                if command.startswith("cd "):
+                    here = here / command[3:]
+                    continue
+                out = self.run_there(command, here)
+                self.assertTrue(self.matches(expected, out), f"{command}\nprinted:\n{out}\nnot:\n{expected}")
+                ran += 1
+        self.assertGreaterEqual(ran, 6)
+
+    def run_there(self, command: str, here: Path) -> str:
+        """stdout. A shell, as the newcomer has one, with its ``python`` being ours."""
+        command = re.sub(r"^python\b", f'"{sys.executable}"', command)
+        clean = {
+            k: v for k, v in os.environ.items() if not k.upper().startswith(("USERAGENT_", "CONDUCTOR_", "PYTHON"))
+        }
+        done = subprocess.run(
+            command, shell=True, cwd=here, env=clean, capture_output=True, text=True, encoding="utf-8", timeout=60
+        )
+        self.assertEqual(done.returncode, 0, f"{command}\n{done.stderr}")
+        return done.stdout
+
+    def matches(self, expected: str, out: str) -> bool:
+        """``...`` in the README stands for anything."""
+        return (
+            re.fullmatch(".*".join(map(re.escape, expected.strip().split("..."))), out.strip(), re.DOTALL) is not None
+        )
+
+
+class TablesTest(unittest.TestCase):
+    def test_the_error_codes_are_the_codes_own(self) -> None:
+        section = TEXT[TEXT.index("### Error codes") : TEXT.index("### Settings")]
+        rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (.*) \|$", section, re.MULTILINE)
+        self.assertEqual(rows, [(code, str(row.exit_code), row.meaning) for code, row in CODES.items()])
+
+    def test_every_setting_is_listed_with_its_variable_key_and_flags(self) -> None:
+        section = TEXT[TEXT.index("### Settings") : TEXT.index("### Files")]
+        for row in TABLE:
+            line = next((line for line in section.splitlines() if line.startswith(f"| `{row.env}` |")), "")
+            for name in (row.key, *row.flags, row.off):
+                self.assertIn(f"`{name}`" if name else "", line, row.name)
+
+    def test_every_command_is_listed(self) -> None:
+        section = TEXT[TEXT.index("### Commands") : TEXT.index("### Exit codes")]
+        for name in COMMANDS:
+            self.assertRegex(section, rf"`{re.escape(name)}[ `]", name)
+
+    def test_every_linked_section_exists(self) -> None:
+        headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in TEXT.splitlines()}
+        for target in re.findall(r"\]\(#([\w-]+)\)", TEXT):
+            self.assertIn(target, headings)
+
+    def test_every_file_that_is_named_exists(self) -> None:
+        for name in re.findall(r"`((?:examples|tests)/[\w/.]+)`", TEXT):
+            self.assertTrue((ROOT / name).exists(), name)
+
+
+class ExamplesTest(unittest.TestCase):
+    def test_every_example_runs_by_the_command_in_its_docstring(self) -> None:
+        for path in sorted((ROOT / "examples").glob("*.py")):
+            with self.subTest(path.name):
+                found = re.search(
+                    r"^    python (-m user_agent_sdk invoke .*)$", path.read_text(encoding="utf-8"), re.MULTILINE
+                )
+                assert found is not None, "an example says how it is run"
+                done = subprocess.run(
+                    f'"{sys.executable}" {found[1]}', shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60
+                )
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertTrue(done.stdout.startswith("{"), done.stdout)
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "needs systemd-analyze")
+    def test_the_systemd_unit_passes_its_own_check(self) -> None:
+        unit = ROOT / "examples" / "service" / "useragent.service"
+        done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
