@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
 from typing import NamedTuple
 
-from . import times
-
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 540, 190, 40, 10, 26
 _MAX_COLUMNS = 60
 _STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 604800, 2592000)
-_EDGES_MS = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]  # 1 ms to 5.8 days
+_UNITS = (
+    (1, "ms", (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    (1000, "s", (1, 2, 5, 10, 20, 30)),
+    (60_000, "min", (1, 2, 5, 10, 20, 30)),
+    (3_600_000, "h", (1, 2, 5, 12, 24)),
+)
+_EDGES = [(number * unit_ms, f"{number} {name}") for unit_ms, name, numbers in _UNITS for number in numbers]
+_EDGES_MS = [ms for ms, _ in _EDGES]
 
 
 class Column(NamedTuple):
@@ -36,7 +42,17 @@ def timeline(points: Sequence[tuple[datetime, bool]]) -> str:
     step = next((s for s in _STEPS_S if (last - first) / s < _MAX_COLUMNS), math.ceil((last - first) / _MAX_COLUMNS))
     counts = Counter((int(at // step), failed) for at, failed in seconds)
     days = (last - first) // 86400
-    form = "%d %b" if step >= 86400 else "%d %b %H:%M" if days else "%H:%M" if step >= 60 else "%H:%M:%S"
+    form = (
+        "%b %Y"
+        if step >= 2592000
+        else "%d %b"
+        if step >= 86400
+        else "%d %b %H:%M"
+        if days
+        else "%H:%M"
+        if step >= 60
+        else "%H:%M:%S"
+    )
     columns = []
     low, high = int(first // step), int(last // step)
     pad = max(0, 12 - (high - low)) // 2  # a single column would fill the chart
@@ -51,30 +67,15 @@ def histogram(durations: Sequence[tuple[float, bool]]) -> str:
     """Executions by how long they took: (milliseconds, whether it failed)."""
     if not durations:
         return ""
-    counts = Counter((_edge(ms), failed) for ms, failed in durations)
+    counts = Counter((bisect_right(_EDGES_MS, ms), failed) for ms, failed in durations)
     low, high = min(edge for edge, _ in counts), max(edge for edge, _ in counts)
-    low, high = max(0, min(low, high - 5)), max(high, low + 5)
+    low, high = max(0, min(low, high - 5)), min(max(high, low + 5), len(_EDGES))
     columns = []
-    for edge in range(low, min(high, len(_EDGES_MS)) + 1):
-        until = times.lasted(_EDGES_MS[edge]) if edge < len(_EDGES_MS) else "more"
-        since = times.lasted(_EDGES_MS[edge - 1]) if edge else "0 ms"
-        columns.append(
-            Column(
-                f"< {_short(until)}" if edge < len(_EDGES_MS) else until,
-                f"{since} to {until}",
-                counts[edge, False],
-                counts[edge, True],
-            )
-        )
+    for edge in range(low, high + 1):
+        since = _EDGES[edge - 1][1] if edge else "0 ms"
+        until = _EDGES[edge][1] if edge < len(_EDGES) else "more"
+        columns.append(Column(f"< {until}", f"{since} to {until}", counts[edge, False], counts[edge, True]))
     return _svg(columns, "Executions by duration")
-
-
-def _edge(ms: float) -> int:
-    return next((place for place, edge in enumerate(_EDGES_MS) if ms < edge), len(_EDGES_MS))
-
-
-def _short(text: str) -> str:
-    return text.replace(".00", "").replace(".0 ", " ").replace(" 00s", "").replace(" 00m", "")
 
 
 def _every(step_s: float) -> str:

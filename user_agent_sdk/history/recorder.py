@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -66,11 +67,11 @@ class Recorder:
         self, agent_id: str, worker_id: str, task: Task, result: TaskResult, started_s: float, ended_s: float
     ) -> None:
         """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
-        if self._is_useless:
+        if self._is_useless or self._closed:
             return
         row = _row(agent_id, worker_id, task, result, started_s, ended_s, shape.Blanker(self._redact))
         with self._filled:
-            if not self._closed and len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row.size_bytes < QUEUE_MAX_BYTES:
+            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row.size_bytes < QUEUE_MAX_BYTES:
                 self._rows.append(row)
                 self._bytes += row.size_bytes
                 if len(self._rows) == 1:
@@ -114,7 +115,7 @@ class Recorder:
     def _write_batch(self) -> bool:
         """Commit the oldest rows; False when they stay in the queue."""
         with self._filled:
-            batch = [self._rows[index] for index in range(min(len(self._rows), BATCH_ROWS))]
+            batch = list(islice(self._rows, BATCH_ROWS))
         try:
             self._insert(batch)
         except (Error, OSError, StorageError) as error:

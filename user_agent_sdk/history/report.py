@@ -42,7 +42,7 @@ class Summary:
         agent, failed = record.user_agent_id or record.agent_id or "(none)", record.status == "error"
         self.runs[agent] += 1
         when = times.moment(record.started_at) or times.moment(record.ended_at)
-        if when is not None:
+        if when is not None and 1971 < when.year < 9000:  # beyond, calendars end
             self.points.append((when, failed))
         if record.duration_ms is not None:
             self.durations.setdefault(agent, []).append((record.duration_ms, failed))

@@ -26,7 +26,7 @@ class Blanker:
         self._secrets: set[str] = set()
         names = "|".join(map(re.escape, sorted(keys)))
         held = r"""("[^"]*"|'[^']*'|[^\s,;&"'}\])]+)"""
-        self._told = re.compile(rf"""(\b(?:{names})["']?\s*[:=]\s*){held}""", re.IGNORECASE) if names else None
+        self._told = re.compile(rf"""((?<!\w)(?:{names})["']?\s*[:=]\s*){held}""", re.IGNORECASE) if names else None
 
     def learn(self, value: Any) -> None:
         if not self._keys:
@@ -66,7 +66,8 @@ class Blanker:
             return self.text(value)
         if isinstance(value, dict):
             return {
-                key: BLANK if str(key).casefold() in self._keys else self._apply(item) for key, item in value.items()
+                self.text(str(key)): BLANK if str(key).casefold() in self._keys else self._apply(item)
+                for key, item in value.items()
             }
         if isinstance(value, (list, tuple)):
             return [self._apply(item) for item in value]
