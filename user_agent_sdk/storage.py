@@ -54,7 +54,6 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA page_size=1024")  # a commit writes whole pages, and its rows are small
-        db.execute("PRAGMA page_size=1024")  # of a new file: a commit writes whole pages, and rows are small
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("BEGIN EXCLUSIVE")
