@@ -191,18 +191,14 @@ class CheckTest(CliTest):
     def test_a_second_copy_of_the_sdk(self) -> None:
         """Two copies, two registries: the decorator of one is not seen by the command of the other."""
         self.give()
-        for folder, version in (("site", "0.2.0"), ("vendor", "")):
+        for folder in ("site", "vendor"):
             (self.folder / folder / "user_agent_sdk").mkdir(parents=True)
-            self.write(f"{folder}/user_agent_sdk/__init__.py", "")
-            if version:
-                (self.folder / folder / f"user_agent_sdk-{version}.dist-info").mkdir()
-            else:
-                self.write(f"{folder}/user_agent_sdk/_version.py", "__version__ = '9.9'\n")
-        with mock.patch.object(sys, "path", [*sys.path, str(self.folder / "site"), str(self.folder / "vendor")]):
+        self.write("site/user_agent_sdk/__init__.py", "")  # the other folder is no package
+        with mock.patch.object(sys, "path", [*sys.path, "site", "vendor"]):
             self.assertEqual(self.check("--offline").code, 0)
         copies = self.found("warn", "SDK")
-        self.assertIn(f"a second copy, 0.2.0, is in {self.folder / 'site' / 'user_agent_sdk'}", copies)
-        self.assertIn("a second copy, 9.9", copies)
+        self.assertEqual(copies.count("a second copy is in"), 1)
+        self.assertIn(str(self.folder / "site" / "user_agent_sdk"), copies)
         self.assertIn("pip uninstall", copies)
 
     def test_a_python_without_its_libraries(self) -> None:
@@ -289,9 +285,9 @@ class CheckTest(CliTest):
         (root / "0123456789ab" / "2.db").write_bytes(b"not a database at all" * 100)
         self.assertEqual(self.check().code, 0)
         found = self.found("warn", "journal")
-        self.assertIn("2 tasks of an ended worker are not delivered -> start the worker", found)
-        self.assertIn("2 tasks of another platform or client", found)
-        self.assertIn("2 results were refused for good -> see them: useragent journal", found)
+        self.assertIn("2 results or started tasks: undelivered -> start the worker", found)
+        self.assertIn("2 results or started tasks: of another platform or client -> start a worker", found)
+        self.assertIn("2 results or started tasks: refused for good -> see them: useragent journal", found)
         self.assertIn("2.db can't be read", found)
         self.check("--no-journal")
         self.assertIn("memory only", self.found("warn", "journal"))

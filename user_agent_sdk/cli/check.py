@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from .. import errors, logs
 from .._version import __version__
 from ..credentials import Secret
-from ..errors import CODES, EXIT_OK, AuthRefusedError, PlatformError, UserAgentError
+from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
 from ..settings import TABLE, Settings, load
 from . import options, terminal, waiting
 from .options import Parser
@@ -127,17 +127,7 @@ def _python(script: Path | None) -> Iterator[Row]:
         for other in (entry / "user_agent_sdk", entry / "user_agent_sdk.py"):
             if other != root and (other.suffix or (other / "__init__.py").is_file()) and other.exists():
                 fix = f"remove one: {sys.executable} -m pip uninstall user-agent-sdk, or delete the folder"
-                what = f"a second copy, {_version_of(other)}, is in {other}; it is not used here"
-                yield Row("warn", "SDK", what, fix)
-
-
-def _version_of(package: Path) -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        found = re.search(r"""__version__ = ['"]([\w.]+)""", (package / "_version.py").read_text("utf-8"))
-        if found:
-            return found[1]
-    installed = next(package.parent.glob("user_agent_sdk-*.dist-info"), None)
-    return installed.name.split("-")[1][: -len(".dist")] if installed else "of an unknown version"
+                yield Row("warn", "SDK", f"a second copy is in {other}; it is not used here", fix)
 
 
 def _configuration(settings: Settings) -> Iterator[Row]:
@@ -154,11 +144,11 @@ def _configuration(settings: Settings) -> Iterator[Row]:
     for warning in settings.warnings:
         what, _, fix = warning.rpartition(": ")
         yield Row("warn", "configuration", what, fix)
-    for file in (path, settings.client_key) if os.name == "posix" else ():
-        mode = file.stat().st_mode & 0o777 if file else 0
-        if file and not mode & 0o007:
+    for file in filter(None, (path, settings.client_key) if os.name == "posix" else ()):
+        mode = file.stat().st_mode & 0o777
+        if not mode & 0o007:
             yield Row("ok", "file mode", f"{file}: {mode:o}")
-        elif file and file != path:
+        elif file != path:  # which the settings have warned of
             yield Row("warn", "file mode", f"{file} can be read by other users of this machine", f"chmod 600 {file}")
 
 
@@ -208,7 +198,7 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
     from ..worker import journal_file
 
     own = journal_file.folder_of(root, settings.platform, settings.service_url, settings.client_id or "")
-    waiting_rows = rejected = others = 0
+    counts: Counter[str] = Counter()
     for path in [path for folder in sorted(root.glob("*")) for path in journal_file.files_of(folder)]:
         try:
             db = journal_file.lock(path)
@@ -221,20 +211,15 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
             fix = "keep the file: what it holds is not delivered"
             yield Row("warn", "journal", f"{path} can't be read: {error}", fix)
             continue
-        refused = states.count(journal_file.REJECTED)
-        rejected += refused
-        if path.parent == own:
-            waiting_rows += len(states) - refused
-        else:
-            others += len(states) - refused
-    if waiting_rows:
-        fix = "start the worker: it delivers them, or reports as failed what was cut off"
-        yield Row("warn", "journal", f"{waiting_rows} tasks of an ended worker are not delivered", fix)
-    if others:
-        fix = "start a worker with those credentials in this folder"
-        yield Row("warn", "journal", f"{others} tasks of another platform or client are not delivered", fix)
-    if rejected:
-        yield Row("warn", "journal", f"{rejected} results were refused for good", "see them: useragent journal")
+        whose = "undelivered" if path.parent == own else "of another platform or client"
+        counts.update("refused for good" if state == journal_file.REJECTED else whose for state in states)
+    for what, fix in (
+        ("undelivered", "start the worker: it delivers them, and reports as failed what was cut off"),
+        ("of another platform or client", "start a worker with those credentials in this folder: it delivers them"),
+        ("refused for good", "see them: useragent journal"),
+    ):
+        if counts[what]:
+            yield Row("warn", "journal", f"{counts[what]} results or started tasks: {what}", fix)
 
 
 # -- on the network ----------------------------------------------------------------------------------
@@ -298,19 +283,18 @@ def _unreached(check: str, error: PlatformError) -> Row:
 
 
 def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
-    what = f"{url} answers (HTTP {status})"
-    if status in (401, 403) and b"_TOKEN" in body:
-        error = AuthRefusedError(f"{url} refuses the token: HTTP {status} {body[:80].decode('utf-8', 'replace')}")
-        return _failed("platform", error)._replace(fix="serviceUrl and authUrl must be of the same platform")
-    if 300 <= status < 400:
+    status_text, fix, code = "ok", None, None
+    if status in (401, 403) and b"_TOKEN" in body:  # as the platform words it; a gateway's 403 for this path is none
+        status_text, fix, code = "FAIL", "serviceUrl and authUrl must be of the same platform", "auth-refused"
+    elif 300 <= status < 400:
+        status_text, code = "FAIL", "platform-unreachable"
         fix = "set serviceUrl to the service's own address: redirects are not followed"
-        return Row("FAIL", "platform", what, fix, "platform-unreachable")
-    if status >= 500:
-        return Row("FAIL", "platform", what, "wait, or ask whoever runs the platform", "platform-unreachable")
-    if status == 200 and media_type == "text/html":
-        fix = "check serviceUrl (it mostly ends in /api): a portal or a proxy may have answered"
-        return Row("warn", "platform", f"{what} with a web page", fix)
-    return Row("ok", "platform", what)
+    elif status >= 500:
+        status_text, fix, code = "FAIL", "wait, or ask whoever runs the platform", "platform-unreachable"
+    elif status == 200 and media_type == "text/html":
+        status_text, fix = "warn", "a web page: check serviceUrl (it mostly ends in /api), or log in to the portal"
+    said = f": {body[:80].decode('utf-8', 'replace')}" if code else ""
+    return Row(status_text, "platform", f"{url} answers with HTTP {status}{said}", fix, code)
 
 
 def _clock(date: str) -> Iterator[Row]:

@@ -226,9 +226,10 @@ class Session:
 
     def _waits(self) -> str | None:
         for worker in [*self._retired, self._worker]:
-            text = worker.runner.waits().sentence(time.monotonic(), time.time()) if worker else None
-            if text:
-                return text
+            if worker and worker.is_alive():
+                text = worker.runner.waits().sentence(time.monotonic(), time.time())
+                if text:
+                    return text
         return None
 
     def _close(self) -> int:

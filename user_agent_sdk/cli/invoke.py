@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..agents import Agent
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
 from ..settings import Settings, number, parsed
-from . import app, options, terminal
+from . import app, options, terminal, waiting
 from .options import Parser
 
 if TYPE_CHECKING:
@@ -155,9 +155,11 @@ def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, A
             worker.start()
             deadline = time.monotonic() + timeout_s
             execution: Execution = sandbox.wait(execution_id, 0)
-            while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
-                # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
-                execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout_s))
+            with waiting.shown(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
+                while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
+                    # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
+                    execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
             if failures:
                 raise failures[0]
             if execution.status != "RUNNING":
