@@ -206,8 +206,8 @@ class Deadlines(ConnectionTest):
         left = threading.Event()
         connection = self.connect(self.serve(lambda peer: left.wait(10)))
         self.addCleanup(left.set)
-        with self.over_soon():
-            self.assertTrue(self.assert_fails(connection, SOON_S, body=bytes(30_000_000)).sent)
+        with self.over_soon(0.4):
+            self.assertTrue(self.assert_fails(connection, 0.4, body=bytes(16_000_000)).sent)
 
     @unittest.skipUnless(sys.platform == "linux", "other systems answer for a full backlog")
     def test_a_server_that_does_not_accept(self) -> None:
