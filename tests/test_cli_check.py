@@ -88,7 +88,9 @@ class CheckTest(CliTest):
         self.platform()
         ended = self.check("agent.py")
         self.assertEqual(ended.code, 0, self.rows)
-        self.assertEqual({row["status"] for row in self.rows}, {"ok"}, self.rows)
+        # The SDK may be installed where these tests run.
+        statuses = {row["status"] for row in self.rows if "second copy" not in row["message"]}
+        self.assertEqual(statuses, {"ok"}, self.rows)
         names = [row["check"] for row in self.rows]
         for name in ("Python", "SDK", "credentials", "agent", "journal", "proxy", "token", "platform", "clock"):
             self.assertIn(name, names)
@@ -197,7 +199,7 @@ class CheckTest(CliTest):
         with mock.patch.object(sys, "path", [*sys.path, "site", "vendor"]):
             self.assertEqual(self.check("--offline").code, 0)
         copies = self.found("warn", "SDK")
-        self.assertEqual(copies.count("a second copy is in"), 1)
+        self.assertNotIn(str(self.folder / "vendor"), copies)
         self.assertIn(str(self.folder / "site" / "user_agent_sdk"), copies)
         self.assertIn("pip uninstall", copies)
 
