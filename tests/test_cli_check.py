@@ -127,10 +127,13 @@ class CheckTest(CliTest):
         self.assertEqual({line.count("\t") for line in lines}, {4})
         screen = io.StringIO()
         screen.isatty = lambda: True  # type: ignore[method-assign]
-        with contextlib.redirect_stdout(screen), mock.patch.dict(os.environ, {"TERM": "xterm"}):
-            check._print([check.Row("FAIL", "token", "no", "yes", "auth-refused"), check.Row("ok", "SDK", "1")], True)
+        rows = [check.Row("FAIL", "token", "word " * 20, "yes", "auth-refused"), check.Row("ok", "SDK", "1")]
+        with contextlib.redirect_stdout(screen), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+            check._print(rows, True)
         self.assertEqual(screen.getvalue().splitlines(), [
-            "\x1b[31mFAIL\x1b[0m  token  no", "        fix: yes", "\x1b[32mok  \x1b[0m  SDK    1"])  # fmt: skip
+            "\x1b[31mFAIL\x1b[0m  token  " + "word " * 12 + "word",
+            " " * 13 + "word " * 6 + "word", " " * 13 + "fix: yes",
+            "\x1b[32mok  \x1b[0m  SDK    1"])  # fmt: skip
 
     def test_what_is_wrong_with_the_settings(self) -> None:
         self.assertEqual(self.check().code, 3)

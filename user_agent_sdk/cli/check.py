@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from argparse import Namespace
 from collections import Counter
@@ -75,11 +76,16 @@ def _print(rows: list[Row], color: bool) -> None:
             terminal.write("\t".join(cell or "" for cell in cells))
         return
     width = max(len(row.check) for row in rows)
+    left = " " * (width + 8)
+    columns = max(shutil.get_terminal_size().columns - 1, len(left) + 30)
     for row in rows:
         status = terminal.paint(f"{row.status:<4}", _COLORS[row.status], color)
-        terminal.write(f"{status}  {row.check:<{width}}  {row.message}")
-        if row.fix:
-            terminal.write(f"{'fix: ':>{width + 8}}{row.fix}")
+        for text in (row.message, f"fix: {row.fix}" if row.fix else ""):
+            shown = textwrap.fill(text, columns, initial_indent=left, subsequent_indent=left, break_on_hyphens=False)
+            if text is row.message:
+                shown = f"{status}  {row.check:<{width}}  {shown[len(left) :]}"
+            if shown:
+                terminal.write(shown)
 
 
 def _all(args: Namespace, script: Path | None) -> Iterator[Row]:

@@ -150,7 +150,7 @@ def _tell(args: Namespace, folder: Path) -> None:
         (f"{program} invoke agent.py -i input.json", "run it once, no account needed"),
         (f"{python} -m unittest", "its tests"),
         (f"{program} dev agent.py --sandbox", "run it, and afresh after each save"),
-        (f"{program} run agent.py", "take tasks from the platform; needs credentials.json here"),
+        (f"{program} run agent.py", "for the platform: put credentials.json here"),
     ]
     if folder.resolve() != Path.cwd():
         steps.insert(0, (f'cd "{folder}"' if " " in str(folder) else f"cd {folder}", ""))
