@@ -20,6 +20,7 @@ from .backoff import Backoff, Outage
 from .journal import Journal
 from .journal_file import REJECTED, Entry
 from .lease import Lease, LeaseKeeper
+from .metrics import Metrics
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Delivery:
         on_delivered: Callable[[str], None],
         *,
         on_contact: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -75,6 +77,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._on_contact = on_contact
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._rand = rand
         self._lock = threading.Lock()  # guards _outage
         self._outage = Outage(log, "Results can't be delivered")
@@ -128,7 +131,10 @@ class Delivery:
         self._table.join(timeout_s)
 
     def _send(self, parcel: Parcel) -> float | None:
-        return self._settled(parcel, self._client.report(parcel.entry.body, parcel.ids))
+        sent_at = self._clock()
+        outcome = self._client.report(parcel.entry.body, parcel.ids)
+        self._metrics.reported(parcel.entry.agent_id, self._clock() - sent_at, outcome.verdict)
+        return self._settled(parcel, outcome)
 
     def _settled(self, parcel: Parcel, outcome: Outcome) -> float | None:
         """None when the parcel is done with, else the seconds to its next attempt."""

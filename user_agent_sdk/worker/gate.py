@@ -11,6 +11,7 @@ from ..conductor.client import Client, PollError
 from ..conductor.wire import LONG_POLL_MAX_MS, Task
 from .backoff import Outage
 from .intake import Intake, Poll
+from .metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Gate:
         budget: Budget,
         on_contact: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.worker_id = worker_id
@@ -74,6 +76,8 @@ class Gate:
         self._budget = budget
         self._on_contact = on_contact
         self._clock = clock
+        self._metrics = metrics or Metrics()
+        self._admitted_at = 0.0
         self._changed = threading.Condition()  # guards _intake and _outage
         self._intake = intake
         self._outage = Outage(log, f"Polling for {agent_id} fails")
@@ -86,6 +90,10 @@ class Gate:
     def next_at(self) -> float:
         """When the next poll may be sent, on the clock."""
         return self._intake.next_at
+
+    def overdue_s(self, now: float) -> float:
+        """For how long a poll should have been sent and answered; one that the server holds counts too."""
+        return now - max(self._admitted_at, self.next_at) if self._intake.is_awaited else 0.0
 
     def take(self) -> tuple[list[Task], float] | None:
         """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
@@ -110,6 +118,7 @@ class Gate:
             self.polled_at = now
             was_failing = self._intake.hit(now) if tasks else self._intake.empty(poll, now)
             self._answered(bool(tasks), was_failing, now)
+        self._metrics.polled(self.agent_id, now - poll.sent_at)
         if was_failing:
             self._on_contact()
         # A poll that waited in the server was given its task at its end, not when it was sent.
@@ -140,6 +149,7 @@ class Gate:
             while not self._intake.admits() and not self._is_over():
                 self._changed.wait()
             self._intake.admit()
+            self._admitted_at = self._clock()
             while not self._is_over():
                 wait_s = self._intake.wait_s(self._clock())
                 if wait_s > 0:
@@ -163,5 +173,6 @@ class Gate:
     def _failed(self, poll: Poll, error: PollError) -> None:
         with self._changed:
             now = self._clock()
+            self._metrics.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
             self._intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now)

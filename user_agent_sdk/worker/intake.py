@@ -45,6 +45,11 @@ class Intake:
     def is_failing(self) -> bool:
         return self._backoff.failures > 0
 
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody holds a permit: a poll is due, or under way."""
+        return self._permits > 0
+
     def admits(self) -> bool:
         """May one more slot hold a permit?"""
         return self._permits < (1 if self.is_failing else self._width)

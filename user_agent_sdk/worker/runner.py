@@ -32,7 +32,9 @@ from .jobs import Execution, Job, Jobs
 from .journal import Journal
 from .journal_file import Entry
 from .lease import Lease, LeaseKeeper
+from .metrics import Metrics
 from .slots import Services, Slot, finished
+from .status import Status, StatusServer
 from .timetable import Timetable
 from .waits import Waits
 
@@ -97,24 +99,28 @@ class Runner:
         folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *self._identity())
         self._journal = Journal(folder, settings.journal_sync)
         leases = LeaseKeeper(self._target.client, self._back)
-        jobs = Jobs()
+        jobs, metrics = Jobs(), Metrics()
         self._services = Services(
             client=self._target.client,
             journal=self._journal,
             leases=leases,
-            delivery=Delivery(self._target.client, self._journal, leases, jobs.release, on_contact=self._heard),
+            delivery=Delivery(
+                self._target.client, self._journal, leases, jobs.release, on_contact=self._heard, metrics=metrics
+            ),
             jobs=jobs,
             upkeep=Timetable("upkeep", _call, 1),
             stopping=threading.Event(),
+            metrics=metrics,
             on_execution=on_execution,
         )
         self._slots: list[Slot] = []
         self._gates: list[Gate] = []
+        self._status = Status(self._services, self._gates)
+        self._status_server: StatusServer | None = None
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._futures: list[Future[None]] = []
         self._pool: ThreadPoolExecutor | None = None
-        self._asks_for_token = False
         self._deadline: float | None = None  # of the drain, on the clock
 
     def _identity(self) -> tuple[str, str, str]:
@@ -132,6 +138,7 @@ class Runner:
             self._services.stopping,
             self._budget,
             self._back,
+            metrics=self._services.metrics,
         )
         self._gates.append(gate)
         self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
@@ -158,11 +165,16 @@ class Runner:
             self._deadline = time.monotonic() + limit_s
         self._numbers.put(0)
 
+    def close_status(self) -> None:
+        """Give the status port free, for a successor."""
+        if self._status_server is not None:
+            self._status_server.close()
+
     def waits(self) -> Waits:
         """What is waited for just now."""
         services = self._services
         return Waits(
-            self._asks_for_token,
+            self._pool is None and self._target.client.auth is not None,
             services.stopping.is_set(),
             len(services.jobs.running()),
             len(services.delivery),
@@ -174,7 +186,6 @@ class Runner:
     def _check_credentials(self) -> None:
         """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
         auth = self._target.client.auth
-        self._asks_for_token = True
         try:
             if auth is not None:
                 auth.headers()
@@ -183,11 +194,11 @@ class Runner:
             raise
         except PlatformError as error:
             log.warning("There is no token yet: %s; trying again", error, extra={"action": "no_token"})
-        finally:
-            self._asks_for_token = False
 
     def _start(self) -> None:
         services = self._services
+        if self._settings.status_port is not None:
+            self._status_server = StatusServer(self._settings.status_port, self._status)
         left = self._journal.open()
         services.leases.start()
         services.delivery.start()
@@ -201,6 +212,7 @@ class Runner:
 
     def _serve(self) -> None:
         while not self._is_over():
+            self._status.beat("main")
             try:
                 self._numbers.get(timeout=LOOK_S)
                 return
@@ -237,6 +249,7 @@ class Runner:
 
     def _sweep(self) -> float:
         self._journal.sweep()
+        self._status.beat("upkeep")
         return SWEEP_S
 
     def _take_over(self, rows: dict[int, Entry]) -> None:
@@ -329,6 +342,7 @@ class Runner:
             self._heed_signals()
 
     def _heed_signals(self) -> None:
+        self._status.beat("main")
         try:
             number = self._numbers.get_nowait()
         except queue.Empty:
@@ -359,6 +373,7 @@ class Runner:
 
     def _close(self) -> None:
         self._services.stopping.set()
+        self.close_status()
         for table in (self._services.upkeep, self._services.delivery, self._services.leases):
             table.close()
         for table in (self._services.upkeep, self._services.delivery, self._services.leases):

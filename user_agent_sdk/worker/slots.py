@@ -22,6 +22,7 @@ from .jobs import Execution, Job, Jobs
 from .journal import Journal, input_hash, kept_wire
 from .journal_file import ONCE, RESULT, TAKEN, Entry
 from .lease import Lease, LeaseKeeper
+from .metrics import Metrics
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Services(NamedTuple):
     jobs: Jobs
     upkeep: Timetable[Callable[[], float | None]]
     stopping: threading.Event
+    metrics: Metrics
     on_execution: Callable[[Execution], None] | None
 
 
@@ -169,13 +171,18 @@ class Slot:
     def _run(self, job: Job) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
         services.jobs.started(job)
+        services.metrics.started(job.entry.agent_id)
+        started_at, status = time.monotonic(), TaskStatus.FAILED
         if timeout_s is not None:
             services.upkeep.put(job, lambda: self._out_of_time(job, timeout_s), timeout_s)
         try:
-            return execute(
+            result = execute(
                 self._agent, job.task, self._gate.worker_id, stopping=services.stopping, run_async=self._loop.run
             )
+            status = result.status
+            return result
         finally:
+            services.metrics.executed(job.entry.agent_id, time.monotonic() - started_at, status)
             if timeout_s is not None:
                 services.upkeep.drop(job)
 
@@ -200,6 +207,8 @@ class Slot:
                 outcome = services.client.report(entry.body, parcel.ids)
         finally:
             self._job = None
+            took_s = time.monotonic() - sent_at
+            services.metrics.reported(entry.agent_id, took_s, outcome.verdict, len(entry.body))
             services.delivery.settle(parcel, outcome)
         return tasks, sent_at
 
@@ -216,8 +225,10 @@ class Slot:
         somebody else while a third runs it. So its row says so before it is sent, once."""
         services = self._services
         services.jobs.release(entry.task_id)  # another slot may get it before the reply is here
+        sent_at = time.monotonic()
         try:
             outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
+            services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
             if outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
                 log.warning(text, entry.task_id, outcome.reason, extra={"action": "put_back_failed"})

@@ -1,0 +1,145 @@
+"""What a supervisor asks a worker: is it alive, is it ready, what has it counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Callable
+
+from .._version import __version__
+from ..errors import UserAgentError
+from .journal_file import ONCE, REJECTED, RESULT, TAKEN
+
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .slots import Services
+
+log = logging.getLogger(__name__)
+
+SILENT_S = 60.0  # what is overdue by that much hangs: the longest poll takes 15 s
+ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answer is older
+REQUEST_S = 1.0  # for a client to send its request, and to take the reply
+REQUEST_BYTES = 8192
+LOOK_S = 0.2  # how soon a closed server ends
+
+
+class Status:
+    """Answers for one worker, from what its parts say of themselves. ``beats``: when each of the worker's
+    loops last came round, on the clock."""
+
+    def __init__(self, services: Services, gates: Sequence[Gate], clock: Callable[[], float] = time.monotonic) -> None:
+        self._services = services
+        self._gates = gates
+        self._clock = clock
+        self.beats: dict[str, float] = {}
+
+    def beat(self, loop: str) -> None:
+        self.beats[loop] = self._clock()
+
+    def illness(self) -> list[str]:
+        """Why the process should be replaced; nothing of it for what only the platform can mend."""
+        now = self._clock()
+        found = [f"the {loop} loop hangs" for loop, at in list(self.beats.items()) if now - at > SILENT_S]
+        found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]
+        stuck = self._services.jobs.stuck
+        return [*found, *([f"{stuck} slots are stuck in functions past their timeout"] if stuck else [])]
+
+    def hindrances(self) -> list[str]:
+        """Why tasks don't come, or don't end, just now."""
+        now, auth = self._clock(), self._services.client.auth
+        found = ["stopping"] if self._services.stopping.is_set() else []
+        if auth is not None and not auth.is_ready:
+            found.append("there is no valid token")
+        for gate in self._gates:
+            if gate.polled_at is None:
+                found.append(f"no poll for {gate.agent_id} was answered yet")
+            elif (gate.is_failing and now - gate.polled_at > ANSWERED_S) or gate.overdue_s(now) > ANSWERED_S:
+                found.append(f"no poll for {gate.agent_id} was answered for {now - gate.polled_at:.0f} s")
+        return found
+
+    def metrics(self) -> str:
+        jobs, journal = self._services.jobs, self._services.journal
+        active = Counter(job.entry.agent_id for job in jobs.running())
+        rows = Counter(entry.state for entry in journal.live().values())
+        gauges: dict[tuple[str, ...], float] = {("active_workers", g.agent_id): active[g.agent_id] for g in self._gates}
+        gauges.update({("journal_depth", state): rows[state] for state in (TAKEN, RESULT, ONCE, REJECTED)})
+        gauges["stuck_workers",] = jobs.stuck
+        gauges["journal_on_disk",] = int(journal.is_on_disk)
+        gauges["user_agent_sdk_info", __version__] = 1
+        return self._services.metrics.render(gauges)
+
+    def answer(self, path: str) -> tuple[str, str, str]:
+        """The HTTP status, media type and body for a path."""
+        if path == "/metrics":
+            return "200 OK", "text/plain; version=0.0.4; charset=utf-8", self.metrics()
+        if path not in ("/healthz", "/readyz"):
+            return "404 Not Found", "text/plain", "/healthz, /readyz and /metrics are here\n"
+        problems = self.illness() if path == "/healthz" else self.hindrances()
+        body = json.dumps({"ok": not problems, "problems": problems}) + "\n"
+        return "503 Service Unavailable" if problems else "200 OK", "application/json", body
+
+
+class StatusServer:
+    """One thread that answers one connection at a time, each within two seconds. ``address``: HOST:PORT."""
+
+    def __init__(self, address: str, status: Status) -> None:
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, int(port)), family=family)
+        except OSError as error:
+            hints = ["another program may have it: choose one with --status-port"]
+            said = f"can't listen on {address}: {error.strerror or error}"
+            raise UserAgentError(said, code="io", hints=hints) from None
+        self._listener.settimeout(LOOK_S)
+        self.port: int = self._listener.getsockname()[1]
+        self._status = status
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
+        self._thread.start()
+        log.info("Status at http://%s:%d: /healthz /readyz /metrics", host, self.port, extra={"action": "status_port"})
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(2 * REQUEST_S)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except socket.timeout:
+                continue
+            except OSError:  # no more files, say
+                self._closed.wait(LOOK_S)
+                continue
+            with suppress(OSError), connection:
+                self._exchange(connection)
+
+    def _exchange(self, connection: socket.socket) -> None:
+        deadline, request = time.monotonic() + REQUEST_S, b""
+        while b"\r\n\r\n" not in request and len(request) < REQUEST_BYTES:
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            received = connection.recv(REQUEST_BYTES)
+            if not received:
+                return
+            request += received
+        words = request.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        status, media_type, body = "405 Method Not Allowed", "text/plain", "GET and HEAD only\n"
+        if words[0] in ("GET", "HEAD") and len(words) == 3:
+            try:
+                status, media_type, body = self._status.answer(words[1].partition("?")[0])
+            except Exception:
+                log.exception("The status port failed to answer", extra={"action": "status_failed"})
+                status, media_type, body = "500 Internal Server Error", "text/plain", "a bug; see the log\n"
+        content = body.encode("utf-8", "replace")
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(content)}\r\nConnection: close"
+        connection.settimeout(REQUEST_S)
+        connection.sendall(head.encode() + b"\r\n\r\n" + (b"" if words[0] == "HEAD" else content))
