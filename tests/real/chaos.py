@@ -3,8 +3,9 @@
     python -m tests.real.chaos [--workflows 1000] [--seed N] [--processes 4] [--minutes M]
 
 Prints what was done when, how often each fault struck, and the figures of ``checker.py``; exit 1 when
-anything was lost, stuck, thrown away or run twice. ``--dialect conductor`` runs the workers with
-``--conductor``; ``--peer PYTHON`` runs conductor-python, of that interpreter, in their place.
+anything was lost, stuck, thrown away or run twice. ``--short`` is the form of ``test_chaos.py``; with
+``--dialect conductor`` the workers talk to Conductor itself, as with ``--conductor``; ``--peer PYTHON`` runs
+conductor-python, of that interpreter, in their place.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ class Options(NamedTuple):
     peer: str | None = None  # the interpreter that has conductor-python
 
 
+SHORT = Options(workflows=150, seed=20261, span_s=100.0, kill_every_s=(6.0, 9.0), restarts=1)
+
+
 class Event(NamedTuple):
     at_s: float  # since the start
     action: str  # a method of Chaos
@@ -62,7 +66,7 @@ def planned(options: Options) -> list[Event]:
         events.append(Event(rand.uniform(0, span_s), "begin", (rand.choice(chaos_agents.MIX), number)))
     at_s = rand.uniform(*options.kill_every_s)
     while at_s < span_s:
-        events.append(Event(at_s, "kill", (rand.randrange(options.processes), rand.uniform(0, 1.5))))
+        events.append(Event(at_s, "kill", (rand.randrange(2 * options.processes), rand.uniform(0, 1.5))))
         at_s += rand.uniform(*options.kill_every_s)
     for number in range(options.restarts):
         at_s = span_s * (number + rand.uniform(0.3, 0.6)) / options.restarts
@@ -265,6 +269,8 @@ class Chaos:
 
     def _kill(self, value: tuple[int, float]) -> Iterator[Event]:
         number, pause_s = value
+        if number >= len(self._processes):
+            number = self._busiest(number)
         process = self._processes[number]
         code = process.has_ended()
         if code is not None:
@@ -275,6 +281,12 @@ class Chaos:
         self._killed[pid] = time.time()
         self._say(f"kill -9 of process {number}, pid {pid}; it starts again after {pause_s:.1f} s")
         yield self._in(pause_s, "start", number)
+
+    def _busiest(self, number: int) -> int:
+        """Every other kill hits the process that began the last run."""
+        pids = [process.pid for process in self._processes]
+        last = [run.pid for run in read_runs(self._folder / chaos_agents.RUNS)[-1:]]
+        return pids.index(last[0]) if last and last[0] in pids else number % len(pids)
 
     def _start(self, number: int) -> Iterator[Event]:
         self._processes[number].start()
@@ -331,16 +343,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are made")
     parser.add_argument("--dialect", choices=("akabot", "conductor"), default="akabot")
     parser.add_argument("--peer", metavar="PYTHON", help="run conductor-python of this interpreter instead")
+    parser.add_argument("--short", action="store_true", help="150 workflows in 100 s, more kills; --seed alone counts")
     given = parser.parse_args()
-    options = Options(
-        given.workflows,
-        given.seed,
-        given.processes,
-        given.minutes * 60,
-        restarts=max(1, round(given.minutes / 3)),
-        dialect="conductor" if given.peer else given.dialect,
-        peer=given.peer,
-    )
+    restarts = max(1, round(given.minutes / 3))
+    long = Options(given.workflows, given.seed, given.processes, given.minutes * 60, restarts=restarts)
+    dialect = "conductor" if given.peer else given.dialect
+    options = (SHORT if given.short else long)._replace(seed=given.seed, dialect=dialect, peer=given.peer)
     print(options, flush=True)
     with Stack(indexing=False) as stack, tempfile.TemporaryDirectory() as folder:
         verdict = Chaos(stack, options, Path(folder)).run()

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import RealTestCase
-from .chaos import Chaos, Event, Options, planned, report
+from .chaos import SHORT, Chaos, Event, planned, report
 from .checker import DIED, Checker, History, Run, Sent, read_runs
 
-SHORT = Options(workflows=150, seed=20261, span_s=100.0, kill_every_s=(6.0, 9.0), restarts=1)
 LIMIT_S = 300.0
 
 

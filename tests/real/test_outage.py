@@ -195,6 +195,26 @@ class LateResultTest(OutageTestCase):
         self.assertEqual(worker.stop(), 0)
 
 
+class RestartTest(OutageTestCase):
+    def test_results_in_hand_outlive_a_restart_of_conductor_and_count_at_once(self) -> None:
+        """Extensions that meet Conductor's own timeout bring an ended attempt back to life. When nothing more
+        was said of it, since its retry was answered, the workflow hung for three minutes."""
+        self.prepare(response_timeout_s=2)
+        worker = self.worker("-w", "8")
+        begun = self.begin(8, 3.0)
+        self.wait_for_runs(8)
+        self.stack.restart_conductor()
+        started = time.monotonic()
+        workflows = [self.stack.wait(workflow_id, timeout_s=240) for workflow_id in begun]
+        took_s = time.monotonic() - started
+        attempts = Counter(task["status"] for workflow in workflows for task in workflow["tasks"])
+        print(json.dumps({"after a restart of Conductor all ended after_s": round(took_s, 1), **attempts}))
+        self.assertEqual([workflow["status"] for workflow in workflows], ["COMPLETED"] * 8)
+        self.assertEqual(len(self.runs()), 8, "no task was run twice")
+        self.assertLess(took_s, 60)
+        self.assertEqual(worker.stop(), 0)
+
+
 class StopTest(OutageTestCase):
     def test_a_stop_with_eight_tasks_in_flight_delivers_them_all_within_three_seconds(self) -> None:
         self.prepare(response_timeout_s=60)
