@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.settings import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "user_agent_sdk"
@@ -39,7 +40,7 @@ NOT_HASHES = {"compare_digest", "sha256"}
 # All that stands after http:// and https:// in the source: our platform's own defaults, loopback, and names that
 # stand for the reader's or a setting's. cyclonedx.org is part of a schema's name and is never asked.
 HOSTS = {"next.akabot.io", "external-api.{}", "auth.{}", "127.0.0.1:{}", "localhost:{}", "{}", "cyclonedx.org"}
-READERS = re.compile(r"[][]*((USER:PASSWORD|user:password)@\]?)?(HOST|host)(:(PORT|port|\d+|\{\}))?")
+READERS = re.compile(r"[][]*((USER:PASSWORD|user:password)@\]?)?(HOST|host|127\.0\.0\.1)(:(PORT|port|\d+|\{\}))?")
 
 # Variables of the environment that are no row of the table of settings.
 OTHERS = {
@@ -48,7 +49,7 @@ OTHERS = {
 }  # fmt: skip
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "last-report", "invoke-worker", "sandbox-accept",
-    "sandbox-connection", "status", "drain-limit",
+    "sandbox-connection", "drain-limit", "waiting",
 }  # fmt: skip
 
 
@@ -155,7 +156,7 @@ class SourceTest(unittest.TestCase):
         for path in [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]:
             for address in re.findall(r"\b(?:https?|ftp|wss?)://([^\s/\"'`)\\]+)", path.read_text("utf-8")):
                 host = re.sub(r"\{[^}]*\}?", "{}", address).rstrip(".,;")
-                self.assertTrue(host in HOSTS or READERS.fullmatch(host), f"{path}: {address}")
+                self.assertTrue(not host or host in HOSTS or READERS.fullmatch(host), f"{path}: {address}")
 
     def test_the_environment_is_read_in_few_places_and_by_known_names(self) -> None:
         places, names = set(), set()
@@ -164,9 +165,17 @@ class SourceTest(unittest.TestCase):
             if "environ" in attributes:
                 places.add(path.relative_to(PACKAGE).as_posix())
             names |= variables(tree)
-        self.assertLessEqual(places, {"settings.py", "cli/terminal.py", "conductor/transport.py", "_build.py"})
-        self.assertLessEqual(names, OTHERS)
+        readers = {"settings.py", "cli/terminal.py", "cli/dev.py", "conductor/transport.py", "_build.py"}
+        self.assertLessEqual(places, readers)
+        self.assertLessEqual(names, OTHERS | {row.env for row in TABLE})
         self.assertGreater(len(names), 6)
+
+    def test_the_readme_tells_every_variable_and_every_thread(self) -> None:
+        section = (ROOT / "README.md").read_text("utf-8").partition("## What an auditor asks\n")[2]
+        told = set(re.findall(r"`([A-Za-z_-]+)`", section.partition("\n## ")[0]))
+        self.assertEqual(OTHERS - told, set())
+        self.assertEqual({row.env for row in TABLE} - told, set())
+        self.assertEqual(THREADS - told, set())
 
     def test_every_thread_has_a_name_that_is_told(self) -> None:
         """`python -X faulthandler`, py-spy and the operator's eyes find their way by the names."""
