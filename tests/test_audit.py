@@ -39,7 +39,7 @@ NOT_HASHES = {"compare_digest", "sha256"}
 
 # All that stands after http:// and https:// in the source: our platform's own defaults, loopback, and names that
 # stand for the reader's or a setting's. cyclonedx.org is part of a schema's name and is never asked.
-HOSTS = {"next.akabot.io", "external-api.{}", "auth.{}", "127.0.0.1:{}", "localhost:{}", "{}", "cyclonedx.org"}
+HOSTS = {"next.akabot.io", "external-api.{}", "auth.{}", "127.0.0.1:{}", "localhost:{}", "{}", "{}:{}", "cyclonedx.org"}
 READERS = re.compile(r"[][]*((USER:PASSWORD|user:password)@\]?)?(HOST|host|127\.0\.0\.1)(:(PORT|port|\d+|\{\}))?")
 
 # Variables of the environment that are no row of the table of settings.
@@ -49,7 +49,7 @@ OTHERS = {
 }  # fmt: skip
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "last-report", "invoke-worker", "sandbox-accept",
-    "sandbox-connection", "drain-limit", "waiting",
+    "sandbox-connection", "drain-limit", "waiting", "status",
 }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ class SourceTest(unittest.TestCase):
         """So there is nowhere for telemetry or an update check to go."""
         for path in [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]:
             for address in re.findall(r"\b(?:https?|ftp|wss?)://([^\s/\"'`)\\]+)", path.read_text("utf-8")):
-                host = re.sub(r"\{[^}]*\}?", "{}", address).rstrip(".,;")
+                host = re.sub(r"\{[^}]*\}?|%[sd]", "{}", address).rstrip(".,;")
                 self.assertTrue(not host or host in HOSTS or READERS.fullmatch(host), f"{path}: {address}")
 
     def test_the_environment_is_read_in_few_places_and_by_known_names(self) -> None:

@@ -49,7 +49,8 @@ BASE = f"{PACKAGE}-{__version__}"
 DIST_INFO = f"{BASE}.dist-info"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
-KEPT = (".py", ".typed", ".md", ".json", ".pem", ".sh")  # not the database that a tried example leaves
+# Of what lies below the folders: not the database that a tried example leaves, nor an editor's copy.
+KEPT = (".py", ".typed", ".md", ".json", ".pem", ".sh", ".xml", ".service", ".cmd")
 NEVER = "credentials.json"
 ZIPAPP_MAIN = b"""\
 import sys
