@@ -270,7 +270,7 @@ class TroubleTest(HistoryTest):
 
     def test_large_rows_fill_the_queue_by_their_bytes(self) -> None:
         recorder = Recorder(self.path)
-        with mock.patch.object(module, "QUEUE_MAX_BYTES", 10_000), self.assertLogs(module.logger):
+        with mock.patch.object(module, "QUEUE_MAX_BYTES", 12_000), self.assertLogs(module.logger):
             for _ in range(5):
                 recorder.record(*execution({"blob": "x" * 4000}))
         with self.assertLogs(module.logger):

@@ -42,17 +42,14 @@ def timeline(points: Sequence[tuple[datetime, bool]]) -> str:
     step = next((s for s in _STEPS_S if (last - first) / s < _MAX_COLUMNS), math.ceil((last - first) / _MAX_COLUMNS))
     counts = Counter((int(at // step), failed) for at, failed in seconds)
     days = (last - first) // 86400
-    form = (
-        "%b %Y"
-        if step >= 2592000
-        else "%d %b"
-        if step >= 86400
-        else "%d %b %H:%M"
-        if days
-        else "%H:%M"
-        if step >= 60
-        else "%H:%M:%S"
+    forms = (
+        (2592000, "%b %Y"),
+        (86400, "%d %b"),
+        (0 if days else 86400, "%d %b %H:%M"),
+        (60, "%H:%M"),
+        (0, "%H:%M:%S"),
     )
+    form = next(form for least_s, form in forms if step >= least_s)
     columns = []
     low, high = int(first // step), int(last // step)
     pad = max(0, 12 - (high - low)) // 2  # a single column would fill the chart

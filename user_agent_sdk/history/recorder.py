@@ -1,7 +1,7 @@
 """Writes executions down, beside the worker and never in its way.
 
-``record`` runs on a slot's thread, after the report: it turns the execution into texts and puts them in
-a bounded queue. One thread writes them, a few commits a second. A database that is locked or full is
+``record`` runs on a slot's thread, after the report: it puts the execution, its values as texts, in a
+bounded queue. One thread does the rest and writes, a few commits a second. A database that is locked or full is
 said once and tried again; one that is damaged or not ours is said once and left alone.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from ..conductor.wire import Task, TaskResult, TaskStatus
+from ..conductor.wire import LogLine, Task, TaskResult, TaskStatus
 from ..errors import StorageError
 from ..storage import Connection, Error, is_damage, open_shared
 from . import schema, shape, times
@@ -26,20 +26,27 @@ logger = logging.getLogger(__name__)
 QUEUE_MAX_ROWS = 10_000
 QUEUE_MAX_BYTES = 64 * 1024 * 1024
 BATCH_ROWS = 1000  # a commit: a reader, or another writer, never waits long
+STATEMENT_ROWS = 100  # nine values each: SQLite may take 999. A statement for each row would contend for the GIL
 GATHER_S = 0.2
 RETRY_S = 1.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
-_INSERT, _INSERT_FACTS = (
-    f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names
-    for table, names in (("execution_history", schema.COLUMNS[1:]), ("execution_facts", ("id", *schema.FACTS)))
-)
 
+class _Item(NamedTuple):
+    """An execution in the queue: what others may still change is text already, the rest is left to the thread."""
 
-class _Row(NamedTuple):
-    columns: tuple[str | None, ...]
-    facts: tuple[str | int | None, ...]
+    agent_id: str
+    worker_id: str
+    task: tuple[str | None, str | None, str, str, int]  # platform task and agent, workflow, task, attempt
+    status: TaskStatus
+    reason: str | None
+    logs: Sequence[LogLine]
+    started_s: float
+    ended_s: float
+    given: tuple[str, str]  # as shape.shaped has it, and so has the next
+    output: tuple[str, str]
+    blanker: shape.Blanker
     size_bytes: int
 
 
@@ -50,7 +57,7 @@ class Recorder:
         self._path = path
         self._redact = tuple(redact)
         self._filled = threading.Condition()  # guards the five below
-        self._rows: deque[_Row] = deque()
+        self._rows: deque[_Item] = deque()
         self._bytes = 0
         self._lost = 0
         self._closed = False
@@ -69,11 +76,11 @@ class Recorder:
         """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
         if self._is_useless or self._closed:
             return
-        row = _row(agent_id, worker_id, task, result, started_s, ended_s, shape.Blanker(self._redact))
+        item = _item(agent_id, worker_id, task, result, started_s, ended_s, self._redact)
         with self._filled:
-            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row.size_bytes < QUEUE_MAX_BYTES:
-                self._rows.append(row)
-                self._bytes += row.size_bytes
+            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + item.size_bytes < QUEUE_MAX_BYTES:
+                self._rows.append(item)
+                self._bytes += item.size_bytes
                 if len(self._rows) == 1:
                     self._filled.notify()
                 return
@@ -130,15 +137,20 @@ class Recorder:
         self._trouble = False
         return True
 
-    def _insert(self, batch: list[_Row]) -> None:
+    def _insert(self, batch: list[_Item]) -> None:
         if self._db is None or not self._path.exists():  # somebody may have moved it away
             self._open()
         db = self._db
         assert db is not None
         db.execute("BEGIN IMMEDIATE")
-        for row in batch:
-            row_id = db.execute(_INSERT, row.columns).lastrowid
-            db.execute(_INSERT_FACTS, (row_id, *row.facts))
+        for start in range(0, len(batch), STATEMENT_ROWS):
+            rows = batch[start : start + STATEMENT_ROWS]
+            columns = [value for row in rows for value in _columns(row)]
+            last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
+            assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
+            ids = range(last_id - len(rows) + 1, last_id + 1)
+            facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *_facts(row))]
+            db.execute(_insertion("execution_facts", ("id", *schema.FACTS), len(rows)), facts)
         db.execute("COMMIT")
 
     def _open(self) -> None:
@@ -185,46 +197,72 @@ def recording(wanted: bool, path: Path, redact: Iterable[str]) -> Iterator[Calla
         recorder.close()
 
 
-def _row(
+def _insertion(table: str, names: Sequence[str], count: int) -> str:
+    values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - our own names
+
+
+def _item(
     agent_id: str,
     worker_id: str,
     task: Task,
     result: TaskResult,
     started_s: float,
     ended_s: float,
-    blanker: shape.Blanker,
-) -> _Row:
-    given = Task(task.wire).input_data  # as it came, whatever the function did to its own dict
+    redact: Sequence[str],
+) -> _Item:
+    wire_input = task.wire.get("inputData")  # as it came, whatever the function did to its own dict
+    wire_input = wire_input if isinstance(wire_input, dict) else {}
+    given = {key: value for key, value in wire_input.items() if not (key[:2] == key[-2:] == "__")}
+    blanker = shape.Blanker(redact) if redact else shape.NOTHING
     blanker.learn(given)
     blanker.learn(result.output_data)
-    input_text, input_done = shape.shaped(given, blanker)
-    output_text, output_done = shape.shaped(result.output_data, blanker)
-    lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
-    log_text, log_done = shape.shaped(lines, blanker) if lines else ("[]", "")
-    reason = result.reason_for_incompletion
-    columns = (
-        _utf8(task.platform_task_id),
-        _utf8(task.platform_agent_id),
-        _utf8(agent_id),
-        times.stamp(started_s),
-        times.stamp(max(started_s, ended_s)),
-        "success" if result.status in _FINE else "error",
+    input_text, output_text = shape.shaped(given, blanker), shape.shaped(result.output_data, blanker)
+    return _Item(
+        agent_id,
+        worker_id,
+        (task.platform_task_id, task.platform_agent_id, task.workflow_instance_id, task.task_id, task.attempt),
+        result.status,
+        result.reason_for_incompletion,
+        result.logs,
+        started_s,
+        ended_s,
         input_text,
-        None if result.output_data is None else output_text,
-        reason and _utf8(shape.cut(blanker.text(str(reason)), shape.VALUE_MAX_BYTES)),
+        output_text,
+        blanker,
+        len(input_text[0]) + len(output_text[0]) + sum(len(line.log) for line in result.logs) + 1000,
     )
-    done = (("input", input_done), ("output", output_done), ("logs", log_done))
-    facts = (
-        max(0, round((ended_s - started_s) * 1000)),
-        min(task.attempt, 2**31),
-        _utf8(worker_id),
-        _utf8(task.workflow_instance_id),
-        _utf8(task.task_id),
-        result.status.value,
+
+
+def _columns(item: _Item) -> tuple[str | None, ...]:
+    reason = item.reason and shape.cut(item.blanker.text(str(item.reason)), shape.VALUE_MAX_BYTES)
+    return (
+        _utf8(item.task[0]),
+        _utf8(item.task[1]),
+        _utf8(item.agent_id),
+        times.stamp(item.started_s),
+        times.stamp(max(item.started_s, item.ended_s)),
+        "success" if item.status in _FINE else "error",
+        item.given[0],
+        None if item.output[0] == "null" else item.output[0],
+        _utf8(reason),
+    )
+
+
+def _facts(item: _Item) -> tuple[str | int | None, ...]:
+    lines = [{"log": line.log, "created_ms": line.created_ms} for line in item.logs]
+    log_text, log_done = shape.shaped(lines, item.blanker) if lines else ("[]", "")
+    done = (("input", item.given[1]), ("output", item.output[1]), ("logs", log_done))
+    return (
+        max(0, round((item.ended_s - item.started_s) * 1000)),
+        min(item.task[4], 2**31),
+        _utf8(item.worker_id),
+        _utf8(item.task[2]),
+        _utf8(item.task[3]),
+        item.status.value,
         log_text,
         " ".join(f"{name}-{what}" for name, what in done if what) or None,
     )
-    return _Row(columns, facts, len(input_text) + len(output_text) + len(log_text) + len(reason or "") + 500)
 
 
 def _utf8(text: str | None) -> str | None:

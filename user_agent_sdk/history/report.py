@@ -36,9 +36,9 @@ class Summary:
         self.runs: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.latest: dict[str, int] = {}  # an execution for each error
+        self.latest: dict[str, int] = {}  # a row of the table for each error
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, is_shown: bool) -> None:
         agent, failed = record.user_agent_id or record.agent_id or "(none)", record.status == "error"
         self.runs[agent] += 1
         when = times.moment(record.started_at) or times.moment(record.ended_at)
@@ -50,7 +50,8 @@ class Summary:
             self.failures[agent] += 1
             error = (record.error_message or "(no message)").strip().split("\n")[0][:_BRIEF_CHARS]
             self.errors[error] += 1
-            self.latest.setdefault(error, record.id)
+            if is_shown:
+                self.latest.setdefault(error, record.id)
 
 
 def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: str, limit: int | None) -> int:
@@ -61,7 +62,7 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
     summary, rows, count = Summary(), [], 0
     for record in records:
         count += 1
-        summary.add(record)
+        summary.add(record, count <= ROWS_MAX)
         if count <= ROWS_MAX:
             rows.append(_row(record))
     if count == limit:
@@ -174,11 +175,11 @@ def _agents(summary: Summary) -> str:
 def _errors(summary: Summary) -> str:
     if not summary.errors:
         return ""
-    rows = "".join(
-        f'<tr><td>{_text(error)}</td><td>{count:,}</td><td><a href="#e{summary.latest[error]}">'
-        f"#{summary.latest[error]}</a></td></tr>"
-        for error, count in summary.errors.most_common(ERRORS_MAX)
-    )
+    rows = ""
+    for error, count in summary.errors.most_common(ERRORS_MAX):
+        row = summary.latest.get(error)
+        link = f'<a href="#e{row}">#{row}</a>' if row is not None else ""
+        rows += f"<tr><td>{_text(error)}</td><td>{count:,}</td><td>{link}</td></tr>"
     head = '<th scope="col">Message</th><th scope="col">Times</th><th scope="col">Latest</th>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<section class="card"><h2>Most frequent errors</h2>{table}</section>'

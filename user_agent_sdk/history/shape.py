@@ -74,6 +74,9 @@ class Blanker:
         return value
 
 
+NOTHING = Blanker(())  # to blank
+
+
 def shaped(value: Any, blanker: Blanker) -> tuple[str, str]:
     """``value`` as JSON of at most about VALUE_MAX_BYTES, and what was done to it: "blanked", "cut" or nothing.
 
