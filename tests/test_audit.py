@@ -155,7 +155,7 @@ class SourceTest(unittest.TestCase):
         """So there is nowhere for telemetry or an update check to go."""
         for path in [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]:
             for address in re.findall(r"\b(?:https?|ftp|wss?)://([^\s/\"'`)\\]+)", path.read_text("utf-8")):
-                host = re.sub(r"\{[^}]*\}?|%[sd]", "{}", address).rstrip(".,;")
+                host = re.sub(r"\{[^}]*\}?|%[sd]", "{}", address).rstrip(".,;:")
                 self.assertTrue(not host or host in HOSTS or READERS.fullmatch(host), f"{path}: {address}")
 
     def test_the_environment_is_read_in_few_places_and_by_known_names(self) -> None:
