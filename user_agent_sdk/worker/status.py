@@ -104,7 +104,7 @@ class StatusServer:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
         self._thread.start()
-        log.info("Status at http://%s:%d: /healthz /readyz /metrics", host, self.port, extra={"action": "status_port"})
+        log.info("Status at %s:%d: /healthz /readyz /metrics", host, self.port, extra={"action": "status_port"})
 
     def close(self) -> None:
         self._closed.set()
