@@ -120,7 +120,7 @@ return [...document.querySelectorAll('main *')]
 """
 
 
-@unittest.skipUnless(WANTED or (DRIVER and BROWSER), "there is no chromium with its chromedriver here")
+@unittest.skipUnless(WANTED, "a real browser runs only with USERAGENT_REAL=1")
 class PageInBrowser(unittest.TestCase):
     browser: Chromium
 

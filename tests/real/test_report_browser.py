@@ -27,7 +27,7 @@ FLAGS = (
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 
-@unittest.skipUnless(WANTED or CHROMIUM, "Chromium is not installed, and USERAGENT_REAL=1 does not insist on it")
+@unittest.skipUnless(WANTED, "a real browser runs only with USERAGENT_REAL=1")
 class ReportInBrowserTest(HistoryTest):
     def opened(self, page: str, fragment: str = "") -> str:
         """The document as it stands when its scripts have run."""
