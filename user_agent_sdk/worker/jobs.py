@@ -31,6 +31,7 @@ class Job:
         self.lease = lease
         self.row = 0
         self.started_s = started_s
+        self.ended_s = 0.0  # when the function returned; 0 while it runs
         self.result: TaskResult | None = None
         self.is_given_up = False
         self._lock = threading.Lock()  # guards all above that changes

@@ -182,6 +182,7 @@ class Slot:
             status = result.status
             return result
         finally:
+            job.ended_s = time.time()
             services.metrics.executed(job.entry.agent_id, time.monotonic() - started_at, status)
             if timeout_s is not None:
                 services.upkeep.drop(job)
@@ -288,7 +289,7 @@ class Slot:
             return
         try:
             execution = Execution(
-                job.entry.agent_id, self._gate.worker_id, job.task, result, job.started_s, time.time()
+                job.entry.agent_id, self._gate.worker_id, job.task, result, job.started_s, job.ended_s or time.time()
             )
             self._services.on_execution(execution)
         except Exception:
