@@ -425,6 +425,17 @@ class DrainTest(WorkerTest):
             self.assertEqual(worker.stop(), 0)
         self.assertFalse([thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)])
 
+    def test_the_timer_of_a_drain_ends_with_it(self) -> None:
+        """A script that went on after run() was killed with exit 7 half a minute after its clean stop: the
+        timer that bounds a drain was still ticking."""
+        worker = Worker(settings_for(self.box), [agent(lambda: 1)], owns_process=True)
+        worker.start()
+        self.assertEqual(worker.stop(), 0)
+        for timer in threading.enumerate():
+            if isinstance(timer, threading.Timer):
+                timer.join(LONG_S)  # a cancelled one ends at once, before its 35 s are over
+                self.assertFalse(timer.is_alive())
+
     def test_a_wall_clock_that_jumps_a_day_disturbs_nothing(self) -> None:
         real, jump_s = time.time, [0.0]
         self.addCleanup(setattr, time, "time", real)

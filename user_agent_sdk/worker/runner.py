@@ -120,6 +120,7 @@ class Runner:
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._futures: list[Future[None]] = []
+        self._overtime: threading.Timer | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._deadline: float | None = None  # of the drain, on the clock
 
@@ -300,9 +301,7 @@ class Runner:
         self._await_deliveries()
         left = [entry for entry in self._journal.live().values() if entry.state != journal_file.REJECTED]
         if left:
-            fate = (
-                "they stay in the journal" if self._journal.is_on_disk else "no journal could keep them: they are lost"
-            )
+            fate = "they stay in the journal" if self._journal.is_on_disk else "there is no journal: they are lost"
             log.error("Stopped with %d results undelivered; %s", len(left), fate, extra={"action": "undelivered"})
         else:
             log.info("Stopped", extra={"action": "stopped"})
@@ -311,9 +310,9 @@ class Runner:
     def _arm(self, limit_s: float | None) -> None:
         """Whatever hangs, a stop ends. The timer takes no lock that somebody could hold."""
         if self._owns_process and limit_s is not None:
-            timer = threading.Timer(limit_s + OVERTIME_S, os._exit, (EXIT_UNDELIVERED,))
-            timer.name, timer.daemon = "drain-limit", True
-            timer.start()
+            self._overtime = threading.Timer(limit_s + OVERTIME_S, os._exit, (EXIT_UNDELIVERED,))
+            self._overtime.name, self._overtime.daemon = "drain-limit", True
+            self._overtime.start()
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -382,6 +381,8 @@ class Runner:
             self._pool.shutdown(wait=False)
         self._journal.close()
         self._target.transport.close()
+        if self._overtime is not None:
+            self._overtime.cancel()  # a script may go on after its run()
 
     @property
     def has_stragglers(self) -> bool:
