@@ -262,7 +262,10 @@ class Names(ConnectionTest):
     def test_a_name_that_nobody_knows(self) -> None:
         with mock.patch.object(socket, "getaddrinfo", side_effect=socket.gaierror(-2, "Name or service not known")):
             error = self.assert_fails(self.connect_to("nowhere.example", 443))
-        self.assertEqual(str(error), "nowhere.example:443: the name can't be looked up: Name or service not known")
+        self.assertEqual(
+            str(error),
+            "nowhere.example:443: the name can't be looked up: Name or service not known (check the host name and DNS)",
+        )
         self.assertEqual((error.sent, error.hints), (False, ("check the host name and DNS",)))
 
     def test_a_name_that_can_be_none(self) -> None:

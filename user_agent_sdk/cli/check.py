@@ -271,9 +271,15 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
 def _trust(settings: Settings) -> Row:
     import ssl
 
+    from ..conductor.transport import absent_cert_file
+
     if settings.ca_file:
         return Row("ok", "TLS", f"verified with {settings.ca_file} alone")
     paths = ssl.get_default_verify_paths()
+    absent = absent_cert_file()
+    if absent:
+        fix = "set SSL_CERT_FILE (or caFile) to a PEM file of certificate authorities, or unset it"
+        return Row("warn", "TLS", f"SSL_CERT_FILE names a file that does not exist: {absent}", fix)
     if os.name == "posix" and not paths.cafile and not paths.capath:
         fix = "install the system's certificates (ca-certificates), or set caFile to a PEM file"
         return Row("warn", "TLS", f"this Python finds no certificate authorities at {paths.openssl_cafile}", fix)

@@ -38,12 +38,13 @@ class TransportError(PlatformError):
         super().__init__(message, code=code, hints=hints)
         self.sent = sent
 
+    def __str__(self) -> str:
+        """With the remedy: a log has one line for it."""
+        return f"{self.message} ({self.hints[0]})" if self.hints else self.message
 
-class ProxyError(OSError):
-    """A proxy would not pass us on; the second argument is what to do about it."""
 
-
-_PASSWORD_WANTED = "the proxy wants a user name and a password", "set proxy to http://USER:PASSWORD@HOST:PORT"
+class RefusedError(OSError):
+    """Somebody on the way would not pass us on; the second argument is what to do about it."""
 
 
 class Proxy(NamedTuple):
@@ -55,6 +56,14 @@ class Proxy(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Proxy({_at(self.host, self.port)})"
+
+    def refused_us(self) -> RefusedError:
+        """For a 407."""
+        if self.authorization:
+            why, what = "the proxy refused the user name and password", "correct them in"
+        else:
+            why, what = "the proxy wants a user name and a password", "set"
+        return RefusedError(why, f"{what} proxy: http://USER:PASSWORD@HOST:PORT, special characters as %XX")
 
 
 def _at(host: str, port: int) -> str:
@@ -149,7 +158,9 @@ class Connection:
             if not keep:
                 self.close()
             if reply.status == 407 and self._proxy:
-                raise ProxyError(*_PASSWORD_WANTED)
+                raise self._proxy.refused_us()
+            if reply.status == 400 and self._tls and b"SSL certificate" in reply.body[:500]:  # nginx, before anything
+                raise RefusedError("the server wants a client certificate that it knows", _CLIENT_CERTIFICATE)
             return reply
         except (OSError, BadReplyError, ValueError) as error:
             self.close()
@@ -194,9 +205,10 @@ class Connection:
         link.send(_encoded("CONNECT", to, headers, None))
         _, status, _ = link.read_head()
         if status == 407:
-            raise ProxyError(*_PASSWORD_WANTED)
+            raise proxy.refused_us()
         if status != 200 or link.held:
-            raise ProxyError(f"the proxy answered CONNECT with {status}", "ask for this host to be let through")
+            remedy = "check the host name and port" if status >= 500 else "ask for this host to be let through"
+            raise RefusedError(f"the proxy answered CONNECT with {status}", remedy)
 
 
 def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
@@ -289,7 +301,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 
 def _explained(error: Exception, where: str, sent: bool) -> TransportError:
     """The error as one sentence with a remedy; never the request, which holds a token."""
-    if isinstance(error, ProxyError):
+    if isinstance(error, RefusedError):
         return TransportError(f"{where}: {error.args[0]}", sent=False, hints=(error.args[1],))
     if isinstance(error, socket.gaierror):
         why = f"{where}: the name can't be looked up: {error.strerror}"
@@ -302,13 +314,24 @@ def _explained(error: Exception, where: str, sent: bool) -> TransportError:
     return TransportError(f"{where}: {said}", sent=sent)
 
 
+_CLIENT_CERTIFICATE = "set clientCert and clientKey to the PEM files that the platform's operators gave you"
+_CA_FILE = "if your company has a certificate authority of its own, set caFile to its PEM file"
+_DATES = "have it renewed, unless this machine's clock is wrong"
+_NAME = "use the host name that the certificate is for, or have one issued for this name"
+_STRICT = "have it, or its authority's, issued again as RFC 5280 says: Python 3.13 and later check that strictly"
+# By OpenSSL's X509_V_ERR_ numbers; any other is _STRICT.
+_REMEDIES = {**dict.fromkeys((2, 18, 19, 20, 21), _CA_FILE), 9: _DATES, 10: _DATES, 62: _NAME, 64: _NAME}
+
+
 def _tls_explained(error: OSError, where: str, sent: bool) -> TransportError:
     why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
     if not hasattr(error, "verify_message"):
-        return TransportError(f"{where}: TLS failed: {why}", sent=sent)
+        hints = (_CLIENT_CERTIFICATE,) if "CERTIFICATE_REQUIRED" in why or "ALERT_UNKNOWN_CA" in why else ()
+        return TransportError(f"{where}: TLS failed: {why}", sent=sent, hints=hints)
+    remedy = _REMEDIES.get(getattr(error, "verify_code", 0), _STRICT)
     return TransportError(
-        f"{where}: the server's certificate is not trusted: {why}",
+        f"{where}: the server's certificate is not trusted: {why.rstrip('.')}",
         sent=False,
         code="tls-untrusted",
-        hints=("if your company has a certificate authority of its own, set caFile to its PEM file",),
+        hints=(remedy,),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import logging
 import os
 import threading
 import urllib.request
@@ -25,6 +26,8 @@ from .reply import Response
 
 if TYPE_CHECKING:
     import ssl
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Response", "Transport", "TransportError", "is_loopback"]
 
@@ -203,11 +206,20 @@ class _Trust:
         import ssl
 
         ca_file, client_cert, client_key = self._files
+        absent = absent_cert_file()
+        if absent and not ca_file:
+            log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
         context: ssl.SSLContext = _read("caFile", ca_file, lambda: ssl.create_default_context(cafile=ca_file))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if client_cert:
             _read("clientCert", client_cert, lambda: context.load_cert_chain(client_cert, client_key, password=""))
         return context
+
+
+def absent_cert_file() -> str | None:
+    """What SSL_CERT_FILE names, if it does not exist: OpenSSL passes over that in silence."""
+    named = os.environ.get("SSL_CERT_FILE")
+    return named if named and not os.path.isfile(named) else None
 
 
 def _read(name: str, path: str | None, load: Any) -> Any:
