@@ -2,11 +2,11 @@
 
     with Networks(upstream_port) as networks:                # a second: nginx and squid start, certificates are made
         networks.url("company")                              # https://127.0.0.1:PORT, passed on to the upstream
-        networks.url("mutual", "platform.test")              # a name that only squid knows; asks for a client certificate
+        networks.url("mutual", "platform.test")              # asks for a client certificate; only squid knows it
         networks.file("ca")                                  # the private authority, for caFile
         networks.proxy, networks.locked_proxy                # of squid; the second wants USER and PASSWORD
         networks.arrived()                                   # what nginx served: by which connection, for which client
-        networks.passed()                                    # what squid passed on; it is stopped for its log's last lines
+        networks.passed()                                    # what squid passed on; it is stopped for that
 
 Each of ``SITES`` is one port of nginx with one certificate; all are made anew by the openssl command.
 """
@@ -184,10 +184,11 @@ class Networks:
     def _make(
         self, name: str, issuer: str | None = None, section: str | None = None, span: tuple[str, str] | None = None
     ) -> None:
-        """``name.pem``; self-signed without an ``issuer``. ``span`` is from when until when, else from now for a day."""
+        """``name.pem``; self-signed without an ``issuer``. ``span`` is from when until when, else a day."""
         key, request, made = f"{name}.key", f"{name}.csr", f"{name}.crt"
-        self._openssl("req", "-config", "openssl.cnf", "-new", "-nodes", "-newkey", "ec", "-pkeyopt",
-                      "ec_paramgen_curve:prime256v1", "-subj", f"/CN={name}", "-keyout", key, "-out", request)  # fmt: skip
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+        subject = ("-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        self._openssl("req", "-config", "openssl.cnf", "-new", "-nodes", *curve, *subject)
         by = ["-cert", f"{issuer}.crt", "-keyfile", f"{issuer}.key"] if issuer else ["-selfsign", "-keyfile", key]
         dates = ["-startdate", span[0], "-enddate", span[1]] if span else ["-days", "1"]
         self._openssl("ca", "-batch", "-notext", "-config", "openssl.cnf", "-name", "here", *by, *dates,
