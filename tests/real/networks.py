@@ -6,7 +6,7 @@
         networks.file("ca")                                  # the private authority, for caFile
         networks.proxy, networks.locked_proxy                # of squid; the second wants USER and PASSWORD
         networks.arrived()                                   # what nginx served: by which connection, for which client
-        networks.passed()                                    # what squid passed on; it is stopped for that
+        networks.passed()                                    # what squid passed on
 
 Each of ``SITES`` is one port of nginx with one certificate; all are made anew by the openssl command.
 """
@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import servers
+from .stack import wait_until
 
 NAME = "platform.test"  # resolved by squid alone
 USER, PASSWORD = "worker", "squid: p@ss/1"
+MARK = "/mark-of-the-test/"
 # site -> the file of its certificate
 SITES = {
     "company": "server",
@@ -104,18 +106,21 @@ class Networks:
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
         self._children: list[_Child] = []
+        self._marks = self._arrived_before = self._passed_before = 0
 
     def start(self) -> None:
         """Raises servers.ServerError, with nothing left running."""
         self.folder = Path(tempfile.mkdtemp(prefix="real-networks-"))
         try:
+            self._arrived_log = self.folder / "arrived.log"
+            self._passed_log = self.folder / "squid" / "passed.log"
             self.folder.chmod(0o755)  # squid's own user passes through it
             self._certify()
             self.has_ipv6 = _can_bind_ipv6()
             self._ports = dict(zip((*SITES, "plain", "proxy", "locked"), _free_ports(len(SITES) + 3)))
             self.proxy = f"http://127.0.0.1:{self._ports['proxy']}"
             self.locked_proxy = f"http://127.0.0.1:{self._ports['locked']}"
-            self._squid = self._start_squid()
+            self._start_squid()
             self._start_nginx()
             for child in self._children:
                 child.wait_ready(60)
@@ -125,7 +130,7 @@ class Networks:
 
     def stop(self) -> None:
         for child in self._children:
-            child.stop()
+            child.stop(kill=True)  # squid takes two seconds to end by itself
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Networks:
@@ -145,7 +150,7 @@ class Networks:
 
     def arrived(self, site: str | None = None) -> list[Arrived]:
         """What nginx answered so far."""
-        lines = (self.folder / "arrived.log").read_text("utf-8").splitlines()
+        lines = self._arrived_log.read_text("utf-8").splitlines()[self._arrived_before :]
         sites = {str(self._ports[name]): name for name in (*SITES, "plain")}
         found = []
         for line in lines:
@@ -154,19 +159,27 @@ class Networks:
         return [one for one in found if site in (None, one.site)]
 
     def passed(self) -> list[Passed]:
-        """All that squid was asked for. It is stopped and started: a tunnel is logged when it ends."""
-        self._squid.stop()
-        log = self.folder / "squid" / "passed.log"
-        lines = log.read_text("utf-8").splitlines() if log.exists() else []
-        self._squid.start()
-        self._squid.wait_ready(60)
-        return [Passed(*line.split("\t")) for line in lines]
+        """All that squid was asked for; a tunnel is logged when it ends, as with the process at its other end."""
+        self._mark()
+        found = [Passed(*line.split("\t")) for line in self._passed_log.read_text("utf-8").splitlines()]
+        return [one for one in found[self._passed_before :] if MARK not in one.target and one.method != "-"]
 
     def forget(self) -> None:
-        """Empties both logs."""
-        for log in (self.folder / "arrived.log", self.folder / "squid" / "passed.log"):
-            if log.exists():
-                os.truncate(log, 0)
+        """What both logs hold is of the past."""
+        self._mark()
+        self._arrived_before = len(self._arrived_log.read_text("utf-8").splitlines())
+        self._passed_before = len(self._passed_log.read_text("utf-8").splitlines())
+
+    def _mark(self) -> None:
+        """One more request through squid: once it is in the log, so is all that ended before."""
+        self._marks += 1
+        mark = f"{self.url('plain')}{MARK}{self._marks}"
+        with socket.create_connection(("127.0.0.1", self._ports["proxy"]), 60) as client:
+            client.sendall(f"GET {mark} HTTP/1.0\r\n\r\n".encode("ascii"))
+            while client.recv(4096):
+                pass
+        if not wait_until(lambda: f"{mark}\t" in self._passed_log.read_text("utf-8"), 60):
+            raise servers.ServerError(f"squid has not logged {mark}")
 
     # -- certificates ------------------------------------------------------------------------------------
 
@@ -211,7 +224,7 @@ class Networks:
 
     # -- servers -----------------------------------------------------------------------------------------
 
-    def _start_squid(self) -> _Child:
+    def _start_squid(self) -> None:
         folder = self.folder / "squid"
         folder.mkdir()
         hashed = subprocess.run(
@@ -235,7 +248,7 @@ class Networks:
             hosts_file {folder}/hosts
             dns_nameservers 127.0.0.1
             logformat fields %>p\t%>Hs\t%rm\t%ru\t%un
-            access_log stdio:{folder}/passed.log logformat=fields
+            access_log stdio:{self._passed_log} logformat=fields
             cache_log {folder}/cache.log
             cache deny all
             cache_mem 8 MB
@@ -251,7 +264,7 @@ class Networks:
         if os.geteuid() == 0:
             for path in (folder, *folder.iterdir()):
                 shutil.chown(path, "proxy")  # which squid, started by root, becomes
-        return self._child("squid", "-N", "-f", f"{folder}/squid.conf", port="proxy")
+        self._child("squid", "-N", "-f", f"{folder}/squid.conf", port="proxy")
 
     def _start_nginx(self) -> None:
         folder = self.folder / "nginx"
@@ -266,12 +279,12 @@ class Networks:
             events {{ worker_connections 256; }}
             http {{
                 log_format fields "$server_port\t$connection\t$remote_addr\t$ssl_client_verify\t$status\t$request";
-                access_log {self.folder}/arrived.log fields;
+                access_log {self._arrived_log} fields;
                 client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
                 fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
                 upstream platform {{ server 127.0.0.1:{self._upstream_port}; keepalive 16; }}
                 ssl_protocols TLSv1.2 TLSv1.3;
-                server {{ {self._listen("plain")} {self._location} }}
+                server {{ {self._listen("plain")} {self._location} location {MARK} {{ access_log off; return 204; }} }}
                 {sites}
             }}
             """
@@ -292,11 +305,10 @@ class Networks:
         passes = f"proxy_pass http://platform; proxy_set_header Host 127.0.0.1:{self._upstream_port};"
         return f'location / {{ {passes} proxy_http_version 1.1; proxy_set_header Connection ""; }}'
 
-    def _child(self, name: str, *arguments: str, port: str) -> _Child:
+    def _child(self, name: str, *arguments: str, port: str) -> None:
         child = _Child(name, [_found(name), *arguments], {}, self.folder / f"{name}.log", str(self._ports[port]))
         self._children.append(child)
         child.start()
-        return child
 
 
 class _Child(servers.Server):
