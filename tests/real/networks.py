@@ -240,7 +240,7 @@ class Networks:
             auth_param basic children 1
             acl open myportname open
             acl known proxy_auth REQUIRED
-            acl forbidden dstdomain forbidden.test
+            acl forbidden dstdomain -n forbidden.test
             http_access deny forbidden
             http_access allow open
             http_access allow known
