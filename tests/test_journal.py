@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 from user_agent_sdk.conductor.wire import Task
@@ -68,7 +69,7 @@ class RowsTest(Kept):
     def test_a_row_survives_its_process_in_every_state(self) -> None:
         journal = self.opened()
         for state in (TAKEN, RESULT, ONCE, REJECTED):
-            journal.add(entry(state, state, body=b"\0body", lease_s=2.5, reason="why", task=b"{}", taken_ms=7))
+            journal.add(entry(state, state, body=b'{"a": 1}', lease_s=2.5, reason="why", task=b"{}", taken_ms=7))
         before = journal.live()
         self.die(journal)
         self.assertEqual(self.journal().open(), before)
@@ -444,6 +445,75 @@ class LateTest(Kept):
         self.assertEqual(journal._late_bytes, 50 * 2**10)
         self.die(journal)
         self.assertEqual(self.stored()[1], ["big2", "big3"])
+
+
+class DamageTest(Kept):
+    """What the fuzzer found: SQLite has no checksums, so a disk's changes come to us as odd values."""
+
+    def damaged(self, *statements: str, rows: int = 3) -> Journal:
+        """A journal with results that was changed behind our back after its process died, opened again."""
+        journal = self.opened()
+        for number in range(rows):
+            journal.add(done(f"t{number}"))
+        journal.keep_late(done("late"))
+        self.die(journal)
+        db = sqlite3.connect(str(self.folder / "1.db"), isolation_level=None)
+        for statement in statements:
+            db.execute(statement)
+        db.close()
+        return self.journal()
+
+    def test_one_row_that_is_no_utf8_once_cost_all_the_others(self) -> None:
+        # It could not be read, so the file was "written again" five seconds later: emptied, that is.
+        journal = self.damaged("UPDATE entry SET reason = CAST(x'ff41' AS TEXT) WHERE id = 2")
+        rows = journal.open()
+        self.assertEqual([one.task_id for one in rows.values()], ["t0", "t1", "t2"])
+        self.now += journal_module.REOPEN_EVERY_S
+        journal.sweep()
+        self.die(journal)
+        self.assertEqual(len(self.stored()[0]), 3)
+
+    def test_what_could_not_be_read_is_read_later_and_not_cleared(self) -> None:
+        journal = self.damaged()
+        broken = OSError("the disk does not answer")
+        with self.assertLogs(LOG, "ERROR"), unittest.mock.patch.object(journal_file, "read", side_effect=broken):
+            self.assertEqual(journal.open(), {})
+        self.now += journal_module.REOPEN_EVERY_S
+        journal.sweep()
+        self.assertEqual([one.task_id for one in journal.adopt().values()], ["t0", "t1", "t2"])
+
+    def test_a_result_that_is_no_json_any_more_is_kept_for_a_human_and_never_sent(self) -> None:
+        changes = ("body = 1e308", "body = x'7b'", "state = 'resulu'", "task_id = NULL", "workflow_id = ''")
+        for number, change in enumerate(changes):
+            self.folder = self.folder.with_name(str(number))
+            with self.subTest(change):
+                rows = self.damaged(f"UPDATE entry SET {change}", rows=1).open()
+                (one,) = rows.values()
+                self.assertEqual((one.state, one.reason), (REJECTED, journal_file.DAMAGED))
+
+    def test_numbers_that_are_none_stop_nothing(self) -> None:
+        changes = "taken_ms = 'x', lease_until_ms = NULL, lease_s = 9e999, task = x'7b', agent_id = x'ff'"
+        journal = self.damaged(f"UPDATE entry SET {changes}", "UPDATE late SET kept_ms = 'x', body = NULL")
+        one = journal.open()[1]
+        self.assertEqual(one[2:], ("w", "\ufffd", "me", "COMPLETED", b"{}", "h", 0, 0, None, "", b""))
+        journal.keep_late(done("another"))  # sorted beside the damaged one
+
+    def test_a_file_without_its_tables_is_set_aside(self) -> None:
+        for change in ("DROP TABLE late", "ALTER TABLE entry ADD COLUMN more", "ALTER TABLE entry RENAME TO entri"):
+            with self.subTest(change):
+                journal = self.damaged(change)
+                with self.assertLogs(LOG, "ERROR"):
+                    journal.open()
+                self.assertTrue(journal.is_on_disk)
+                self.assertEqual(len(list(self.folder.glob("1.db.corrupt-*"))), 1)
+            self.folder = self.folder.with_name(change)
+
+    def test_after_the_last_number_that_sqlite_has_rows_are_still_written(self) -> None:
+        journal = self.damaged("UPDATE entry SET id = 9223372036854775807 WHERE id = 3")
+        journal.open()
+        journal.add(entry("next"))
+        self.die(journal)
+        self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), ["next", "t0", "t1", "t2"])
 
 
 if __name__ == "__main__":

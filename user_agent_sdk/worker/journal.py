@@ -188,7 +188,7 @@ class Journal:
             self._limit_late()
             if self._free or any(entry.state != REJECTED for entry in self._live.values()):
                 return
-            self._last_id = max(self._live, default=0)
+            self._last_id = self._highest()
             if self._clock() >= self._checkpoint_at:
                 self._checkpoint_at = self._clock() + CHECKPOINT_EVERY_S
                 self._guarded(journal_file.shrink)
@@ -204,6 +204,10 @@ class Journal:
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+    def _highest(self) -> int:
+        """The last row's id. One in a damaged file may be the last that SQLite has; none could follow it."""
+        return max((row for row in self._live if 0 < row < 2**53), default=0)
 
     def _run(self, statement: str, values: tuple[Any, ...]) -> bool:
         """One statement, one commit. False, and said once, when it could not be written."""
@@ -261,13 +265,16 @@ class Journal:
             rows, late = journal_file.read(self._db)
         except (storage.Error, StorageError, OSError) as error:
             self._failed(error)
+            if self._db is not None:  # what could not be read must not be cleared: it is opened anew
+                self._db.close()
+                self._db = None
             return
         for row, entry in rows.items():
             row = self._next_id() if self._live else row
             self._found[row] = entry
         self._live.update(self._found)
         self._free = []  # the file has none of them
-        self._last_id = max(self._live, default=0)
+        self._last_id = self._highest()
         self._take_late(late)
 
     def _lock_first(self, folder: Path) -> storage.Connection:

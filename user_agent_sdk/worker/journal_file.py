@@ -18,7 +18,9 @@ from ..errors import StorageError
 SCHEMA = 1
 APPLICATION_ID = 0x55414A31
 TAKEN, RESULT, ONCE, REJECTED = "taken", "result", "once", "rejected"
+DAMAGED = "its row in the journal is damaged"
 _FILE_NAME = re.compile(r"\d+\.db")
+_TEXTS = ("state", "task_id", "workflow_id", "agent_id", "worker_id", "status", "input_hash", "reason")
 
 
 class Late(NamedTuple):
@@ -95,6 +97,7 @@ def lock(path: Path, sync: str = "normal") -> storage.Connection | None:
     """
     db = storage.open_exclusive(path, sync=sync)
     if db is not None:
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged row must not hide the others
         try:
             _prepare(db, path)
         except BaseException:
@@ -110,13 +113,62 @@ def _prepare(db: storage.Connection, path: Path) -> None:
         raise storage.UnusableFileError(f"{path} belongs to another program")
     elif db.execute("PRAGMA user_version").fetchone()[0] > SCHEMA:
         raise storage.NewerFileError(f"{path} was written by a newer version")
+    elif not {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")}.issuperset(_SCHEMA[:2]):
+        raise storage.UnusableFileError(f"{path} has not the tables of a journal")
 
 
 def read(db: storage.Connection) -> tuple[dict[int, Entry], dict[str, Late]]:
-    """All rows by id, and the late results by task id, oldest first."""
-    rows = {row: Entry(*values) for row, *values in db.execute(_READ).fetchall()}
-    late = {task_id: Late(*values) for task_id, *values in db.execute(_READ_LATE).fetchall()}
+    """All rows by id, and the late results by task id, oldest first. What a disk has changed in a row is
+    told by its types and its JSON; such a row is never sent, but kept for a human."""
+    rows = {row: _entry(values) for row, *values in db.execute(_READ).fetchall()}
+    late = {_text(task_id): _late(*values) for task_id, *values in db.execute(_READ_LATE).fetchall()}
     return rows, late
+
+
+def _entry(values: list[Any]) -> Entry:
+    given = Entry(*values)
+    texts = {name: _text(getattr(given, name)) for name in _TEXTS}
+    lease_s = given.lease_s if isinstance(given.lease_s, float) and 0 < given.lease_s < 10**8 else None
+    entry = given._replace(
+        **texts,
+        body=_bytes(given.body),
+        taken_ms=_ms(given.taken_ms, 2**47),
+        lease_until_ms=_ms(given.lease_until_ms),
+        lease_s=lease_s,
+        task=_bytes(given.task),
+    )
+    if object_in(entry.task) is None:
+        entry = entry._replace(task=b"")
+    can_be_sent = entry.state in (TAKEN, ONCE, REJECTED) or object_in(entry.body) is not None
+    is_known = entry.state in (TAKEN, ONCE, RESULT, REJECTED) and bool(entry.task_id and entry.workflow_id)
+    return entry if can_be_sent and is_known else entry._replace(state=REJECTED, reason=DAMAGED)
+
+
+def _late(agent_id: object, given_hash: object, body: object, kept_ms: object) -> Late:
+    return Late(_text(agent_id), _text(given_hash), _bytes(body), _ms(kept_ms))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else _text(value).encode("utf-8")
+
+
+def _ms(value: object, limit: int = 2**63) -> int:
+    return value if isinstance(value, int) and 0 <= value < limit else 0
+
+
+def object_in(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that was kept; None when a disk has made something else of it."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def write_all(db: storage.Connection, statements: Iterable[tuple[str, Any]]) -> None:

@@ -5,7 +5,6 @@ A slot is one thread that does one task at a time; it polls only while it is fre
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -20,7 +19,7 @@ from .execute import execute
 from .gate import Gate
 from .jobs import Execution, Job, Jobs
 from .journal import Journal, input_hash, kept_wire
-from .journal_file import ONCE, RESULT, TAKEN, Entry
+from .journal_file import ONCE, RESULT, TAKEN, Entry, object_in
 from .lease import Lease, LeaseKeeper
 from .metrics import Metrics
 from .timetable import Timetable
@@ -161,11 +160,12 @@ class Slot:
         if earlier is not None and earlier.result is not None and job.entry.is_same_work(earlier.entry):
             result = earlier.result if earlier.result.status is TaskStatus.COMPLETED else None
         body = self._services.journal.find_result(retried, job.entry) if result is None else None
-        if result is None and body is None:
+        report = object_in(body) if body is not None else None
+        if result is None and report is None:
             return None
         text = "Task %s retries %s, which completed here too late to count: that result is sent again"
         log.info(text, job.task.task_id, retried, extra={"action": "late_result_reused"})
-        output = result.output_data if result is not None else json.loads(body or b"{}").get("outputData")
+        output = result.output_data if result is not None else (report or {}).get("outputData")
         return TaskResult(status=TaskStatus.COMPLETED, output_data=output, worker_id=self._gate.worker_id)
 
     def _run(self, job: Job) -> TaskResult:
