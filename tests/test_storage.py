@@ -101,6 +101,23 @@ class StorageTest(unittest.TestCase):
         self.assertTrue(storage.is_locked(sqlite3.OperationalError("database is locked")))
         self.assertFalse(storage.is_locked(sqlite3.OperationalError("disk I/O error")))
 
+    def test_a_damaged_schema_is_damage_though_pythons_own_message_about_it_fails(self) -> None:
+        # SQLite names the broken table, the fuzzer broke the name, and sqlite3 raised UnicodeDecodeError.
+        db = sqlite3.connect(str(self.path))
+        db.execute("CREATE TABLE qqqq(x)")
+        db.close()
+        self.path.write_bytes(self.path.read_bytes().replace(b"qqqq", b"q\xff q"))
+        for opener in (storage.open_shared, storage.open_exclusive):
+            with self.subTest(opener.__name__), self.assertRaises(storage.UnusableFileError):
+                opener(self.path)
+        with self.assertRaisesRegex(StorageError, "can't be read as a database"):
+            storage.open_existing(self.path)
+
+    def test_a_name_that_is_too_long_is_no_database(self) -> None:
+        with self.assertRaises(StorageError) as caught:
+            storage.open_existing(Path("x" * 5000))
+        self.assertEqual(caught.exception.code, "db-missing")
+
 
 if __name__ == "__main__":
     unittest.main()

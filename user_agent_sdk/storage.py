@@ -16,6 +16,7 @@ from .errors import StorageError
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 Error = sqlite3.Error
+_FAILURES = (sqlite3.Error, UnicodeDecodeError)  # the latter for a damaged schema, which SQLite's message quotes
 BUSY_TIMEOUT_S = 5.0
 
 
@@ -37,7 +38,7 @@ def open_shared(path: Path, *, sync: str = "normal") -> Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
-    except sqlite3.Error as error:
+    except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error
     return db
@@ -62,7 +63,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
         db.execute("PRAGMA secure_delete=ON")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
-    except sqlite3.Error as error:
+    except _FAILURES as error:
         db.close()
         if is_locked(error):
             return None
@@ -75,7 +76,7 @@ def open_existing(path: Path) -> Connection:
 
     Raises StorageError (``db-missing``, ``db-invalid``).
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # not Path.is_file: it raises for a name that is too long
         raise StorageError(
             f"there is no database {path}",
             code="db-missing",
@@ -92,7 +93,7 @@ def open_existing(path: Path) -> Connection:
             db.execute("PRAGMA query_only=ON")
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return db
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             db.close()
             if name == names[-1] or "unable to open" not in str(error):
                 raise StorageError(f"{path} can't be read as a database: {error}") from error
@@ -105,7 +106,7 @@ def is_locked(error: Exception) -> bool:
 
 def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
-    return isinstance(error, (UnusableFileError, sqlite3.DatabaseError)) and not isinstance(
+    return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
         error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
     )
 
@@ -136,7 +137,7 @@ def _create_private(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def _explained(path: Path, error: sqlite3.Error) -> Exception:
+def _explained(path: Path, error: Exception) -> Exception:
     if is_damage(error):
         return UnusableFileError(f"{path} is damaged or not a database: {error}")
     return error
