@@ -187,6 +187,14 @@ class ParsingTest(HistoryTest):
             self.assertEqual(times.lasted(ms), text)
         self.assertEqual(times.lasted(None), "")
 
+    def test_a_duration_without_an_end_is_not_known(self) -> None:
+        self.record(execution())
+        db = sqlite3.connect(str(self.path), isolation_level=None)
+        db.execute("UPDATE execution_facts SET duration_ms = 9e999")
+        db.close()
+        (record,) = self.found()
+        self.assertEqual(record.duration_ms, 1500)  # from the two times
+
 
 class PruningTest(HistoryTest):
     def setUp(self) -> None:
@@ -211,6 +219,15 @@ class PruningTest(HistoryTest):
         content = b"".join(path.read_bytes() for path in Path(self.folder).iterdir())
         self.assertNotIn(b"needle", content)
         self.assertLess(self.path.stat().st_size, before)
+
+    def test_a_page_that_breaks_under_a_prune_is_an_error_of_the_file(self) -> None:
+        # The fuzzer saw "this is a bug" for a damaged disk: the table is there, but its rows can't be walked.
+        data = bytearray(self.path.read_bytes())
+        for start in range(len(data) // 4, len(data)):
+            data[start] ^= 0x55
+        self.path.write_bytes(bytes(data))
+        with self.assertRaises(StorageError):
+            prune(self.path, NOON, dry_run=True)
 
     def test_ids_are_not_used_again(self) -> None:
         prune(self.path, NOON + timedelta(days=1), dry_run=False)

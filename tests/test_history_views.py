@@ -87,6 +87,10 @@ class HostileTest(HistoryTest):
                 self.assertIsNone(UNSAFE.search(text), text[:200])
             self.assertEqual(views.piped(one).count("\t"), len(Record._fields) - 1)
 
+    def test_a_status_that_no_release_wrote_is_text_too(self) -> None:
+        one = self.records[0]._replace(status="\x1b[31m")
+        self.assertIsNone(UNSAFE.search("\n".join(views.detail(one, plain, 1000))))
+
     def test_what_is_stored_is_still_readable(self) -> None:
         shown = "\n".join("\n".join(views.detail(one, plain, 1000)) for one in self.records)
         for text in (

@@ -169,8 +169,11 @@ class History:
                 return
 
     def ids_before(self, before: datetime) -> list[int]:
-        """The executions that ended earlier; one whose time can't be read is not among them."""
-        return list(self._ids("ORDER BY h.id", (), lambda when: when < before))
+        """The executions that ended earlier; one whose time can't be read is not among them. Raises StorageError."""
+        try:
+            return list(self._ids("ORDER BY h.id", (), lambda when: when < before))
+        except Error as error:
+            raise StorageError(f"{self._path} can't be read: {error}") from None
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -178,7 +181,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     fields: dict[str, Any] = dict(zip(Record._fields, row))
     for name, value in fields.items():
         if name in ("id", "duration_ms", "attempt"):
-            fields[name] = value if isinstance(value, (int, float)) else None
+            fields[name] = value if isinstance(value, (int, float)) and abs(value) <= 2**63 else None  # not Infinity
         elif value is not None:
             fields[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     started, ended = times.moment(fields["started_at"]), times.moment(fields["ended_at"])
