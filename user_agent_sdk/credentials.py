@@ -157,7 +157,7 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise ConfigError(f"{where}: not JSON: {error.msg}", hints=["mend that line, or download it again"]) from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no text, a number of 4,300 digits, or too deep
         raise ConfigError(f"{path} is not a JSON file") from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path} must hold a JSON object, not {_named(given)}")
