@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,13 @@ class InitTest(CliTest):
         self.assertIn("Ran 2 tests", tested.err)
         invoked = self.in_project("-m", "user_agent_sdk", "invoke", "agent.py", "-i", "input.json")
         self.assertEqual((invoked.code, json.loads(invoked.out)), (0, {"result": 5}), invoked.err)
+
+    def test_a_folder_with_an_escape_sequence_in_its_name_does_not_reach_the_terminal(self) -> None:
+        with contextlib.suppress(OSError):  # not every file system has such names
+            os.mkdir("\x1b[31m")
+            err = self.run_main("init", "\x1b[31m").err
+            self.assertNotIn("\x1b", err)
+            self.assertIn("cd \\x1b[31m", err)
 
     def test_next_steps_are_told_beside_the_answer(self) -> None:
         err = self.run_main("init", "new project").err

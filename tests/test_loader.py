@@ -46,6 +46,11 @@ class LoaderTest(unittest.TestCase):
 
     # What a script may expect
 
+    def test_a_name_that_is_too_long_names_no_script(self) -> None:
+        with self.assertRaises(AgentError) as caught:
+            loader.load(Path("agent.py" * 500))
+        self.assertEqual(caught.exception.code, "agent-missing")
+
     def test_the_agents_come_in_the_order_of_the_script(self) -> None:
         found = self.load("two.py", AGENT + '@user_agent(agent_id="b")\nasync def second(): pass\n')
         self.assertEqual([(agent.name, agent.agent_id) for agent in found], [("work", None), ("second", "b")])

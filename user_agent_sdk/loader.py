@@ -120,12 +120,12 @@ class _OwnNameOnly(MetaPathFinder):
 
 
 def _script(path: Path) -> Path:
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path.is_dir: it raises for a name that is too long
         scripts = ", ".join(sorted(found.name for found in path.glob("*.py"))[:8])
         raise AgentError(
             f"{path} is a folder", code="agent-missing", hints=[f"name the script: {scripts}"] if scripts else []
         )
-    if not path.exists():
+    if not os.path.exists(path):
         from difflib import get_close_matches
 
         near = get_close_matches(path.name, [found.name for found in path.parent.glob("*.py")], 1)

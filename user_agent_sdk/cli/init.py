@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import errors
 from ..errors import UserAgentError
+from ..logs import escape
 from . import terminal
 from .options import Parser
 
@@ -153,8 +154,9 @@ def _tell(args: Namespace, folder: Path) -> None:
         (f"{program} run agent.py", "for the platform: put credentials.json here"),
     ]
     if folder.resolve() != Path.cwd():
-        steps.insert(0, (f'cd "{folder}"' if " " in str(folder) else f"cd {folder}", ""))
-    terminal.note(f"made in {folder.resolve()}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+        shown = escape(str(folder))
+        steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
+    terminal.note(f"made in {escape(str(folder.resolve()))}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))
     if not args.vendor and not {"site-packages", "dist-packages"} & {*Path(errors.__file__).parts}:
