@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import unittest
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -194,8 +195,11 @@ class DevTest(CliTest):
         for busy in (False, True):
             command = [sys.executable, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
             options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it:
-                self.addCleanup(it.kill)
+            with (
+                subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it,
+                ExitStack() as end,
+            ):
+                end.callback(it.kill)  # before Popen's own end, which waits for ever
                 assert it.stdout is not None and it.stderr is not None
                 lines = iter(it.stderr.readline, "")
                 origin = next(found[1] for found in (re.search(r"page at (\S+);", line) for line in lines) if found)
