@@ -130,7 +130,7 @@ class Networks:
 
     def stop(self) -> None:
         for child in self._children:
-            child.stop(kill=True)  # squid takes two seconds to end by itself
+            child.stop()  # by SIGKILL squid would leave its shared memory
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Networks:
@@ -252,6 +252,7 @@ class Networks:
             cache_log {folder}/cache.log
             cache deny all
             cache_mem 8 MB
+            memory_cache_shared off
             coredump_dir {folder}
             netdb_filename none
             pid_filename none
@@ -264,7 +265,8 @@ class Networks:
         if os.geteuid() == 0:
             for path in (folder, *folder.iterdir()):
                 shutil.chown(path, "proxy")  # which squid, started by root, becomes
-        self._child("squid", "-N", "-f", f"{folder}/squid.conf", port="proxy")
+        service = f"test{os.getpid()}at{self._ports['proxy']}"  # its shared memory is named so
+        self._child("squid", "-N", "-n", service, "-f", f"{folder}/squid.conf", port="proxy")
 
     def _start_nginx(self) -> None:
         folder = self.folder / "nginx"
