@@ -193,7 +193,7 @@ class NoRouteTest(PackagingTestCase):
 
     def test_the_tests_pass(self) -> None:
         modules = sorted(path.relative_to(self.tree) for path in (self.tree / "tests").glob("test_*.py"))
-        command = ("sh", "-c", '"$0" -m unittest "$@" 2>&1', self.programs / "python", *modules)
+        command = ("sh", "-c", 'exec timeout -s ABRT 500 "$0" -X faulthandler -m unittest -v "$@" 2>&1', self.programs / "python", *modules)
         done = self.inside(*command, cwd=self.tree)
         self.assertRegex(done, re.compile(r"^Ran [1-9]\d* tests", re.MULTILINE))
 
