@@ -46,6 +46,14 @@ class LoaderTest(unittest.TestCase):
 
     # What a script may expect
 
+    def test_a_script_whose_lines_cannot_be_quoted_still_fails_as_one_error(self) -> None:
+        # Python 3.9 runs it all the same: a byte in a comment that is no UTF-8, after a call that fails.
+        path = self.folder / "agent.py"
+        path.write_bytes(b"from user_agent_sdk import user_agent\nlen(1)\n#\xff")
+        with self.assertRaises(AgentError) as caught:
+            loader.load(path)
+        self.assertEqual(caught.exception.code, "agent-load")
+
     def test_a_name_that_is_too_long_names_no_script(self) -> None:
         with self.assertRaises(AgentError) as caught:
             loader.load(Path("agent.py" * 500))

@@ -163,7 +163,10 @@ def _run(path: Path) -> list[Agent]:
 
 def _load_error(path: Path, error: BaseException) -> AgentError:
     """What went wrong, then the script's own part of the traceback, and a hint where there is one."""
-    shown = traceback.TracebackException.from_exception(error)
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+    except (SyntaxError, ValueError):  # 3.9 runs a script whose bytes are no UTF-8, and then can't quote its lines
+        return AgentError(f"{path.name} raised {type(error).__name__} while it was loaded: {error}")
     if isinstance(error, SyntaxError):
         lines = list(shown.format_exception_only())
         what = f"{error.filename or path}:{error.lineno}: {lines[-1].strip()}"

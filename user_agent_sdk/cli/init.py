@@ -156,7 +156,8 @@ def _tell(args: Namespace, folder: Path) -> None:
     if folder.resolve() != Path.cwd():
         shown = escape(str(folder))
         steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
-    terminal.note(f"made in {escape(str(folder.resolve()))}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+    place = escape(str(folder.resolve()))
+    terminal.note(f"made in {place}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))
     if not args.vendor and not {"site-packages", "dist-packages"} & {*Path(errors.__file__).parts}:

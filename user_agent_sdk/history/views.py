@@ -138,7 +138,8 @@ def facts(record: Record) -> dict[str, str]:
 def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
     """All that is known about an execution, as lines; longer values than ``max_chars`` are cut."""
     status = record.status or ""
-    lines = [f"{paint('Execution', 'bold')}      {record.id}  {paint(escape(status), STATUS_COLORS.get(status, 'bold'))}"]
+    shown = paint(escape(status), STATUS_COLORS.get(status, "bold"))
+    lines = [f"{paint('Execution', 'bold')}      {record.id}  {shown}"]
     lines += [f"{paint(f'{name:<15}', 'bold')}{escape(value)}" for name, value in facts(record).items()]
     if record.error_message:
         text = escape(shortened(record.error_message, max_chars), keep="\n")
