@@ -193,8 +193,9 @@ class NoRouteTest(PackagingTestCase):
 
     def test_the_tests_pass(self) -> None:
         modules = sorted(path.relative_to(self.tree) for path in (self.tree / "tests").glob("test_*.py"))
-        command = ("sh", "-c", 'exec timeout -s ABRT 500 "$0" -X faulthandler -m unittest -v "$@" 2>&1', self.programs / "python", *modules)
-        done = self.inside(*command, cwd=self.tree)
+        # A test that hangs ends in the stacks of all threads.
+        line = 'exec timeout -s ABRT 500 "$0" -X faulthandler -m unittest -v "$@" 2>&1'
+        done = self.inside("sh", "-c", line, self.programs / "python", *modules, cwd=self.tree)
         self.assertRegex(done, re.compile(r"^Ran [1-9]\d* tests", re.MULTILINE))
 
     def test_the_copied_folder_the_zip_and_the_one_file_program_run(self) -> None:
