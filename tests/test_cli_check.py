@@ -282,7 +282,8 @@ class CheckTest(CliTest):
             folder.mkdir(parents=True)
             db = journal_file.lock(folder / "1.db")
             assert db is not None
-            entries = [(journal_file.WRITE, (row, *Entry(state, f"t{row}", "w", "a", "me")))
+            done = ("COMPLETED", b'{"status":"COMPLETED"}')
+            entries = [(journal_file.WRITE, (row, *Entry(state, f"t{row}", "w", "a", "me", *done)))
                        for row, state in enumerate(states)]  # fmt: skip
             journal_file.write_all(db, entries)
             self.check()

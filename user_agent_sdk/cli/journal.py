@@ -88,7 +88,7 @@ def _list(args: Namespace, folder: Path, rows: Sequence[Left]) -> None:
 
 def _show(args: Namespace, chosen: Sequence[Left]) -> None:
     for left in chosen[:1]:
-        report = json.loads(left.entry.body) if left.entry.body else None
+        report = journal_file.object_in(left.entry.body)
         document = {**_fields(left), "report": report}
         if args.json or not sys.stdout.isatty():
             terminal.write_json(document)
