@@ -171,8 +171,8 @@ class Gate:
             self._changed.notify_all()
 
     def _failed(self, poll: Poll, error: PollError) -> None:
+        now = self._clock()
+        self._metrics.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         with self._changed:
-            now = self._clock()
-            self._metrics.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
             self._intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now)
