@@ -188,25 +188,49 @@ class DeliveryTest(unittest.TestCase):
                 delivery._settled(bad, DOWN)
         self.assertEqual(len(said.output), 1)
 
-    def test_a_superseded_result_is_sent_no_more(self) -> None:
+    def test_a_result_that_an_extension_may_have_undone_is_sent_once_more(self) -> None:
+        """Both were sent at the same moment, Conductor said 200 to both, and the extension's copy of the task
+        was the one that stayed: in progress, though COMPLETED had been taken. It timed out and ran again."""
         delivery = self.delivery()
+        parcel = self.parcel(delivery)
+        parcel.lease.quiet_at = float("inf")  # it is on its way
+        self.assertEqual(delivery._settled(parcel, APPLIED), 0.5)
+        self.assertEqual((self.delivered, len(self.journal.live()), len(self.leases)), ([], 1, 0))
+        parcel.lease.quiet_at = self.now + 3.0  # it was not answered
+        self.assertEqual(delivery._settled(parcel, APPLIED), 3.5)
+        self.assertEqual(delivery._send(parcel), 3.5, "others may hurry it: it waits all the same")
+        self.now += 3.5
+        self.assertIsNone(delivery._send(parcel))
+        self.assertEqual((self.delivered, self.journal.live()), (["t"], {}))
+
+    def test_a_superseded_result_is_still_sent_but_neither_leased_nor_kept(self) -> None:
+        """An extension that met Conductor's timeout brought the ended attempt back to life. Its result had
+        been dropped, since the retry was answered with it, and the workflow hung for three minutes."""
+        platform = Platform()
+        delivery = self.delivery(platform)
         parcel = self.parcel(delivery)
         with self.assertLogs(LOG, "WARNING"):
             delivery.settle(parcel, DOWN)
+        self.now += 61  # the lease has lapsed
         delivery.supersede("t")
         delivery.supersede("t")
         delivery.supersede("never held")
-        self.assertEqual((len(delivery), self.delivered, self.journal.live()), (0, ["t"], {}))
-        self.assertEqual(len(self.leases), 0)
+        self.assertEqual((len(delivery), len(self.leases), platform.sent), (1, 0, []))
+        delivery.start()
+        self.addCleanup(delivery.close)
+        self.assertTrue(delivery.flush(LONG_S))
+        self.assertEqual((platform.sent, self.delivered), (["t"], ["t"]))
+        self.assertEqual((self.journal.live(), list(self.journal._late)), ({}, []))
 
     def test_superseded_while_it_is_sent_frees_its_row_once(self) -> None:
-        """The row may be another task's by then: a second free would lose that task's result."""
-        started, go = threading.Event(), threading.Event()
+        """It is sent a second time then. The row may be another task's by that time: a second free would
+        lose that task's result."""
+        started, go = threading.Semaphore(0), threading.Semaphore(0)
 
         class Slow(Platform):
             def report(self, body: bytes, ids: tuple[str, ...], timeout_s: float = 30.0) -> Outcome:
-                started.set()
-                go.wait(LONG_S)
+                started.release()
+                go.acquire(timeout=LONG_S)
                 return APPLIED
 
         delivery = self.delivery(Slow(), clock=time.monotonic)
@@ -214,13 +238,14 @@ class DeliveryTest(unittest.TestCase):
         self.addCleanup(delivery.close)
         parcel = self.parcel(delivery)
         delivery.post(parcel)
-        self.assertTrue(started.wait(LONG_S))
+        self.assertTrue(started.acquire(timeout=LONG_S))
         delivery.supersede("t")
+        go.release()
+        self.assertTrue(started.acquire(timeout=LONG_S))
         row = self.journal.add(parcel.entry._replace(task_id="another"))
         self.assertEqual(row, parcel.row)
-        go.set()
-        delivery.close()
-        delivery.join(LONG_S)
+        go.release()
+        self.assertTrue(delivery.flush(LONG_S))
         self.assertEqual([one.task_id for one in self.journal.live().values()], ["another"])
         self.assertEqual(self.delivered, ["t"])
 

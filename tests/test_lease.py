@@ -146,6 +146,27 @@ class LeaseKeeperTest(unittest.TestCase):
             platform.await_sent("a", 1)
             self.assertTrue(keeper._table.wait_empty(LONG_S))
 
+    def test_it_is_quiet_again_when_no_extension_can_be_at_work_in_the_platform(self) -> None:
+        """Whoever reports a result asks: an extension worked on at the same time may undo the report."""
+        during: list[float] = []
+
+        class Client:
+            def extend(self, *_: object) -> Outcome:
+                during.append(held.quiet_at)
+                return outcomes.pop(0)
+
+        now = [100.0]
+        keeper = LeaseKeeper(Client(), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
+        outcomes, held = [Outcome(Verdict.MAYBE), APPLIED, Outcome(Verdict.LATER)], lease()
+        keeper._extend(held)
+        self.assertEqual(held.quiet_at, 105.0)
+        now[0] = 101.0
+        keeper._extend(held)
+        self.assertEqual(held.quiet_at, 105.0, "the one before may still be")
+        now[0] = 110.0
+        keeper._extend(held)
+        self.assertEqual((held.quiet_at, during), (110.0, [float("inf")] * 3))
+
     def test_a_dropped_lease_is_not_extended_again(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)

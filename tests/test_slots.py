@@ -78,7 +78,7 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
         self.assertEqual(len(done.attempts), 2)
-        self.assertEqual([report["taskId"] for report in self.box.reports], [retried])
+        self.assertEqual({report["taskId"] for report in self.box.reports}, {retried})
         self.assertIn("still runs here", said.output[0])
 
     def test_a_retry_of_what_is_undelivered_here_gets_that_result(self) -> None:
@@ -118,7 +118,7 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
             self.assertEqual(worker.runner._journal._late, {})
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
-        self.assertEqual(len(self.box.reports), 2)
+        self.assertEqual(len({report["taskId"] for report in self.box.reports}), 2)
 
     def test_a_retry_with_another_input_is_run(self) -> None:
         runs: list[int] = []

@@ -107,6 +107,12 @@ class Process(Worker):
             os.killpg(self.pid, signal.SIGKILL)  # its children would live on
         super().kill()
 
+    def stop(self) -> int:
+        if self._peer is None:
+            return super().stop()
+        self.kill()
+        return 0
+
     def has_ended(self) -> int | None:
         return self._process.poll() if self._process is not None else None
 

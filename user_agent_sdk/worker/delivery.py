@@ -29,18 +29,22 @@ SENDERS = 4
 REFUSALS = 3
 REFUSED_FOR_S = 60.0
 REFUSED_AGAIN_S = 30.0
+SURE_AGAIN_S = 0.5
 
 
 class Parcel:
     """A result on its way: its journal row, its lease, and what its attempts have met."""
 
-    def __init__(self, row: int, entry: Entry, lease: Lease, rand: Callable[[], float]) -> None:
+    def __init__(self, row: int, entry: Entry, lease: Lease, sent_at: float, rand: Callable[[], float]) -> None:
         self.row = row
         self.entry = entry
         self.lease = lease
+        self.sent_at = sent_at  # monotonic; the last attempt
+        self.again_at = 0.0  # monotonic; not before, however all are hurried
         self.backoff = Backoff(rand)
         self.refusals = 0
         self.refused_at: float | None = None
+        self.is_superseded = False
         self._end = threading.Lock()  # taken once, by whoever is the last to touch the row
 
     @property
@@ -55,7 +59,7 @@ class Parcel:
 class Delivery:
     """Owns its sender threads; slots hand it parcels and settle their own first attempts here.
 
-    ``on_delivered`` hears the task id of each result that is delivered, rejected or superseded;
+    ``on_delivered`` hears the task id of each result that is delivered or rejected;
     ``on_contact`` that the platform took one.
     """
 
@@ -95,7 +99,7 @@ class Delivery:
         return self._table.next_due()
 
     def parcel(self, row: int, entry: Entry, lease: Lease) -> Parcel:
-        return Parcel(row, entry, lease, self._rand)
+        return Parcel(row, entry, lease, self._clock(), self._rand)
 
     def post(self, parcel: Parcel) -> None:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
@@ -108,12 +112,15 @@ class Delivery:
             self._table.put(parcel.entry.task_id, parcel, delay_s)
 
     def supersede(self, task_id: str) -> None:
-        """The platform retries ``task_id`` and the result held for it goes to the retry: nobody waits
-        for it under the old id."""
+        """The platform retries ``task_id`` and the result held for it goes to the retry. It is still sent under
+        the old id: an extension that meets the timeout was seen to bring that attempt back to life, and then
+        nothing else would end it. But no lease is kept for it, and it is not kept as late."""
         self._journal.forget_late(task_id)
         parcel = self._table.drop(task_id)
         if parcel is not None:
-            self._end(parcel)
+            parcel.is_superseded = True
+            self._leases.drop(parcel.lease)
+            self._table.put(task_id, parcel, 0.0)
 
     def hurry(self) -> None:
         """The platform answers again: no need to wait."""
@@ -131,9 +138,11 @@ class Delivery:
         self._table.join(timeout_s)
 
     def _send(self, parcel: Parcel) -> float | None:
-        sent_at = self._clock()
+        parcel.sent_at = self._clock()
+        if parcel.sent_at < parcel.again_at:
+            return parcel.again_at - parcel.sent_at
         outcome = self._client.report(parcel.entry.body, parcel.ids)
-        self._metrics.reported(parcel.entry.agent_id, self._clock() - sent_at, outcome.verdict)
+        self._metrics.reported(parcel.entry.agent_id, self._clock() - parcel.sent_at, outcome.verdict)
         return self._settled(parcel, outcome)
 
     def _settled(self, parcel: Parcel, outcome: Outcome) -> float | None:
@@ -141,17 +150,30 @@ class Delivery:
         now = self._clock()
         if outcome.verdict is Verdict.APPLIED:
             had_trouble = parcel.backoff.succeeded()
-            self._delivered(parcel)
+            again_s = self._unsure_s(parcel, now)
+            if again_s is None:
+                self._delivered(parcel)
             if had_trouble:
                 self._table.hurry()
                 self._recovered(now)
             self._on_contact()
-            return None
+            return again_s
         if outcome.verdict is Verdict.REFUSED:
             return self._refused(parcel, outcome, now)
         with self._lock:
             self._outage.failed(outcome.reason, now)
         return max(parcel.backoff.failed(), outcome.retry_after_s or 0.0)
+
+    def _unsure_s(self, parcel: Parcel, now: float) -> float | None:
+        """Seconds until the result is sent once more; None when it is delivered. An extension that Conductor
+        works on at the same time may undo the report: it says 200 to both, and the task is in progress again
+        (seen: it timed out and ran twice). A second report changes nothing if all was well."""
+        quiet_at = parcel.lease.quiet_at
+        if quiet_at <= parcel.sent_at:
+            return None
+        self._leases.drop(parcel.lease)
+        parcel.again_at = SURE_AGAIN_S + (quiet_at if now < quiet_at < float("inf") else now)
+        return parcel.again_at - now
 
     def _recovered(self, now: float) -> None:
         """Over only when the last one got through: a single result that can't must not fill the log."""
@@ -161,7 +183,8 @@ class Delivery:
 
     def _delivered(self, parcel: Parcel) -> None:
         entry = parcel.entry
-        if entry.status == TaskStatus.COMPLETED and entry.input_hash and self._leases.has_lapsed(parcel.lease):
+        is_wanted = entry.status == TaskStatus.COMPLETED and entry.input_hash and not parcel.is_superseded
+        if is_wanted and self._leases.has_lapsed(parcel.lease):
             self._journal.keep_late(entry)
         self._end(parcel)
 

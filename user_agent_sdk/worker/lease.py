@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Callable
 
-from ..conductor.client import Client
+from ..conductor.client import Client, Outcome
 from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, Verdict
 from .timetable import Timetable
 
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 SENDERS = 4
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
+LINGER_S = 5.0  # how long the platform may still work on an extension that it did not answer
 _NEVER_MS = 2**62
 
 
@@ -37,6 +38,7 @@ class Lease:
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
+        self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of it
         self._is_void = False
 
     def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
@@ -123,7 +125,11 @@ class LeaseKeeper:
         if self._off:
             return None
         sent_at = self._clock()
-        outcome = self._client.extend(lease.task_id, lease.workflow_id, lease.worker_id, lease.send_timeout_s)
+        outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
+        try:
+            outcome = self._client.extend(lease.task_id, lease.workflow_id, lease.worker_id, lease.send_timeout_s)
+        finally:
+            lease.quiet_at = max(before, self._clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
         if outcome.verdict is Verdict.APPLIED:
             now = self._clock()
             lease.renewed(sent_at, now, self._wall())
@@ -139,4 +145,5 @@ class LeaseKeeper:
         return lease.retry_s
 
 
+_BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
 _ACTION = {"action": "lease"}
