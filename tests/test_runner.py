@@ -121,11 +121,13 @@ class RunTest(WorkerTest):
 
         self.box.faults.append(old)
         ids = [self.box.put() for _ in range(5)]
-        with working(self.box, agent(lambda: 1), platform="conductor"):
+        with working(self.box, agent(lambda: 1), platform="conductor") as worker:
             for one in ids:
                 self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
             self.assertEqual(len(asked), 1)
-            self.box.put()
+            worker.runner.stop()
+            self.box.put()  # wakes the open long poll
+            self.assertEqual(worker.ended(), 0)
 
     def test_refused_credentials_end_it_before_anything_is_polled(self) -> None:
         settings = replace(settings_for(self.box), client_secret=Secret("wrong"))
