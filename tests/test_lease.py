@@ -167,6 +167,45 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper._extend(held)
         self.assertEqual((held.quiet_at, during), (110.0, [float("inf")] * 3))
 
+    def test_no_extension_is_sent_beside_a_report_unless_that_takes_a_third_of_the_lease(self) -> None:
+        """Conductor kept the extension's copy of the task, in progress, of the two that it worked on at once."""
+        platform = Platform(lambda task_id: APPLIED)
+        keeper = self.keeper(platform)
+        held = lease("a", 0.6)
+        self.hold(keeper, held)
+        platform.await_sent("a", 1)
+        keeper.hold(held)
+        began = time.monotonic()
+        platform.await_sent("a", 2)  # the report hangs
+        self.assertGreaterEqual(platform.sent["a"][1] - began, 0.19)
+        self.assertFalse(keeper.has_lapsed(held))
+
+    def test_a_report_that_was_not_taken_holds_no_extension_back(self) -> None:
+        now = [100.0]
+        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), clock=lambda: now[0])  # type: ignore[arg-type]
+        held = lease()
+        self.hold(keeper, held)
+        keeper.hold(held)
+        self.assertEqual(keeper._extend(held), 10.0)
+        keeper.resume(held)
+        self.assertEqual(keeper._extend(held), 10.0)
+        self.assertEqual(held.renewed_at, 100.0)
+
+    def test_a_report_waits_for_an_extension_that_is_on_its_way_but_not_for_long(self) -> None:
+        go, held = threading.Event(), lease("a", 0.6)
+        platform = Platform(lambda task_id: after(go, LONG_S))
+        keeper = self.keeper(platform)
+        self.addCleanup(go.set)
+        self.hold(keeper, held)
+        platform.await_sent("a", 1)
+        began = time.monotonic()
+        keeper.hold(held)
+        self.assertGreaterEqual(time.monotonic() - began, 0.09)
+        go.set()
+        keeper.hold(held)
+        assert held.flight is not None
+        self.assertTrue(held.flight.is_set())
+
     def test_a_dropped_lease_is_not_extended_again(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)

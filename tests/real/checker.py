@@ -133,9 +133,10 @@ class Checker:
             self._count("stuck", about)
         else:
             self._count("not as meant", f"{status} instead of {wanted}: {about}")
-        lost = 0
+        lost, retried = 0, {task.get("retriedTaskId") for task in tries}
         for task in tries:
-            lost += task["status"] in ("FAILED", "TIMED_OUT")
+            # What is retried was given up, whatever a report that came at that moment made of it.
+            lost += task["status"] in ("FAILED", "TIMED_OUT") or task["taskId"] in retried
             self._attempt(task, workflow)
         runs = sum(len(self._runs.get(task["taskId"], ())) for task in tries)
         if runs > 1 + lost:
@@ -145,6 +146,8 @@ class Checker:
 
     def _result(self, tries: Sequence[Mapping[str, Any]], about: str) -> None:
         """The output names the task id whose run made it."""
+        if tries[-1]["status"] != "COMPLETED":
+            return  # thrown away, and said there
         made_by = (tries[-1].get("outputData") or {}).get("run")
         if made_by not in self._runs or made_by not in {task["taskId"] for task in tries}:
             self._count("not as meant", f"its output is of no run of it ({made_by}): {about}")
@@ -170,7 +173,7 @@ class Checker:
         if status != "COMPLETED" and self._was_taken(task_id, "COMPLETED"):
             reused = (workflow["tasks"][-1].get("outputData") or {}).get("run") == task_id
             if not reused and excuse is None:
-                self._count("thrown away", f"COMPLETED was sent for task {task_id}, which is {status}")
+                self._count("thrown away", f"COMPLETED was sent for {self._trail(task, runs)}")
             elif not reused:
                 self._figures["late COMPLETED, run again"] += 1
 

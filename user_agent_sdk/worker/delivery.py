@@ -105,6 +105,11 @@ class Delivery:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
         self._table.put(parcel.entry.task_id, parcel, 0.0)
 
+    def begin(self, parcel: Parcel) -> None:
+        """An attempt is about to be made."""
+        self._leases.hold(parcel.lease)
+        parcel.sent_at = self._clock()
+
     def settle(self, parcel: Parcel, outcome: Outcome) -> None:
         """What became of a slot's own attempt; retries go on here if they must."""
         delay_s = self._settled(parcel, outcome)
@@ -141,6 +146,7 @@ class Delivery:
         parcel.sent_at = self._clock()
         if parcel.sent_at < parcel.again_at:
             return parcel.again_at - parcel.sent_at
+        self.begin(parcel)
         outcome = self._client.report(parcel.entry.body, parcel.ids)
         self._metrics.reported(parcel.entry.agent_id, self._clock() - parcel.sent_at, outcome.verdict)
         return self._settled(parcel, outcome)
@@ -158,6 +164,7 @@ class Delivery:
                 self._recovered(now)
             self._on_contact()
             return again_s
+        self._leases.resume(parcel.lease)
         if outcome.verdict is Verdict.REFUSED:
             return self._refused(parcel, outcome, now)
         with self._lock:

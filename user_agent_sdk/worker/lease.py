@@ -7,6 +7,7 @@ The platform hands a task to somebody else when it hears nothing for the task's 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Callable
 
@@ -39,6 +40,9 @@ class Lease:
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
         self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of it
+        self.held_until = 0.0  # monotonic; no extension before: a report is on its way
+        self.is_held = False  # one was due, and waits for that
+        self.flight: threading.Event | None = None  # of the last extension; set when it has landed
         self._is_void = False
 
     def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
@@ -103,7 +107,23 @@ class LeaseKeeper:
             self._table.put(lease.task_id, lease, max(0.0, delay_s))
 
     def drop(self, lease: Lease) -> None:
+        lease.is_held = False
         self._table.drop(lease.task_id)
+
+    def hold(self, lease: Lease) -> None:
+        """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
+        time may undo the report. So none is sent beside it, but for a report that takes a third of the lease;
+        and one that is on its way is waited for."""
+        lease.held_until = self._clock() + lease.period_s
+        if lease.flight is not None:
+            lease.flight.wait(lease.send_timeout_s)
+
+    def resume(self, lease: Lease) -> None:
+        """The report was not taken."""
+        lease.held_until = 0.0
+        if lease.is_held:
+            lease.is_held = False
+            self.track(lease)
 
     def has_lapsed(self, lease: Lease) -> bool:
         return lease.has_lapsed(self._clock(), self._wall())
@@ -124,7 +144,17 @@ class LeaseKeeper:
     def _extend(self, lease: Lease) -> float | None:
         if self._off:
             return None
-        sent_at = self._clock()
+        flight = lease.flight = threading.Event()  # before a look at held_until: either sees the other
+        try:
+            sent_at = self._clock()
+            if sent_at < lease.held_until:
+                lease.is_held = True
+                return lease.held_until - sent_at
+            return self._extended(lease, sent_at)
+        finally:
+            flight.set()
+
+    def _extended(self, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
         try:
             outcome = self._client.extend(lease.task_id, lease.workflow_id, lease.worker_id, lease.send_timeout_s)

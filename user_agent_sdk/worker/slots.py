@@ -199,6 +199,7 @@ class Slot:
         services.journal.replace(job.row, entry)
         services.jobs.ended(job)
         parcel = services.delivery.parcel(job.row, entry, job.lease)
+        services.delivery.begin(parcel)
         outcome, sent_at = _BROKE_OFF, time.monotonic()
         tasks: list[Task] = []
         try:
