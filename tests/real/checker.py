@@ -32,6 +32,7 @@ FIGURES = (
     "of them unexcused",
     "late COMPLETED, reused",
     "late COMPLETED, run again",
+    "undone in the record",
     "thrown away",
 )
 
@@ -142,17 +143,18 @@ class Checker:
         if runs > 1 + lost:
             self._count("duplicates", f"{runs} runs of a workflow with {lost} lost attempts: {about}")
         if status == "COMPLETED":
-            self._result(tries, about)
+            self._result(workflow, about)
 
-    def _result(self, tries: Sequence[Mapping[str, Any]], about: str) -> None:
+    def _result(self, workflow: Mapping[str, Any], about: str) -> None:
         """The output names the task id whose run made it."""
-        if tries[-1]["status"] != "COMPLETED":
-            return  # thrown away, and said there
-        made_by = (tries[-1].get("outputData") or {}).get("run")
+        tries, made_by = workflow["tasks"], _made_by(workflow)
         if made_by not in self._runs or made_by not in {task["taskId"] for task in tries}:
             self._count("not as meant", f"its output is of no run of it ({made_by}): {about}")
         elif made_by != tries[-1]["taskId"]:
             self._figures["late COMPLETED, reused"] += 1
+        if tries[-1]["status"] != "COMPLETED":
+            # It counted; then Conductor stored an extension on top that it had worked on all the while.
+            self._figures["undone in the record"] += 1
 
     def _attempt(self, task: Mapping[str, Any], workflow: Mapping[str, Any]) -> None:
         task_id, status = task["taskId"], task["status"]
@@ -171,10 +173,10 @@ class Checker:
             if excuse is None:
                 self._count("of them unexcused", f"the lease of {self._trail(task, runs)} was lost")
         if status != "COMPLETED" and self._was_taken(task_id, "COMPLETED"):
-            reused = (workflow["tasks"][-1].get("outputData") or {}).get("run") == task_id
-            if not reused and excuse is None:
+            counted = _made_by(workflow) == task_id
+            if not counted and excuse is None:
                 self._count("thrown away", f"COMPLETED was sent for {self._trail(task, runs)}")
-            elif not reused:
+            elif not counted:
                 self._figures["late COMPLETED, run again"] += 1
 
     def _trail(self, task: Mapping[str, Any], runs: Sequence[Run]) -> str:
@@ -208,6 +210,13 @@ class Checker:
         if sum(one.fault is not None and one.route != "poll" for one in sent) >= STRIKES:
             return "its requests were struck"
         return None
+
+
+def _made_by(workflow: Mapping[str, Any]) -> str | None:
+    """The run whose result the workflow has: Conductor's default is its last task's output, as it was then."""
+    output = workflow.get("output") or workflow["tasks"][-1].get("outputData") or {}
+    run: str | None = output.get("run")
+    return run
 
 
 def _overlaps(from_s: float, to_s: float, spans: Iterable[tuple[float, float]]) -> bool:

@@ -97,6 +97,18 @@ class CheckerTest(unittest.TestCase):
         verdict = Checker(made).check()
         self.assertEqual((verdict.figures["late COMPLETED, reused"], verdict.findings), (1, []))
 
+    def test_a_result_that_counted_is_not_thrown_away_though_its_attempt_was_brought_back(self) -> None:
+        sent = [("report", "a", "COMPLETED", None)]
+        made = history(task("a", "IN_PROGRESS"), runs=[("a", 1)], sent=sent)
+        self.assertIn("thrown away", self.findings(made))
+        workflow: Any = {**made.workflows["w"], "output": {"run": "a"}}
+        verdict = Checker(made._replace(workflows={"w": workflow})).check()
+        self.assertEqual((verdict.figures["undone in the record"], verdict.findings), (1, []))
+
+    def test_an_attempt_that_was_retried_was_given_up_whatever_became_of_it(self) -> None:
+        tries = [task("a", "COMPLETED", "a"), {**task("b", "COMPLETED", "b"), "retriedTaskId": "a"}]
+        self.assertEqual(self.findings(history(*tries, runs=[("a", 1), ("b", 2)])), "")
+
     def test_a_living_process_that_is_called_dead_is_found(self) -> None:
         tries = [task("a", "FAILED", reason=DIED), task("b", "COMPLETED", "b")]
         runs = [("a", 1), ("b", 2)]
