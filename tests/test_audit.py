@@ -153,7 +153,7 @@ class SourceTest(unittest.TestCase):
 
     def test_the_source_names_no_host_but_the_platforms(self) -> None:
         """So there is nowhere for telemetry or an update check to go."""
-        for path in [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]:
+        for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html"), ROOT / "pyproject.toml"]:
             for address in re.findall(r"\b(?:https?|ftp|wss?)://([^\s/\"'`)\\]+)", path.read_text("utf-8")):
                 host = re.sub(r"\{[^}]*\}?|%[sd]", "{}", address).rstrip(".,;:")
                 self.assertTrue(not host or host in HOSTS or READERS.fullmatch(host), f"{path}: {address}")

@@ -113,7 +113,7 @@ class ReleaseTest(unittest.TestCase):
 
     def test_the_wheel_is_the_package_folder_and_nothing_else(self) -> None:
         names = set(self.wheel.namelist())
-        for name in ("py.typed", "CHANGES.md", "_version.py", "utils/exception.py", "conductor/wire.py"):
+        for name in ("py.typed", "CHANGES.md", "_version.py", "utils/exception.py", "sandbox/page.html"):
             self.assertIn("user_agent_sdk/" + name, names)
         self.assertEqual({name.split("/")[0] for name in names}, {"user_agent_sdk", self.dist_info[:-1]})
         self.assertEqual([name for name in names if "__pycache__" in name], [])

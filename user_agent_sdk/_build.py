@@ -50,7 +50,7 @@ DIST_INFO = f"{BASE}.dist-info"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
 # Of what lies below the folders: not the database that a tried example leaves, nor an editor's copy.
-KEPT = (".py", ".typed", ".md", ".json", ".pem", ".sh", ".xml", ".service", ".cmd")
+KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh", ".xml", ".service", ".cmd")
 NEVER = "credentials.json"
 ZIPAPP_MAIN = b"""\
 import sys

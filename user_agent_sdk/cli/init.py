@@ -16,7 +16,7 @@ from . import terminal
 from .options import Parser
 
 PACKAGE = "user_agent_sdk"
-_KEPT = (".py", ".typed", ".md", ".json", ".pem")
+_KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem")
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""
