@@ -46,7 +46,6 @@ class _Item(NamedTuple):
     ended_s: float
     given: tuple[str, str]  # as shape.shaped has it, and so has the next
     output: tuple[str, str]
-    blanker: shape.Blanker
     size_bytes: int
 
 
@@ -55,7 +54,7 @@ class Recorder:
 
     def __init__(self, path: Path, redact: Iterable[str] = ()) -> None:
         self._path = path
-        self._redact = tuple(redact)
+        self._secret_keys = frozenset(key.casefold() for key in redact)
         self._filled = threading.Condition()  # guards the five below
         self._rows: deque[_Item] = deque()
         self._bytes = 0
@@ -76,7 +75,7 @@ class Recorder:
         """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
         if self._is_useless or self._closed:
             return
-        item = _item(agent_id, worker_id, task, result, started_s, ended_s, self._redact)
+        item = _item(agent_id, worker_id, task, result, started_s, ended_s, self._secret_keys)
         with self._filled:
             if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + item.size_bytes < QUEUE_MAX_BYTES:
                 self._rows.append(item)
@@ -209,15 +208,12 @@ def _item(
     result: TaskResult,
     started_s: float,
     ended_s: float,
-    redact: Sequence[str],
+    secret_keys: frozenset[str],
 ) -> _Item:
     wire_input = task.wire.get("inputData")  # as it came, whatever the function did to its own dict
     wire_input = wire_input if isinstance(wire_input, dict) else {}
     given = {key: value for key, value in wire_input.items() if not (key[:2] == key[-2:] == "__")}
-    blanker = shape.Blanker(redact) if redact else shape.NOTHING
-    blanker.learn(given)
-    blanker.learn(result.output_data)
-    input_text, output_text = shape.shaped(given, blanker), shape.shaped(result.output_data, blanker)
+    input_text, output_text = shape.shaped(given, secret_keys), shape.shaped(result.output_data, secret_keys)
     return _Item(
         agent_id,
         worker_id,
@@ -229,13 +225,12 @@ def _item(
         ended_s,
         input_text,
         output_text,
-        blanker,
         len(input_text[0]) + len(output_text[0]) + sum(len(line.log) for line in result.logs) + 1000,
     )
 
 
 def _columns(item: _Item) -> tuple[str | None, ...]:
-    reason = item.reason and shape.cut(item.blanker.text(str(item.reason)), shape.VALUE_MAX_BYTES)
+    reason = item.reason and shape.cut(str(item.reason), shape.VALUE_MAX_BYTES)
     return (
         _utf8(item.task[0]),
         _utf8(item.task[1]),
@@ -251,7 +246,7 @@ def _columns(item: _Item) -> tuple[str | None, ...]:
 
 def _facts(item: _Item) -> tuple[str | int | None, ...]:
     lines = [{"log": line.log, "created_ms": line.created_ms} for line in item.logs]
-    log_text, log_done = shape.shaped(lines, item.blanker) if lines else ("[]", "")
+    log_text, log_done = shape.shaped(lines) if lines else ("[]", "")
     done = (("input", item.given[1]), ("output", item.output[1]), ("logs", log_done))
     return (
         max(0, round((item.ended_s - item.started_s) * 1000)),
