@@ -151,10 +151,11 @@ class Kept(ConnectionTest):
     def test_without_poll_select_notices_a_closed_connection(self) -> None:
         ours, theirs = socket.socketpair()
         with ours, mock.patch.object(rooms, "select", mock.Mock(spec=["select"], select=select.select)):
-            is_readable = rooms._readable_probe(ours)
-            self.assertFalse(is_readable())
+            poll = rooms._poller(ours)
+            self.assertTrue(poll(True, 0.0))
+            self.assertFalse(poll(False, 0.0))
             theirs.close()
-            self.assertTrue(is_readable())
+            self.assertTrue(poll(False, 0.0))
 
 
 class Deadlines(ConnectionTest):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ipaddress
+import math
 import re
 import select
 import socket
@@ -79,26 +80,45 @@ def _left(deadline: float) -> float:
 
 
 class _Link(Reader):
-    """An open socket and what was read from it. No wait lasts beyond ``deadline``."""
+    """An open socket, which never blocks by itself, and what was read from it. No wait lasts beyond ``deadline``."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         super().__init__()
         self.sock = sock
         self.deadline = deadline
         self.used_at = time.monotonic()
-        self._is_readable = _readable_probe(sock)
+        sock.setblocking(False)
+        self._is_tls = type(sock) is not socket.socket
+        self._poll = _poller(sock)
 
     def is_stale(self) -> bool:
-        """Closed by the other end, or holding bytes that answer nothing we asked."""
-        return time.monotonic() - self.used_at > IDLE_LIMIT_S or bool(self.held) or bool(self._is_readable())
+        """Closed by the other end, or holding bytes that answer nothing we asked: at rest there are none."""
+        return time.monotonic() - self.used_at > IDLE_LIMIT_S or bool(self.held) or bool(self._poll(False, 0.0))
 
     def receive(self) -> bytes:
-        self.sock.settimeout(_left(self.deadline))
-        return self.sock.recv(PIECE_BYTES)
+        if not self._is_tls:  # which may have read ahead
+            self._wait(False)
+        piece: bytes = self._attempt(self.sock.recv, PIECE_BYTES, False)
+        return piece
 
     def send(self, request: bytes) -> None:
-        self.sock.settimeout(_left(self.deadline))
-        self.sock.sendall(request)
+        left = memoryview(request)
+        while left:
+            left = left[self._attempt(self.sock.send, left, True) :]
+
+    def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
+        while True:
+            try:
+                return act(argument)
+            except OSError as error:
+                kind = type(error).__name__
+                if kind not in ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError"):
+                    raise
+                self._wait(writes if kind == "BlockingIOError" else kind == "SSLWantWriteError")
+
+    def _wait(self, writes: bool) -> None:
+        while not self._poll(writes, _left(self.deadline)):
+            pass
 
     def converse(self, request: bytes, limit_bytes: int) -> tuple[Response, bool]:
         """Send a request and read its reply; also whether the link can be used again."""
@@ -226,14 +246,15 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
         raise ValueError("a header has characters that can't be sent") from None
 
 
-def _readable_probe(sock: socket.socket) -> Callable[[], Any]:
-    """A call that tells whether ``sock`` has something to read, at once. A connection at rest has
-    nothing: what it can have is its end. select() alone can't watch descriptors over 1023."""
+def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
+    """A call that waits so many seconds until ``sock`` can be written to, or read from; falsy when it can't.
+    select() alone can't watch descriptors over 1023."""
     if sys.platform != "win32" and hasattr(select, "poll"):
-        poller = select.poll()
-        poller.register(sock, select.POLLIN)
-        return lambda: poller.poll(0)
-    return lambda: select.select([sock], [], [], 0)[0]
+        readable, writable = select.poll(), select.poll()
+        readable.register(sock, select.POLLIN)
+        writable.register(sock, select.POLLOUT)
+        return lambda writes, wait_s: (writable if writes else readable).poll(math.ceil(wait_s * 1000))
+    return lambda writes, wait_s: any(select.select(() if writes else (sock,), (sock,) if writes else (), (), wait_s))
 
 
 class _LookUps:
