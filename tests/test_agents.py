@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import unittest
 from typing import Any, Callable
 
 from user_agent_sdk.agents import REGISTRY, make_agent, register_user_agent, user_agent
 from user_agent_sdk.errors import AgentError, ConfigError, NonRetryableException
 
-PLATFORM = {
-    "input_data": {"a": 1},
-    "logger": "the logger",
-    "task": "the task",
-    "platform_task_id": "pt",
-    "platform_agent_id": "pa",
-}
+PLATFORM = types.SimpleNamespace(
+    input_data={"a": 1}, logger="the logger", task="the task", platform_task_id="pt", platform_agent_id="pa"
+)
 
 
 def call(func: Any, given: dict[str, Any] | None = None) -> Any:

@@ -54,8 +54,8 @@ class Agent:
     takes_rest: bool  # it has **kwargs
     preset: frozenset[str]  # what a functools.partial has filled; a task can't change it
 
-    def bind(self, platform: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments for one call: ``platform`` (the five documented names) first, then ``given``, the
+    def bind(self, platform: object, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments for one call: ``platform``'s attributes of the five documented names first, then ``given``, the
         task's input, by name; ``**kwargs`` receives what is left of the input.
 
         Raises NonRetryableException when the input lacks a required parameter: a retry would lack it too.
@@ -63,8 +63,8 @@ class Agent:
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for name, default, positional in self.parameters:
-            if name in platform:
-                value = platform[name]
+            if name in PLATFORM_NAMES:
+                value = getattr(platform, name)
             elif name in given:
                 value = given[name]
             elif default is inspect.Parameter.empty:

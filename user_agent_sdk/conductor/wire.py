@@ -8,10 +8,11 @@ against that server and against our own sandbox.
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
@@ -63,29 +64,31 @@ class Task:
     ``platform_agent_id`` have those. Times on the wire are epoch milliseconds.
     """
 
+    task_type: str | None
+    task_def_name: str | None
+    reference_task_name: str | None
+    poll_count: int
+    output_data: dict[str, Any]
+    platform_task_id: str | None
+    platform_agent_id: str | None
+
     def __init__(self, wire: Mapping[str, Any]) -> None:
-        given = wire.get("inputData")
-        given = given if isinstance(given, dict) else {}
         self.wire = wire
         self.fault: str | None = None  # why it can't be run, though its ids are known
         self.task_id: str = _text(wire.get("taskId")) or ""
         self.workflow_instance_id: str = _text(wire.get("workflowInstanceId")) or ""
-        self.task_type: str | None = _text(wire.get("taskType"))
-        self.task_def_name: str | None = _text(wire.get("taskDefName")) or self.task_type
-        self.reference_task_name: str | None = _text(wire.get("referenceTaskName"))
         self.retried_task_id: str | None = _text(wire.get("retriedTaskId"))
         self.retry_count: int = _count(wire.get("retryCount"))
-        self.poll_count: int = _count(wire.get("pollCount"))
         self.response_timeout_s: float | None = _seconds(wire.get("responseTimeoutSeconds"))
-        self.input_data: dict[str, Any] = {k: v for k, v in given.items() if not _is_platform_key(k)}
-        self.output_data: dict[str, Any] = _object(wire.get("outputData"))
-        self.platform_task_id: str | None = _text(given.get(PLATFORM_TASK_ID))
-        self.platform_agent_id: str | None = _text(given.get(PLATFORM_AGENT_ID))
+        self.input_data = own_input(wire)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "wire":
             raise AttributeError(name)
-        return self.wire.get(_camel(name))
+        check = _CHECKED.get(name)
+        value = check(self.wire) if check is not None else self.wire.get(_camel(name))
+        self.__dict__[name] = value
+        return value
 
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
@@ -101,10 +104,6 @@ class Task:
         return f"{self.workflow_instance_id}/{self.reference_task_name or self.task_def_name or self.task_id}"
 
 
-def _is_platform_key(key: str) -> bool:
-    return len(key) > 4 and key.startswith("__") and key.endswith("__")
-
-
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -114,6 +113,27 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 < value < 10**8 else None
+
+
+def _given(wire: Mapping[str, Any]) -> dict[str, Any]:
+    return _object(wire.get("inputData"))
+
+
+def own_input(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's input without the platform's keys (``__name__``); its values are the wire's own."""
+    return {k: v for k, v in _given(wire).items() if k[:2] != "__" or k[-2:] != "__" or len(k) < 5}
+
+
+# A task's fields that are read, and checked, when somebody asks.
+_CHECKED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "task_type": lambda wire: _text(wire.get("taskType")),
+    "task_def_name": lambda wire: _text(wire.get("taskDefName")) or _text(wire.get("taskType")),
+    "reference_task_name": lambda wire: _text(wire.get("referenceTaskName")),
+    "poll_count": lambda wire: _count(wire.get("pollCount")),
+    "output_data": lambda wire: _object(wire.get("outputData")),
+    "platform_task_id": lambda wire: _text(_given(wire).get(PLATFORM_TASK_ID)),
+    "platform_agent_id": lambda wire: _text(_given(wire).get(PLATFORM_AGENT_ID)),
+}
 
 
 class LogLine(NamedTuple):
@@ -182,7 +202,10 @@ class TaskResult:
 
 def encode(value: object) -> bytes:
     """JSON as the platform takes it: compact UTF-8, and ValueError for NaN or Infinity."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    return _encoded(value).encode("utf-8")
+
+
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Dialect(NamedTuple):
@@ -194,9 +217,11 @@ class Dialect(NamedTuple):
     batch_poll: str | None
     report_and_poll: str | None
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - there are two dialects
     def poll_path(self, agent_id: str, worker_id: str, domain: str | None) -> str:
         return self.poll + segment(agent_id) + _query(workerid=worker_id, domain=domain)
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019
     def batch_poll_path(self, agent_id: str, worker_id: str, domain: str | None, timeout_ms: int) -> str | None:
         """A poll that waits in the server, for one task: larger counts sit on tasks until they have
         that many. None where the dialect has no such poll."""

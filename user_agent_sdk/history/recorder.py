@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from ..conductor.wire import LogLine, Task, TaskResult, TaskStatus
+from ..conductor.wire import LogLine, Task, TaskResult, TaskStatus, own_input
 from ..errors import StorageError
 from ..storage import Connection, Error, is_damage, open_shared
 from . import schema, shape, times
@@ -210,9 +210,7 @@ def _item(
     ended_s: float,
     secret_keys: frozenset[str],
 ) -> _Item:
-    wire_input = task.wire.get("inputData")  # as it came, whatever the function did to its own dict
-    wire_input = wire_input if isinstance(wire_input, dict) else {}
-    given = {key: value for key, value in wire_input.items() if not (key[:2] == key[-2:] == "__")}
+    given = own_input(task.wire)  # as it came, whatever the function did to its own dict
     input_text, output_text = shape.shaped(given, secret_keys), shape.shaped(result.output_data, secret_keys)
     return _Item(
         agent_id,

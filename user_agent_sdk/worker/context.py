@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any
 
 from ..conductor.wire import LogLine, Task
 from ..errors import AgentError
@@ -26,8 +26,8 @@ _FORMATTER = logging.Formatter("%(message)s")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")  # of W3C
 
 
-class CurrentTask(NamedTuple):
-    """What a function may ask about the task that it runs for.
+class CurrentTask:
+    """What a function may ask about the task that it runs for; more is in ``task``.
 
     ``attempt`` is 1 for the first try. ``key`` is the same over all tries: an idempotency key.
     ``stopping`` is set when the worker starts to drain; a long function may look at it and end early.
@@ -37,12 +37,20 @@ class CurrentTask(NamedTuple):
     workflow_instance_id: str
     attempt: int
     key: str
-    agent_id: str | None
     platform_task_id: str | None
     platform_agent_id: str | None
-    stopping: threading.Event
-    logger: logging.Logger
-    task: Task
+    input_data: dict[str, Any]
+
+    def __init__(self, task: Task, agent_id: str | None, stopping: threading.Event, logger: logging.Logger) -> None:
+        self.task = task
+        self.agent_id = agent_id
+        self.stopping = stopping
+        self.logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        if name in CurrentTask.__annotations__:
+            return getattr(self.task, name)
+        raise AttributeError(f"the current task has no {name!r}")
 
 
 CURRENT: ContextVar[CurrentTask] = ContextVar("current_task")

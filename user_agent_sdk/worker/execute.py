@@ -44,18 +44,8 @@ def execute(
     agent_id = agent.agent_id or task.task_def_name
     fields = log_fields(task, agent_id)
     try:
-        current = CurrentTask(
-            task.task_id,
-            task.workflow_instance_id,
-            task.attempt,
-            task.key,
-            agent_id,
-            task.platform_task_id,
-            task.platform_agent_id,
-            stopping,
-            TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields),
-            task,
-        )
+        logger = TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields)
+        current = CurrentTask(task, agent_id, stopping, logger)
         result = copy_context().run(_call, agent, current, run_async or run_once)
         for line in result.logs:
             lines.add(*line)
@@ -73,15 +63,7 @@ def execute(
 
 def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any]], Any]) -> TaskResult:
     CURRENT.set(current)
-    task = current.task
-    platform = {
-        "input_data": task.input_data,
-        "logger": current.logger,
-        "task": task,
-        "platform_task_id": current.platform_task_id,
-        "platform_agent_id": current.platform_agent_id,
-    }
-    args, kwargs = agent.bind(platform, task.input_data)
+    args, kwargs = agent.bind(current, current.task.input_data)
     value = agent.func(*args, **kwargs)
     if hasattr(type(value), "__await__"):  # not only what is_async says: a plain wrapper may return a coroutine
         value = run_async(value)

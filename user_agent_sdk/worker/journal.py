@@ -37,9 +37,12 @@ def input_hash(task: Task) -> str:
     """SHA-256 of the input's JSON with sorted keys: tells whether a retry asks for the same work. Empty
     for an input that can't be told (too deep to encode), which is like no other."""
     try:
-        return hashlib.sha256(json.dumps(task.input_data, sort_keys=True).encode("ascii")).hexdigest()
+        return hashlib.sha256(_sorted(task.input_data).encode("ascii")).hexdigest()
     except (RecursionError, ValueError):
         return ""
+
+
+_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 def kept_wire(task: Task) -> bytes:

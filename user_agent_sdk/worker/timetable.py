@@ -42,6 +42,7 @@ class Timetable(Generic[Item]):
         self._acting: set[Hashable] = set()  # keys; none has a current entry in the heap
         self._number = 0
         self._watched = False  # one thread waits for the head, the others for it
+        self._watched_until = 0.0  # on the clock; when that thread wakes at the latest
         self._closed = False
         self._threads: list[threading.Thread] = []
 
@@ -105,7 +106,7 @@ class Timetable(Generic[Item]):
         if len(self._heap) > 2 * len(self._items) + 64:
             self._heap = [entry for entry in self._heap if self._is_current(entry)]
             heapq.heapify(self._heap)
-        if self._heap[0][1] == self._number:
+        if self._heap[0][1] == self._number and not (self._watched and due >= self._watched_until):
             self._changed.notify_all()
 
     def _tell_if_empty(self) -> None:
@@ -168,6 +169,7 @@ class Timetable(Generic[Item]):
             self._changed.wait()
             return
         self._watched = True
+        self._watched_until = float("inf") if wait_s is None else self._clock() + wait_s
         try:
             self._changed.wait(min(wait_s, threading.TIMEOUT_MAX) if wait_s is not None else None)
         finally:
