@@ -51,7 +51,7 @@ class Sandbox:
         self._closing = False
         self._routes: dict[str, dict[str, Handler]] = {}
         self.route("GET", "/api/tasks/external/poll/*", self._poll_akabot)
-        self.route("POST", "/api/tasks/external", self._report_akabot)
+        self.route("POST", "/api/tasks/external", self._report)
         self.route("GET", "/api/tasks/poll/*", self._poll)
         self.route("GET", "/api/tasks/poll/batch/*", self._poll_batch)
         self.route("POST", "/api/tasks", self._report)
@@ -102,11 +102,11 @@ class Sandbox:
                 "serviceUrl": self.url, "authUrl": self.auth_url}  # fmt: skip
 
     def submit(self, agent_id: str, given: Mapping[str, Any], **policy: Any) -> str:
-        """Put a task in the queue; see :meth:`Engine.submit`."""
+        """See :meth:`Engine.submit`."""
         return self.engine.submit(agent_id, given, **policy)
 
     def wait(self, execution_id: str, timeout_s: float) -> Execution:
-        """Wait for the end of an execution; see :meth:`Engine.wait`."""
+        """See :meth:`Engine.wait`."""
         return self.engine.wait(execution_id, timeout_s)
 
     def close(self) -> None:
@@ -210,18 +210,16 @@ class Sandbox:
             media_type = request.headers.get("content-type", "")
             if media_type.partition(";")[0].strip().lower() != "application/json":
                 return Reply.error(500, f"Content-Type '{media_type}' is not supported")
-        return handler(request, unquote(last))
+        is_akabots = path.startswith("/api/tasks/external")
+        return (is_akabots and self._unauthorized(request)) or handler(request, unquote(last))
 
     # Handlers.
 
     def _poll_akabot(self, request: Request, agent_id: str) -> Reply:
-        refusal = self._unauthorized(request)
-        if refusal:
-            return refusal
+        keys = {PLATFORM_AGENT_ID: agent_id.partition("#")[0]}
         tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
         for task in tasks:
-            keys = {PLATFORM_TASK_ID: task["workflowInstanceId"], PLATFORM_AGENT_ID: agent_id.partition("#")[0]}
-            task["inputData"] = {**keys, **task["inputData"]}
+            task["inputData"] = {PLATFORM_TASK_ID: task["workflowInstanceId"], **keys, **task["inputData"]}
         return Reply.of(tasks[0]) if tasks else Reply(204)
 
     def _poll(self, request: Request, agent_id: str) -> Reply:
@@ -237,9 +235,6 @@ class Sandbox:
     def _take(self, request: Request, agent_id: str, wait_s: float, count: int) -> list[dict[str, Any]]:
         query = request.query
         return self.engine.poll(agent_id, query.get("workerid"), query.get("domain"), wait_s=wait_s, count=count)
-
-    def _report_akabot(self, request: Request, last: str) -> Reply:
-        return self._unauthorized(request) or self._report(request, last)
 
     def _report(self, request: Request, _: str) -> Reply:
         task_id = self.engine.update(parse_object(request.body), len(request.body))
