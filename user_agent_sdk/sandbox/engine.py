@@ -3,7 +3,7 @@
 Every rule was read off Conductor OSS 3.32.1 and is held by ``tests/conformance.py``, which runs
 against that server and against this engine. Timeouts are not watched by a thread: each call first
 settles what has become due, and a waiting call looks again at least every ``_SLICE_S``.
-A call costs O(log n) at most, however deep a queue is.
+A call costs O(log n), however deep a queue is; one that may find a lapsed lease looks at all that run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -53,25 +54,19 @@ class Queue:
         self.polled_ms = 0
         self.worker_id: str | None = None
         self.arrived = threading.Condition(lock)
-        self.ready: deque[tuple[int, Attempt]] = deque()
-        self.delayed: list[tuple[float, int, Attempt]] = []  # a heap by the time when each is ready
+        self.waiting: list[tuple[float, int, Attempt]] = []  # a heap by the time when each is ready
 
     def put(self, attempt: Attempt, ticket: int, now: float, delay_s: float) -> None:
         """Queue ``attempt``; an older place of its is void from now on."""
         self.remove(attempt)
         attempt.place = ticket
         self.depth += 1
-        if delay_s > 0:
-            heapq.heappush(self.delayed, (now + delay_s, ticket, attempt))
-        else:
-            self.ready.append((ticket, attempt))
+        heapq.heappush(self.waiting, (now + delay_s, ticket, attempt))
         self.arrived.notify()
 
     def take(self, now: float) -> Attempt | None:
-        while self.delayed and self.delayed[0][0] <= now:
-            self.ready.append(heapq.heappop(self.delayed)[1:])
-        while self.ready:
-            ticket, attempt = self.ready.popleft()
+        while self.waiting and self.waiting[0][0] <= now:
+            _, ticket, attempt = heapq.heappop(self.waiting)
             if attempt.place == ticket:
                 self.remove(attempt)
                 return attempt
@@ -93,8 +88,8 @@ class Engine:
         self._executions: dict[str, Execution] = {}  # oldest first
         self._tasks: dict[str, Attempt] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
-        self._leases: list[tuple[float, int, Attempt]] = []  # a heap; at most one entry an attempt
-        self._running = 0
+        self._leased: set[Attempt] = set()
+        self._lapse_at = math.inf  # no lease lapses before
         self._ended: deque[str] = deque()
         self._ended_bytes = 0
         self._tickets = itertools.count()
@@ -119,10 +114,8 @@ class Engine:
             raise UsageError("a task needs retries and a delay >= 0, and a response timeout > 0 (seconds)")
         with self._lock:
             now = self._settle()
-            execution = Execution(agent_id, domain or None, given, self.clock.wall_ms())
-            execution.retries = retries
-            execution.retry_delay_s = retry_delay_s
-            execution.response_timeout_s = response_timeout_s
+            policy = (retries, retry_delay_s, response_timeout_s)
+            execution = Execution(agent_id, domain or None, given, *policy, self.clock.wall_ms())
             self._executions[execution.id] = execution
             self._schedule(execution, None, now)
             return execution.id
@@ -144,7 +137,7 @@ class Engine:
                 elif now >= deadline or self._closed:
                     break
                 else:
-                    due = queue.delayed[0][0] if queue.delayed else deadline
+                    due = queue.waiting[0][0] if queue.waiting else deadline
                     queue.arrived.wait(self._patience(now, min(deadline, due)))
         return tasks
 
@@ -218,37 +211,26 @@ class Engine:
         return queue
 
     def _patience(self, now: float, until: float) -> float:
-        if self._leases:
-            until = min(until, self._leases[0][0])
-        return min(max(until - now, 0.001), _SLICE_S)
+        return min(max(min(until, self._lapse_at) - now, 0.001), _SLICE_S)
 
     def _settle(self) -> float:
         """Time out every lapsed lease; the time that the caller is to go by."""
         now = self.clock.monotonic()
-        while self._leases and self._leases[0][0] <= now:
-            _, _, attempt = heapq.heappop(self._leases)
-            attempt.timed = False
-            if attempt.status == "IN_PROGRESS" and attempt.lease_until > now:
-                self._watch(attempt)  # extended meanwhile
-            elif attempt.status == "IN_PROGRESS":
+        if now >= self._lapse_at:  # as it stood then: most leases end, or are extended, before they lapse
+            for attempt in sorted(self._leased, key=lambda leased: leased.lease_until):
+                if attempt.lease_until > now:
+                    break
                 execution = self._executions[attempt.execution_id]
                 attempt.reason = (f"responseTimeout: {execution.response_timeout_s:g} exceeded for the taskId: "
                                   f"{attempt.task_id} with Task Definition: {execution.agent_id}")  # fmt: skip
                 self._end(execution, attempt, "TIMED_OUT", now)
+            self._lapse_at = min((leased.lease_until for leased in self._leased), default=math.inf)
         return now
 
-    def _watch(self, attempt: Attempt) -> None:
-        if not attempt.timed:
-            attempt.timed = True
-            heapq.heappush(self._leases, (attempt.lease_until, next(self._tickets), attempt))
-        if len(self._leases) > 2 * self._running + 1000:  # mostly ended long before their hour-long lease
-            for _, _, other in self._leases:
-                other.timed = other.status == "IN_PROGRESS"
-            self._leases = [entry for entry in self._leases if entry[2].timed]
-            heapq.heapify(self._leases)
-
     def _schedule(self, execution: Execution, retried: Attempt | None, now: float) -> None:
-        attempt = Attempt(execution.id, retried, self.clock.wall_ms())
+        attempt = Attempt(execution.id, self.clock.wall_ms())
+        if retried:
+            attempt.retried_task_id, attempt.retry_count = retried.task_id, retried.retry_count + 1
         execution.attempts.append(attempt)
         self._tasks[attempt.task_id] = attempt
         delay_s = execution.retry_delay_s if retried else 0
@@ -263,13 +245,12 @@ class Engine:
         attempt.callback_after_s = 0
         self._move(attempt, queue, "IN_PROGRESS")
         attempt.lease_until = now + execution.response_timeout_s
-        self._watch(attempt)
+        self._lapse_at = min(self._lapse_at, attempt.lease_until)
         return to_wire(execution, attempt)
 
     def _move(self, attempt: Attempt, queue: Queue, status: str) -> None:
-        step = (status == "IN_PROGRESS") - (attempt.status == "IN_PROGRESS")
-        queue.running += step
-        self._running += step
+        queue.running += (status == "IN_PROGRESS") - (attempt.status == "IN_PROGRESS")
+        (self._leased.add if status == "IN_PROGRESS" else self._leased.discard)(attempt)
         attempt.status = status
         changed = self._executions[attempt.execution_id].changed
         if changed:
@@ -327,7 +308,7 @@ class Engine:
             self._schedule(execution, attempt, now)
         else:
             execution.status = _ENDED_AS[status]
-            execution.ended_ms = attempt.end_ms
+            execution.end_ms = attempt.end_ms
             execution.output, execution.reason = attempt.output, attempt.reason
             self._ended.append(execution.id)
             self._ended_bytes += execution.size_bytes

@@ -13,7 +13,7 @@ from ..logs import escape
 from .engine import Engine
 from .exchange import Reply, Request
 from .server import Sandbox
-from .tasks import Execution, describe
+from .tasks import Execution, describe, lease_left_s
 
 SHOWN_EXECUTIONS = 200
 SHOWN_CHARS = 200_000  # of an input, an output, or one attempt's logs
@@ -55,8 +55,8 @@ def _outline(execution: Execution, now_s: float) -> dict[str, Any]:
         "id": execution.id, "agentId": execution.agent_id, "state": _state(execution),
         "attempts": len(execution.attempts), "polls": last.poll_count, "reason": escape(last.reason or ""),
         "createdTime": execution.created_ms, "startTime": execution.attempts[0].start_ms,
-        "endTime": execution.ended_ms, "updateTime": last.update_ms,
-        "leaseLeft": max(last.lease_until - now_s, 0) if last.status == "IN_PROGRESS" else None,
+        "endTime": execution.end_ms, "updateTime": last.update_ms,
+        "leaseLeft": lease_left_s(last, now_s),
     }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _detail(execution: Execution, engine: Engine) -> dict[str, Any]:
         attempt["reason"] = escape(attempt["reason"] or "", keep="\n\t")
         attempt["logs"] = [{**line, "log": escape(line["log"], keep="\n\t")} for line in attempt["logs"][-SHOWN_LINES:]]
         attempt["output"] = _text(attempt["output"]) if attempt["output"] else ""
-    if execution.ended_ms:
+    if execution.end_ms:
         told["attempts"][-1]["output"] = ""  # it is the execution's
     return told
 

@@ -6,9 +6,10 @@ import copy
 import threading
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, LogLine, TaskStatus
+from ..conductor.wire import LogLine, TaskStatus
 from ..errors import PlatformError
 
 _REPORTABLE = {status.value for status in TaskStatus}
@@ -22,6 +23,11 @@ class ReportRefused(PlatformError):
         self.http_status = http_status
 
 
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(eq=False)
 class Attempt:
     """One task on the wire: one try of an execution. Times are epoch ms, 0 when not yet.
 
@@ -29,55 +35,45 @@ class Attempt:
     seconds), TIMED_OUT, or what was reported. ``place`` is the ticket of its place in the queue.
     """
 
-    __slots__ = ("callback_after_s", "end_ms", "execution_id", "lease_until", "logs", "output", "place",
-                 "poll_count", "reason", "retried_task_id", "retry_count", "scheduled_ms", "start_ms",
-                 "status", "task_id", "timed", "update_ms", "worker_id")  # fmt: skip
-
-    def __init__(self, execution_id: str, retried: Attempt | None, now_ms: int) -> None:
-        self.task_id = str(uuid.uuid4())
-        self.execution_id = execution_id
-        self.retry_count: int = retried.retry_count + 1 if retried else 0
-        self.retried_task_id: str | None = retried.task_id if retried else None
-        self.status = "SCHEDULED"
-        self.worker_id: str | None = None
-        self.poll_count = 0
-        self.scheduled_ms = now_ms
-        self.start_ms = 0
-        self.update_ms = now_ms
-        self.end_ms = 0
-        self.callback_after_s = 0
-        self.lease_until = 0.0
-        self.timed = False  # it has an entry in the heap of leases
-        self.output: dict[str, Any] = {}
-        self.reason: str | None = None
-        self.logs: list[LogLine] = []
-        self.place: int | None = None
+    execution_id: str
+    scheduled_ms: int
+    retry_count: int = 0
+    retried_task_id: str | None = None
+    task_id: str = field(default_factory=_new_id)
+    status: str = "SCHEDULED"
+    worker_id: str | None = None
+    poll_count: int = 0
+    start_ms: int = 0
+    update_ms: int = 0
+    end_ms: int = 0
+    callback_after_s: float = 0
+    lease_until: float = 0
+    output: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    logs: list[LogLine] = field(default_factory=list)
+    place: int | None = None
 
 
+@dataclass(eq=False)
 class Execution:
     """One submitted input and its attempts, oldest first. ``status``: RUNNING, COMPLETED, FAILED,
     TIMED_OUT or TERMINATED. ``output`` and ``reason`` are those of the attempt that ended it."""
 
-    __slots__ = ("agent_id", "attempts", "changed", "created_ms", "domain", "ended_ms", "id", "input",
-                 "output", "reason", "response_timeout_s", "retries", "retry_delay_s", "size_bytes",
-                 "status")  # fmt: skip
-
-    def __init__(self, agent_id: str, domain: str | None, given: dict[str, Any], now_ms: int) -> None:
-        self.id = str(uuid.uuid4())
-        self.agent_id = agent_id
-        self.domain = domain
-        self.input = given
-        self.retries = 0
-        self.retry_delay_s = 0.0
-        self.response_timeout_s = DEFAULT_RESPONSE_TIMEOUT_S
-        self.status = "RUNNING"
-        self.created_ms = now_ms
-        self.ended_ms = 0
-        self.output: dict[str, Any] = {}
-        self.reason: str | None = None
-        self.attempts: list[Attempt] = []
-        self.size_bytes = 0
-        self.changed: threading.Condition | None = None  # made by the first call that waits for it
+    agent_id: str
+    domain: str | None
+    input: dict[str, Any]
+    retries: int
+    retry_delay_s: float
+    response_timeout_s: float
+    created_ms: int
+    end_ms: int = 0
+    id: str = field(default_factory=_new_id)
+    status: str = "RUNNING"
+    output: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    size_bytes: int = 0
+    changed: threading.Condition | None = None  # made by the first call that waits for it
 
     def snapshot(self) -> Execution:
         """A copy that no later report changes."""
@@ -97,8 +93,8 @@ def check_report(report: Mapping[str, Any]) -> None:
     callback = report.get("callbackAfterSeconds")
     if callback is not None and (not isinstance(callback, (int, float)) or isinstance(callback, bool)):
         raise ReportRefused(500, "JSON parse error: callbackAfterSeconds must be a number")
-    for field, name in (("workflowInstanceId", "Workflow Id"), ("taskId", "Task ID")):
-        if not report.get(field) or not isinstance(report[field], str):
+    for key, name in (("workflowInstanceId", "Workflow Id"), ("taskId", "Task ID")):
+        if not report.get(key) or not isinstance(report[key], str):
             raise ReportRefused(400, f"Validation failed: {name} cannot be null or empty")
     if status is None:
         raise ReportRefused(500, "the status of the task is null")
@@ -113,86 +109,60 @@ def log_line(line: object) -> LogLine:
 
 def to_wire(execution: Execution, attempt: Attempt) -> dict[str, Any]:
     """The Task that a poll is answered with: the fields of the real one that say something."""
-    definition = {
-        "name": execution.agent_id,
-        "retryCount": execution.retries,
-        "retryLogic": "FIXED",
-        "retryDelaySeconds": whole(execution.retry_delay_s),
-        "responseTimeoutSeconds": whole(execution.response_timeout_s),
-        "timeoutSeconds": 0,
-    }
     wire = {
+        **_told(attempt, *_ON_THE_WIRE),
+        "workflowInstanceId": execution.id,
         "taskType": execution.agent_id,
         "taskDefName": execution.agent_id,
-        "status": attempt.status,
+        "domain": execution.domain,
         "inputData": execution.input,
         "outputData": attempt.output,
         "referenceTaskName": "step",
-        "workflowInstanceId": execution.id,
-        "workflowType": "sandbox",
-        "taskId": attempt.task_id,
-        "retryCount": attempt.retry_count,
-        "pollCount": attempt.poll_count,
-        "responseTimeoutSeconds": definition["responseTimeoutSeconds"],
-        "callbackAfterSeconds": attempt.callback_after_s,
-        "scheduledTime": attempt.scheduled_ms,
-        "startTime": attempt.start_ms,
-        "updateTime": attempt.update_ms,
-        "endTime": attempt.end_ms,
-        "queueWaitTime": attempt.start_ms - attempt.scheduled_ms,
-        "seq": attempt.retry_count + 1,
         "iteration": 0,
+        "responseTimeoutSeconds": whole(execution.response_timeout_s),
         "workflowTask": {
-            "name": execution.agent_id,
-            "taskReferenceName": "step",
-            "type": "SIMPLE",
-            "taskDefinition": definition,
+            "taskDefinition": {
+                "name": execution.agent_id,
+                "retryCount": execution.retries,
+                "retryDelaySeconds": whole(execution.retry_delay_s),
+                "responseTimeoutSeconds": whole(execution.response_timeout_s),
+            }
         },
     }
-    if attempt.retried_task_id:
-        wire["retriedTaskId"] = attempt.retried_task_id
-    if attempt.worker_id:
-        wire["workerId"] = attempt.worker_id
-    if execution.domain:
-        wire["domain"] = execution.domain
-    return wire
+    return {key: value for key, value in wire.items() if value is not None}
+
+
+def describe(execution: Execution, now_s: float) -> dict[str, Any]:
+    """An execution for people, as JSON. ``now_s``: monotonic, for what is left of a lease."""
+    attempts = []
+    for attempt in execution.attempts:
+        logs = [{"log": line.log, "createdTime": line.created_ms} for line in attempt.logs]
+        told = _told(attempt, *_OF_ATTEMPT)
+        attempts.append({**told, "logs": logs, "leaseLeftSeconds": lease_left_s(attempt, now_s)})
+    return {**_told(execution, *_OF_EXECUTION), "attempts": attempts}
+
+
+def lease_left_s(attempt: Attempt, now_s: float) -> float | None:
+    return max(attempt.lease_until - now_s, 0) if attempt.status == "IN_PROGRESS" else None
+
+
+_ON_THE_WIRE = ("task_id", "status", "worker_id", "retry_count", "retried_task_id", "poll_count", "callback_after_s",
+                "scheduled_ms", "start_ms", "update_ms")  # fmt: skip
+_OF_ATTEMPT = ("task_id", "status", "worker_id", "retry_count", "retried_task_id", "poll_count", "scheduled_ms",
+               "start_ms", "end_ms", "output", "reason")  # fmt: skip
+_OF_EXECUTION = ("id", "agent_id", "domain", "status", "created_ms", "end_ms", "input", "output", "reason", "retries",
+                 "response_timeout_s")  # fmt: skip
+
+
+def _told(record: Attempt | Execution, *names: str) -> dict[str, Any]:
+    """These fields under the wire's kind of name: ``start_ms`` is startTime, ``delay_s`` delaySeconds."""
+    told, units = {}, {"ms": "Time", "s": "Seconds"}
+    for name in names:
+        first, *others = name.split("_")
+        told[first + "".join(units.get(part, part.capitalize()) for part in others)] = getattr(record, name)
+    return told
 
 
 def whole(value: float) -> float:
     """Whole seconds as the integer that the real server sends."""
     return int(value) if value == int(value) else value
-
-
-def describe(execution: Execution, now_s: float) -> dict[str, Any]:
-    """An execution for people, as JSON. ``now_s``: monotonic, for what is left of a lease."""
-    return {
-        "id": execution.id,
-        "agentId": execution.agent_id,
-        "domain": execution.domain,
-        "status": execution.status,
-        "createdTime": execution.created_ms,
-        "endTime": execution.ended_ms,
-        "input": execution.input,
-        "output": execution.output,
-        "reason": execution.reason,
-        "retries": execution.retries,
-        "responseTimeoutSeconds": execution.response_timeout_s,
-        "attempts": [
-            {
-                "taskId": attempt.task_id,
-                "retriedTaskId": attempt.retried_task_id,
-                "retryCount": attempt.retry_count,
-                "status": attempt.status,
-                "workerId": attempt.worker_id,
-                "pollCount": attempt.poll_count,
-                "scheduledTime": attempt.scheduled_ms,
-                "startTime": attempt.start_ms,
-                "endTime": attempt.end_ms,
-                "leaseLeftSeconds": max(attempt.lease_until - now_s, 0) if attempt.status == "IN_PROGRESS" else None,
-                "output": attempt.output,
-                "reason": attempt.reason,
-                "logs": [{"log": line.log, "createdTime": line.created_ms} for line in attempt.logs],
-            }
-            for attempt in execution.attempts
-        ],
-    }
