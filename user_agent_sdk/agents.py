@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from .errors import AgentError, ConfigError, NonRetryableException
 
-DEFAULT_POLL_INTERVAL_MS = 1000
-DEFAULT_WORKERS = 1
 PLATFORM_NAMES = frozenset({"input_data", "logger", "task", "platform_task_id", "platform_agent_id"})
 
 F = TypeVar("F", bound=Callable[..., Any])

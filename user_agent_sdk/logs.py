@@ -27,13 +27,7 @@ _SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadab
 
 def escape(text: str, keep: str = "") -> str:
     """``text`` with every control character but those in ``keep`` written as ``\\x1b`` or ``\\u202e``."""
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
-
-
-def _escaped(char: str) -> str:
-    if char in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[char]
-    return f"\\x{ord(char):02x}" if char < "\x80" else f"\\u{ord(char):04x}"
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
 
 
 def encodable(text: str, stream: TextIO) -> str:

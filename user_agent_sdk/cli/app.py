@@ -1,7 +1,7 @@
 """The program ``useragent``: picks a command, runs it, and turns every error into a message and an exit code.
 
-A command is one row of ``COMMANDS`` and one module with ``configure(parser)`` and ``main(args)``; the
-module is imported only when its command runs, so a quick command stays quick.
+A command is one row of ``COMMANDS`` and the module of its name with ``configure(parser)`` and ``main(args)``,
+which is imported only when its command runs, so a quick command stays quick.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .._version import __version__
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
@@ -21,29 +21,20 @@ if TYPE_CHECKING:
 PROGRAM = "useragent"
 
 
-class Command(NamedTuple):
-    """``module``: in this package. ``usage``: what follows the command's name. ``help``: one line."""
-
-    module: str
-    usage: str
-    help: str
-
-
+# What follows its name, and what it does in a line.
 COMMANDS = {
-    "run": Command("run", "AGENT [options]", "take tasks from the platform and run them, until stopped"),
-    "dev": Command("dev", "AGENT [--sandbox] [options]", "run an agent, and load it afresh after each save"),
-    "invoke": Command(
-        "invoke", "AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"
-    ),
-    "sandbox": Command("sandbox", "[AGENT] [options]", "a platform of your own on this machine, with a page to see it"),
-    "submit": Command("submit", "[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
-    "check": Command("check", "[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),
-    "history": Command("history", "[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
-    "history-detail": Command("history_detail", "ID|last [options]", "all that is known about one execution"),
-    "history-prune": Command("history_prune", "--older-than AGE [options]", "take old executions out of the history"),
-    "journal": Command("journal", "[list | show ID | retry ID | drop ID]", "results that could not be delivered"),
-    "init": Command("init", "[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
-    "version": Command("version", "[--json]", "the versions of the SDK and of Python, and where both are"),
+    "run": ("AGENT [options]", "take tasks from the platform and run them, until stopped"),
+    "dev": ("AGENT [--sandbox] [options]", "run an agent, and load it afresh after each save"),
+    "invoke": ("AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"),
+    "sandbox": ("[AGENT] [options]", "a platform of your own on this machine, with a page to see it"),
+    "submit": ("[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
+    "check": ("[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),
+    "history": ("[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
+    "history-detail": ("ID|last [options]", "all that is known about one execution"),
+    "history-prune": ("--older-than AGE [options]", "take old executions out of the history"),
+    "journal": ("[list | show ID | retry ID | drop ID]", "results that could not be delivered"),
+    "init": ("[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
+    "version": ("[--json]", "the versions of the SDK and of Python, and where both are"),
 }
 ALIASES = {"hd": "history-detail"}
 
@@ -97,9 +88,8 @@ def _run(words: list[str], args: list[Namespace]) -> int:
         raise _unknown(words)
     from . import options
 
-    command = COMMANDS[name]
-    module = import_module(f".{command.module}", __package__)
-    parser = options.Parser(f"{PROGRAM} {words[0]}", command.usage, command.help)
+    module = import_module("." + name.replace("-", "_"), __package__)
+    parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name])
     module.configure(parser)
     options.add_settings(parser, name)
     args.append(parser.parse(words[1:]))
@@ -120,11 +110,7 @@ def _unknown(words: Sequence[str]) -> UsageError:
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
-    head = [
-        f"usage: {PROGRAM} COMMAND [options]",
-        "",
-        f"user-agent-sdk {__version__}: run agents for akaBot 2.0 and Conductor",
-    ]
-    return "\n".join([*head, "", "commands:", *rows, "", f"{PROGRAM} COMMAND -h explains one; {PROGRAM} --version"])
+    rows = [f"  {name:<{max(map(len, COMMANDS))}}  {does}" for name, (_, does) in COMMANDS.items()]
+    head = f"user-agent-sdk {__version__}: run agents for akaBot 2.0 and Conductor"
+    lines = [f"usage: {PROGRAM} COMMAND [options]", "", head, "", "commands:", *rows, ""]
+    return "\n".join([*lines, f"{PROGRAM} COMMAND -h explains one; {PROGRAM} --version"])

@@ -53,7 +53,11 @@ def main(args: Namespace) -> int:
     if not chosen:
         hints = ["it may be in the journal of a running worker"] if found.in_use else []
         raise NotFoundError(f"no result of a task {args.id!r} is kept in {folder}", hints=hints)
-    {"show": _show, "retry": _retry, "drop": _drop}[args.action](args, chosen)
+    if args.action == "show":
+        _show(args, chosen[0])
+    else:
+        for left in chosen:
+            _settle(args, left)
     return EXIT_OK
 
 
@@ -86,42 +90,29 @@ def _list(args: Namespace, folder: Path, rows: Sequence[Left]) -> None:
         terminal.note(f"nothing undelivered is kept in {folder}")
 
 
-def _show(args: Namespace, chosen: Sequence[Left]) -> None:
-    for left in chosen[:1]:
-        report = journal_file.object_in(left.entry.body)
-        document = {**_fields(left), "report": report}
-        if args.json or not sys.stdout.isatty():
-            terminal.write_json(document)
-        else:
-            terminal.write(escape(json.dumps(document, indent=2, ensure_ascii=False), keep="\n"))
+def _show(args: Namespace, left: Left) -> None:
+    document = {**_fields(left), "report": journal_file.object_in(left.entry.body)}
+    if args.json or not sys.stdout.isatty():
+        terminal.write_json(document)
+    else:
+        terminal.write(escape(json.dumps(document, indent=2, ensure_ascii=False), keep="\n"))
 
 
-def _retry(args: Namespace, chosen: Sequence[Left]) -> None:
-    for left in chosen:
-        if left.entry.state not in (RESULT, REJECTED):
-            what = "it was started and has no result" if left.entry.state == TAKEN else "it must not be sent twice"
+def _settle(args: Namespace, left: Left) -> None:
+    """Retry or drop one."""
+    entry, state = None, left.entry.state
+    if args.action == "retry":
+        if state not in (RESULT, REJECTED):
+            what = "it was started and has no result" if state == TAKEN else "it must not be sent twice"
             raise NotFoundError(f"{args.id}: {what}; the next worker settles it when it starts")
-        _change(left, left.entry._replace(state=RESULT, reason=""))
-        _say(args, f"the result of {args.id} is delivered by the next worker that runs against its platform", "retry")
-
-
-def _drop(args: Namespace, chosen: Sequence[Left]) -> None:
-    for left in chosen:
-        _change(left, None)
-        _say(args, f"the result of {args.id} is dropped", "drop")
-
-
-def _change(left: Left, entry: journal_file.Entry | None) -> None:
+        entry = left.entry._replace(state=RESULT, reason="")
     try:
-        if journal_file.change(left, entry):
-            return
+        if not journal_file.change(left, entry):
+            raise NotFoundError(f"{left.path} was taken over by a worker just now", hints=["look again"])
     except (storage.Error, OSError) as error:
         raise StorageError(f"{left.path} can't be written: {error}", code="io") from None
-    raise NotFoundError(f"{left.path} was taken over by a worker just now", hints=["look again"])
-
-
-def _say(args: Namespace, text: str, action: str) -> None:
     if args.json:
-        terminal.write_json({"id": args.id, "action": action})
+        terminal.write_json({"id": args.id, "action": args.action})
     else:
-        terminal.note(text)
+        done = "delivered by the next worker that runs against its platform" if entry else "dropped"
+        terminal.note(f"the result of {args.id} is {done}")

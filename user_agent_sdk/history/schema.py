@@ -50,11 +50,7 @@ def prepare(db: Connection) -> None:
         with suppress(Error):  # so that a prune can give space back; another process may be as far as we are
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             db.execute("VACUUM")
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with db:  # commits, or rolls back
+        db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:
             db.execute(statement)
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise

@@ -136,12 +136,9 @@ class History:
 
     def get(self, record_id: int | None) -> Record:
         """The execution with that id; None = the newest. Raises NotFoundError, StorageError."""
-        tail, values = ("ORDER BY h.id DESC LIMIT 1", ()) if record_id is None else ("WHERE h.id = ?", (record_id,))
-        try:
-            for record in self._rows(tail, values, True) if record_id is None or abs(record_id) < 2**63 else ():
+        for record in self.find(after_id=record_id and min(record_id, 2**63) - 1, limit=1):
+            if record_id in (None, record.id):
                 return record
-        except Error as error:
-            raise StorageError(f"{self._path} can't be read: {error}") from None
         what = "nothing is recorded" if record_id is None else f"there is no execution {record_id}"
         raise NotFoundError(f"{what} in {self._path}", hints=["useragent history lists what there is"])
 
@@ -215,8 +212,8 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
 
 
 def _delete(db: Connection, ids: list[int]) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    for table in ("execution_history", "execution_facts"):
-        db.executemany(f"DELETE FROM {table} WHERE id = ?", [(row_id,) for row_id in ids])  # noqa: S608
-    db.execute("COMMIT")
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for table in ("execution_history", "execution_facts"):
+            db.executemany(f"DELETE FROM {table} WHERE id = ?", [(row_id,) for row_id in ids])  # noqa: S608
     db.execute("PRAGMA incremental_vacuum").fetchall()  # where the file was made for it
