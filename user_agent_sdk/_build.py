@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "user_agent_sdk"
 BASE = f"{PACKAGE}-{__version__}"
 DIST_INFO = f"{BASE}.dist-info"
+WHEEL = f"{BASE}-py3-none-any.whl"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
 # Of what lies below the folders: not the database that a tried example leaves, nor an editor's copy.
@@ -70,14 +71,14 @@ Files = Mapping[str, bytes]  # path in the archive, with /, to content
 
 def build_wheel(wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None) -> str:
     """Write the wheel and return its file name."""
-    return _write(Path(wheel_directory), _wheel_name(), _zip(_with_dist_info(_tree(PACKAGE))))
+    return _write(Path(wheel_directory), WHEEL, _zip(_with_dist_info(_tree(PACKAGE))))
 
 
 def build_editable(wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None) -> str:
     """Write a wheel that only points at this tree, and return its file name."""
     # site reads .pth files in the locale's encoding, 3.13 in UTF-8 first.
     pointer = (str(ROOT) + "\n").encode(locale.getpreferredencoding(False))
-    return _write(Path(wheel_directory), _wheel_name(), _zip(_with_dist_info({f"_{PACKAGE}.pth": pointer})))
+    return _write(Path(wheel_directory), WHEEL, _zip(_with_dist_info({f"_{PACKAGE}.pth": pointer})))
 
 
 def build_sdist(sdist_directory: str, config_settings: object = None) -> str:
@@ -216,10 +217,6 @@ def _sbom(files: Files) -> bytes:
 
 
 # -- archives ----------------------------------------------------------------------------------------
-
-
-def _wheel_name() -> str:
-    return f"{BASE}-py3-none-any.whl"
 
 
 def _write(folder: Path, name: str, data: bytes) -> str:

@@ -10,7 +10,8 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from itertools import chain
 from math import ceil
 from string import Template
 from typing import TextIO
@@ -88,14 +89,19 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
         if count <= ROWS_MAX:
             rows.append(_row(record))
     now = datetime.now().astimezone()
+    failed = sum(summary.failures.values())
     page = fill(
         "page",
         policy=Html(_POLICY),
         source=source,
         scope=scope + (f", the newest {limit:,}" if count == limit else ""),
         span=_span(summary.points),
-        made=f"{now:%d %b %Y %H:%M} {_zone(now)}",
-        tiles=_tiles(summary, count),
+        made=f"{now:%d %b %Y %H:%M} {timezone(now.utcoffset() or timedelta())}",
+        count=f"{count:,}",
+        rate=_rate(failed, count),
+        failed=f"{failed:,}",
+        alarm="alarm" if failed else "",
+        **_percentiles(chain.from_iterable(summary.durations.values())),
         figures=_figures(summary) if count else "",
         newest=f"the newest {len(rows):,} of {count:,}" if len(rows) < count else "",
         rows=Html("\n".join([fill("head"), *rows])) if rows else fill("nothing"),
@@ -107,10 +113,6 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
 
 def _brief(text: str) -> str:
     return text.strip().split("\n")[0][:_BRIEF_CHARS]
-
-
-def _zone(when: datetime) -> str:
-    return f"UTC{when:%z}"[:6] + f":{when:%z}"[-2:] if when.utcoffset() else "UTC"
 
 
 def _span(points: Sequence[tuple[datetime, bool]]) -> str:
@@ -125,9 +127,10 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def _percentiles(durations: Iterable[tuple[float, bool]]) -> list[str]:
+def _percentiles(durations: Iterable[tuple[float, bool]]) -> dict[str, str]:
     ordered = sorted(ms for ms, _ in durations)
-    return [times.lasted(percentile(ordered, share)) if ordered else "–" for share in (0.5, 0.95, 0.99, 1.0)]
+    shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
+    return {name: times.lasted(percentile(ordered, share)) if ordered else "–" for name, share in shares.items()}
 
 
 def _rate(failures: int, count: int) -> str:
@@ -138,25 +141,8 @@ def _rate(failures: int, count: int) -> str:
     return "< 0.1 %" if failures < count and share == "0" else f"{share} %" if count else share
 
 
-def _tiles(summary: Summary, count: int) -> Html:
-    failed = sum(summary.failures.values())
-    middle, p95, p99, _ = _percentiles(pair for pairs in summary.durations.values() for pair in pairs)
-    tiles = {
-        "executions": f"{count:,}",
-        "success rate": _rate(failed, count),
-        "failed": f"{failed:,}",
-        "median duration": middle,
-        "95th percentile": p95,
-        "99th percentile": p99,
-    }
-    return _joined(
-        fill("tile", name=name, value=value, kind="alarm" if name == "failed" and failed else "")
-        for name, value in tiles.items()
-    )
-
-
 def _figures(summary: Summary) -> Html:
-    durations = [pair for pairs in summary.durations.values() for pair in pairs]
+    durations = list(chain.from_iterable(summary.durations.values()))
     drawn = {"Over time": charts.timeline(summary.points), "Durations": charts.histogram(durations)}
     agents = [_agent(summary, agent, runs) for agent, runs in summary.runs.most_common(AGENTS_MAX)]
     more = len(summary.runs) - len(agents)
@@ -171,7 +157,6 @@ def _figures(summary: Summary) -> Html:
 
 def _agent(summary: Summary, agent: str, runs: int) -> Html:
     failed = summary.failures[agent]
-    middle, p95, p99, longest = _percentiles(summary.durations.get(agent, ()))
     return fill(
         "agent",
         agent=agent[:_BRIEF_CHARS],
@@ -180,10 +165,7 @@ def _agent(summary: Summary, agent: str, runs: int) -> Html:
         good=f"{64 * (runs - failed) / runs:.1f}",
         radius=0 if failed else 3,
         failed=f"{failed:,}",
-        median=middle,
-        p95=p95,
-        p99=p99,
-        longest=longest,
+        **_percentiles(summary.durations.get(agent, ())),
     )
 
 
