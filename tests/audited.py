@@ -49,7 +49,6 @@ def files_under(folder: Path) -> dict[str, str]:
 class Recorder:
     def __init__(self) -> None:
         self.events: list[list[Any]] = []
-        self.removed: list[dict[str, str]] = []  # what was in each folder that was removed
         self.threads: set[str] = set()
         start = threading.Thread.start
 
@@ -65,8 +64,6 @@ class Recorder:
             return
         if event == "open" and (isinstance(args[0], int) or not args[2] & WRITING):
             return  # reading; or a descriptor, whose opening was heard before
-        if event == "shutil.rmtree":
-            self.removed.append({str(args[0]): oct(os.stat(args[0]).st_mode & 0o777), **files_under(Path(args[0]))})
         self.events.append([event, plain(args)])
 
 
@@ -98,7 +95,7 @@ def main(report: str, words: list[str]) -> int:
         from user_agent_sdk.cli import main as program
 
         code = program(words)
-    found = {"events": list(recorder.events), "removed": recorder.removed, "threads": sorted(recorder.threads)}
+    found = {"events": list(recorder.events), "threads": sorted(recorder.threads)}
     found["modules"] = sorted(sys.modules)
     Path(report).write_text(json.dumps(found), "utf-8")
     return code

@@ -91,7 +91,7 @@ class SandboxProcess(CliTest):
         self.assertEqual(code, 0, err)
         self.assertIn("agent sum_agent, 2 workers", err)
         self.assertTrue(Path("execution_history.db").exists())
-        self.assertFalse(Path(".useragent").exists(), "its journal is a temporary one")
+        self.assertFalse(Path(".useragent").exists(), "its platform ends with it: there is nothing to keep")
 
     @unittest.skipUnless(os.name == "posix", "Windows knows no such signals")
     def test_a_second_signal_ends_it_at_once_and_what_the_agent_prints_is_not_the_answer(self) -> None:

@@ -219,7 +219,8 @@ def fold(layer: Layer, warnings: list[str]) -> None:
 def _secret_in(path: Path, source: str, warnings: list[str]) -> Secret:
     _warn_if_exposed(path, warnings)
     try:
-        text = secret(path.read_text("utf-8-sig"))
+        raw = path.read_bytes()
+        text = secret(raw.decode(json.detect_encoding(raw)))  # PowerShell's ">" writes UTF-16
     except (OSError, ValueError) as error:
         raise ConfigError(f"{source}: {path} can't be used: {type(error).__name__}") from None
     if not text:

@@ -37,9 +37,10 @@ def encodable(text: str, stream: TextIO) -> str:
 
 
 def json_text(value: object, stream: TextIO) -> str:
-    """``value`` as one line of JSON that ``stream`` can write: as it is, or in ASCII where it must be."""
-    text = json.dumps(value, ensure_ascii=False)
-    if encodable(text, stream) != text:
+    """``value`` as one line of JSON for ``stream``: as it is in UTF-8, else in ASCII. On Windows a pipe's two
+    ends may be of different code pages."""
+    text = json.dumps(value, ensure_ascii=not (stream.encoding or "utf-8").lower().startswith("utf"))
+    if encodable(text, stream) != text:  # a lone surrogate
         text = json.dumps(value)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 

@@ -137,7 +137,7 @@ TABLE = (
     Setting("worker_id", "name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
             flags=("--worker-id",), commands=RUN, metavar="NAME", group="running"),
     Setting("drain_timeout_s", "how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
-            number(0, 10**7, "seconds"), 30.0,
+            number(0, 10**6, "seconds"), 30.0,
             flags=("--drain-timeout",), commands=RUN, metavar="S", group="running"),
     Setting("task_timeout_s", "longest run of a task, for agents without a timeout_s of their own",
             "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"),
@@ -264,8 +264,9 @@ class Settings:
                 return parsed(parse, self.worker_env[key], f"environment variable {key}", ConfigError)
         return getattr(agent, name) if own is None else own
 
-    def on_sandbox(self, given: Mapping[str, Any], journal_dir: Path | None) -> Settings:
-        """The same settings, pointed at an embedded platform; ``given`` is shaped like credentials.json."""
+    def on_sandbox(self, given: Mapping[str, Any], journal_dir: Path | None = None) -> Settings:
+        """The same settings, pointed at an embedded platform; ``given`` is shaped like credentials.json. That
+        platform ends with the process, so what is not delivered by then need not be on disk."""
         return replace(
             self,
             platform="akabot",

@@ -9,7 +9,8 @@ import os
 import sqlite3
 from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import quote
 
 from .errors import StorageError
 
@@ -37,7 +38,7 @@ def open_shared(path: Path, *, sync: str = "normal") -> Connection:
     db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+        _set_sync(db, sync)
     except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error
@@ -59,7 +60,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("BEGIN EXCLUSIVE")
         db.execute("COMMIT")
-        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+        _set_sync(db, sync)
         db.execute("PRAGMA secure_delete=ON")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
@@ -85,7 +86,7 @@ def open_existing(path: Path) -> Connection:
     names = [str(path)]
     if not path.with_name(path.name + "-wal").exists():
         # On a read-only disk SQLite can't make the files that it wants beside one; then nobody writes either.
-        names.append(path.resolve().as_uri() + "?immutable=1")
+        names.append(_uri(path.resolve()) + "?immutable=1")
     for name in names:
         is_uri = name != names[0]
         db = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=is_uri)
@@ -128,6 +129,18 @@ def set_aside(path: Path) -> Path:
         if beside.exists():
             os.replace(beside, target.with_name(target.name + suffix))
     return target
+
+
+def _set_sync(db: Connection, sync: str) -> None:
+    is_full = sync == "full"
+    db.execute(f"PRAGMA synchronous={'FULL' if is_full else 'NORMAL'}")
+    db.execute(f"PRAGMA fullfsync={is_full:d}")  # on macOS fsync() leaves the data in the drive's cache
+
+
+def _uri(path: PurePath) -> str:
+    """Not as_uri: SQLite takes no host in an address, so a share must be ``file:////HOST/SHARE/…``."""
+    name = path.as_posix()
+    return f"file://{'' if name.startswith('/') else '/'}{quote(name, safe='/:')}"
 
 
 def _create_private(path: Path) -> None:

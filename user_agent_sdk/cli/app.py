@@ -6,6 +6,8 @@ which is imported only when its command runs, so a quick command stays quick.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +44,8 @@ ALIASES = {"hd": "history-detail"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a print() of an agent's must not fail for want of a character
+        sys.stdout.reconfigure(errors="backslashreplace")
     args: list[Namespace] = []  # filled once they are understood
     try:
         code = _run(words, args)
@@ -52,15 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else EXIT_OK
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough; Python must not complain about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except UserAgentError as error:
         return fail(error, words, args)
     except Exception as error:
+        if _is_closed_pipe(error):  # `| head` has seen enough; Python must not complain about it at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
         bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
         bug.__cause__ = error
         return fail(bug, words, args)
+
+
+def _is_closed_pipe(error: Exception) -> bool:
+    """On Windows a write to a pipe that nobody reads any more may fail with EINVAL, without a WinError."""
+    if os.name == "nt" and isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return error.filename is None and getattr(error, "winerror", None) is None
+    return isinstance(error, BrokenPipeError)
 
 
 def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] = ()) -> int:

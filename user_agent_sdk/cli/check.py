@@ -281,7 +281,8 @@ def _trust(settings: Settings) -> Row:
         fix = "set SSL_CERT_FILE (or caFile) to a PEM file of certificate authorities, or unset it"
         return Row("warn", "TLS", f"SSL_CERT_FILE names a file that does not exist: {absent}", fix)
     if os.name == "posix" and not paths.cafile and not paths.capath:
-        fix = "install the system's certificates (ca-certificates), or set caFile to a PEM file"
+        fix = "install the system's certificates (ca-certificates; for Python of python.org on macOS run its Install"
+        fix += " Certificates.command), or set caFile to a PEM file"
         return Row("warn", "TLS", f"this Python finds no certificate authorities at {paths.openssl_cafile}", fix)
     return Row("ok", "TLS", f"verified with {paths.cafile or paths.capath or 'the authorities of the system'}")
 

@@ -11,7 +11,6 @@ import logging
 import os
 import queue
 import sys
-import tempfile
 import threading
 import time
 from argparse import Namespace
@@ -101,7 +100,6 @@ class Session:
         self._sandbox = sandbox
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._watch = Watch([script.resolve().parent, *map(Path, args.watch)])
-        self._journal: tempfile.TemporaryDirectory[str] | None = None
         self._worker: _Worker | None = None
         self._retired: list[_Worker] = []  # draining
         self._is_first = True
@@ -176,8 +174,6 @@ class Session:
 
         if self._sandbox is None:
             return settings, identify(agents, settings.agent_id)
-        if self._journal is None:
-            self._journal = tempfile.TemporaryDirectory(prefix="useragent-")
         named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
         agents, origin = identify(named, None), self._sandbox.origin
         if not self._told:
@@ -186,7 +182,7 @@ class Session:
             url = "" if self._sandbox.port == PORT else f" --url {origin}"
             for agent in agents:
                 terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
-        return settings.on_sandbox(self._sandbox.credentials(""), Path(self._journal.name)), agents
+        return settings.on_sandbox(self._sandbox.credentials("")), agents
 
     def _show(self, error: UserAgentError) -> None:
         app.fail(error, [], [self._args])
@@ -246,8 +242,6 @@ class Session:
                 self._retired[0].join(0.05)
                 if not self._numbers.empty() and self._numbers.get():
                     os._exit(EXIT_INTERRUPTED)
-        if self._journal is not None:
-            self._journal.cleanup()
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 

@@ -6,9 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from argparse import Namespace
@@ -71,19 +69,20 @@ def read_input(text: str) -> dict[str, Any]:
     raw: bytes | str = text
     source = "--input"
     if text == "-":
-        raw, source = sys.stdin.buffer.read(), "stdin"
+        raw, source = sys.stdin.buffer.read() if sys.stdin else b"", "stdin"
     elif not text.lstrip().startswith(("{", "[")):
         try:
             raw, source = Path(text).read_bytes(), text
         except OSError as error:
             hint = "give a file, - for stdin, or a JSON object such as '{\"num1\": 2}'"
+            hint = options.NO_QUOTES if text.startswith("'") else hint
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
     try:
         value = json.loads(
             raw if isinstance(raw, str) else raw.decode(json.detect_encoding(raw)), parse_constant=_refuse
         )
     except json.JSONDecodeError as error:
-        hints = ["PowerShell and cmd take the quotes away: put the JSON in a file"] if source == "--input" else []
+        hints = [options.NO_QUOTES] if source == "--input" else []
         where = f"{source}, line {error.lineno}, column {error.colno}"
         raise UsageError(f"{where}: not JSON: {error.msg}", hints=hints) from None
     except (ValueError, RecursionError) as error:
@@ -144,30 +143,26 @@ def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, A
     from ..worker.runner import Runner
 
     agent_id = str(agent.agent_id)
-    folder = tempfile.mkdtemp(prefix="useragent-")
     failures: list[BaseException] = []
-    try:
-        with sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
-            settings = settings.on_sandbox(sandbox.credentials(agent_id), Path(folder))
-            execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
-            runner = Runner(settings, [agent], on_execution=on_execution)
-            worker = threading.Thread(target=_work, args=(runner, failures), name="invoke-worker", daemon=True)
-            worker.start()
-            deadline = time.monotonic() + timeout_s
-            execution: Execution = sandbox.wait(execution_id, 0)
-            until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout_s))
-            with waiting.shown(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
-                while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
-                    # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
-                    execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
-            if failures:
-                raise failures[0]
-            if execution.status != "RUNNING":
-                runner.stop()
-                worker.join(STOP_S)
-            return execution
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
+        settings = settings.on_sandbox(sandbox.credentials(agent_id))
+        execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
+        runner = Runner(settings, [agent], on_execution=on_execution)
+        worker = threading.Thread(target=_work, args=(runner, failures), name="invoke-worker", daemon=True)
+        worker.start()
+        deadline = time.monotonic() + timeout_s
+        execution: Execution = sandbox.wait(execution_id, 0)
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout_s))
+        with waiting.shown(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
+            while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
+                # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
+                execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
+        if failures:
+            raise failures[0]
+        if execution.status != "RUNNING":
+            runner.stop()
+            worker.join(STOP_S)
+        return execution
 
 
 def _work(runner: Any, failures: list[BaseException]) -> None:

@@ -16,6 +16,8 @@ from . import terminal
 
 logger = logging.getLogger(__name__)
 
+NO_QUOTES = "cmd and PowerShell take the quotes away: put the JSON in a file"
+
 
 class Parser(argparse.ArgumentParser):
     """argparse without abbreviations, whose errors are UsageErrors that know what was meant."""
@@ -41,7 +43,8 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args(list(words))
         if rest:
             word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest
-            raise UsageError(f"{self.prog} takes no {word!r}", hints=[self._nearest(word)])
+            hint = NO_QUOTES if "}" in "".join(rest) else self._nearest(word)
+            raise UsageError(f"{self.prog} takes no {word!r}", hints=[hint])
         return args
 
     def _nearest(self, word: str) -> str:

@@ -144,13 +144,12 @@ def _work(settings: Settings, sandbox: Sandbox, agents: Sequence[Agent], credent
     from ..history.recorder import recording
     from ..worker.runner import Runner
 
-    with tempfile.TemporaryDirectory(prefix="useragent-") as folder:
-        settings = settings.on_sandbox(credentials, Path(folder))
-        run.announce(settings, agents)
-        with recording(settings.record, settings.db_path, settings.redact) as on_execution:
-            runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
-            with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
-                code = runner.run()
+    settings = settings.on_sandbox(credentials)
+    run.announce(settings, agents)
+    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
+        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
+        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
+            code = runner.run()
     if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
         logging.shutdown()
         os._exit(code)

@@ -240,6 +240,9 @@ def _proxy_for(scheme: str, host: str, explicit: str | None) -> Proxy | None:
         return None
     proxies = urllib.request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
+    if url and not urllib.request.getproxies_environment():
+        # Windows' registry has no scheme; Python before 3.9.13 and 3.10.5 calls the http proxy for https an https one.
+        url = url.replace("https://", "http://")
     return _parse_proxy(url) if url else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -17,7 +17,10 @@ def stamp(epoch_s: float) -> str:
 
 @lru_cache(maxsize=16)  # asking the system for each time costs more than all the rest; no zone changes within 15 min
 def _zone(quarter: float) -> tzinfo | None:
-    return datetime.fromtimestamp(quarter * 900).astimezone().tzinfo
+    try:
+        return datetime.fromtimestamp(quarter * 900).astimezone().tzinfo
+    except OSError:  # Windows knows no local time on the first day of 1970, where a damaged journal puts its tasks
+        return timezone.utc
 
 
 def moment(text: object) -> datetime | None:
