@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ class AsyncRunner:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         loop = self._loop
-        main = loop.create_task(_finish(awaitable))
         try:
-            return loop.run_until_complete(main)
+            return loop.run_until_complete(awaitable)
         finally:
             # A KeyboardInterrupt or SystemExit leaves run_until_complete before all others have run.
             leftover = asyncio.all_tasks(loop)
@@ -66,14 +66,7 @@ class AsyncRunner:
             loop.close()
 
 
-async def _finish(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
 def run_once(awaitable: Awaitable[Any]) -> Any:
     """Run one awaitable on a loop made for it."""
-    runner = AsyncRunner()
-    try:
+    with closing(AsyncRunner()) as runner:
         return runner.run(awaitable)
-    finally:
-        runner.close()
