@@ -72,11 +72,8 @@ DELETE = "DELETE FROM entry WHERE id = ?"
 WRITE_LATE = "REPLACE INTO late VALUES (?,?,?,?,?)"
 DELETE_LATE = "DELETE FROM late WHERE task_id = ?"
 CLEAR = ("DELETE FROM entry", "DELETE FROM late")
-_READ = (
-    "SELECT id, state, task_id, workflow_id, agent_id, worker_id, status, body, input_hash, taken_ms,"
-    " lease_until_ms, lease_s, reason, task FROM entry ORDER BY id"
-)
-_READ_LATE = "SELECT task_id, agent_id, input_hash, body, kept_ms FROM late ORDER BY kept_ms"
+_READ = "SELECT * FROM entry ORDER BY id"
+_READ_LATE = "SELECT * FROM late ORDER BY kept_ms"
 
 
 def folder_of(root: Path, *identity: str) -> Path:
@@ -121,7 +118,10 @@ def read(db: storage.Connection) -> tuple[dict[int, Entry], dict[str, Late]]:
     """All rows by id, and the late results by task id, oldest first. What a disk has changed in a row is
     told by its types and its JSON; such a row is never sent, but kept for a human."""
     rows = {row: _entry(values) for row, *values in db.execute(_READ).fetchall()}
-    late = {_text(task_id): _late(*values) for task_id, *values in db.execute(_READ_LATE).fetchall()}
+    late = {
+        _text(task_id): Late(_text(agent_id), _text(input_hash), _bytes(body), _ms(kept_ms))
+        for task_id, agent_id, input_hash, body, kept_ms in db.execute(_READ_LATE).fetchall()
+    }
     return rows, late
 
 
@@ -142,10 +142,6 @@ def _entry(values: list[Any]) -> Entry:
     can_be_sent = entry.state in (TAKEN, ONCE, REJECTED) or object_in(entry.body) is not None
     is_known = entry.state in (TAKEN, ONCE, RESULT, REJECTED) and bool(entry.task_id and entry.workflow_id)
     return entry if can_be_sent and is_known else entry._replace(state=REJECTED, reason=DAMAGED)
-
-
-def _late(agent_id: object, given_hash: object, body: object, kept_ms: object) -> Late:
-    return Late(_text(agent_id), _text(given_hash), _bytes(body), _ms(kept_ms))
 
 
 def _text(value: object) -> str:
