@@ -86,9 +86,8 @@ class Delivery:
         self._lock = threading.Lock()  # guards _outage
         self._outage = Outage(log, "Results can't be delivered")
         self._table: Timetable[Parcel] = Timetable("delivery", self._send, SENDERS, clock)
-
-    def start(self) -> None:
-        self._table.start()
+        self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
+        self.flush = self._table.wait_empty  # true once everything is delivered or rejected
 
     def __len__(self) -> int:
         return len(self._table)
@@ -131,16 +130,6 @@ class Delivery:
         """The platform answers again: no need to wait."""
         if len(self._table):
             self._table.hurry()
-
-    def flush(self, timeout_s: float | None) -> bool:
-        """Wait until everything is delivered or rejected. True when it is."""
-        return self._table.wait_empty(timeout_s)
-
-    def close(self) -> None:
-        self._table.close()
-
-    def join(self, timeout_s: float) -> None:
-        self._table.join(timeout_s)
 
     def _send(self, parcel: Parcel) -> float | None:
         parcel.sent_at = self._clock()

@@ -87,11 +87,9 @@ class LeaseKeeper:
         self._clock = clock
         self._wall = wall
         self._table: Timetable[Lease] = Timetable("lease", self._extend, SENDERS, clock)
+        self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self._failed = False  # the last extension
         self._off = False
-
-    def start(self) -> None:
-        self._table.start()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -134,12 +132,6 @@ class LeaseKeeper:
             self._off = True
             text = "This platform hands out tasks again while they run: it does not know extendLease. No more are sent"
             log.warning("%s; tasks that run longer than their response timeout may run twice", text, extra=_ACTION)
-
-    def close(self) -> None:
-        self._table.close()
-
-    def join(self, timeout_s: float) -> None:
-        self._table.join(timeout_s)
 
     def _extend(self, lease: Lease) -> float | None:
         if self._off:
