@@ -11,10 +11,10 @@ import unittest
 import unittest.mock
 from pathlib import Path
 
-from user_agent_sdk.conductor.wire import Task
+from user_agent_sdk.conductor.wire import Task, parse_tasks
 from user_agent_sdk.worker import journal as journal_module
 from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker.journal import Journal, input_hash, kept_wire
+from user_agent_sdk.worker.journal import Journal, input_hash
 from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 
 from .workerbox import hasten
@@ -176,7 +176,6 @@ class HashTest(unittest.TestCase):
         for _ in range(100_000):
             deep = [deep]
         self.assertEqual(input_hash(self.task({"a": deep})), "")
-        self.assertEqual(kept_wire(self.task({"a": deep})), b"")
         self.assertFalse(entry("t", input_hash="").is_same_work(entry("u", input_hash="")))
         while deep:  # taken apart by hand: its destructor would recurse
             deep = deep[0]  # type: ignore[index]
@@ -184,10 +183,15 @@ class HashTest(unittest.TestCase):
     def test_a_task_with_nan_and_half_a_surrogate_is_kept(self) -> None:
         """Its wire object was once encoded as strictly as a report: the poll's reply broke the slot and
         the task was held, and its lease extended, by nobody for ever."""
-        task = self.task({"a": float("nan"), "b": "\ud800"})
+        (task,) = parse_tasks(rb'[{"taskId":"t","workflowInstanceId":"w","inputData":{"a":NaN,"b":"\ud800"}}]')
         self.assertTrue(input_hash(task))
-        again = Task(journal_file.task_wire(entry("t", task=kept_wire(task))))
-        self.assertEqual(again.input_data["b"], "\ud800")
+        again = journal_file.task_of(entry("t", task=task.raw))
+        self.assertEqual((again.task_id, again.input_data["b"]), ("t", "\ud800"))
+
+    def test_a_task_that_was_not_kept_or_was_damaged_has_its_ids(self) -> None:
+        for kept in (b"", b"[", b'{"taskId":"other","workflowInstanceId":"w"}', b"\xff\xfe", b"3"):
+            again = journal_file.task_of(entry("t", task=kept))
+            self.assertEqual((again.task_id, again.workflow_instance_id, again.input_data), ("t", "w", {}))
 
 
 class FilesTest(Kept):
@@ -495,7 +499,7 @@ class DamageTest(Kept):
         changes = "taken_ms = 'x', lease_until_ms = NULL, lease_s = 9e999, task = x'7b', agent_id = x'ff'"
         journal = self.damaged(f"UPDATE entry SET {changes}", "UPDATE late SET kept_ms = 'x', body = NULL")
         one = journal.open()[1]
-        self.assertEqual(one[2:], ("w", "\ufffd", "me", "COMPLETED", b"{}", "h", 0, 0, None, "", b""))
+        self.assertEqual(one[2:], ("w", "\ufffd", "me", "COMPLETED", b"{}", "h", 0, 0, None, "", b"{"))
         journal.keep_late(done("another"))  # sorted beside the damaged one
 
     def test_a_file_without_its_tables_is_set_aside(self) -> None:

@@ -16,7 +16,6 @@ from unittest import mock
 
 from user_agent_sdk import settings
 from user_agent_sdk.conductor import connection
-from user_agent_sdk.conductor.wire import Task
 from user_agent_sdk.errors import ConfigError
 from user_agent_sdk.worker import journal_file
 from user_agent_sdk.worker.journal import Journal
@@ -250,8 +249,7 @@ class JournalFiles(Target):
         found = journal_file.leftovers(self.folder / "journal")
         for left in found.rows:
             json.dumps(command._fields(left))
-        journal_file.task_wire(self._entry(1))
-        Task({})
+        journal_file.task_of(self._entry(1))
 
 
 def _closed(journal: Journal) -> None:

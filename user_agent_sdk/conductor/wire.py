@@ -74,6 +74,7 @@ class Task:
 
     def __init__(self, wire: Mapping[str, Any]) -> None:
         self.wire = wire
+        self.raw = b""  # the reply that brought it, if it brought no other
         self.fault: str | None = None  # why it can't be run, though its ids are known
         self.task_id: str = _text(wire.get("taskId")) or ""
         self.workflow_instance_id: str = _text(wire.get("workflowInstanceId")) or ""
@@ -327,6 +328,8 @@ def parse_tasks(body: bytes) -> list[Task]:
     tasks = [task for task in found if task is not None]
     if found and not tasks:
         raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")
+    if len(found) == 1:
+        tasks[0].raw = body
     return tasks  # of several, what has no ids can't be reported and is left to its lease
 
 

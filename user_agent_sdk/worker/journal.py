@@ -45,14 +45,6 @@ def input_hash(task: Task) -> str:
 _sorted = json.JSONEncoder(sort_keys=True).encode
 
 
-def kept_wire(task: Task) -> bytes:
-    """A task's own JSON, for an entry; empty when it can't be written as such."""
-    try:
-        return json.dumps(task.wire, separators=(",", ":")).encode("ascii")
-    except (RecursionError, ValueError):
-        return b""
-
-
 class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 

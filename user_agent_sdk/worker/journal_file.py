@@ -5,6 +5,7 @@ Whoever can lock a file may take over its rows: the lock is SQLite's own and die
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import storage
-from ..errors import StorageError
+from ..conductor.wire import Task, parse_tasks
+from ..errors import PlatformError, StorageError
 
 SCHEMA = 1
 APPLICATION_ID = 0x55414A31
@@ -34,7 +36,7 @@ class Late(NamedTuple):
 
 class Entry(NamedTuple):
     """One task's row. ``body`` is the encoded TaskResult; times are epoch milliseconds; ``task`` is the
-    task's own JSON, kept while it runs only if its history will be wanted.
+    platform's reply that brought the task, kept while it runs only if its history will be wanted.
 
     ``state``: ``taken`` (the function was started), ``result`` (it ended, the report is not acknowledged),
     ``once`` (being sent, and never to be sent again) or ``rejected`` (refused for good, kept for a human).
@@ -137,8 +139,6 @@ def _entry(values: list[Any]) -> Entry:
         lease_s=lease_s,
         task=_bytes(given.task),
     )
-    if object_in(entry.task) is None:
-        entry = entry._replace(task=b"")
     can_be_sent = entry.state in (TAKEN, ONCE, REJECTED) or object_in(entry.body) is not None
     is_known = entry.state in (TAKEN, ONCE, RESULT, REJECTED) and bool(entry.task_id and entry.workflow_id)
     return entry if can_be_sent and is_known else entry._replace(state=REJECTED, reason=DAMAGED)
@@ -185,10 +185,13 @@ def shrink(db: storage.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def task_wire(entry: Entry) -> dict[str, Any]:
-    """The wire object of an entry's task: all of it when it was kept, else the ids."""
-    wire = json.loads(entry.task) if entry.task else {}
-    return {"taskId": entry.task_id, "workflowInstanceId": entry.workflow_id, "taskType": entry.agent_id, **wire}
+def task_of(entry: Entry) -> Task:
+    """An entry's task as it was handed out; one with the ids alone when that was not kept."""
+    with contextlib.suppress(PlatformError):
+        for task in parse_tasks(entry.task):
+            if task.task_id == entry.task_id:
+                return task
+    return Task({"taskId": entry.task_id, "workflowInstanceId": entry.workflow_id, "taskType": entry.agent_id})
 
 
 class Left(NamedTuple):

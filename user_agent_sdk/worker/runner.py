@@ -21,7 +21,7 @@ from ..agents import Agent
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
 from ..conductor.transport import Transport
-from ..conductor.wire import DIALECTS, Task, TaskResult, TaskStatus, Verdict
+from ..conductor.wire import DIALECTS, TaskResult, TaskStatus, Verdict
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..settings import AgentSettings, Settings
 from . import journal_file, signals
@@ -275,7 +275,7 @@ class Runner:
         not when the response timeout is over."""
         reason = "the worker process ended while the task ran"
         result = TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=entry.worker_id)
-        job = Job(Task(journal_file.task_wire(entry)), entry, lease, entry.taken_ms / 1000)
+        job = Job(journal_file.task_of(entry), entry, lease, entry.taken_ms / 1000)
         entry = finished(job, result)
         self._journal.replace(row, entry)
         if self._on_execution is not None:

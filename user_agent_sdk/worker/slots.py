@@ -18,7 +18,7 @@ from .delivery import Delivery
 from .execute import execute
 from .gate import Gate
 from .jobs import Execution, Job, Jobs
-from .journal import Journal, input_hash, kept_wire
+from .journal import Journal, input_hash
 from .journal_file import ONCE, RESULT, TAKEN, Entry, object_in
 from .lease import Lease, LeaseKeeper
 from .metrics import Metrics
@@ -126,7 +126,7 @@ class Slot:
             taken_ms=int(now_s * 1000),
             lease_until_ms=lease.until_ms,
             lease_s=lease.lease_s,
-            task=kept_wire(task) if self._services.on_execution is not None else b"",
+            task=task.raw if self._services.on_execution is not None else b"",
         )
 
     def _runs_already(self, job: Job) -> bool:
