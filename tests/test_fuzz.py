@@ -52,7 +52,7 @@ class FuzzTest(unittest.TestCase):
         for target, place, name, bug in (
             ("polls", wire, "_seconds", raising(wire._seconds, lambda value: isinstance(value, list))),
             ("polls", client, "parse_tasks", losing(client.parse_tasks)),
-            ("updates", wire, "_is_platform_key", raising(wire._is_platform_key, lambda key: not key.isascii())),
+            ("updates", wire, "own_input", raising(wire.own_input, lambda given: not str(given).isascii())),
             ("updates", client, "parse_tasks", losing(client.parse_tasks)),
             ("tokens", auth, "life_s", raising(auth.life_s, lambda given: isinstance(given, dict))),
             ("tokens", auth, "_checked_token", lambda value, url: value),

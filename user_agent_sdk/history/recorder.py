@@ -1,7 +1,7 @@
 """Writes executions down, beside the worker and never in its way.
 
-``record`` runs on a slot's thread, after the report: it puts the execution, its values as texts, in a
-bounded queue. One thread does the rest and writes, a few commits a second. A database that is locked or full is
+``record`` runs on a slot's thread, after the report: it puts the execution's row in a bounded queue. One
+thread writes, a few commits a second. A database that is locked or full is
 said once and tried again; one that is damaged or not ours is said once and left alone.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
-from ..conductor.wire import LogLine, Task, TaskResult, TaskStatus, own_input
+from ..conductor.wire import Task, TaskResult, TaskStatus, own_input
 from ..errors import StorageError
 from ..storage import Connection, Error, is_damage, open_shared
 from . import schema, shape, times
@@ -32,21 +32,8 @@ RETRY_S = 1.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
-
-class _Item(NamedTuple):
-    """An execution in the queue: what others may still change is text already, the rest is left to the thread."""
-
-    agent_id: str
-    worker_id: str
-    task: tuple[str | None, str | None, str, str, int]  # platform task and agent, workflow, task, attempt
-    status: TaskStatus
-    reason: str | None
-    logs: Sequence[LogLine]
-    started_s: float
-    ended_s: float
-    given: tuple[str, str]  # as shape.shaped has it, and so has the next
-    output: tuple[str, str]
-    size_bytes: int
+Row = tuple[Any, ...]  # the values of COLUMNS but for the id, then those of FACTS
+_COLUMNS = len(schema.COLUMNS) - 1
 
 
 class Recorder:
@@ -56,7 +43,7 @@ class Recorder:
         self._path = path
         self._secret_keys = frozenset(key.casefold() for key in redact)
         self._filled = threading.Condition()  # guards the five below
-        self._rows: deque[_Item] = deque()
+        self._rows: deque[Row] = deque()
         self._bytes = 0
         self._lost = 0
         self._closed = False
@@ -75,11 +62,12 @@ class Recorder:
         """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
         if self._is_useless or self._closed:
             return
-        item = _item(agent_id, worker_id, task, result, started_s, ended_s, self._secret_keys)
+        row = _row(agent_id, worker_id, task, result, started_s, ended_s, self._secret_keys)
+        size_bytes = _size_bytes(row)
         with self._filled:
-            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + item.size_bytes < QUEUE_MAX_BYTES:
-                self._rows.append(item)
-                self._bytes += item.size_bytes
+            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + size_bytes < QUEUE_MAX_BYTES:
+                self._rows.append(row)
+                self._bytes += size_bytes
                 if len(self._rows) == 1:
                     self._filled.notify()
                 return
@@ -130,13 +118,13 @@ class Recorder:
         with self._filled:
             for row in batch:
                 self._rows.popleft()
-                self._bytes -= row.size_bytes
+                self._bytes -= _size_bytes(row)
         if self._trouble:
             logger.warning("Executions are recorded again", extra={"action": "history_recovered"})
         self._trouble = False
         return True
 
-    def _insert(self, batch: list[_Item]) -> None:
+    def _insert(self, batch: list[Row]) -> None:
         if self._db is None or not self._path.exists():  # somebody may have moved it away
             self._open()
         db = self._db
@@ -144,11 +132,11 @@ class Recorder:
         db.execute("BEGIN IMMEDIATE")
         for start in range(0, len(batch), STATEMENT_ROWS):
             rows = batch[start : start + STATEMENT_ROWS]
-            columns = [value for row in rows for value in _columns(row)]
+            columns = [value for row in rows for value in row[:_COLUMNS]]
             last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
             ids = range(last_id - len(rows) + 1, last_id + 1)
-            facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *_facts(row))]
+            facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *row[_COLUMNS:])]
             db.execute(_insertion("execution_facts", ("id", *schema.FACTS), len(rows)), facts)
         db.execute("COMMIT")
 
@@ -201,7 +189,7 @@ def _insertion(table: str, names: Sequence[str], count: int) -> str:
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - our own names
 
 
-def _item(
+def _row(
     agent_id: str,
     worker_id: str,
     task: Task,
@@ -209,55 +197,39 @@ def _item(
     started_s: float,
     ended_s: float,
     secret_keys: frozenset[str],
-) -> _Item:
-    given = own_input(task.wire)  # as it came, whatever the function did to its own dict
-    input_text, output_text = shape.shaped(given, secret_keys), shape.shaped(result.output_data, secret_keys)
-    return _Item(
-        agent_id,
-        worker_id,
-        (task.platform_task_id, task.platform_agent_id, task.workflow_instance_id, task.task_id, task.attempt),
-        result.status,
-        result.reason_for_incompletion,
-        result.logs,
-        started_s,
-        ended_s,
-        input_text,
-        output_text,
-        len(input_text[0]) + len(output_text[0]) + sum(len(line.log) for line in result.logs) + 1000,
-    )
-
-
-def _columns(item: _Item) -> tuple[str | None, ...]:
-    reason = item.reason and shape.cut(str(item.reason), shape.VALUE_MAX_BYTES)
+) -> Row:
+    """Texts and numbers only: the function may go on to change its own values."""
+    given, given_done = shape.shaped(own_input(task.wire), secret_keys)  # as it came: not the function's own dict
+    output, output_done = shape.shaped(result.output_data, secret_keys)
+    lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
+    logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
+    done = (("input", given_done), ("output", output_done), ("logs", logs_done))
+    reason = result.reason_for_incompletion
     return (
-        _utf8(item.task[0]),
-        _utf8(item.task[1]),
-        _utf8(item.agent_id),
-        times.stamp(item.started_s),
-        times.stamp(max(item.started_s, item.ended_s)),
-        "success" if item.status in _FINE else "error",
-        item.given[0],
-        None if item.output[0] == "null" else item.output[0],
-        _utf8(reason),
-    )
-
-
-def _facts(item: _Item) -> tuple[str | int | None, ...]:
-    lines = [{"log": line.log, "created_ms": line.created_ms} for line in item.logs]
-    log_text, log_done = shape.shaped(lines) if lines else ("[]", "")
-    done = (("input", item.given[1]), ("output", item.output[1]), ("logs", log_done))
-    return (
-        max(0, round((item.ended_s - item.started_s) * 1000)),
-        min(item.task[4], 2**31),
-        _utf8(item.worker_id),
-        _utf8(item.task[2]),
-        _utf8(item.task[3]),
-        item.status.value,
-        log_text,
+        task.platform_task_id,
+        task.platform_agent_id,
+        _utf8(agent_id),
+        times.stamp(started_s),
+        times.stamp(max(started_s, ended_s)),
+        "success" if result.status in _FINE else "error",
+        given,
+        None if output == "null" else output,
+        reason and _utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES)),
+        max(0, round((ended_s - started_s) * 1000)),
+        min(task.attempt, 2**31),
+        _utf8(worker_id),
+        task.workflow_instance_id,
+        task.task_id,
+        result.status.value,
+        logs,
         " ".join(f"{name}-{what}" for name, what in done if what) or None,
     )
 
 
-def _utf8(text: str | None) -> str | None:
+def _size_bytes(row: Row) -> int:
+    return 1000 + sum(len(value) for value in row if isinstance(value, str))
+
+
+def _utf8(text: str) -> str:
     """SQLite takes no lone surrogates."""
-    return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
