@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from .errors import ConfigError
+from .errors import ConfigError, nearest
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
@@ -125,21 +125,13 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
         path, source = named
         if not os.path.exists(path):  # not Path.exists: it raises for a folder that may not be searched
             what = f"the credentials file {path} does not exist (from {source})"
-            raise ConfigError(what, code="config-missing", hints=[_near_file(path)])
+            near = nearest(path.name, [found.name for found in path.parent.glob("*.json")])
+            hint = f"did you mean {path.parent / near}?" if near else "download it from the akaBot Workflow Builder"
+            raise ConfigError(what, code="config-missing", hints=[hint])
         return path
-    return next((path for path in _places(environ, script) if os.path.isfile(path)), None)
-
-
-def _near_file(path: Path) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(path.name, [found.name for found in path.parent.glob("*.json")], 1)
-    return f"did you mean {path.parent / near[0]}?" if near else "download it from the akaBot Workflow Builder"
-
-
-def _places(environ: Mapping[str, str], script: Path | None) -> list[Path]:
     folders = [environ.get("CREDENTIALS_DIRECTORY"), Path.cwd(), script.resolve().parent if script else None]
-    return list(dict.fromkeys(Path(folder) / FILE_NAME for folder in folders if folder))
+    places = [Path(folder) / FILE_NAME for folder in folders if folder]
+    return next((path for path in places if os.path.isfile(path)), None)
 
 
 def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, str]:
@@ -165,7 +157,9 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
     texts = {}
     for key, value in given.items():
         if key not in keys:
-            warnings.append(f"{path} has an unknown key {key!r}: {_nearest(key, keys)}")
+            near = nearest(key, keys)
+            hint = f"did you mean {near!r}?" if near else "it is not used"
+            warnings.append(f"{path} has an unknown key {key!r}: {hint}")
         elif key == "debug" and isinstance(value, bool):
             texts[key] = str(value)
         elif value is not None and not isinstance(value, str):
@@ -178,14 +172,6 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
 def _named(value: object) -> str:
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
-
-
-def _nearest(key: str, keys: Collection[str]) -> str:
-    from difflib import get_close_matches
-
-    folded = {known.lower(): known for known in keys}
-    close = get_close_matches(key.lower().replace("_", ""), folded, 1)
-    return f"did you mean {folded[close[0]]!r}?" if close else "it is not used"
 
 
 def _warn_if_exposed(path: Path, warnings: list[str]) -> None:

@@ -6,7 +6,7 @@ The command line prints it; nothing here does any I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 EXIT_OK = 0
@@ -47,6 +47,14 @@ CODES = {
     "undelivered": ErrorCode(EXIT_UNDELIVERED, "results are still waiting in the journal"),
     "internal": ErrorCode(EXIT_FAILED, "a bug in this program"),
 }
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What of ``known`` was probably meant; case and _ don't count."""
+    from difflib import get_close_matches
+
+    folded = {name.lower().replace("_", ""): name for name in known}
+    return next((folded[near] for near in get_close_matches(word.lower().replace("_", ""), folded, 1)), None)
 
 
 class UserAgentError(Exception):

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .agents import REGISTRY, Agent
-from .errors import AgentError, ConfigError
+from .errors import AgentError, ConfigError, nearest
 
 PUBLIC_NAME = "user_agent_sdk"  # what scripts import
 _PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
@@ -126,10 +126,8 @@ def _script(path: Path) -> Path:
             f"{path} is a folder", code="agent-missing", hints=[f"name the script: {scripts}"] if scripts else []
         )
     if not os.path.exists(path):
-        from difflib import get_close_matches
-
-        near = get_close_matches(path.name, [found.name for found in path.parent.glob("*.py")], 1)
-        hints = [f"did you mean {path.parent / near[0]}?"] if near else []
+        near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
+        hints = [f"did you mean {path.parent / near}?"] if near else []
         raise AgentError(f"there is no file {path}", code="agent-missing", hints=hints)
     if path.suffix not in SOURCE_SUFFIXES:
         raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")

@@ -15,7 +15,6 @@ from urllib.parse import quote
 from .errors import StorageError
 
 Connection = sqlite3.Connection
-Row = sqlite3.Row
 Error = sqlite3.Error
 _FAILURES = (sqlite3.Error, UnicodeDecodeError)  # the latter for a damaged schema, which SQLite's message quotes
 BUSY_TIMEOUT_S = 5.0
@@ -29,7 +28,7 @@ class NewerFileError(StorageError):
     """The file was written by a newer release; it is left alone."""
 
 
-def open_shared(path: Path, *, sync: str = "normal") -> Connection:
+def open_shared(path: Path) -> Connection:
     """A file that several processes may write (WAL), made with mode 0600 if it is missing.
 
     Raises Error, OSError, UnusableFileError.
@@ -38,7 +37,7 @@ def open_shared(path: Path, *, sync: str = "normal") -> Connection:
     db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL")
-        _set_sync(db, sync)
+        _set_sync(db, "normal")
     except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .._version import __version__
-from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
+from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError, nearest
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -109,15 +109,14 @@ def _run(words: list[str], args: list[Namespace]) -> int:
 
 
 def _unknown(words: Sequence[str]) -> UsageError:
-    from difflib import get_close_matches
-
-    word = words[0]
+    word, lists = words[0], f"{PROGRAM} -h lists the commands"
     if word.startswith("-"):
-        return UsageError(f"{word} must come after the command", hints=[f"{PROGRAM} -h lists the commands"])
-    hints = [f"did you mean {near!r}?" for near in get_close_matches(word, [*COMMANDS, *ALIASES], 1)]
+        return UsageError(f"{word} must come after the command", hints=[lists])
+    near = nearest(word, [*COMMANDS, *ALIASES])
+    hints = [f"did you mean {near!r}?"] if near else []
     if word.endswith(".py"):
         hints = [f"to run an agent: {PROGRAM} run {word}"]
-    return UsageError(f"there is no command {word!r}", hints=[*hints, f"{PROGRAM} -h lists the commands"])
+    return UsageError(f"there is no command {word!r}", hints=[*hints, lists])
 
 
 def _overview() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import logs
-from ..errors import UsageError
+from ..errors import UsageError, nearest
 from ..settings import EVERY, TABLE, Setting, Settings, load
 from . import terminal
 
@@ -43,15 +43,11 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args(list(words))
         if rest:
             word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest
-            hint = NO_QUOTES if "}" in "".join(rest) else self._nearest(word)
+            near = nearest(word.partition("=")[0], self._option_string_actions)
+            hint = f"did you mean {near}?" if near else f"{self.prog} -h lists the options"
+            hint = NO_QUOTES if "}" in "".join(rest) else hint
             raise UsageError(f"{self.prog} takes no {word!r}", hints=[hint])
         return args
-
-    def _nearest(self, word: str) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(word.partition("=")[0], list(self._option_string_actions), 1)
-        return f"did you mean {near[0]}?" if near else f"{self.prog} -h lists the options"
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}", hints=[f"{self.prog} -h lists the options"])
