@@ -37,7 +37,7 @@ def open_shared(path: Path) -> Connection:
     db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL")
-        _set_sync(db, "normal")
+        db.execute("PRAGMA synchronous=NORMAL")
     except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error
@@ -59,7 +59,8 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("BEGIN EXCLUSIVE")
         db.execute("COMMIT")
-        _set_sync(db, sync)
+        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+        db.execute(f"PRAGMA fullfsync={sync == 'full':d}")  # on macOS fsync() leaves the data in the drive's cache
         db.execute("PRAGMA secure_delete=ON")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
@@ -128,12 +129,6 @@ def set_aside(path: Path) -> Path:
         if beside.exists():
             os.replace(beside, target.with_name(target.name + suffix))
     return target
-
-
-def _set_sync(db: Connection, sync: str) -> None:
-    is_full = sync == "full"
-    db.execute(f"PRAGMA synchronous={'FULL' if is_full else 'NORMAL'}")
-    db.execute(f"PRAGMA fullfsync={is_full:d}")  # on macOS fsync() leaves the data in the drive's cache
 
 
 def _uri(path: PurePath) -> str:
