@@ -1,8 +1,8 @@
 """Import an agent script by its path, and find the agents in it.
 
-The script sees what a plain ``python script.py`` would give it: its folder first on ``sys.path``, and
-a module in ``sys.modules`` that carries its name. ``user_agent_sdk`` is always this running copy,
-whatever its folder is called, so there is one registry and one NonRetryableException.
+The script sees what a plain ``python script.py`` would give it: its folder first on ``sys.path`` (last if it is called
+like another module), and a module in ``sys.modules`` that carries its name. ``user_agent_sdk`` is always this
+running copy, whatever its folder is called, so there is one registry and one NonRetryableException.
 """
 
 from __future__ import annotations
@@ -107,24 +107,11 @@ class _Alias(MetaPathFinder, Loader):
             module.__spec__ = state[1]  # the import system has just put the alias there
 
 
-class _OwnNameOnly(MetaPathFinder):
-    """Keeps a script called like another module (json.py, test.py) from being imported in its place."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != self.name:
-            return None
-        return PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry or ".").resolve() != self.folder])
-
-
 def _script(path: Path) -> Path:
     if os.path.isdir(path):  # not Path.is_dir: it raises for a name that is too long
         scripts = ", ".join(sorted(found.name for found in path.glob("*.py"))[:8])
-        raise AgentError(
-            f"{path} is a folder", code="agent-missing", hints=[f"name the script: {scripts}"] if scripts else []
-        )
+        hints = [f"name the script: {scripts}"] if scripts else []
+        raise AgentError(f"{path} is a folder", code="agent-missing", hints=hints)
     if not os.path.exists(path):
         near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
         hints = [f"did you mean {path.parent / near}?"] if near else []
@@ -135,13 +122,13 @@ def _script(path: Path) -> Path:
 
 
 def _run(path: Path) -> list[Agent]:
-    folder, name = str(path.parent), path.stem.replace(".", "_")
-    sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
-    guard = _OwnNameOnly(name, path.parent)
+    name = path.stem.replace(".", "_")
+    others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
-    if namesake != str(path) or name in sys.builtin_module_names or guard.find_spec(name, None):
-        same = [found for found in sys.meta_path if isinstance(found, _OwnNameOnly) and found.name == name]
-        sys.meta_path[:] = [guard, *(found for found in sys.meta_path if found not in same)]
+    if namesake == str(path) and name not in sys.builtin_module_names and not PathFinder.find_spec(name, others):
+        sys.path[:] = [str(path.parent), *others]
+    else:  # a script called like another module (json.py, test.py) must not be imported in its place
+        sys.path[:] = [*others, str(path.parent)]
         name = f"_agent_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
