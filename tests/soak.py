@@ -1,29 +1,28 @@
-"""A long run in one process: ``python -m tests.soak [--tasks 200000] [--workers 8]``. Linux, about four minutes.
+"""A long run in one process: ``python -m tests.soak [--tasks 200000] [--workers 8] [-- -r]``. Linux, some minutes.
 
-The worker's memory, descriptors, threads and journal are read from outside while it works; exit 1 when, after
-the first tenth of the tasks, memory grows by 2 MB or any of the others grows at all.
+What follows ``--`` are options of the worker. Its memory, descriptors, threads and journal are read from outside
+while it works; exit 1 when, after the first tenth of the tasks, memory grows by 2 MB or any of the others grows at
+all, or when the last 10,000 tasks take a tenth more CPU each than the first.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .benchmark.contenders import ours
+from .benchmark.contenders import SMALL, Bench, ours
+from .benchmark.measure import Child, PlatformProcess, pause
 
-ROOT = Path(__file__).resolve().parent.parent
 GROWTH_MAX_KB = 2048
+COST_MAX = 1.1
 SAMPLES = 40
 STEP_S = 0.2
 LIMIT_S = 3600.0
+WINDOW = 10_000
 
 
 class Sample(NamedTuple):
@@ -34,6 +33,11 @@ class Sample(NamedTuple):
     journal_bytes: int
 
 
+class Reading(NamedTuple):
+    tasks: int
+    cpu_s: float
+
+
 def sampled(pid: int, tasks: int, journal: Path) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -42,54 +46,57 @@ def sampled(pid: int, tasks: int, journal: Path) -> Sample:
     return Sample(tasks, int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"]), journal_bytes)
 
 
-def control(port: int, order: dict[str, Any] | None = None) -> dict[str, Any]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    body = None if order is None else json.dumps(order).encode("ascii")
-    with opener.open(f"http://127.0.0.1:{port}/control", body, timeout=30) as reply:
-        answer: dict[str, Any] = json.loads(reply.read())
-    return answer
-
-
-def soak(tasks: int, workers: int, folder: Path, port: int) -> list[Sample]:
-    """The samples; the last one is of the idle worker, when all is done."""
-    control(port, {"tasks": tasks, "input": {"num1": 2, "num2": 3}})
-    never, deadline = threading.Event(), time.monotonic() + LIMIT_S
+def soak(
+    platform: PlatformProcess, bench: Bench, tasks: int, workers: int, *options: str
+) -> tuple[list[Sample], list[Reading]]:
+    """The samples, the last one of the idle worker, when all is done; and the CPU used, read at each step."""
+    platform.control({"tasks": tasks})
+    deadline = time.monotonic() + LIMIT_S
     samples: list[Sample] = []
-    command = ours("soak", folder).command(port, workers)
-    with (
-        open(folder / "log", "wb") as log,
-        subprocess.Popen(
-            command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        ) as worker,
-    ):
-        try:
-            reported = 0
-            while reported < tasks:
-                never.wait(STEP_S)
-                if worker.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(
-                        f"after {reported} tasks: {(folder / 'log').read_text('utf-8', 'replace')[-2000:]}"
-                    )
-                reported = control(port)["reported"]
-                if reported >= len(samples) * tasks // SAMPLES:
-                    samples.append(sampled(worker.pid, reported, folder))
-            never.wait(12.0)  # the journal of an idle worker shrinks every 10 s
-            samples.append(sampled(worker.pid, reported, folder))
-            worker.terminate()
-            code = worker.wait(60)
-        finally:
-            worker.kill()
-    if code:
-        raise SystemExit(f"the worker ended with {code}")
-    return samples
+    readings = [Reading(0, 0.0)]
+    with Child(bench, ours(*options), platform, workers, SMALL) as worker:
+        journal = worker.folder / ".useragent"
+        while readings[-1].tasks < tasks:
+            pause(STEP_S)
+            readings.append(Reading(platform.control()["reported"], worker.cpu_s()))
+            reported = readings[-1].tasks
+            if worker.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"after {reported} tasks: {worker.log()}")
+            if reported >= len(samples) * tasks // SAMPLES:
+                samples.append(sampled(worker.process.pid, reported, journal))
+        pause(12.0)  # the journal of an idle worker shrinks every 10 s
+        samples.append(sampled(worker.process.pid, tasks, journal))
+        worker.stop()
+        if worker.process.returncode:
+            raise SystemExit(f"the worker ended with {worker.process.returncode}: {worker.log()}")
+    return samples, readings
 
 
-def findings(samples: list[Sample], tasks: int) -> list[str]:
+def grown_kb(samples: list[Sample], tasks: int) -> int:
+    """How much more memory than after the first tenth."""
+    first, *later = [sample for sample in samples if sample.tasks >= tasks // 10]
+    return max(sample.memory_kb for sample in later) - first.memory_kb
+
+
+def costs_us(readings: list[Reading]) -> tuple[float, float]:
+    """CPU for one of the first tasks and for one of the last; 10,000 of each, or a quarter of all if they are few."""
+    window = min(WINDOW, readings[-1].tasks // 4)
+    begun = next(reading for reading in readings if reading.tasks > 0)
+    early = next(reading for reading in readings if reading.tasks >= begun.tasks + window)
+    late = next(reading for reading in reversed(readings) if reading.tasks <= readings[-1].tasks - window)
+    return _cost_us(begun, early), _cost_us(late, readings[-1])
+
+
+def _cost_us(before: Reading, after: Reading) -> float:
+    return (after.cpu_s - before.cpu_s) * 1e6 / (after.tasks - before.tasks)
+
+
+def findings(samples: list[Sample], readings: list[Reading], tasks: int) -> list[str]:
     """What grew after the first tenth."""
     first, *later = [sample for sample in samples if sample.tasks >= tasks // 10]
     early = [sample for sample in samples if sample.tasks <= first.tasks]
     found = []
-    growth_kb = max(sample.memory_kb for sample in later) - first.memory_kb
+    growth_kb = grown_kb(samples, tasks)
     if growth_kb >= GROWTH_MAX_KB:
         found.append(f"memory grew by {growth_kb} kB")
     for name in ("descriptors", "threads", "journal_bytes"):
@@ -97,6 +104,9 @@ def findings(samples: list[Sample], tasks: int) -> list[str]:
         after = max(getattr(sample, name) for sample in later)
         if after > before:
             found.append(f"{name} grew from {before} to {after}")
+    at_first, at_last = costs_us(readings)
+    if at_last > at_first * COST_MAX:
+        found.append(f"a task's CPU grew from {at_first:.0f} to {at_last:.0f} us")
     return found
 
 
@@ -104,23 +114,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__, allow_abbrev=False)
     parser.add_argument("--tasks", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("options", nargs="*")
     given = parser.parse_args()
-    command = [sys.executable, "-m", "tests.benchmark.platform"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as platform,
-    ):
-        try:
-            assert platform.stdout is not None
-            port, started = int(platform.stdout.readline()), time.monotonic()
-            samples = soak(given.tasks, given.workers, Path(folder), port)
-            took_s = time.monotonic() - started
-        finally:
-            platform.kill()
+    with tempfile.TemporaryDirectory() as folder, PlatformProcess() as platform:
+        started = time.monotonic()
+        samples, readings = soak(platform, Bench(Path(folder), {}), given.tasks, given.workers, *given.options)
+        took_s = time.monotonic() - started
     print(*[f"{name:>14}" for name in Sample._fields])
     for sample in samples:
         print(*[f"{value:14,}" for value in sample])
-    found = findings(samples, given.tasks)
+    print("CPU us a task, the first and the last 10,000:", *[f"{cost:.0f}" for cost in costs_us(readings)])
+    found = findings(samples, readings, given.tasks)
     print(f"{given.tasks:,} tasks in {took_s:.0f} s; {'; '.join(found) or 'nothing grows'}")
     return 1 if found else 0
 

@@ -1,186 +1,150 @@
-"""``python -m tests.benchmark``; ``-h`` lists the options.
+"""``python -m tests.benchmark``; ``-h`` lists the options. Linux and macOS; some minutes, best on a machine at rest.
 
-Each row pairs contenders on the same work, in turn and repeated, in one run: the figures to read are
-the ratios, since machines differ and drift. ``--seed`` and ``--conductor-python`` name a Python that has
-the published user-agent-sdk 0.2.0 or conductor-python 2.0.0 installed; without them they are left out.
+Each row gives all contenders the same work, in turn and repeated, in one run: the figures to read are the
+ratios to the row's first contender, since machines differ and drift. ``--seed`` and ``--conductor-python``
+name a Python that has the published user-agent-sdk 0.2.0 or conductor-python 2.0.0; without them they are
+left out. Below 0.8 in "platform", the platform had time to spare, so it was not what was measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
 import os
 import platform as machine
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .contenders import Contender, ours
+from . import figures
+from .contenders import Bench, Contender
+from .figures import Figure
+from .measure import PlatformProcess, throughput
+from .rows import BARE, CONDUCTOR, CONDUCTOR_PYTHON, DEFAULTS, SEED, Goal, Row, rows
 
-ROOT = Path(__file__).resolve().parents[2]
-ROUND_LIMIT_S = 60.0
-
-
-class Case(NamedTuple):
-    """A row: the same work for each contender; the first is the yardstick of the ratios."""
-
-    name: str
-    workers: int
-    tasks: int
-    delay_ms: float
-    contenders: list[Contender]
-    ideal_per_s: float | None = None
+Measured = dict[str, Any]
 
 
-class PlatformProcess:
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.benchmark.platform"]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    def control(self, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request("POST" if wanted else "GET", "/control", json.dumps(wanted) if wanted else None)
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-        connection.close()
-        return answer
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+def compare(platform: PlatformProcess, bench: Bench, row: Row, rounds: int) -> list[Measured]:
+    """The row's contenders, in turn; every other round backwards, so that a drift of the machine hits all."""
+    entries = list(row.contenders)
+    found: dict[Contender, list[dict[str, float]]] = {contender: [] for contender, _ in entries}
+    for number in range(rounds):
+        for contender, _ in entries[:: -1 if number % 2 else 1]:
+            found[contender].append(throughput(platform, bench, contender, row))
+    base = found[entries[0][0]]
+    return [_summary(row, contender, goal, found[contender], base) for contender, goal in entries]
 
 
-def measure(platform: PlatformProcess, contender: Contender, case: Case) -> dict[str, Any]:
-    """One round of one contender: the platform's own figures for it."""
-    platform.control({"tasks": case.tasks, "delay_ms": case.delay_ms})
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)} if "ours" in contender.name else dict(os.environ)
-        process = subprocess.Popen(
-            contender.command(platform.port, case.workers),
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+def _summary(
+    row: Row, contender: Contender, goal: Goal | None, found: list[dict[str, float]], base: list[dict[str, float]]
+) -> Measured:
+    rates = [round_["tasks_per_s"] for round_ in found]
+    ratios = [rate / other["tasks_per_s"] for rate, other in zip(rates, base) if other["tasks_per_s"]] or [0.0]
+    measured: Measured = {
+        "row": row.name,
+        "contender": contender.name,
+        "tasks_per_s": statistics.median(rates),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "share_of_ideal": statistics.median(rates) / row.ideal_per_s if row.ideal_per_s else None,
+        "cpu_us": statistics.median(round_["cpu_us"] for round_ in found),
+        "platform_busy": statistics.median(round_["busy"] for round_ in found),
+        "unreported": max(round_["tasks"] - round_["reported"] for round_ in found),
+    }
+    return {**measured, **judged(goal, measured[goal.figure] if goal else 0.0)}
+
+
+def judged(goal: Goal | None, value: float) -> Measured:
+    return {"goal": str(goal), "holds": goal.holds(value)} if goal else {"goal": None, "holds": None}
+
+
+def verdict(measured: Measured) -> str:
+    return "" if measured["goal"] is None else f"{measured['goal']:9} {'holds' if measured['holds'] else 'MISSED'}"
+
+
+def show_row(row: Row, found: list[Measured]) -> None:
+    say(f"\n{row.name:44} tasks/s   ratio (spread)       CPU us  platform  goal")
+    for one in found:
+        notes = [verdict(one)]
+        if one["share_of_ideal"]:
+            notes.append(f"{one['share_of_ideal']:.2f} of the ideal {row.ideal_per_s:.0f}/s")
+        if one["unreported"]:
+            notes.append(f"{one['unreported']} UNREPORTED")
+        spread = f"({one['ratio_min']:.2f}-{one['ratio_max']:.2f})"
+        say(
+            f"  {one['contender']:42} {one['tasks_per_s']:7.0f}  {one['ratio']:6.2f} {spread:15}"
+            f" {one['cpu_us']:6.0f}  {one['platform_busy']:7.0%}   {'  '.join(filter(None, notes))}"
         )
-        tick = threading.Event()
-        waited_s = 0.0
-        try:
-            while waited_s < ROUND_LIMIT_S and platform.control()["reported"] < case.tasks:
-                tick.wait(0.1)
-                waited_s += 0.1
-            figures = platform.control()
-        finally:
-            cpu_s = _stop(process)
-    return {**figures, "cpu_us_per_task": cpu_s * 1e6 / case.tasks}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> float:
-    """End the process and what it started; the CPU seconds that it used, start-up included."""
-    before = _children_cpu_s()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
-    return _children_cpu_s() - before
+def show_figure(figure: Figure) -> Measured:
+    measured = {"figure": figure.name, "unit": figure.unit, "median": figure.median, "values": figure.values}
+    measured.update(judged(figure.goal, figure.median))
+    values = f"({min(figure.values):.4g}-{max(figure.values):.4g})" if len(figure.values) > 1 else ""
+    say(f"  {figure.name:62} {figure.median:9.4g} {figure.unit:12} {values:18} {verdict(measured)}")
+    return measured
 
 
-def _children_cpu_s() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
+def alone(platform: PlatformProcess, bench: Bench, options: argparse.Namespace) -> Iterator[list[Figure]]:
+    """The figures that are no comparisons of speed, each when it is measured."""
+    seed = [SEED] if options.seed else []
+    peers = seed + ([CONDUCTOR_PYTHON] if options.conductor_python else [])
+    if options.only in "sizes":
+        yield figures.sizes(bench)
+    if options.only in "start":
+        yield figures.first_polls(platform, bench, [BARE, DEFAULTS, *seed], max(10, options.rounds))
+    if options.only in "idle":
+        for contender in (DEFAULTS, CONDUCTOR, *peers):
+            yield figures.at_rest(platform, bench, contender, options.idle_s)
+    if options.only in "growth":
+        yield figures.growth(platform, bench, options.growth_tasks)
 
 
-def cases(options: argparse.Namespace, folder: Path) -> list[Case]:
-    tasks = options.tasks
-    bare = Contender("bare http.client", folder, sys.executable, "bare")
-    journal, memory = ours("ours, journal", folder), ours("ours, --no-journal", folder, "--no-journal")
-    chained = ours("ours, --conductor", folder, "--conductor")
-    found = [
-        Case("deep queue, 8 workers", 8, tasks, 0, [bare, memory, journal, chained]),
-        Case("deep queue, 1 worker", 1, tasks // 2, 0, [bare, memory, journal, chained]),
-        Case("50 ms an exchange, 20 workers", 20, 1000, 50, [bare, journal], 20 / 0.1),
-        Case("50 ms an exchange, 64 workers", 64, 3000, 50, [bare, journal], 64 / 0.1),
-    ]
-    recorded = ours("ours, journal and -r", folder, "-r")
-    found.append(Case("recording, 8 workers", 8, tasks, 0, [journal, recorded]))
-    found.append(Case("recording, 1 worker", 1, tasks // 2, 0, [journal, recorded]))
-    if options.conductor_python:
-        peer = Contender("conductor-python 2.0.0", folder, options.conductor_python, "conductor-python")
-        found.append(Case("update-v2, 8 workers", 8, tasks, 0, [peer, chained]))
-    if options.seed:
-        peer = Contender("user-agent-sdk 0.2.0", folder, options.seed, "seed")
-        found.append(Case("default settings, 8 workers", 8, 120, 0, [peer, journal]))
-    return [case for case in found if options.only in case.name]
+def machine_now() -> Measured:
+    load = [round(value, 2) for value in os.getloadavg()]
+    return {"system": machine.platform(), "cores": os.cpu_count(), "python": machine.python_version(), "load": load}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_machine(when: Measured) -> None:
+    say(f"{when['system']}, {when['cores']} cores, Python {when['python']}, load {when['load']}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tasks", type=int, default=6000)
-    parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--tasks", type=int, default=6000, help="of a full row; slow ones take a part (default: 6000)")
+    parser.add_argument("--only", default="", help="rows whose name has this text; also sizes, start, idle, growth")
+    parser.add_argument("--idle-s", type=float, default=60.0, help="how long to watch idle workers (default: 60)")
+    parser.add_argument("--growth-tasks", type=int, default=100_000, help="1000000 for the goal (default: 100000)")
     parser.add_argument("--seed", metavar="PYTHON", help="a Python with user-agent-sdk 0.2.0")
     parser.add_argument("--conductor-python", metavar="PYTHON", help="a Python with conductor-python 2.0.0")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the same on standard output")
     options = parser.parse_args()
-    print(f"{machine.platform()}, {os.cpu_count()} cores, Python {machine.python_version()}", file=sys.stderr)
-    platform = PlatformProcess()
-    report: list[dict[str, Any]] = []
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for case in cases(options, Path(folder)):
-                report += compare(platform, case, options.rounds)
-    finally:
-        platform.close()
+    given = {"seed": options.seed, "conductor-python": options.conductor_python}
+    report: Measured = {"start": machine_now(), "rows": [], "figures": []}
+    say_machine(report["start"])
+    with tempfile.TemporaryDirectory() as folder, PlatformProcess() as platform:
+        bench = Bench(Path(folder), {kind: python for kind, python in given.items() if python})
+        for row in rows(options.tasks, frozenset(bench.pythons), options.only):
+            found = compare(platform, bench, row, options.rounds)
+            show_row(row, found)
+            report["rows"] += found
+        say("")
+        for several in alone(platform, bench, options):
+            report["figures"] += map(show_figure, several)
+    report["end"] = machine_now()
+    say_machine(report["end"])
     if options.json:
         print(json.dumps(report, indent=1))
-
-
-def compare(platform: PlatformProcess, case: Case, rounds: int) -> list[dict[str, Any]]:
-    figures: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in case.contenders}
-    for _ in range(rounds):
-        for contender in case.contenders:
-            figures[contender.name].append(measure(platform, contender, case))
-    yardstick = [figure["tasks_per_s"] for figure in figures[case.contenders[0].name]]
-    rows = []
-    print(f"\n{case.name}", file=sys.stderr)
-    for name, found in figures.items():
-        rates = [figure["tasks_per_s"] for figure in found]
-        ratios = [rate / base for rate, base in zip(rates, yardstick) if base]
-        row = {
-            "case": case.name,
-            "contender": name,
-            "tasks_per_s": statistics.median(rates),
-            "ratio": statistics.median(ratios) if ratios else 0.0,
-            "ratio_min": min(ratios, default=0.0),
-            "ratio_max": max(ratios, default=0.0),
-            "share_of_ideal": statistics.median(rates) / case.ideal_per_s if case.ideal_per_s else None,
-            "cpu_us_per_task": statistics.median(figure["cpu_us_per_task"] for figure in found),
-            "platform_busy": statistics.median(figure["busy"] for figure in found),
-            "unreported": max(figure["tasks"] - figure["reported"] for figure in found),
-        }
-        rows.append(row)
-        ideal = f"  {row['share_of_ideal']:.2f} of ideal" if row["share_of_ideal"] else ""
-        lost = f"  {row['unreported']} UNREPORTED" if row["unreported"] else ""
-        print(
-            f"  {name:24} {row['tasks_per_s']:8.0f} tasks/s   x {row['ratio']:.2f}"
-            f" ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})"
-            f"  {row['cpu_us_per_task']:5.0f} us CPU  platform busy {row['platform_busy']:.0%}{ideal}{lost}",
-            file=sys.stderr,
-        )
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,25 +1,94 @@
-"""The workers that are measured, each as a command for a process of its own."""
+"""The workers that are measured, each as a command for a process of its own, and the work that they are given."""
 
 from __future__ import annotations
 
+import compileall
 import json
+import os
+import re
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from user_agent_sdk import _build
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+class Work(NamedTuple):
+    """A task's function, the same text for all contenders, and the input of each task."""
+
+    source: str
+    given: dict[str, Any]
+
+
+SMALL = Work(
+    """
+def bench(input_data, logger):
+    return {"sum": input_data["num1"] + input_data["num2"]}
+""",
+    {"num1": 2, "num2": 3},
+)
+LARGE = Work(
+    """
+def bench(input_data, logger):
+    return {"text": input_data["text"]}
+""",
+    {"text": "0123456789abcdef" * 6400},
+)
+LOGS = Work(
+    """
+def bench(input_data, logger):
+    for number in range(100):
+        logger.info("line %d of a task", number)
+    return {"sum": input_data["num1"] + input_data["num2"]}
+""",
+    SMALL.given,
+)
+ASYNC = Work(
+    """
+import asyncio
+
+async def bench(input_data, logger):
+    await asyncio.sleep(0)
+    return {"sum": input_data["num1"] + input_data["num2"]}
+""",
+    SMALL.given,
+)
 
 AGENT = """
 from user_agent_sdk import user_agent
-
-@user_agent()
-def bench(input_data):
-    return {"sum": input_data["num1"] + input_data["num2"]}
+bench = user_agent()(bench)
 """
 
+# Two exchanges a task and no more: what a loop costs that has no guarantees.
 BARE = """
-import http.client, json, sys, threading
-port, threads = int(sys.argv[1]), int(sys.argv[2])
+import http.client, json, logging, sys, threading, time
+from work import bench
+port, threads, authority = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+
+class Lines(logging.Handler):
+    def emit(self, record):
+        created_ms = int(record.created * 1000)
+        self.lines.append({"log": record.getMessage(), "taskId": self.task_id, "createdTime": created_ms})
+
+def connect():
+    if not authority:
+        return http.client.HTTPConnection("127.0.0.1", port)
+    import ssl
+    return http.client.HTTPSConnection("127.0.0.1", port, context=ssl.create_default_context(cafile=authority[0]))
+
+def runner():
+    if not bench.__code__.co_flags & 0x80:
+        return lambda value: value
+    import asyncio
+    return asyncio.new_event_loop().run_until_complete
 
 def work():
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection, run, logger, handler = connect(), runner(), logging.Logger("bench"), Lines()
+    logger.addHandler(handler)
     headers = {"Authorization": "Bearer " + "t" * 900, "Content-Type": "application/json"}
     while True:
         connection.request("GET", "/api/tasks/external/poll/bench?workerid=bare", headers=headers)
@@ -28,9 +97,9 @@ def work():
         if reply.status == 204:
             return
         task = json.loads(body)
-        given = task["inputData"]
+        handler.task_id, handler.lines = task["taskId"], []
         result = {"taskId": task["taskId"], "workflowInstanceId": task["workflowInstanceId"], "status": "COMPLETED",
-                  "workerId": "bare", "outputData": {"sum": given["num1"] + given["num2"]}}
+                  "workerId": "bare", "outputData": run(bench(task["inputData"], logger)), "logs": handler.lines}
         connection.request("POST", "/api/tasks/external", json.dumps(result).encode(), headers)
         connection.getresponse().read()
 
@@ -41,14 +110,35 @@ for worker in workers:
     worker.join()
 """
 
+# Bytes that were made before, over sockets that are written in a row and then read in a row: the platform's limit.
+RAW = """
+import socket, sys
+port, connections = int(sys.argv[1]), int(sys.argv[2])
+sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+token = b"Authorization: Bearer " + b"t" * 900
+poll = b"GET /api/tasks/external/poll/bench?workerid=raw HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n" + token + b"\\r\\n\\r\\n"
+body = b'{"taskId":"t-1","workflowInstanceId":"w-1","status":"COMPLETED","workerId":"raw","outputData":{"sum":5}}'
+head = b"POST /api/tasks/external HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nContent-Length: %d\\r\\n" % len(body) + token
+report = head + b"\\r\\n\\r\\n" + body
+while sockets:
+    for one in sockets:
+        one.sendall(poll)
+    sockets = [one for one in sockets if b" 204 " not in one.recv(65536)[:16]]
+    for one in sockets:
+        one.sendall(report)
+    for one in sockets:
+        one.recv(65536)
+"""
+
 CONDUCTOR_PYTHON = """
-import sys
+import logging, sys
 from conductor.client.automator.task_handler import TaskHandler
 from conductor.client.configuration.configuration import Configuration
 from conductor.client.worker.worker import Worker
+import work
 
 def bench(task):
-    return {"sum": task.input_data["num1"] + task.input_data["num2"]}
+    return work.bench(task.input_data, logging.getLogger("bench"))
 
 if __name__ == "__main__":
     url, threads = sys.argv[1], int(sys.argv[2])
@@ -59,42 +149,65 @@ if __name__ == "__main__":
         handler.join_processes()
 """
 
+SCRIPTS = {"bare": BARE, "raw": RAW, "conductor-python": CONDUCTOR_PYTHON}
 
-class Contender:
-    """A worker's name and how to start it against a platform on ``port`` with so many workers."""
 
-    def __init__(self, name: str, folder: Path, python: str, kind: str, options: tuple[str, ...] = ()) -> None:
-        self.name = name
-        self._folder = folder
-        self._python = python
-        self._kind = kind
-        self._options = options
+class Contender(NamedTuple):
+    """``kind``: ours, seed or a key of SCRIPTS; ``options``: of our command line."""
 
-    def command(self, port: int, workers: int) -> list[str]:
-        base = f"http://127.0.0.1:{port}"
-        if self._kind == "bare":
-            return [self._python, self._write("bare.py", BARE), str(port), str(workers)]
-        if self._kind == "conductor-python":
-            return [self._python, self._write("conductor_worker.py", CONDUCTOR_PYTHON), base + "/api", str(workers)]
+    name: str
+    kind: str
+    options: tuple[str, ...] = ()
+
+
+def ours(*options: str, name: str = "") -> Contender:
+    return Contender(name or " ".join(["ours", *options]), "ours", options)
+
+
+class Bench:
+    """A folder with what the contenders need: our package as a wheel installs it, scripts, credentials."""
+
+    def __init__(self, folder: Path, peers: dict[str, str]) -> None:
+        self.folder = folder
+        self.pythons = {"ours": sys.executable, "bare": sys.executable, "raw": sys.executable, **peers}
+        self._site = folder / "site"
+        self.wheel = folder / _build.build_wheel(str(folder))
+        with zipfile.ZipFile(self.wheel) as wheel:
+            wheel.extractall(self._site)
+        compileall.compile_dir(self._site, quiet=1)
+
+    def environment(self, contender: Contender) -> dict[str, str]:
+        """Ours, without what is set for the one who measures."""
+        dropped = re.compile(r"PYTHON|USERAGENT_|CONDUCTOR_|(?i:\w+_proxy$)")
+        kept = {name: value for name, value in os.environ.items() if not dropped.match(name)}
+        return {**kept, "PYTHONPATH": str(self._site)} if contender.kind == "ours" else kept
+
+    def fresh(self) -> Path:
+        """A new folder to work in: no journal and no history of the run before."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def command(self, contender: Contender, port: int, workers: int, work: Work, tls: bool = False) -> list[str]:
+        """Written afresh for each run: the scripts, the work, and where the platform is."""
+        kind, base = contender.kind, f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        python, script = self.pythons[kind], self._write("agent.py", SCRIPTS.get(kind, work.source + AGENT))
+        self._write("work.py", work.source)
+        authority = str(DATA / "ca.pem")
+        if kind in ("bare", "raw"):
+            return [python, script, str(port), str(workers), *([authority] if tls else [])]
+        if kind == "conductor-python":
+            return [python, script, base + "/api", str(workers)]
         credentials = {"clientId": "bench", "clientSecret": "bench", "agentId": "bench"}
-        credentials.update(serviceUrl=base + "/api", authUrl=base + "/token")
-        agent = self._write("agent.py", AGENT)
+        credentials.update(serviceUrl=base + "/api", authUrl=base + "/token", **({"caFile": authority} if tls else {}))
         config = self._write("credentials.json", json.dumps(credentials))
-        if self._kind == "seed":
+        if kind == "seed":
             code = "import sys; from user_agent_sdk.cli import app; sys.exit(app())"
-            return [self._python, "-c", code, "run", agent, "-c", config, "-w", str(workers)]
-        command = [self._python, "-m", "user_agent_sdk", "run", agent, "-w", str(workers), "-q", *self._options]
-        if "--conductor" in self._options:
-            return [*command, base + "/api", "-a", "bench"]
-        return [*command, "-c", config]
+            return [python, "-c", code, "run", script, "-c", config, "-w", str(workers)]
+        command = [python, "-m", "user_agent_sdk", "run", script, "-w", str(workers), *contender.options]
+        is_akabot = "--conductor" not in contender.options
+        return [*command, "-c", config] if is_akabot else [*command, base + "/api", "-a", "bench"]
 
     def _write(self, name: str, text: str) -> str:
-        folder = self._folder / self._kind
-        folder.mkdir(exist_ok=True)
-        path = folder / name
+        path = self.folder / name
         path.write_text(text, encoding="utf-8")
+        path.chmod(0o600)
         return str(path)
-
-
-def ours(name: str, folder: Path, *options: str) -> Contender:
-    return Contender(name, folder, sys.executable, "ours", options)
