@@ -67,6 +67,9 @@ class CliTest(unittest.TestCase):
         environ = mock.patch.dict(os.environ, kept, clear=True)
         environ.start()
         self.addCleanup(environ.stop)
+        argv = mock.patch.object(sys, "argv", ["useragent"])
+        argv.start()
+        self.addCleanup(argv.stop)
         keep_imports_as_they_are(self, self.folder)
         handlers = logging.getLogger().handlers
         self.addCleanup(handlers.__setitem__, slice(None), list(handlers))

@@ -134,10 +134,22 @@ class OptionsTest(CliTest):
                     self.assertIn(row.env, ended.out)
             self.assertIn(does, self.run_main("-h").out)
             self.assertTrue(ended.out.isascii(), "help must print on any terminal")
+            self.assertLessEqual(max(map(len, self.run_main("-h").out.splitlines())), 80)
         self.assertEqual(self.run_main("--help").code, 0)
 
 
 class TerminalTest(CliTest):
+    def test_a_hint_names_the_command_as_it_was_started(self) -> None:
+        """Who has only the folder has no command useragent: pasted from a hint, it was not found."""
+        hint = "see /opt/useragent or my-useragent -h: useragent history, useragent -h, useragent invoke a.py"
+        self.assertEqual(terminal.as_started(hint), hint)
+        with mock.patch.object(sys, "argv", ["/x/user_agent_sdk/__main__.py"]):
+            own = terminal.program()
+            wanted = f"see /opt/useragent or my-useragent -h: {own} history, {own} -h, {own} invoke a.py"
+            self.assertEqual(terminal.as_started(hint), wanted)
+            self.assertIn(f"hint: {own} -h lists", self.run_main().err)
+            self.assertIn(f"usage: {own} hd ID", self.run_main("hd", "-h").out)
+
     def test_colour_follows_flag_then_environment_then_terminal(self) -> None:
         tty, pipe = io.StringIO(), io.StringIO()
         tty.isatty = lambda: True  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import unittest
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ class DevTest(CliTest):
         self.assertEqual(self.changed(session), ["agent.py"])
         session.reload(["agent.py"])
         self.assertEqual(self.ask("wave"), "two")
-        self.assertIn("Changed: deep/words.py; loading agent.py again", self.err.getvalue())
+        self.assertRegex(self.err.getvalue(), r"Reloaded agent\.py \(\d\.\d s\): deep/words\.py changed\n")
+        self.assertNotIn("Stopp", self.err.getvalue())
         self.assertFalse(list(self.folder.rglob("*.pyc")))
 
     def test_the_old_worker_finishes_its_task_while_the_new_one_runs(self) -> None:
@@ -122,8 +124,10 @@ class DevTest(CliTest):
         for text, code in (("1/0", "agent-load"), ("import absent", "agent-load"), ("", "no-agent"),
                            ("raise SystemExit(3)", "agent-load")):  # fmt: skip
             self.save("agent.py", text + "\n")
+            self.err.truncate(0)
             session.reload(["agent.py"])
-            self.assertIn(f"useragent: error[{code}]: ", self.err.getvalue().partition("Changed")[2])
+            self.assertIn(f"useragent: error[{code}]: ", self.err.getvalue())
+            self.assertNotIn("Reloaded", self.err.getvalue())
         os.unlink("agent.py")
         session.reload(["agent.py"])
         self.assertIn("error[agent-missing]", self.err.getvalue())
@@ -193,13 +197,7 @@ class DevTest(CliTest):
                 threading.Event().wait(60)
             """)  # fmt: skip
         for busy in (False, True):
-            command = [sys.executable, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
-            options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            with (
-                subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it,
-                ExitStack() as end,
-            ):
-                end.callback(it.kill)  # before Popen's own end, which waits for ever
+            with self.started() as it:
                 assert it.stdout is not None and it.stderr is not None
                 lines = iter(it.stderr.readline, "")
                 origin = next(found[1] for found in (re.search(r"page at (\S+);", line) for line in lines) if found)
@@ -211,6 +209,39 @@ class DevTest(CliTest):
                 _, err = it.communicate(timeout=LONG_S)
                 self.assertEqual(it.returncode, 0, err)
                 self.assertNotIn("Traceback", err)
+
+    @unittest.skipUnless(os.name == "posix", "signals of POSIX")
+    def test_a_signal_while_the_script_is_loaded_counts_even_if_the_script_swallows_it(self) -> None:
+        """No handler was installed then: SIGTERM killed it, and a Ctrl+C that the script caught was lost."""
+        self.save("agent.py", """
+            import threading
+            from user_agent_sdk import user_agent
+            print("loading", flush=True)
+            try:
+                threading.Event().wait(60)
+            except BaseException:
+                pass
+            @user_agent()
+            def late(): pass
+            """)  # fmt: skip
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.started() as it:
+                assert it.stdout is not None
+                self.assertEqual(it.stdout.readline(), "loading\n")
+                it.send_signal(number)
+                _, err = it.communicate(timeout=LONG_S)
+                self.assertEqual(it.returncode, 0, err)
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
+        options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with (
+            subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it,
+            ExitStack() as end,
+        ):
+            end.callback(it.kill)  # before Popen's own end, which waits for ever
+            yield it
 
     def submit(self, origin: str) -> None:
         body = json.dumps({"agentId": "stubborn"}).encode()

@@ -175,7 +175,7 @@ class DetailTest(HistoryCliTest):
     def test_colour_is_for_terminals(self) -> None:
         self.record()
         self.assertNotIn("\x1b", self.run_main("hd", "1").out)
-        self.assertIn('\x1b[36m"n"\x1b[0m: \x1b[35m0\x1b[0m', self.run_main("hd", "1", "--color", "always").out)
+        self.assertIn('\x1b[1m"n"\x1b[0m: \x1b[35m0\x1b[0m', self.run_main("hd", "1", "--color", "always").out)
 
     def test_an_unknown_id_is_an_error(self) -> None:
         """0.2.0 said so, and exited with 0."""

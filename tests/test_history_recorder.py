@@ -251,7 +251,7 @@ class TroubleTest(HistoryTest):
         recorder.close()
         self.assertEqual(len(self.found()), 3)
         self.assertEqual(said.actions, ["history_overflow", "history_lost"])
-        self.assertIn("7 executions were not recorded", said.texts[-1])
+        self.assertIn("Not recorded: 7 executions", said.texts[-1])
 
     def test_large_rows_fill_the_queue_by_their_bytes(self) -> None:
         recorder = Recorder(self.path)

@@ -177,7 +177,7 @@ class Page(HTMLParser):
 class JsonTest(HistoryTest):
     def test_keys_texts_numbers_and_literals_are_painted(self) -> None:
         shown = views.highlighted('{"a": ["x: 1", -2.5e3, true, null]}', tagged, None)
-        wanted = '{ <cyan>"a"</>: [ <green>"x: 1"</>, <magenta>-2500.0</>, <yellow>true</>, <yellow>null</> ] }'
+        wanted = '{ <bold>"a"</>: [ <green>"x: 1"</>, <magenta>-2500.0</>, <magenta>true</>, <magenta>null</> ] }'
         self.assertEqual(" ".join(shown.split()), wanted)
 
     def test_what_is_no_json_is_shown_as_it_is(self) -> None:

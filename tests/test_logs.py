@@ -52,6 +52,8 @@ class LogsTest(unittest.TestCase):
         began, ended = stream.getvalue().splitlines()[1:]
         self.assertTrue(began.endswith("INFO    began  [agent_id=sum]"), began)
         self.assertTrue(ended.endswith("INFO    ended  [task_id=t1 duration_ms=12.5]"), ended)
+        self.log.info("long", extra={"task_id": "0123456789ab"})  # it made most lines wrap
+        self.assertTrue(stream.getvalue().endswith("  [task_id=01234567]\n"), stream.getvalue())
 
     def test_a_line_in_a_file_has_the_full_date_with_its_offset(self) -> None:
         stream = self.setup_on(io.StringIO())

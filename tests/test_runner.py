@@ -372,7 +372,7 @@ class DrainTest(WorkerTest):
             self.assertTrue(worker.runner.has_stragglers)
         for one in ids:
             self.assertIn("the worker was stopped", self.box.wait(one, LONG_S).reason or "")
-        self.assertIn("2 tasks run past the drain timeout", said.output[0])
+        self.assertIn("Past the drain timeout: 2 tasks given up", said.output[0])
         self.assertEqual(rows(self.journal), [])
 
     def test_what_cannot_be_reported_at_the_end_keeps_its_row_for_the_next_process(self) -> None:
@@ -393,7 +393,7 @@ class DrainTest(WorkerTest):
             self.box.await_calls("report", 2)
             with self.assertLogs(RUNNER, "ERROR") as said:
                 self.assertEqual(worker.stop(), 7)
-        self.assertIn("1 results undelivered; they stay in the journal", said.output[0])
+        self.assertIn("Undelivered: 1 result; kept in the journal", said.output[0])
         ran: list[int] = []
         with working(self.box, agent(lambda: ran.append(1)), self.journal) as worker:
             self.assertEqual(self.box.wait(one, LONG_S).output, {"result": 1})

@@ -216,7 +216,7 @@ class Judged(unittest.TestCase):
 
     def test_a_stuck_slot_makes_it_ill(self) -> None:
         self.jobs.stuck = 2
-        self.assertEqual(self.status.illness(), ["2 slots are stuck in functions past their timeout"])
+        self.assertEqual(self.status.illness(), ["2 slots stuck in functions past their timeout"])
 
     def test_without_a_valid_token_or_while_it_stops_it_is_not_ready(self) -> None:
         self.take()

@@ -39,7 +39,7 @@ class SentenceTest(unittest.TestCase):
              "Ctrl+C ends it at once"),
             (Waits(stopping=True, results=5, until=160), "stopping: waiting to deliver 5 results, until 12:31:00 "
              "(60 s)"),
-            (Waits(stopping=True), "stopping: waiting for the answer to an open poll, 5 s at most"),
+            (Waits(stopping=True), "stopping: waiting for the answer to an open poll, 6 s at most"),
         ):  # fmt: skip
             self.assertEqual(waits.sentence(100.0, WALL), said)
 

@@ -45,6 +45,11 @@ def json_text(value: object, stream: TextIO) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def counted(number: int, what: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 class Redactor:
     """Blanks known secrets, also in the forms that they take in an address or a form."""
 
@@ -90,6 +95,8 @@ class TextFormatter(logging.Formatter):
             known.pop("agent_id", None)
             if known.get("attempt") == 1:
                 del known["attempt"]
+            if not self._full_date:  # on a terminal a line should fit
+                known["task_id"] = str(known["task_id"])[:8]
         if known:
             parts[0] += escape(redactor("  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"))
         return "\n    ".join([*parts, *(escape(line, keep="\t") for line in _traceback(record).splitlines())])

@@ -31,7 +31,7 @@ COMMANDS = {
     "sandbox": ("[AGENT] [options]", "a platform of your own on this machine, with a page to see it"),
     "submit": ("[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
     "check": ("[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),
-    "history": ("[options]", "what was recorded: a table, JSON, CSV, or a report for a browser"),
+    "history": ("[options]", "what was recorded: a table, JSON, CSV, or a web page"),
     "history-detail": ("ID|last [options]", "all that is known about one execution"),
     "history-prune": ("--older-than AGE [options]", "take old executions out of the history"),
     "journal": ("[list | show ID | retry ID | drop ID]", "results that could not be delivered"),
@@ -120,7 +120,9 @@ def _unknown(words: Sequence[str]) -> UsageError:
 
 
 def _overview() -> str:
+    from .terminal import program
+
     rows = [f"  {name:<{max(map(len, COMMANDS))}}  {does}" for name, (_, does) in COMMANDS.items()]
     head = f"user-agent-sdk {__version__}: run agents for akaBot 2.0 and Conductor"
-    lines = [f"usage: {PROGRAM} COMMAND [options]", "", head, "", "commands:", *rows, ""]
-    return "\n".join([*lines, f"{PROGRAM} COMMAND -h explains one; {PROGRAM} --version"])
+    lines = [f"usage: {program()} COMMAND [options]", "", head, "", "commands:", *rows, ""]
+    return "\n".join([*lines, f"{program()} COMMAND -h explains one"])

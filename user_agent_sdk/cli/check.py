@@ -34,7 +34,7 @@ from .options import Parser
 TIMEOUT_S = 15.0
 CLOCK_OFF_S = 60.0
 DISK_LOW_BYTES = 100 * 1024 * 1024
-_COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
+_COLORS = {"ok": "green", "warn": "magenta", "FAIL": "red"}
 
 
 class Row(NamedTuple):
@@ -67,7 +67,7 @@ def main(args: Namespace) -> int:
 
 
 def _safe(text: str) -> str:
-    return logs.escape(logs.redactor(text))
+    return logs.escape(logs.redactor(terminal.as_started(text)))
 
 
 def _print(rows: list[Row], color: bool) -> None:
@@ -225,7 +225,7 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
         ("refused for good", "see them: useragent journal"),
     ):
         if counts[what]:
-            yield Row("warn", "journal", f"{counts[what]} results or started tasks: {what}", fix)
+            yield Row("warn", "journal", f"{logs.counted(counts[what], 'result')} or started tasks: {what}", fix)
 
 
 # -- on the network ----------------------------------------------------------------------------------

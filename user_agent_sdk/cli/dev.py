@@ -15,7 +15,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STOP_S = 1.0  # what Ctrl+C leaves to a running function
+STOP_S = 6.0  # what Ctrl+C leaves to a poll that the server holds: cut off, it would still take a task
+SANDBOX_STOP_S = 1.0  # whose tasks end with it
 ENDED_S = 10.0
 
 
@@ -103,6 +104,8 @@ class Session:
         self._worker: _Worker | None = None
         self._retired: list[_Worker] = []  # draining
         self._is_first = True
+        self._is_loading = False
+        self._announced: Sequence[object] = ()
         self._told = False  # how to submit a task
 
     def run(self) -> int:
@@ -110,37 +113,35 @@ class Session:
         from ..worker import signals
 
         self._settings = self._prepared()
-        try:
-            self._load()
-            with waiting.shown(self._settings, self._waits):
-                while True:
-                    with signals.into(self._numbers):  # not while a script is loaded: Ctrl+C must end that too
-                        names = self._await_change()
-                    if not names:
-                        break
-                    self.reload(names)
-        except KeyboardInterrupt:
-            pass
-        except BaseException:
-            self._close()
-            raise
-        return self._close()
-
-    def stop(self) -> None:
-        """End the session. From any thread."""
-        self._numbers.put(0)
+        # A script that is loaded must be interrupted; should it swallow that, the number in the queue still ends this.
+        with signals.into(self._numbers, breaks=lambda: self._is_loading):
+            try:
+                self._load()
+                with waiting.shown(self._settings, self._waits):
+                    while names := self._await_change():
+                        self.reload(names)
+            except KeyboardInterrupt:
+                with suppress(queue.Empty):
+                    self._numbers.get_nowait()
+            except BaseException:
+                self._close()
+                raise
+            return self._close()
 
     def reload(self, names: Sequence[str]) -> None:
         """Replace the worker by one with the code as it is now; ``names`` are the files that changed."""
-        shown = ", ".join(os.path.relpath(name) if os.name == "posix" else name for name in names[:3])
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        logger.info("Changed: %s%s; loading %s again", shown, more, self._script, extra={"action": "reload"})
+        began = time.monotonic()
         self._is_first = False
         self._retire()
         self._watch.forget_modules()
-        self._load()
+        if self._load():
+            found = [_short(name) for name in names]
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            why = "" if found == [_short(self._script)] else f": {', '.join(found[:3])}{more} changed"
+            took_s = time.monotonic() - began
+            logger.info("Reloaded %s (%.1f s)%s", self._script, took_s, why, extra={"action": "reload"})
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
         """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
         from ..loader import load
 
@@ -149,15 +150,24 @@ class Session:
         try:
             if not self._is_first:
                 self._settings = self._prepared()
-            settings, agents = self._aimed(self._settings, load(self._script))
+            self._is_loading = True
+            try:
+                loaded = load(self._script)
+            finally:
+                self._is_loading = False
+            settings, agents = self._aimed(self._settings, loaded)
             self._worker = _Worker(settings, agents)
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
                 raise
             self._show(error)
-            return
-        run.announce(settings, agents)
+            return False
+        announced = [settings.service_url, *((agent.name, settings.resolve(agent)) for agent in agents)]
+        if announced != self._announced:
+            self._announced = announced
+            run.announce(settings, agents)
         self._worker.start()
+        return True
 
     def _prepared(self) -> Settings:
         settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
@@ -231,20 +241,21 @@ class Session:
 
     def _close(self) -> int:
         """End every worker within a few seconds; the exit code."""
-        from ..worker import signals
-
         self._retire()
-        with signals.into(self._numbers):
-            for worker in self._retired:
-                worker.runner.stop(STOP_S)
-            deadline = time.monotonic() + ENDED_S
-            while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
-                self._retired[0].join(0.05)
-                if not self._numbers.empty() and self._numbers.get():
-                    os._exit(EXIT_INTERRUPTED)
+        for worker in self._retired:
+            worker.runner.stop(SANDBOX_STOP_S if self._sandbox else STOP_S)
+        deadline = time.monotonic() + ENDED_S
+        while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
+            self._retired[0].join(0.05)
+            if not self._numbers.empty():
+                os._exit(EXIT_INTERRUPTED)
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 
     @property
     def has_stragglers(self) -> bool:
         return any(worker.runner.has_stragglers for worker in self._retired)
+
+
+def _short(path: str | Path) -> str:
+    return os.path.relpath(path) if os.name == "posix" else str(path)

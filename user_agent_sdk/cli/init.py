@@ -148,16 +148,16 @@ def _tell(args: Namespace, folder: Path) -> None:
     python = Path(sys.executable).name.replace(".exe", "")
     program = f"{python} -m {PACKAGE}" if args.vendor else terminal.program()
     steps = [
-        (f"{program} invoke agent.py -i input.json", "run it once, no account needed"),
+        (f"{program} invoke agent.py -i input.json", "once, without account"),
         (f"{python} -m unittest", "its tests"),
-        (f"{program} dev agent.py --sandbox", "run it, and afresh after each save"),
-        (f"{program} run agent.py", "for the platform: put credentials.json here"),
+        (f"{program} dev agent.py --sandbox", "afresh after each save"),
+        (f"{program} run agent.py", "with credentials.json"),
     ]
     if folder.resolve() != Path.cwd():
         shown = escape(str(folder))
         steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
     place = escape(str(folder.resolve()))
-    terminal.note(f"made in {place}: {', '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+    terminal.note(f"made in {place}:\n  {'  '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))
     if not args.vendor and not {"site-packages", "dist-packages"} & {*Path(errors.__file__).parts}:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..agents import Agent
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
+from ..logs import counted
 from ..settings import Settings, number, parsed
 from . import app, options, terminal, waiting
 from .options import Parser
@@ -23,7 +24,6 @@ from .options import Parser
 if TYPE_CHECKING:
     from ..sandbox.tasks import Execution
 
-DEFAULT_ID = "invoked-agent"
 RETRIES = 2  # the platform's default: three tries in all
 STOP_S = 5.0  # for a worker whose only task has ended
 
@@ -134,7 +134,7 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None = None) ->
             what = f"no agent here is called {wanted!r}" if wanted else f"the script has {len(agents)} agents"
             raise UsageError(what, hints=[f"choose one with -a: {names}"])
         agents = found
-    return identify(agents, settings.agent_id or DEFAULT_ID)[0]
+    return identify(agents, settings.agent_id or agents[0].name)[0]
 
 
 def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
@@ -187,7 +187,7 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
         terminal.write_json(execution.output)
     if execution.status == "COMPLETED":
         return EXIT_OK
-    tries = f"{len(execution.attempts)} attempt{'' if len(execution.attempts) == 1 else 's'}"
+    tries = counted(len(execution.attempts), "attempt")
     if execution.status != "RUNNING":
         raise UserAgentError(f"{agent.name} failed after {tries}: {execution.reason}", code="task-failed")
     error = UserAgentError(

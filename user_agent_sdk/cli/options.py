@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, program: str, usage: str, description: str) -> None:
         super().__init__(
             prog=program,
-            usage=f"{program} {usage}",
+            usage=terminal.as_started(f"{program} {usage}"),
             description=description[0].upper() + description[1:] + ".",
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..agents import Agent
 from ..errors import UsageError
+from ..logs import counted
 from ..settings import Settings
 from . import app, options, waiting
 from .options import Parser
@@ -52,21 +53,17 @@ def run_calling_script(argv: Sequence[str] | None) -> int:
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:
     """Say in the log what starts, against which platform, and who said so."""
     source = settings.sources["service_url"]
-    logger.info(
-        "user-agent-sdk %s for %s at %s (from %s)",
-        __version__,
-        settings.platform,
-        settings.service_url,
-        "the built-in default" if source == "default" else source,
-        extra={"action": "start"},
-    )
+    said_by = "the built-in default" if source == "default" else source
+    target = f"for {settings.platform} at {settings.service_url} (from {said_by})"
+    if source == "embedded platform":  # whose address was just shown
+        target = f"on the {source}"
+    logger.info("user-agent-sdk %s %s", __version__, target, extra={"action": "start"})
     for agent in agents:
         resolved = settings.resolve(agent)
         logger.info(
-            "agent %s, %d worker%s%s",
+            "agent %s, %s%s",
             agent.name,
-            resolved.workers,
-            "" if resolved.workers == 1 else "s",
+            counted(resolved.workers, "worker"),
             f", domain {resolved.domain}" if resolved.domain else "",
             extra={"action": "start_agent", "agent_id": resolved.agent_id},
         )

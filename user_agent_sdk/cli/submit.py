@@ -13,6 +13,7 @@ from .. import credentials
 from ..conductor.transport import Transport, TransportError, is_loopback
 from ..conductor.wire import encode, segment
 from ..errors import EXIT_OK, ConfigError, PlatformError, UsageError, UserAgentError
+from ..logs import counted
 from ..settings import Settings, number, parsed
 from . import options, terminal
 from .invoke import read_input
@@ -134,7 +135,7 @@ class _Sandbox:
 
 def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:
     attempts = execution["attempts"]
-    tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
+    tries = counted(len(attempts), "attempt")
     if execution["status"] != "RUNNING":
         what = execution["status"].lower().replace("_", " ")
         reason = f": {execution['reason']}" if execution["reason"] else ""

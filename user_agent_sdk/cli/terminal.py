@@ -4,6 +4,7 @@ a stream that is closed or absent, save that a closed stdout ends the program as
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import TextIO
 from ..errors import UserAgentError
 from ..logs import encodable, escape, json_text, redactor
 
-_CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1"}
+_CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # the others can't be read on white, or on black
 
 
 def write(text: str) -> None:
@@ -51,6 +52,11 @@ def program() -> str:
     return f'{python} "{sys.argv[0]}"' if started_as.endswith(".pyz") else f"{python} -m user_agent_sdk"
 
 
+def as_started(hint: str) -> str:
+    """The hint with ``useragent COMMAND`` as this program was started: who installed nothing has no such command."""
+    return re.sub(r"(?<![\w/\\.-])useragent (?=-h|[a-z])", lambda _: f"{program()} ", hint)
+
+
 def wants_color(stream: TextIO | None, choice: str = "auto", environ: Mapping[str, str] = os.environ) -> bool:
     """--color > PYTHON_COLORS > NO_COLOR > FORCE_COLOR > TERM=dumb > whether it is a terminal."""
     if choice != "auto":
@@ -81,7 +87,7 @@ def paint(text: str, color: str, on: bool) -> str:
 
 def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str) -> None:
     """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document."""
-    message, hints = redactor(error.message), [redactor(hint) for hint in error.hints]
+    message, hints = redactor(error.message), [as_started(redactor(hint)) for hint in error.hints]
     if as_json and sys.stderr is not None:
         fields = {
             "code": error.code,
@@ -95,7 +101,7 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     what, *context = message.split("\n")
     lines = [f"{program}: {paint(f'error[{error.code}]', 'red', on)}: {escape(what)}"]
     lines += [f"  {escape(line, keep=chr(9))}" for line in context]
-    lines += [f"{paint('hint:', 'cyan', on)} {escape(hint)}" for hint in hints]
+    lines += [f"{paint('hint:', 'bold', on)} {escape(hint)}" for hint in hints]
     note("\n".join(lines))
 
 

@@ -18,6 +18,7 @@ from typing import Any, Callable
 
 from ..conductor.wire import Task, TaskResult, TaskStatus, own_input
 from ..errors import StorageError
+from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
 from . import schema, shape, times
 
@@ -87,7 +88,7 @@ class Recorder:
         with self._filled:
             lost = self._lost + len(self._rows)
         if lost:
-            logger.error("%d executions were not recorded", lost, extra={"action": "history_lost"})
+            logger.error("Not recorded: %s", counted(lost, "execution"), extra={"action": "history_lost"})
 
     # -- the thread ----------------------------------------------------------------------------------
 

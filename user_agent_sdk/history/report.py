@@ -209,5 +209,5 @@ def _shortened(text: str) -> Html:
 
 
 def _mark(text: str, color: str) -> str:
-    tag = {"cyan": "b", "green": "i"}.get(color, "u")  # keys, texts, and the rest
+    tag = {"bold": "b", "green": "i"}.get(color, "u")  # keys, texts, and the rest
     return f"<{tag}>{text}</{tag}>"

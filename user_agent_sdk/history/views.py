@@ -150,7 +150,7 @@ def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
     log = record.log_lines()
     lines += ["", paint("Log", "bold")] if log else []
     for when_s, text in log:
-        first = paint(f"{times.clock(when_s):<12}", "cyan")
+        first = f"{times.clock(when_s):<12}"
         lines += [f"{first}  {escape(line)}" for line in shortened(text, max_chars).split("\n")]
     return lines
 
@@ -172,7 +172,7 @@ def pretty(text: str, max_chars: int | None = None) -> str:
     return escape(json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
 
 
-_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|(-?\d[\d.eE+-]*)')
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d[\d.eE+-]*')
 
 
 def highlighted(text: str, paint: Paint, max_chars: int | None, quote: Callable[[str], str] = str) -> str:
@@ -182,7 +182,7 @@ def highlighted(text: str, paint: Paint, max_chars: int | None, quote: Callable[
         return quote(shown)
     parts, end = [], 0
     for token in _TOKEN.finditer(shown):
-        color = ("cyan" if token[2] else "green") if token[1] else "yellow" if token[3] else "magenta"
+        color = ("bold" if token[2] else "green") if token[1] else "magenta"
         parts += [quote(shown[end : token.start()]), paint(quote(token[1] or token[0]), color), token[2] or ""]
         end = token.end()
     return "".join([*parts, quote(shown[end:])])

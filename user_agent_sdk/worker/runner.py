@@ -21,8 +21,9 @@ from ..agents import Agent
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
 from ..conductor.transport import Transport
-from ..conductor.wire import DIALECTS, TaskResult, TaskStatus, Verdict
+from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
+from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import journal_file, signals
 from .delivery import Delivery
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
 SWEEP_S = 0.5
 ADOPT_S = 60.0
-OPEN_POLL_S = 5.0  # what a drain grants a poll that hangs
+OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # what a drain grants an open poll: cut off, it would still take a task
 LAST_REPORT_S = 2.0
 OVERTIME_S = 5.0  # after the drain timeout the process ends, whatever hangs
 
@@ -108,7 +109,7 @@ class Runner:
                 self._target.client, self._journal, leases, jobs.release, on_contact=self._heard, metrics=metrics
             ),
             jobs=jobs,
-            upkeep=Timetable("upkeep", _call, 1),
+            upkeep=Timetable("upkeep", lambda job: job(), 1),
             stopping=threading.Event(),
             metrics=metrics,
             on_execution=on_execution,
@@ -268,7 +269,7 @@ class Runner:
                 self._services.leases.track(lease)
             self._services.delivery.post(self._services.delivery.parcel(row, entry, lease))
         if rows:
-            log.info("%d unfinished tasks of an ended process are taken over", len(rows), extra={"action": "adopted"})
+            log.info("Took over %s of an ended process", counted(len(rows), "task"), extra={"action": "adopted"})
 
     def _died(self, row: int, entry: Entry, lease: Lease) -> Entry:
         """A function was started and its process ended: the platform decides about a retry at once,
@@ -295,16 +296,17 @@ class Runner:
         self._arm(limit_s)
         services.stopping.set()
         self._wake_gates()
-        log.info("Stopping: %d tasks are running", len(services.jobs.running()), extra={"action": "drain_started"})
+        level = logging.INFO if self._owns_process else logging.DEBUG
+        log.log(level, "Stopping; %s", counted(len(services.jobs.running()), "running task"), extra=_DRAIN_STARTED)
         self._await_slots()
         cut_off = self._cut_off()
         self._await_deliveries()
         left = [entry for entry in self._journal.live().values() if entry.state != journal_file.REJECTED]
         if left:
-            fate = "they stay in the journal" if self._journal.is_on_disk else "there is no journal: they are lost"
-            log.error("Stopped with %d results undelivered; %s", len(left), fate, extra={"action": "undelivered"})
+            fate = "kept in the journal" if self._journal.is_on_disk else "there is no journal: lost"
+            log.error("Undelivered: %s; %s", counted(len(left), "result"), fate, extra={"action": "undelivered"})
         else:
-            log.info("Stopped", extra={"action": "stopped"})
+            log.log(level, "Stopped", extra={"action": "stopped"})
         return EXIT_UNDELIVERED if left or cut_off or services.jobs.stuck else EXIT_OK
 
     def _arm(self, limit_s: float | None) -> None:
@@ -354,7 +356,7 @@ class Runner:
         """Report each task that still runs as failed: one attempt, all at once; how many there were."""
         jobs = [job for job in self._services.jobs.running() if job.give_up(_stopped(job))]
         if jobs:
-            log.error("%d tasks run past the drain timeout and are given up", len(jobs), extra={"action": "cut_off"})
+            log.error("Past the drain timeout: %s given up", counted(len(jobs), "task"), extra={"action": "cut_off"})
             with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
                 reports = [pool.submit(self._report_last, job) for job in jobs]
                 while wait_for(reports, 0.05).not_done:
@@ -395,5 +397,4 @@ def _stopped(job: Job) -> TaskResult:
     return TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=job.lease.worker_id)
 
 
-def _call(job: Callable[[], float | None]) -> float | None:
-    return job()
+_DRAIN_STARTED = {"action": "drain_started"}

@@ -11,21 +11,23 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
 @contextmanager
-def into(numbers: queue.SimpleQueue[int]) -> Iterator[None]:
-    """While this lasts, each signal that asks to stop puts its number into ``numbers``; outside the main
-    thread, where no handler can be set, it does nothing."""
+def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """While this lasts, each signal that asks to stop puts its number into ``numbers``, and while ``breaks``
+    says so raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
         numbers.put(number)
+        if breaks():
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, handle) for number in STOP}
     try:

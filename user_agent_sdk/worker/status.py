@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable
 
 from .._version import __version__
 from ..errors import UserAgentError
+from ..logs import counted
 from .journal_file import ONCE, REJECTED, RESULT, TAKEN
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Status:
         found = [f"the {loop} loop hangs" for loop, at in list(self.beats.items()) if now - at > SILENT_S]
         found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]
         stuck = self._services.jobs.stuck
-        return [*found, *([f"{stuck} slots are stuck in functions past their timeout"] if stuck else [])]
+        return [*found, *([f"{counted(stuck, 'slot')} stuck in functions past their timeout"] if stuck else [])]
 
     def hindrances(self) -> list[str]:
         """Why tasks don't come, or don't end, just now."""

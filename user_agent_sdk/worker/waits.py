@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from ..logs import counted
+
 
 class Waits(NamedTuple):
     """A moment of a worker's life. ``until``: the end of the drain; ``next_poll``, ``next_report``: of the
@@ -29,19 +31,15 @@ class Waits(NamedTuple):
         if self.asks_for_token:
             return "waiting for a token, 15 s at most"
         if self.stopping and self.running:
-            what = f"stopping: waiting for {_count(self.running, 'running task')}, {until}"
+            what = f"stopping: waiting for {counted(self.running, 'running task')}, {until}"
             return what + "; another Ctrl+C ends it at once"
         if self.stopping and not self.results:
-            return "stopping: waiting for the answer to an open poll, 5 s at most"
+            return "stopping: waiting for the answer to an open poll, 6 s at most"
         if self.stopping:
-            return f"stopping: waiting to deliver {_count(self.results, 'result')}, {until}"
+            return f"stopping: waiting to deliver {counted(self.results, 'result')}, {until}"
         parts = []
         if self.next_poll is not None:
             parts.append(f"the platform does not answer: next poll at {at(self.next_poll)}")
         if self.results and self.next_report is not None:
-            parts.append(f"{_count(self.results, 'undelivered result')}: next try at {at(self.next_report)}")
+            parts.append(f"{counted(self.results, 'undelivered result')}: next try at {at(self.next_report)}")
         return "; ".join(parts) or None
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
