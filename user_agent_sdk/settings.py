@@ -1,5 +1,5 @@
-"""Every setting, declared once: the command line's options, the environment, the credentials file
-and the checks all follow from ``TABLE``.
+"""Every setting, declared once, as a field of ``Settings``: the command line's options, the environment, the
+credentials file and the checks all follow from ``TABLE``, which is made of those.
 
 Where a value comes from: flag > environment > decorator > credentials.json > default. ``load`` reads
 it all into a frozen ``Settings`` and opens no connection; ``Settings.resolve`` adds what one agent's
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -84,9 +84,6 @@ def _listen(text: str) -> str:
     return f"{host or '127.0.0.1'}:{int(port)}"
 
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
 class Setting(NamedTuple):
     """One row of the table. ``parse`` takes text and raises ValueError saying what it must be."""
 
@@ -104,76 +101,10 @@ class Setting(NamedTuple):
     group: str = "options"
 
 
-# fmt: off
-TABLE = (
-    # credentials: who we are and whom we talk to
-    Setting("config_file", "credentials file to use", "USERAGENT_CONFIG_FILE", from_home,
-            flags=("-c", "--config-file"), commands=AGENT, metavar="FILE", group="platform"),
-    Setting("conductor", "talk to a plain Conductor server, such as http://host:8080/api", "CONDUCTOR_SERVER_URL", url,
-            flags=("--conductor",), commands=TARGET, metavar="URL", group="platform"),
-    Setting("agent_id", "id for agents whose decorator names none", "USERAGENT_AGENT_ID", key="agentId",
-            flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform"),
-    Setting("platform", "", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform"),
-    Setting("base_url", "", "USERAGENT_BASE_URL", url, key="baseUrl"),
-    Setting("service_url", "", "USERAGENT_SERVICE_URL", url, key="serviceUrl"),
-    Setting("auth_url", "", "USERAGENT_AUTH_URL", url, key="authUrl"),
-    Setting("client_id", "", "USERAGENT_CLIENT_ID", key="clientId"),
-    Setting("client_secret", "", "USERAGENT_CLIENT_SECRET", secret, key="clientSecret"),
-    Setting("client_secret_file", "", "USERAGENT_CLIENT_SECRET_FILE", existing_file, key="clientSecretFile"),
-    Setting("auth_key", "", "CONDUCTOR_AUTH_KEY"),
-    Setting("auth_secret", "", "CONDUCTOR_AUTH_SECRET", secret),
-    Setting("ca_file", "", "USERAGENT_CA_FILE", existing_file, key="caFile"),
-    Setting("client_cert", "", "USERAGENT_CLIENT_CERT", existing_file, key="clientCert"),
-    Setting("client_key", "", "USERAGENT_CLIENT_KEY", existing_file, key="clientKey"),
-    Setting("proxy", "", "USERAGENT_PROXY", credentials.proxy, key="proxy"),
-    # running
-    Setting("workers", "tasks to run at once, for each agent (else the decorator's, else 1)", "USERAGENT_WORKERS",
-            whole(1, 1000), flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running"),
-    Setting("poll_interval_ms", "longest pause between polls when idle (else the decorator's, else 1000)",
-            "USERAGENT_POLL_INTERVAL", _milliseconds,
-            flags=("--poll-interval",), commands=RUN, metavar="MS", group="running"),
-    Setting("domain", "task domain to poll in", "USERAGENT_DOMAIN",
-            flags=("--domain",), commands=RUN, metavar="NAME", group="running"),
-    Setting("worker_id", "name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
-            flags=("--worker-id",), commands=RUN, metavar="NAME", group="running"),
-    Setting("drain_timeout_s", "how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
-            number(0, 10**6, "seconds"), 30.0,
-            flags=("--drain-timeout",), commands=RUN, metavar="S", group="running"),
-    Setting("task_timeout_s", "longest run of a task, for agents without a timeout_s of their own",
-            "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"),
-            flags=("--task-timeout",), commands=RUN, metavar="S", group="running"),
-    Setting("max_tasks", "stop after this many tasks", "USERAGENT_MAX_TASKS", whole(1, 10**9),
-            flags=("--max-tasks",), commands=RUN, metavar="N", group="running"),
-    Setting("status_port", "serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
-            flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running"),
-    # what is kept
-    Setting("journal_dir", "folder of the results not yet delivered; off = none", "USERAGENT_JOURNAL", _journal,
-            Path(".useragent") / "journal",
-            flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal",
-            group="records"),
-    Setting("journal_sync", "full also survives a power cut", "USERAGENT_JOURNAL_SYNC", _choice("normal", "full"),
-            "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records"),
-    Setting("record", "keep every execution in the history", "USERAGENT_RECORD", _switch, False,
-            flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true",
-            group="records"),
-    Setting("db_path", "history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
-            flags=("-db", "--db-path"), metavar="PATH", group="records",
-            commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune")),
-    Setting("redact", "blank this key's value in records; may be repeated", "USERAGENT_REDACT", _names, (),
-            flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records"),
-    # output
-    Setting("log_level", "DEBUG, INFO, WARNING or ERROR", "USERAGENT_LOG_LEVEL", _choice(*_LEVELS), "INFO",
-            flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output"),
-    Setting("log_format", "text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
-            flags=("--log-format",), commands=AGENT, metavar="text|json", group="output"),
-    Setting("quiet", "log warnings and errors only", "USERAGENT_QUIET", _switch, False,
-            flags=("-q", "--quiet"), commands=AGENT, const="true", group="output"),
-    Setting("debug", "log everything, and print tracebacks", "USERAGENT_DEBUG", _switch, False, key="debug",
-            flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output"),
-    Setting("color", "auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
-            flags=("--color",), commands=EVERY, metavar="WHEN", group="output"),
-)
-# fmt: on
+def _row(*values: Any, **more: Any) -> Any:
+    """A field of Settings, with its row of the table: a Setting without its name, which is the field's."""
+    setting = Setting("", *values, **more)
+    return field(default=setting.default, metadata={"setting": setting})
 
 
 class AgentSettings(NamedTuple):
@@ -196,40 +127,78 @@ class Settings:
     for the operator's log.
     """
 
-    platform: str
-    service_url: str
-    auth_url: str | None
-    client_id: str | None
-    client_secret: Secret | None
-    agent_id: str | None
-    auth_key: str | None
-    auth_secret: Secret | None
-    ca_file: Path | None
-    client_cert: Path | None
-    client_key: Path | None
-    proxy: Secret | None
-    workers: int | None
-    poll_interval_ms: float | None
-    domain: str | None
-    worker_id: str | None
-    drain_timeout_s: float
-    task_timeout_s: float | None
-    max_tasks: int | None
-    journal_dir: Path | None
-    journal_sync: str
-    record: bool
-    db_path: Path
-    redact: tuple[str, ...]
-    status_port: str | None
-    log_level: str
-    log_format: str
-    color: str
-    quiet: bool
-    debug: bool
-    config_file: Path | None
-    sources: Mapping[str, str]
-    warnings: tuple[str, ...]
-    worker_env: Mapping[str, str]  # conductor_worker_* of the environment, names in lower case
+    # fmt: off
+    # ruff: noqa: RUF009 - what _row returns is a field
+    # credentials: who we are and whom we talk to
+    config_file: Path | None = _row("credentials file to use", "USERAGENT_CONFIG_FILE", from_home,
+        flags=("-c", "--config-file"), commands=AGENT, metavar="FILE", group="platform")
+    conductor: str | None = _row("talk to a plain Conductor server, such as http://host:8080/api",
+        "CONDUCTOR_SERVER_URL", url, flags=("--conductor",), commands=TARGET, metavar="URL", group="platform")
+    agent_id: str | None = _row("id for agents whose decorator names none", "USERAGENT_AGENT_ID", key="agentId",
+        flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform")
+    platform: str = _row("", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform")
+    base_url: str | None = _row("", "USERAGENT_BASE_URL", url, key="baseUrl")
+    service_url: str = _row("", "USERAGENT_SERVICE_URL", url, key="serviceUrl")
+    auth_url: str | None = _row("", "USERAGENT_AUTH_URL", url, key="authUrl")
+    client_id: str | None = _row("", "USERAGENT_CLIENT_ID", key="clientId")
+    client_secret: Secret | None = _row("", "USERAGENT_CLIENT_SECRET", secret, key="clientSecret")
+    client_secret_file: Path | None = _row("", "USERAGENT_CLIENT_SECRET_FILE", existing_file, key="clientSecretFile")
+    auth_key: str | None = _row("", "CONDUCTOR_AUTH_KEY")
+    auth_secret: Secret | None = _row("", "CONDUCTOR_AUTH_SECRET", secret)
+    ca_file: Path | None = _row("", "USERAGENT_CA_FILE", existing_file, key="caFile")
+    client_cert: Path | None = _row("", "USERAGENT_CLIENT_CERT", existing_file, key="clientCert")
+    client_key: Path | None = _row("", "USERAGENT_CLIENT_KEY", existing_file, key="clientKey")
+    proxy: Secret | None = _row("", "USERAGENT_PROXY", credentials.proxy, key="proxy")
+    # running
+    workers: int | None = _row("tasks to run at once, for each agent (else the decorator's, else 1)",
+        "USERAGENT_WORKERS", whole(1, 1000),
+        flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running")
+    poll_interval_ms: float | None = _row("longest pause between polls when idle (else the decorator's, else 1000)",
+        "USERAGENT_POLL_INTERVAL", _milliseconds,
+        flags=("--poll-interval",), commands=RUN, metavar="MS", group="running")
+    domain: str | None = _row("task domain to poll in", "USERAGENT_DOMAIN",
+        flags=("--domain",), commands=RUN, metavar="NAME", group="running")
+    worker_id: str | None = _row("name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
+        flags=("--worker-id",), commands=RUN, metavar="NAME", group="running")
+    drain_timeout_s: float = _row("how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
+        number(0, 10**6, "seconds"), 30.0,
+        flags=("--drain-timeout",), commands=RUN, metavar="S", group="running")
+    task_timeout_s: float | None = _row("longest run of a task, for agents without a timeout_s of their own",
+        "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"),
+        flags=("--task-timeout",), commands=RUN, metavar="S", group="running")
+    max_tasks: int | None = _row("stop after this many tasks", "USERAGENT_MAX_TASKS", whole(1, 10**9),
+        flags=("--max-tasks",), commands=RUN, metavar="N", group="running")
+    status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
+        flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running")
+    # what is kept
+    journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
+        "USERAGENT_JOURNAL", _journal, Path(".useragent") / "journal",
+        flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal", group="records")
+    journal_sync: str = _row("full also survives a power cut", "USERAGENT_JOURNAL_SYNC", _choice("normal", "full"),
+        "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records")
+    record: bool = _row("keep every execution in the history", "USERAGENT_RECORD", _switch, False,
+        flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true", group="records")
+    db_path: Path = _row("history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
+        flags=("-db", "--db-path"), metavar="PATH", group="records",
+        commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune"))
+    redact: tuple[str, ...] = _row("blank this key's value in records; may be repeated", "USERAGENT_REDACT", _names, (),
+        flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records")
+    # output
+    log_level: str = _row("DEBUG, INFO, WARNING or ERROR", "USERAGENT_LOG_LEVEL",
+        _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO",
+        flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output")
+    log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
+        flags=("--log-format",), commands=AGENT, metavar="text|json", group="output")
+    quiet: bool = _row("log warnings and errors only", "USERAGENT_QUIET", _switch, False,
+        flags=("-q", "--quiet"), commands=AGENT, const="true", group="output")
+    debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", _switch, False, key="debug",
+        flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output")
+    color: str = _row("auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
+        flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
+    # fmt: on
+    sources: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    worker_env: Mapping[str, str] = field(default_factory=dict)  # conductor_worker_* variables, in lower case
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -281,6 +250,11 @@ class Settings:
         )
 
 
+TABLE: tuple[Setting, ...] = tuple(
+    each.metadata["setting"]._replace(name=each.name) for each in fields(Settings) if each.metadata
+)
+
+
 def parsed(parse: Callable[[str], Any], text: str, source: str, error: type[UserAgentError]) -> Any:
     """``parse(text)``; raises ``error`` naming the ``source`` of what can't be parsed."""
     try:
@@ -323,8 +297,6 @@ def load(
         values["log_level"] = "DEBUG" if values["debug"] else "WARNING" if values["quiet"] else "INFO"
     if target:
         credentials.complete(values, sources, path, warnings)
-    for name in ("conductor", "base_url", "client_secret_file"):
-        del values[name]
     values.update(
         service_url=values["service_url"] or "",
         config_file=path,

@@ -140,7 +140,7 @@ def _configuration(settings: Settings) -> Iterator[Row]:
     path = settings.config_file
     yield Row("ok", "credentials", f"{path}" if path else "no file: options and environment only")
     for row in TABLE:
-        value, source = getattr(settings, row.name, None), settings.sources[row.name]
+        value, source = getattr(settings, row.name), settings.sources[row.name]
         if value is None or row.name == "config_file" or (source == "default" and not row.name.endswith("_url")):
             continue
         if row.name == "proxy":
