@@ -30,22 +30,22 @@ def tell(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def die(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def kill(
-    owner: Any, name: str, when: Callable[[Any, Any], bool] = lambda args, reply: True, before: bool = False
+    owner: Any,
+    name: str,
+    when: Callable[[Any, Any], bool] = lambda args, reply: True,
+    before: bool = False,
+    number: int = getattr(signal, "SIGKILL", 0),
 ) -> None:
     """Die before or after a call of ``owner.name`` for which ``when(args, reply)`` is true."""
     real = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if before and when(args, None):
-            die()
+            os.kill(os.getpid(), number)
         reply = real(*args, **kwargs)
         if not before and when(args, reply):
-            die()
+            os.kill(os.getpid(), number)
         return reply
 
     setattr(owner, name, wrapped)
@@ -55,11 +55,16 @@ def is_result(args: Any, _: Any) -> bool:
     return args[2].state == "result"
 
 
+def is_result_row(args: Any, _: Any) -> bool:
+    return args[2][1] == "result"  # the statement's values: the row, then its state
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "polled": lambda: kill(Client, "poll", lambda args, tasks: bool(tasks)),
     "journaled": lambda: kill(slots, "execute", before=True),
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),
+    "stopped while committing": lambda: kill(Journal, "_run", is_result_row, before=True, number=signal.SIGTERM),
     "posted": lambda: kill(Client, "report"),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),

@@ -3,9 +3,11 @@ for no reason. Kills and signals are done to child processes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,10 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
+from user_agent_sdk.history import schema
+from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.exchange import Reply, Request
 
 from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, agent, hasten, rows, working
@@ -249,6 +254,19 @@ class WireFaultsTest(Faults):
             self.assertEqual(len(said.output), 1)
             self.assertEqual(worker.stop(), 0)
 
+    def test_a_history_that_somebody_locks_delays_no_report_and_is_written_later(self) -> None:
+        path = self.folder / "history.db"
+        schema.prepare(storage.open_shared(path))
+        with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            with recording(True, path, ()) as record:
+                with working(self.box, agent(lambda n: n), self.journal, on_execution=record, workers=4):
+                    ids = [self.box.put(n=n) for n in range(20)]
+                    self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
+                self.assertEqual(lock.execute("SELECT count(*) FROM execution_history").fetchone(), (0,))
+                lock.execute("ROLLBACK")
+            self.assertEqual(lock.execute("SELECT count(*) FROM execution_history").fetchone(), (20,))
+
 
 @unittest.skipUnless(os.name == "posix", "SIGKILL and SIGTERM as POSIX knows them")
 class ProcessFaultsTest(Faults):
@@ -388,6 +406,12 @@ class ProcessFaultsTest(Faults):
             self.assertEqual([row[0] for row in rows(self.folder / "retry")], ["result"])
         with working(self.box, agent(lambda: 1), self.folder / "retry"):
             self.assertEqual(self.box.wait(one, LONG_S).output, {"result": 0})
+        with self.subTest("committing a result"):
+            one = self.box.submit("commits", {"n": 4})
+            child = self.child("quick", "commits", "commit", point="stopped while committing")
+            self.assertEqual(child.wait(LONG_S), 0)
+            self.assertEqual(self.box.wait(one, 0).output, {"result": 5})
+            self.assertEqual(rows(self.folder / "commit"), [])
 
     def test_a_function_that_never_ends_is_cut_off_and_the_process_ends(self) -> None:
         one = self.box.submit(AGENT, {"seconds": 3600}, retries=0)
