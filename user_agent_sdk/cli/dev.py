@@ -249,6 +249,7 @@ class Session:
             self._retired[0].join(0.05)
             if not self._numbers.empty():
                 os._exit(EXIT_INTERRUPTED)
+        logger.info("Stopped", extra={"action": "stopped"})
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 

@@ -115,7 +115,8 @@ class _Sandbox:
             reply = self._transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
         except TransportError as error:
             hint = f"start one: {terminal.program()} sandbox"
-            raise PlatformError(f"no sandbox answers at {self.origin}: {error.message}", hints=[hint]) from None
+            why = error.message.replace(f"{urlsplit(self.origin).netloc}: ", "", 1)
+            raise PlatformError(f"no sandbox answers at {self.origin}: {why}", hints=[hint]) from None
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the input can't be sent: {error}") from None
         try:

@@ -88,6 +88,9 @@ def paint(text: str, color: str, on: bool) -> str:
 def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str) -> None:
     """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document."""
     message, hints = redactor(error.message), [as_started(redactor(hint)) for hint in error.hints]
+    import shutil
+    import textwrap
+
     if as_json and sys.stderr is not None:
         fields = {
             "code": error.code,
@@ -99,7 +102,11 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
         return
     on = wants_color(sys.stderr, color)
     what, *context = message.split("\n")
-    lines = [f"{program}: {paint(f'error[{error.code}]', 'red', on)}: {escape(what)}"]
+    lines = [f"{program}: error[{error.code}]: {escape(what)}"]
+    if sys.stderr is not None and sys.stderr.isatty():  # a hint stays in one piece: a command in it may be copied
+        columns = shutil.get_terminal_size().columns - 1
+        lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
+    lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)
     lines += [f"  {escape(line, keep=chr(9))}" for line in context]
     lines += [f"{paint('hint:', 'bold', on)} {escape(hint)}" for hint in hints]
     note("\n".join(lines))
