@@ -56,7 +56,7 @@ class FuzzTest(unittest.TestCase):
             ("updates", client, "parse_tasks", losing(client.parse_tasks)),
             ("tokens", auth, "life_s", raising(auth.life_s, lambda given: isinstance(given, dict))),
             ("tokens", auth, "_checked_token", lambda value, url: value),
-            ("credentials", credentials, "_nearest", raising(credentials._nearest, lambda key, _: not key)),
+            ("credentials", credentials, "nearest", raising(credentials.nearest, lambda key, _: not key)),
             ("journals", journal_file, "_ms", lambda value, limit=0: value),
             ("journals", journal.Journal, "_take_late", raising(
                 journal.Journal._take_late, lambda _, late: any(not one.agent_id for one in late.values()))),
