@@ -130,7 +130,8 @@ def pause(seconds: float) -> None:
 def throughput(platform: PlatformProcess, bench: Bench, contender: Contender, row: Row) -> dict[str, float]:
     """One round of one contender on a row's work: the platform's own figures for it, and the CPU it took."""
     tasks = row.tasks_of(contender)
-    platform.control({"tasks": tasks, "delay_ms": row.delay_ms, "input": row.work.given})
+    skip = row.whole(tasks / 10)
+    platform.control({"tasks": tasks, "skip": skip, "delay_ms": row.delay_ms, "input": row.work.given})
     with Child(bench, contender, platform, row.workers, row.work, row.tls) as child:
         child.wait_until(lambda: platform.control()["reported"] >= tasks // 10)
         begun, begun_s = platform.control()["reported"], child.cpu_s()

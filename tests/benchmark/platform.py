@@ -2,7 +2,8 @@
 every exchange. One thread, one selector, no parsing that is not needed, so that it is not the limit.
 
 It prints two ports, of plain HTTP and of TLS. ``GET /control`` tells what happened; ``POST /control``
-with a JSON object starts a new round: ``{"tasks": 1000, "delay_ms": 0, "input": {...}}``.
+with a JSON object starts a new round: ``{"tasks": 1000, "skip": 100, "delay_ms": 0, "input": {...}}``.
+The rate that it tells leaves out the first ``skip`` reports.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ _TASK = b"""
 class Round:
     """One measured round: tasks handed out and reported, with times on this process's clock."""
 
-    def __init__(self, tasks: int = 0, delay_ms: float = 0.0, given: Any = None) -> None:
+    def __init__(self, tasks: int = 0, skip: int = 1, delay_ms: float = 0.0, given: Any = None) -> None:
         self.tasks = tasks
         self.delay_s = delay_ms / 1000
         self._given = json.dumps(given if given is not None else {"num1": 2, "num2": 3}).encode()
-        self._skipped = max(1, tasks // 10)  # reports while the contender is still getting started
+        self._skipped = skip  # reports while the contender is still getting started
         self._from = self._until = (0.0, 0.0)  # seconds of wall and of this process's CPU
         self.handed_out = self.reported = self.polls = self.tokens = 0
         self.first_poll_at = 0.0  # of the clock that all processes share
@@ -65,7 +66,7 @@ class Round:
             self._from = self._until
 
     def summary(self) -> dict[str, Any]:
-        """tasks_per_s over the last nine tenths of the reports, and how busy this process was meanwhile."""
+        """tasks_per_s over the reports that count, and how busy this process was meanwhile."""
         span_s = self._until[0] - self._from[0]
         is_known = self.reported > self._skipped and span_s > 0
         return {
@@ -169,7 +170,9 @@ class Platform:
         if target == b"/control":
             if method == b"POST":
                 wanted = json.loads(body)
-                self.round = Round(wanted["tasks"], wanted.get("delay_ms", 0.0), wanted.get("input"))
+                self.round = Round(
+                    wanted["tasks"], wanted.get("skip", 1), wanted.get("delay_ms", 0.0), wanted.get("input")
+                )
             return 200, json.dumps(self.round.summary()).encode()
         return 404, b'{"message":"No static resource","retryable":false}'
 

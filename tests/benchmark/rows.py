@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import NamedTuple
 
@@ -38,7 +39,11 @@ class Row(NamedTuple):
     tasks: int = 0
 
     def tasks_of(self, contender: Contender) -> int:
-        return max(20, round(self.tasks * PARTS.get(contender.kind, 1)))
+        return self.whole(max(20, self.tasks * PARTS.get(contender.kind, 1), 4 * self.workers))
+
+    def whole(self, tasks: float) -> int:
+        """With a delay all workers report at once, so a span is measured from such a moment to another."""
+        return math.ceil(tasks / self.workers) * self.workers
 
     @property
     def ideal_per_s(self) -> float | None:
