@@ -61,7 +61,7 @@ class FuzzTest(unittest.TestCase):
             ("journals", journal.Journal, "_take_late", raising(
                 journal.Journal._take_late, lambda _, late: any(not one.agent_id for one in late.values()))),
             ("history", times, "moment", raising(times.moment, lambda text: text == "")),
-            ("commands", options.Parser, "_nearest", raising(options.Parser._nearest, lambda _, word: "=" in word)),
+            ("commands", options, "nearest", raising(options.nearest, lambda word, _: len(word) < 3)),
             ("agents", loader, "_load_error", raising(
                 loader._load_error, lambda _, error: isinstance(error, TypeError))),
         ):  # fmt: skip
