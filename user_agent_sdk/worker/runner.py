@@ -6,6 +6,7 @@ or a result that waits needs its lease to the end.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -41,6 +42,7 @@ from .waits import Waits
 
 log = logging.getLogger(__name__)
 
+STOP, LOOK = 0, -1  # among the numbers of signals: stop() was called, a slot has ended
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
 SWEEP_S = 0.5
 ADOPT_S = 60.0
@@ -165,7 +167,7 @@ class Runner:
         """Begin to drain, or with ``limit_s`` end a drain sooner than its timeout would. From any thread."""
         if limit_s is not None:
             self._deadline = time.monotonic() + limit_s
-        self._numbers.put(0)
+        self._numbers.put(STOP)
 
     def close_status(self) -> None:
         """Give the status port free, for a successor."""
@@ -211,15 +213,14 @@ class Runner:
         self._pool = ThreadPoolExecutor(max_workers=len(self._slots), thread_name_prefix="slot")
         for slot in self._slots:
             self._futures.append(self._pool.submit(slot.run))
+            self._futures[-1].add_done_callback(lambda _: self._numbers.put(LOOK))
 
     def _serve(self) -> None:
         while not self._is_over():
             self._status.beat("main")
-            try:
-                self._numbers.get(timeout=LOOK_S)
-                return
-            except queue.Empty:
-                continue
+            with contextlib.suppress(queue.Empty):
+                if self._numbers.get(timeout=LOOK_S) != LOOK:
+                    return
 
     def _is_over(self) -> bool:
         """Every slot has ended (--max-tasks) or is stuck."""
@@ -344,11 +345,11 @@ class Runner:
 
     def _heed_signals(self) -> None:
         self._status.beat("main")
-        try:
-            number = self._numbers.get_nowait()
-        except queue.Empty:
-            return
-        if number and self._owns_process:
+        number = STOP
+        with contextlib.suppress(queue.Empty):
+            while number in (STOP, LOOK):
+                number = self._numbers.get_nowait()
+        if number not in (STOP, LOOK) and self._owns_process:
             log.warning("Stopped at once; what is undelivered is in the journal", extra={"action": "stopped_at_once"})
             os._exit(EXIT_INTERRUPTED)
 
