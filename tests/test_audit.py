@@ -4,6 +4,7 @@ files are written, which variables are read, which threads are started, and what
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -12,7 +13,6 @@ import sys
 import sysconfig
 import tempfile
 import unittest
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,17 @@ THREADS = {
 }  # fmt: skip
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, ast.parse(path.read_bytes())
+@functools.cache
+def trees() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_bytes())) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
+@functools.cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
+@functools.cache
 def is_standard(name: str) -> bool:
     known = getattr(sys, "stdlib_module_names", None)
     if known is not None:
@@ -74,7 +80,7 @@ def is_standard(name: str) -> bool:
 
 def findings(tree: ast.Module) -> list[str]:
     """What no auditor would let pass, with its line."""
-    return [f"line {getattr(node, 'lineno', 0)}: {what}" for node in ast.walk(tree) for what in suspicious(node)]
+    return [f"line {getattr(node, 'lineno', 0)}: {what}" for node in nodes(tree) for what in suspicious(node)]
 
 
 def suspicious(node: ast.AST) -> list[str]:
@@ -109,7 +115,7 @@ def bad_module(name: str) -> list[str]:
 def variables(tree: ast.Module) -> set[str]:
     """The names that are asked of ``environ``, where they stand in the source."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         asked = node.slice if isinstance(node, ast.Subscript) else None
         owner = node.value if isinstance(node, ast.Subscript) else None
         if (
@@ -161,7 +167,7 @@ class SourceTest(unittest.TestCase):
     def test_the_environment_is_read_in_few_places_and_by_known_names(self) -> None:
         places, names = set(), set()
         for path, tree in trees():
-            attributes = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+            attributes = [node.attr for node in nodes(tree) if isinstance(node, ast.Attribute)]
             if "environ" in attributes:
                 places.add(path.relative_to(PACKAGE).as_posix())
             names |= variables(tree)
@@ -180,7 +186,7 @@ class SourceTest(unittest.TestCase):
     def test_every_thread_has_a_name_that_is_told(self) -> None:
         """`python -X faulthandler`, py-spy and the operator's eyes find their way by the names."""
         for path, tree in trees():
-            for node in ast.walk(tree):
+            for node in nodes(tree):
                 if not isinstance(node, ast.Call):
                     continue
                 called = getattr(node.func, "attr", getattr(node.func, "id", ""))

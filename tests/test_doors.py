@@ -86,6 +86,7 @@ def sources() -> Iterator[tuple[str, Path]]:
         yield module_name(path), path
 
 
+@functools.cache
 def imports(tree: ast.Module, path: Path) -> list[Import]:
     folder = list(path.relative_to(PACKAGE).parent.parts)
     found: list[Import] = []
@@ -228,7 +229,8 @@ class HabitsTest(unittest.TestCase):
     def test_nothing_sleeps(self) -> None:
         """A sleep in a test is a guess; a sleep in the worker can't be interrupted."""
         for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
-            self.assertEqual(sleeps(parsed(path)), [], path)
+            if b"sleep" in path.read_bytes():
+                self.assertEqual(sleeps(parsed(path)), [], path)
 
     def test_a_sleep_is_noticed(self) -> None:
         for line in ("import time\ntime.sleep(1)", "from time import sleep as s", "import time as t\nx = t.sleep"):

@@ -365,8 +365,7 @@ class Runner:
         return len(jobs)
 
     def _report_last(self, job: Job) -> None:
-        result = job.result or _stopped(job)
-        entry = finished(job, result)
+        entry = finished(job, job.result or _stopped(job))
         self._services.leases.drop(job.lease)
         self._journal.replace(job.row, entry)
         outcome = self._target.client.report(entry.body, (entry.task_id, entry.workflow_id), LAST_REPORT_S)
