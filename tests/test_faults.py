@@ -445,7 +445,7 @@ class ProcessFaultsTest(Faults):
         self.assertEqual([row[0] for row in rows(self.journal)], ["taken"])
 
     def test_slots_that_compute_without_a_pause_keep_their_leases(self) -> None:
-        ids = [self.box.submit(AGENT, {"seconds": 1.0}, response_timeout_s=0.7) for _ in range(4)]
+        ids = [self.box.submit(AGENT, {"seconds": 1.3}, response_timeout_s=1.2) for _ in range(4)]
         child = self.child("spins", settings={"workers": 4})
         done = [self.box.wait(one, LONG_S) for one in ids]
         child.terminate()
