@@ -140,6 +140,18 @@ class WhichSandbox(SubmitCase):
             self.assertEqual(self.run_main("submit", "--wait", "0").code, 0)
         self.assertEqual(self.agents(), ["mine"])
 
+    def test_beside_the_real_platforms_credentials_the_agent_of_dev_gets_the_task(self) -> None:
+        """Its script names no id, so dev took the function's name, and submit asked for the credentials' agent."""
+        self.credentials(serviceUrl="https://external-api.next.akabot.io/api", authUrl="https://auth.next.akabot.io/t")
+        self.sandbox.engine.poll("sum_agent", "here")
+        with mock.patch("user_agent_sdk.cli.submit.PORT", self.sandbox.port):
+            self.assertEqual(self.run_main("submit", "--wait", "0").code, 0)
+        with mock.patch.dict(os.environ, {"USERAGENT_AGENT_ID": "named"}):
+            self.submit("--wait", "0")
+        self.sandbox.engine.poll("another", "here")
+        self.submit("--wait", "0")
+        self.assertEqual(self.agents(), ["mine", "named", "sum_agent"])
+
     def test_an_address_elsewhere_is_refused(self) -> None:
         for url in ("http://192.0.2.1:8088", "https://external-api.next.akabot.io", "8088", "ftp://127.0.0.1", "a b"):
             ended = self.run_main("submit", "--url", url, "-a", "a")

@@ -237,10 +237,10 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
     addresses = [address for address in (settings.auth_url, settings.service_url) if address]
     try:
         transport, client = connect(settings)
-        for address in addresses:
+        for host, address in {urlsplit(address).netloc: address for address in addresses}.items():
             proxy = transport.check(address)
             way = f"through the proxy {proxy.host}:{proxy.port}" if proxy else "directly"
-            yield Row("ok", "proxy", f"{urlsplit(address).netloc} is reached {way}")
+            yield Row("ok", "proxy", f"{host} is reached {way}")
     except UserAgentError as error:
         yield _failed("connection", error)
         return
@@ -307,7 +307,7 @@ def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
     elif status == 200 and media_type == "text/html":
         status_text, fix = "warn", "a web page: check serviceUrl (it mostly ends in /api), or log in to the portal"
     said = f": {body[:80].decode('utf-8', 'replace')}" if code else ""
-    return Row(status_text, "platform", f"{url} answers with HTTP {status}{said}", fix, code)
+    return Row(status_text, "platform", f"{url} answers (HTTP {status}{said})", fix, code)
 
 
 def _clock(date: str) -> Iterator[Row]:

@@ -158,7 +158,8 @@ def _tell(args: Namespace, folder: Path) -> None:
         steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
     place = escape(str(folder.resolve()))
     terminal.note(f"made in {place}:\n  {'  '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+    root = Path(errors.__file__).resolve().parent
+    if not args.vendor and root.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*root.parts}:
+        terminal.note("the SDK is not installed, so what follows fails there: init --vendor copies it too")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))
-    if not args.vendor and not {"site-packages", "dist-packages"} & {*Path(errors.__file__).parts}:
-        terminal.note("this SDK is not installed: with --vendor the project gets a copy, which its test needs")

@@ -68,12 +68,14 @@ def main(args: Namespace) -> int:
             stdout.write(json_text(known, stdout) + "\n")
             stdout.flush()
         if not settings.quiet:
-            terminal.note(f"sandbox at {sandbox.origin}, for akaBot and Conductor clients; Ctrl+C ends it")
+            terminal.note(f"sandbox at {sandbox.origin} for akaBot and Conductor; Ctrl+C ends it")
             for name, command in {"page": sandbox.origin + "/", **commands}.items():
                 terminal.note(f"  {name:<14} {escape(command)}")
         if agents:
             return _work(settings, sandbox, agents, credentials)
         _wait_for_signal()
+        if not settings.quiet:
+            terminal.note("stopped")
     return EXIT_OK
 
 

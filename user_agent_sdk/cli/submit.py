@@ -28,8 +28,8 @@ def configure(parser: Parser) -> None:
     group = parser.titled("task")
     text = "a file, - for stdin, or JSON (default: {})"
     group.add_argument("-i", "--input", metavar="INPUT", default="{}", help=text)
-    group.add_argument("-a", "--agent-id", metavar="ID", help="whose task it is (else the credentials' agentId, else"
-                       " the one agent that the sandbox knows)")  # fmt: skip
+    group.add_argument("-a", "--agent-id", metavar="ID", help="whose task it is (else the one agent that the sandbox"
+                       " knows, else the credentials' agentId)")  # fmt: skip
     more = "wait that long for the output; 0 = print the execution's id and don't wait (default: 30)"
     group.add_argument("--wait", metavar="S", default="30", help=more)
     group = parser.titled("sandbox")
@@ -42,7 +42,9 @@ def main(args: Namespace) -> int:
     given = read_input(args.input)
     settings = _settings(args)
     sandbox = _Sandbox(_origin(args, settings))
-    agent_id = settings.agent_id or sandbox.only_agent()
+    agent_id = settings.agent_id
+    if not agent_id or settings.sources["agent_id"].startswith("agentId in "):
+        agent_id = sandbox.agent(agent_id)
     execution_id = sandbox.submit({"agentId": agent_id, "input": given, "domain": settings.domain})
     if not wait_s:
         terminal.write(execution_id)
@@ -99,9 +101,13 @@ class _Sandbox:
             if execution["status"] != "RUNNING" or not left_s:
                 return execution
 
-    def only_agent(self) -> str:
+    def agent(self, expected: str | None) -> str:
+        """The one agent that the sandbox knows; of none or several the ``expected`` one, the credentials'. They
+        are those of the real platform, for which ``dev --sandbox`` does not ask."""
         known: Sequence[str] = sorted({agent["agentId"] for agent in self._asked("GET", "agents")})
         if len(known) != 1:
+            if expected:
+                return expected
             hints = [f"-a {agent_id}" for agent_id in known] or ["name it: -a ID"]
             what = f"it knows {len(known)}" if known else "no worker has polled yet"
             raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
