@@ -26,6 +26,9 @@ from .reply import Response
 
 if TYPE_CHECKING:
     import ssl
+    from pathlib import Path
+
+    File = Path | str | None
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,9 @@ class Transport:
     def __init__(
         self,
         *,
-        ca_file: str | None = None,
-        client_cert: str | None = None,
-        client_key: str | None = None,
+        ca_file: File = None,
+        client_cert: File = None,
+        client_key: File = None,
         proxy: str | None = None,
     ) -> None:
         self._opener = urllib.request.OpenerDirector()
@@ -193,7 +196,7 @@ class _Trust:
     """The TLS context, made when first needed: reading the system's authorities takes 20 ms.
     The transport's lock is held meanwhile."""
 
-    def __init__(self, ca_file: str | None, client_cert: str | None, client_key: str | None) -> None:
+    def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
         self._files = (ca_file, client_cert, client_key)
         self._context: ssl.SSLContext | None = None
 
@@ -222,7 +225,7 @@ def absent_cert_file() -> str | None:
     return named if named and not os.path.isfile(named) else None
 
 
-def _read(name: str, path: str | None, load: Any) -> Any:
+def _read(name: str, path: File, load: Any) -> Any:
     try:
         return load()
     except (OSError, ValueError) as error:

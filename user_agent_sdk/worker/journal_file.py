@@ -219,10 +219,8 @@ def leftovers(root: Path) -> Leftovers:
             if db is None:
                 found.in_use.append(path)
                 continue
-            try:
+            with contextlib.closing(db):
                 found.rows.extend(Left(path, row, entry) for row, entry in read(db)[0].items())
-            finally:
-                db.close()
         except (storage.Error, StorageError, OSError) as error:
             found.unusable.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     return found
@@ -235,11 +233,9 @@ def change(left: Left, entry: Entry | None) -> bool:
     db = lock(left.path)
     if db is None:
         return False
-    try:
+    with contextlib.closing(db):
         if read(db)[0].get(left.row) != left.entry:
             return False
         write_all(db, [(DELETE, (left.row,)) if entry is None else (WRITE, (left.row, *entry))])
         shrink(db)
         return True
-    finally:
-        db.close()

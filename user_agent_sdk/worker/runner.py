@@ -61,9 +61,9 @@ class Target(NamedTuple):
 def connect(settings: Settings) -> Target:
     """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
     transport = Transport(
-        ca_file=_text(settings.ca_file),
-        client_cert=_text(settings.client_cert),
-        client_key=_text(settings.client_key),
+        ca_file=settings.ca_file,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
         proxy=settings.proxy,
     )
     auth: TokenSource | None = None
@@ -72,10 +72,6 @@ def connect(settings: Settings) -> Target:
     elif settings.auth_key and settings.auth_secret:
         auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
     return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)
 
 
 class Runner:
@@ -99,7 +95,9 @@ class Runner:
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
         self._budget = Budget(settings.max_tasks, self._wake_gates)
-        folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *self._identity())
+        # Whose journal it is: a result must never reach another platform or tenant.
+        whose = (settings.platform, settings.service_url, settings.client_id or "")
+        folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *whose)
         self._journal = Journal(folder, settings.journal_sync)
         leases = LeaseKeeper(self._target.client, self._back)
         jobs, metrics = Jobs(), Metrics()
@@ -126,10 +124,6 @@ class Runner:
         self._overtime: threading.Timer | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._deadline: float | None = None  # of the drain, on the clock
-
-    def _identity(self) -> tuple[str, str, str]:
-        """Whose journal it is: a result must never reach another platform or tenant."""
-        return self._settings.platform, self._settings.service_url, self._settings.client_id or ""
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random)
@@ -302,10 +296,10 @@ class Runner:
         self._await_slots()
         cut_off = self._cut_off()
         self._await_deliveries()
-        left = [entry for entry in self._journal.live().values() if entry.state != journal_file.REJECTED]
+        left = self._undelivered()
         if left:
             fate = "kept in the journal" if self._journal.is_on_disk else "there is no journal: lost"
-            log.error("Undelivered: %s; %s", counted(len(left), "result"), fate, extra={"action": "undelivered"})
+            log.error("Undelivered: %s; %s", counted(left, "result"), fate, extra={"action": "undelivered"})
         else:
             log.log(level, "Stopped", extra={"action": "stopped"})
         return EXIT_UNDELIVERED if left or cut_off or services.jobs.stuck else EXIT_OK
@@ -325,7 +319,7 @@ class Runner:
         while self._slots_at_work(0.05) > 0:
             if self._is_late():
                 return
-            if time.monotonic() >= polls_until and not self._services.jobs.running() and not self._are_reporting():
+            if time.monotonic() >= polls_until and not self._services.jobs.running() and not self._undelivered():
                 return
             self._heed_signals()
 
@@ -333,8 +327,8 @@ class Runner:
         """How many slots have not ended, after a wait for that; those that are stuck never will."""
         return len(wait_for(self._futures, wait_s).not_done) - self._services.jobs.stuck
 
-    def _are_reporting(self) -> bool:
-        return any(entry.state != journal_file.REJECTED for entry in self._journal.live().values())
+    def _undelivered(self) -> int:
+        return sum(entry.state != journal_file.REJECTED for entry in self._journal.live().values())
 
     def _await_deliveries(self) -> None:
         self._services.delivery.hurry()
