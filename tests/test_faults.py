@@ -256,7 +256,8 @@ class WireFaultsTest(Faults):
 
     def test_a_history_that_somebody_locks_delays_no_report_and_is_written_later(self) -> None:
         path = self.folder / "history.db"
-        schema.prepare(storage.open_shared(path))
+        with contextlib.closing(storage.open_shared(path)) as made:
+            schema.prepare(made)
         with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as lock:
             lock.execute("BEGIN IMMEDIATE")
             with recording(True, path, ()) as record:
