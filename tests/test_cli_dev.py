@@ -20,9 +20,11 @@ from unittest import mock
 from urllib.request import Request, urlopen
 
 from tests.cli import ROOT, CliTest
+from tests.support import Arrivals
 from user_agent_sdk.cli import app, dev
 from user_agent_sdk.cli.options import Parser, add_settings
 from user_agent_sdk.cli.watch import LOOK_S, SETTLE_S, Watch
+from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.sandbox.server import Sandbox
 
 LONG_S = 20.0
@@ -185,6 +187,29 @@ class DevTest(CliTest):
         self.assertEqual(self.ask(), 1)
         thread.join(LONG_S)
         self.assertEqual(codes, [0])
+
+    def test_a_poll_that_is_open_at_the_end_is_not_cut_off_and_its_task_goes_back(self) -> None:
+        """Cut off after a second, it took a task all the same, which nobody had until its response timeout."""
+        self.save("agent.py", AGENT.replace("import helper", "").replace("helper.WORD", "1"))
+        polls, codes = Arrivals(), []
+        with Sandbox() as platform:
+            handle = platform.handle
+            platform.handle = lambda request: (polls.arrived(), handle(request))[1]  # type: ignore[method-assign]
+            session = self.session("--no-journal", "--conductor", platform.url, "-a", "greet", sandbox=False)
+            session._load()
+            polls.wait(1)
+            closing = threading.Thread(target=lambda: codes.append(session._close()), daemon=True)
+            worker = session._worker
+            assert worker is not None
+            closing.start()
+            self.assertTrue(worker.runner._services.stopping.wait(LONG_S))
+            execution = platform.submit("greet", {})
+            closing.join(LONG_S)
+            [attempt] = platform.wait(execution, 0).attempts
+        self.assertEqual(codes, [0])
+        self.assertGreater(dev.STOP_S * 1000, LONG_POLL_MAX_MS)
+        self.assertEqual(attempt.status, "SCHEDULED")
+        self.assertIn("is handed back", self.err.getvalue())
 
     @unittest.skipUnless(os.name == "posix", "signals of POSIX")
     def test_ctrl_c_ends_it_at_once_whatever_runs(self) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..agents import REGISTRY, Agent
+from ..conductor.wire import LONG_POLL_MAX_MS
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
 from ..settings import Settings
 from . import app, options, run, terminal, waiting
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STOP_S = 6.0  # what Ctrl+C leaves to a poll that the server holds: cut off, it would still take a task
+# What Ctrl+C leaves to a poll that the server holds: cut off, it would still take a task.
+STOP_S = LONG_POLL_MAX_MS / 1000 + 1.0
 SANDBOX_STOP_S = 1.0  # whose tasks end with it
 ENDED_S = 10.0
 
