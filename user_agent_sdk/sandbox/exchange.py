@@ -71,30 +71,23 @@ class Reply(NamedTuple):
         return f"{head}\r\n".encode() + self.body
 
 
-class BadRequest(Exception):
-    """What was read is not a request that can be answered; the connection is of no more use."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def read_request(stream: BinaryIO, connection: socket.socket) -> Request | None:
-    """The next request, None at the end of the connection. Raises BadRequest, OSError."""
+    """The next request, None at the end of the connection. Raises OSError, and ReportRefused for what is no
+    request that can be answered: then the connection is of no more use."""
     line = stream.readline(_LINE_MAX_BYTES)
     if not line:
         return None
     try:
         method, target, version = line.decode("ascii").split()
     except ValueError:
-        raise BadRequest(400, "not an HTTP request") from None
+        raise ReportRefused(400, "not an HTTP request") from None
     headers: dict[str, str] = {}
     while True:
         line = stream.readline(_LINE_MAX_BYTES)
         if line in (b"\r\n", b"\n"):
             break
         if not line.endswith(b"\n") or len(headers) == _HEADERS_MAX:
-            raise BadRequest(431, "the headers are cut short, or too large")
+            raise ReportRefused(431, "the headers are cut short, or too large")
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     if version != "HTTP/1.1":
@@ -105,18 +98,18 @@ def read_request(stream: BinaryIO, connection: socket.socket) -> Request | None:
 
 def _read_body(stream: BinaryIO, connection: socket.socket, headers: Mapping[str, str]) -> bytes:
     if "transfer-encoding" in headers:
-        raise BadRequest(411, "a body needs a Content-Length")
+        raise ReportRefused(411, "a body needs a Content-Length")
     given = headers.get("content-length", "0")
     if not (given.isascii() and given.isdigit()):
-        raise BadRequest(400, "the Content-Length is not a number")
+        raise ReportRefused(400, "the Content-Length is not a number")
     length = int(given[:12])
     if length > BODY_MAX_BYTES:
-        raise BadRequest(413, f"the body is larger than {BODY_MAX_BYTES} bytes")
+        raise ReportRefused(413, f"the body is larger than {BODY_MAX_BYTES} bytes")
     if length and headers.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = stream.read(length) if length else b""
     if len(body) < length:
-        raise BadRequest(400, "the body is cut short")
+        raise ReportRefused(400, "the body is cut short")
     return body
 
 

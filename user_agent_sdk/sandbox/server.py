@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_ID
 from ..errors import NotFoundError, UsageError, UserAgentError
 from .engine import Clock, Engine
-from .exchange import BadRequest, Reply, Request, parse_object, read_request
+from .exchange import Reply, Request, parse_object, read_request
 from .tasks import Execution, ReportRefused, describe, whole
 
 logger = logging.getLogger(__name__)
@@ -159,8 +159,8 @@ class Sandbox:
         """Answer one request; whether the connection stays."""
         try:
             request = read_request(stream, connection)
-        except BadRequest as error:
-            connection.sendall(Reply.error(error.status, str(error)).encode(keep=False))
+        except ReportRefused as error:
+            connection.sendall(Reply.error(error.http_status, error.message).encode(keep=False))
             return False
         if request is None:
             return False
