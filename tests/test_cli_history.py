@@ -253,9 +253,10 @@ class FollowTest(HistoryCliTest):
         self.record(2)
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
         command = [sys.executable, "-m", "user_agent_sdk", "history", "--follow", "--jsonl", "-n1"]
-        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environ, **pipes) as process, contextlib.ExitStack() as end:
+            end.callback(process.kill)  # before Popen's own end, which waits for ever
             assert process.stdout is not None and process.stderr is not None
-            self.addCleanup(process.kill)
             self.assertEqual(json.loads(process.stdout.readline())["id"], 2)
             self.record(2)
             self.assertEqual([json.loads(process.stdout.readline())["id"] for _ in range(2)], [3, 4])
