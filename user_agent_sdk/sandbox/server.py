@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
 CLIENT_ID = "sandbox"
 _TOKENS_MAX = 1000
+_AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
 
 
@@ -50,8 +51,8 @@ class Sandbox:
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._closing = False
         self._routes: dict[str, dict[str, Handler]] = {}
-        self.route("GET", "/api/tasks/external/poll/*", self._poll_akabot)
-        self.route("POST", "/api/tasks/external", self._report)
+        self.route("GET", _AKABOT + "/poll/*", self._poll)
+        self.route("POST", _AKABOT, self._report)
         self.route("GET", "/api/tasks/poll/*", self._poll)
         self.route("GET", "/api/tasks/poll/batch/*", self._poll_batch)
         self.route("POST", "/api/tasks", self._report)
@@ -210,21 +211,18 @@ class Sandbox:
             media_type = request.headers.get("content-type", "")
             if media_type.partition(";")[0].strip().lower() != "application/json":
                 return Reply.error(500, f"Content-Type '{media_type}' is not supported")
-        is_akabots = path.startswith("/api/tasks/external")
-        return (is_akabots and self._unauthorized(request)) or handler(request, unquote(last))
+        return (path.startswith(_AKABOT) and self._unauthorized(request)) or handler(request, unquote(last))
 
     # Handlers.
 
-    def _poll_akabot(self, request: Request, agent_id: str) -> Reply:
-        keys = {PLATFORM_AGENT_ID: agent_id.partition("#")[0]}
-        tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
-        for task in tasks:
-            task["inputData"] = {PLATFORM_TASK_ID: task["workflowInstanceId"], **keys, **task["inputData"]}
-        return Reply.of(tasks[0]) if tasks else Reply(204)
-
     def _poll(self, request: Request, agent_id: str) -> Reply:
         tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
-        return Reply.of(tasks[0]) if tasks else Reply(204)
+        if not tasks:
+            return Reply(204)
+        if request.path.startswith(_AKABOT):
+            keys = {PLATFORM_TASK_ID: tasks[0]["workflowInstanceId"], PLATFORM_AGENT_ID: agent_id.partition("#")[0]}
+            tasks[0]["inputData"] = {**keys, **tasks[0]["inputData"]}
+        return Reply.of(tasks[0])
 
     def _poll_batch(self, request: Request, agent_id: str) -> Reply:
         timeout_ms = request.number("timeout", 100)
