@@ -46,8 +46,8 @@ def json_text(value: object, stream: TextIO) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """``no tasks``, ``1 task``, ``2 tasks``."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 class Redactor:
