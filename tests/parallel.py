@@ -15,6 +15,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 import warnings
@@ -97,15 +98,16 @@ class Suite(unittest.TestSuite):
             return super().run(result, debug)
         unittest.TestSuite(tests.pop(number) for number in units.pop("", [])).run(result)
         order = sorted(units, key=lambda name: (name not in LONGEST, -len(units[name])))
-        crew = Crew(tests, [units[name] for name in order], result)
-        crew.work(min(self._jobs, len(units)))
+        with tempfile.TemporaryDirectory() as folder:
+            crew = Crew(tests, [units[name] for name in order], result, folder)
+            crew.work(min(self._jobs, len(units)))
         return result
 
 
 class Crew:
     """The children, with a thread for each; what they say is repeated on the thread that calls ``work``."""
 
-    def __init__(self, tests: dict[int, Any], units: list[list[int]], result: unittest.TestResult) -> None:
+    def __init__(self, tests: dict[int, Any], units: list[list[int]], result: Any, folder: str) -> None:
         self._tests = tests
         self._units = deque(units)
         self._result = result
@@ -114,6 +116,12 @@ class Crew:
         self._said: queue.SimpleQueue[list[list[Any]] | None] = queue.SimpleQueue()  # None: a thread has ended
         self._children: list[subprocess.Popen[bytes]] = []
         self._given = result.buffer, getattr(result, "tb_locals", False)
+        self._flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        self._environ = dict(os.environ)
+        if sys.dont_write_bytecode:  # a hundred processes are started: each would compile all that it imports
+            self._flags = [flag for flag in self._flags if flag != "-B"]
+            self._environ.pop("PYTHONDONTWRITEBYTECODE", None)
+            self._environ.setdefault("PYTHONPYCACHEPREFIX", folder)
 
     def work(self, jobs: int) -> None:
         threads = [threading.Thread(target=self._attend, daemon=True) for _ in range(jobs)]
@@ -195,8 +203,8 @@ class Crew:
     def _start(self) -> subprocess.Popen[bytes]:
         code = f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r}\n"
         code += f"from {__name__} import serve; serve{self._given}"
-        command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [sys.executable, *self._flags, "-c", code]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environ)
         self._children.append(child)
         return child
 
