@@ -131,7 +131,10 @@ class RowsTest(Kept):
 
     def test_closing_leaves_nothing_that_was_delivered(self) -> None:
         journal = self.opened()
-        journal.free(journal.add(done("t", b"SECRET-OUTPUT")))
+        rows = [journal.add(done(str(size), b"SECRET-OUTPUT" * size)) for size in (1, 300, 20_000)]
+        journal.replace(journal.add(done("rejected")), entry("rejected", REJECTED))
+        for row in rows:
+            journal.free(row)
         journal.close()
         self.assertNotIn(b"SECRET-OUTPUT", self.content())
 

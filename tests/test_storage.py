@@ -49,7 +49,7 @@ class StorageTest(unittest.TestCase):
             db = storage.open_exclusive(self.folder / f"{sync}.db", sync=sync)
             assert db is not None
             self.assertEqual(db.execute("PRAGMA synchronous").fetchone()[0], level)
-            self.assertEqual(db.execute("PRAGMA secure_delete").fetchone()[0], 1)
+            self.assertEqual(db.execute("PRAGMA secure_delete").fetchone()[0], 2)  # FAST
             self.assertEqual(db.execute("PRAGMA journal_mode").fetchone()[0], "wal")
             db.close()
 

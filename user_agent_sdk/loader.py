@@ -14,10 +14,10 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest
@@ -85,7 +85,7 @@ def _is_public(name: str) -> bool:
     return name == PUBLIC_NAME or name.startswith(PUBLIC_NAME + ".")
 
 
-class _Alias(MetaPathFinder, Loader):
+class _Alias:
     """Answers for ``user_agent_sdk`` and all in it with the modules of this package."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -95,7 +95,8 @@ class _Alias(MetaPathFinder, Loader):
             own = importlib.import_module(_PACKAGE + name[len(PUBLIC_NAME) :])
         except ModuleNotFoundError:
             return None
-        return ModuleSpec(name, self, loader_state=(own, own.__spec__))
+        loader: Any = self
+        return ModuleSpec(name, loader, loader_state=(own, own.__spec__))
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module: ModuleType = spec.loader_state[0]

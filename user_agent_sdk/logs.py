@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import TextIO
 from urllib.parse import quote, quote_plus
 
@@ -32,6 +33,8 @@ def escape(text: str, keep: str = "") -> str:
 
 def encodable(text: str, stream: TextIO) -> str:
     """``text`` as ``stream`` can write it; what its encoding lacks becomes ``\\xe9`` or ``\\u20ac``."""
+    if text.isascii():
+        return text
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -54,9 +57,10 @@ class Redactor:
     """Blanks known secrets, also in the forms that they take in an address or a form."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()  # guards _kept and _tokens
+        self._lock = threading.Lock()  # guards _kept and _tokens, and the change of _known
         self._kept: list[str] = []
         self._tokens: deque[str] = deque(maxlen=64)  # they come and go: the latest are enough
+        self._known: list[str] = []  # both, the longest first: one may be a part of another
         for secret in secrets:
             self.add(secret)
 
@@ -67,11 +71,10 @@ class Redactor:
             for form in (str(secret), quote(secret, safe=""), quote_plus(secret)):
                 if len(form) >= _SHORTEST_SECRET and form not in known:
                     known.append(form)
+            self._known = sorted([*self._kept, *self._tokens], key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
-        with self._lock:
-            known = sorted([*self._kept, *self._tokens], key=len, reverse=True)
-        for secret in known:
+        for secret in self._known:
             text = text.replace(secret, "***")
         return text
 
@@ -87,9 +90,11 @@ class TextFormatter(logging.Formatter):
         self._full_date = full_date
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created).astimezone()
-        time = moment.isoformat(timespec="milliseconds") if self._full_date else moment.strftime("%H:%M:%S")
-        parts = [f"{time} {record.levelname:<7} {escape(redactor(record.getMessage()))}"]
+        second, left_s = divmod(record.created, 1)
+        date, time, offset = _second(second)
+        if self._full_date:
+            time = f"{date}T{time}.{int(left_s * 1000):03d}{offset}"
+        first = f"{time} {record.levelname:<7} {record.getMessage()}"
         known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
         if "task_id" in known:  # the task says whose it is, and most attempts are the first
             known.pop("agent_id", None)
@@ -98,8 +103,16 @@ class TextFormatter(logging.Formatter):
             if not self._full_date:  # on a terminal a line should fit
                 known["task_id"] = str(known["task_id"])[:8]
         if known:
-            parts[0] += escape(redactor("  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"))
-        return "\n    ".join([*parts, *(escape(line, keep="\t") for line in _traceback(record).splitlines())])
+            first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
+        shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
+        return "\n    ".join([escape(redactor(first)), *shown])
+
+
+@lru_cache(maxsize=4)  # most lines share theirs with others
+def _second(epoch_s: float) -> tuple[str, str, str]:
+    """The local date, time and offset of a whole second."""
+    text = datetime.fromtimestamp(epoch_s).astimezone().isoformat()
+    return text[:10], text[11:19], text[19:]
 
 
 class JsonFormatter(logging.Formatter):
@@ -128,6 +141,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _traceback(record: logging.LogRecord) -> str:
+    if not (record.exc_info or record.exc_text or record.stack_info):
+        return ""
     shown = record.exc_text or ""
     if record.exc_info and record.exc_info[0] and not shown:
         shown = "".join(traceback.format_exception(*record.exc_info))

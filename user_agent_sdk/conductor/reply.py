@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 HEAD_LIMIT_BYTES = 65536
@@ -61,7 +63,7 @@ class Reader:
         body, framed = self._body(status, fields, limit_bytes)
         return Response(status, fields, _unpacked(body, fields, limit_bytes)), keep and framed
 
-    def read_head(self) -> tuple[int, int, dict[str, str]]:
+    def read_head(self) -> tuple[int, int, Mapping[str, str]]:
         """HTTP/1.x's x, the status, and the header fields."""
         held = self.held
         seen = 0
@@ -70,21 +72,9 @@ class Reader:
             if seen > HEAD_LIMIT_BYTES:
                 raise BadReplyError(f"the headers are over {HEAD_LIMIT_BYTES} bytes")
             self._receive_more("within the headers" if held else "without a reply")
-        lines = held[: end.start()].decode("latin-1").split("\n")
+        head = bytes(held[: end.start()])
         del held[: end.end()]
-        found = _STATUS_LINE.match(lines[0])
-        if found is None:
-            raise BadReplyError(f"the reply is not HTTP/1.1: it begins {lines[0][:40]!r}")
-        fields: dict[str, str] = {}
-        name = ""
-        for line in lines[1:]:
-            if line[:1] in (" ", "\t"):
-                fields[name] = f"{fields.get(name, '')} {line.strip()}"
-                continue
-            name, _, value = line.partition(":")
-            name = name.strip().lower()
-            fields[name] = f"{fields[name]}, {value.strip()}" if name in fields else value.strip()
-        return int(found[1]), int(found[2]), fields
+        return _parsed(head)
 
     def _body(self, status: int, fields: Mapping[str, str], limit_bytes: int) -> tuple[bytes, bool]:
         """The body as sent, and whether its end was told from within."""
@@ -162,6 +152,24 @@ class Reader:
         if not piece:
             raise BadReplyError(f"the connection was closed {where}")
         self.held += piece
+
+
+@lru_cache(maxsize=8)  # a busy server's heads differ in their Date alone, once a second
+def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
+    lines = head.decode("latin-1").split("\n")
+    found = _STATUS_LINE.match(lines[0])
+    if found is None:
+        raise BadReplyError(f"the reply is not HTTP/1.1: it begins {lines[0][:40]!r}")
+    fields: dict[str, str] = {}
+    name = ""
+    for line in lines[1:]:
+        if line[:1] in (" ", "\t"):
+            fields[name] = f"{fields.get(name, '')} {line.strip()}"
+            continue
+        name, _, value = line.partition(":")
+        name = name.strip().lower()
+        fields[name] = f"{fields[name]}, {value.strip()}" if name in fields else value.strip()
+    return int(found[1]), int(found[2]), MappingProxyType(fields)
 
 
 def _unpacked(body: bytes, fields: Mapping[str, str], limit_bytes: int) -> bytes:

@@ -181,7 +181,8 @@ def write_all(db: storage.Connection, statements: Iterable[tuple[str, Any]]) -> 
 
 
 def shrink(db: storage.Connection) -> None:
-    """Empty the write-ahead log into the file: what was deleted is then nowhere."""
+    """Give free pages back and empty the write-ahead log into the file: what was deleted is then nowhere."""
+    db.execute("PRAGMA incremental_vacuum").fetchall()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
