@@ -7,6 +7,7 @@ system: a new one without a test fails.
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import importlib.util
 import io
@@ -290,7 +291,9 @@ class FilesTest(CliTest):
         with mock.patch.object(storage, "_uri", wraps=storage._uri) as told:
             storage.open_existing(Path("a b#%20.db")).close()
         told.assert_called_once()
-        sqlite3.connect(storage._uri(Path("a b#%20.db").resolve()) + "?mode=ro", uri=True).execute("VALUES(1)").close()
+        uri = storage._uri(Path("a b#%20.db").resolve()) + "?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            db.execute("VALUES(1)")
 
     def test_a_full_sync_empties_the_drives_cache_on_macos(self) -> None:
         for sync, expected in (("full", 1), ("normal", 0)):
