@@ -221,6 +221,7 @@ class Crew:
             said.append(json.loads(line))
             call, number, *_ = said[-1]
             if call == "done":
+                self._said.put(said[:-1])
                 return None
             if call == "stopTest" or isinstance(number, str):
                 self._said.put(said)

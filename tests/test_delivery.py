@@ -264,6 +264,8 @@ class DeliveryTest(unittest.TestCase):
             self.addCleanup(delivery.close)
             delivery.post(self.parcel(delivery, status=TaskStatus.FAILED.value))
             self.assertTrue(delivery.flush(LONG_S))
+            delivery.close()
+            delivery.join(LONG_S)  # what broke has said so
         self.assertEqual(self.delivered, ["t"])
 
 

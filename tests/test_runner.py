@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import tempfile
@@ -237,10 +238,12 @@ class TakeOverTest(WorkerTest):
     def test_an_undelivered_result_keeps_its_lease_after_the_kill(self) -> None:
         one, task = self.poll(response_timeout_s=0.9)
         self.leave(self.result(task, 42)._replace(lease_s=0.9))
-        with working(self.box, agent(lambda n: n), self.journal):
-            with self.box.down("report"):
-                self.box.await_calls("extend", 5)  # more than the lease and a half
-                self.assertEqual(self.box.wait(one, 0).attempts[0].status, "IN_PROGRESS")
+        outage = contextlib.ExitStack()
+        outage.enter_context(self.box.down("report"))
+        with outage, working(self.box, agent(lambda n: n), self.journal):
+            self.box.await_calls("extend", 5)  # more than the lease and a half
+            self.assertEqual(self.box.wait(one, 0).attempts[0].status, "IN_PROGRESS")
+            outage.close()
             self.assertEqual(len(self.box.wait(one, LONG_S).attempts), 1)
 
     def test_a_result_that_lapsed_across_a_kill_answers_the_retry(self) -> None:

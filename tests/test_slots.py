@@ -192,6 +192,7 @@ class SlotsTest(unittest.TestCase):
                     self.assertTrue(copies.acquire(timeout=LONG_S))
             self.assertEqual(len(said.output), 1)
             self.box.faults.clear()
+            self.box.await_calls("poll", self.box.calls["poll"] + 2)  # the last copy was looked at
             go.set()
             self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
             self.await_clean(worker)
