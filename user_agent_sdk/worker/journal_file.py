@@ -182,7 +182,7 @@ def write_all(db: storage.Connection, statements: Iterable[tuple[str, Any]]) -> 
 
 def shrink(db: storage.Connection) -> None:
     """Give free pages back and empty the write-ahead log into the file: what was deleted is then nowhere."""
-    db.execute("PRAGMA incremental_vacuum").fetchall()
+    db.executescript("PRAGMA incremental_vacuum")  # execute() frees one page alone on Python 3.11
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
