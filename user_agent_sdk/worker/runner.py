@@ -374,7 +374,7 @@ class Runner:
         for table in (self._services.upkeep, self._services.delivery, self._services.leases):
             table.join(1.0)
         if self._pool is not None:
-            self._pool.shutdown(wait=False)
+            self._pool.shutdown(wait=not self.has_stragglers)
         self._journal.close()
         self._target.transport.close()
         if self._overtime is not None:
