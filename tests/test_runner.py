@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError
 from user_agent_sdk.sandbox.exchange import Reply, Request
@@ -92,6 +93,19 @@ class RunTest(WorkerTest):
                 self.assertEqual(states.count("COMPLETED"), 25)
                 self.assertEqual(self.box.calls["put-back"], 0)
                 self.assertEqual(sum(row["running"] for row in self.box.engine.agents()), 0)
+
+    def test_the_last_task_goes_to_the_agent_that_has_one(self) -> None:
+        """An agent with an empty queue once kept the last task's permit through one long poll after the other."""
+        for platform in ("akabot", "conductor"):
+            with self.subTest(platform):
+                agents = [agent(lambda: 1, agent_id=f"{platform}{number}") for number in range(5)]
+                worker = Worker(settings_for(self.box, max_tasks=1, platform=platform), agents)
+                worker.start()
+                self.box.await_calls("poll", self.box.calls["poll"] + 2)
+                one, began = self.box.put(f"{platform}4"), time.monotonic()
+                self.assertEqual(worker.ended(), 0)
+                self.assertLess(time.monotonic() - began, LONG_POLL_MAX_MS / 1000 / 2)
+                self.assertEqual(self.box.wait(one, 0).status, "COMPLETED")
 
     def test_several_agents_do_not_wait_for_each_other(self) -> None:
         blocks, started, go = self.blocking()

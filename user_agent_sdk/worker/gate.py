@@ -18,21 +18,27 @@ log = logging.getLogger(__name__)
 
 class Budget:
     """How many tasks may still be taken (``--max-tasks``); None = any number. ``on_spent`` is called when
-    the last one was."""
+    the last one was; ``is_shared`` by several agents."""
 
-    def __init__(self, tasks: int | None, on_spent: Callable[[], None] = lambda: None) -> None:
-        self._lock = threading.Lock()  # guards _left and _reserved
+    def __init__(self, tasks: int | None, on_spent: Callable[[], None] = lambda: None, is_shared: bool = False) -> None:
+        self._lock = threading.Lock()  # guards the next three
         self._left = tasks
         self._reserved = 0
+        self._queue: list[object] = []  # who was refused, and asks again
         self._on_spent = on_spent
+        self._is_shared = is_shared
 
-    def reserve(self) -> bool:
-        """Ask for one task; it is taken, or given back, later."""
+    def reserve(self, who: object) -> bool:
+        """Ask for one task; it is taken, or given back, later. First come, first served: an agent whose
+        queue is empty gives the last one back and would be the first to ask again."""
+        if self._left is None:
+            return True
         with self._lock:
-            if self._left is None:
-                return True
-            if self._reserved >= self._left:
+            if who not in self._queue:
+                self._queue.append(who)
+            if self._queue.index(who) >= self._left - self._reserved:
                 return False
+            self._queue.remove(who)
             self._reserved += 1
             return True
 
@@ -45,6 +51,11 @@ class Budget:
             self._left -= taken
         if taken and self.is_spent:
             self._on_spent()
+
+    @property
+    def is_scarce(self) -> bool:
+        """All that is left is reserved, and other agents wait for what comes of it."""
+        return self._is_shared and self._left is not None and self._reserved >= self._left
 
     @property
     def is_spent(self) -> bool:
@@ -102,7 +113,8 @@ class Gate:
         if poll is None:
             return None
         tasks: list[Task] = []
-        wait_ms = LONG_POLL_MAX_MS if poll.lead and self._client.can_wait else 0
+        may_wait = poll.lead and self._client.can_wait and not self._budget.is_scarce
+        wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         try:
             tasks = self._client.poll(self.agent_id, self.worker_id, self._domain, wait_ms)
         except PollError as error:
@@ -126,7 +138,7 @@ class Gate:
 
     def may_chain(self) -> bool:
         """May the next report ask for the next task? If so, :meth:`chained` must follow."""
-        return self._client.can_report_and_poll and not self._stopping.is_set() and self._budget.reserve()
+        return self._client.can_report_and_poll and not self._stopping.is_set() and self._budget.reserve(self)
 
     def chained(self, tasks: int) -> None:
         """A report that asked for a task brought so many."""
@@ -154,7 +166,7 @@ class Gate:
                 wait_s = self._intake.wait_s(self._clock())
                 if wait_s > 0:
                     self._changed.wait(wait_s)
-                elif self._budget.reserve():
+                elif self._budget.reserve(self):
                     return self._intake.begin(self._clock())
                 else:
                     self._changed.wait(0.1)  # others poll for the last tasks, and may find none

@@ -94,7 +94,7 @@ class Runner:
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
-        self._budget = Budget(settings.max_tasks, self._wake_gates)
+        self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # Whose journal it is: a result must never reach another platform or tenant.
         whose = (settings.platform, settings.service_url, settings.client_id or "")
         folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *whose)
