@@ -12,8 +12,9 @@ import json
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,7 +22,18 @@ from .. import storage
 from ..conductor.wire import Task, TaskStatus
 from ..errors import StorageError
 from . import journal_file
-from .journal_file import DELETE, DELETE_LATE, REJECTED, RESULT, WRITE, WRITE_LATE, Entry, Late
+from .journal_file import (
+    AND_ONE_MORE,
+    DELETE,
+    DELETE_LATE,
+    REJECTED,
+    RESULT,
+    WRITE,
+    WRITE_LATE,
+    WRITE_ROWS,
+    Entry,
+    Late,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +57,14 @@ def input_hash(task: Task) -> str:
 _sorted = json.JSONEncoder(sort_keys=True).encode
 
 
+class _Change:
+    """A row to be written (a new one has no number yet), or with no entry one that is done with."""
+
+    def __init__(self, row: int | None, entry: Entry | None) -> None:
+        self.row = row
+        self.entry = entry
+
+
 class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 
@@ -60,6 +80,7 @@ class Journal:
         self._sync = sync
         self._clock = clock
         self._wall = wall
+        self._waiting: deque[_Change] = deque()  # in their order; whoever holds the lock makes them
         self._lock = threading.Lock()  # guards all below, and each statement on _db
         self._db: storage.Connection | None = None
         self._path: Path | None = None
@@ -84,31 +105,49 @@ class Journal:
 
     def add(self, entry: Entry) -> int:
         """Write a new row; its id."""
-        with self._lock:
-            row = self._free.pop() if self._free else self._next_id()
-            self._live[row] = entry
-            self._run(WRITE, (row, *entry))
-            return row
+        return self._write(_Change(None, entry))
 
     def replace(self, row: int, entry: Entry) -> None:
-        with self._lock:
-            self._live[row] = entry
-            self._run(WRITE, (row, *entry))
+        self._write(_Change(row, entry))
 
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
-        with self._lock:
-            if self._live.pop(row, None) is not None:
-                self._free.append(row)
+        self._waiting.append(_Change(row, None))
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
         with self._lock:
+            self._catch_up()
             return dict(self._live)
+
+    def _write(self, change: _Change) -> int:
+        """Back when it is on disk. Who gets the lock writes for all that wait for it, in one statement: each
+        gives the interpreter away several times, and the others would take their turns meanwhile."""
+        self._waiting.append(change)
+        with self._lock:
+            self._catch_up()
+        assert change.row is not None
+        return change.row
+
+    def _catch_up(self) -> None:
+        """Make the changes that wait."""
+        while self._waiting:
+            written: dict[int, Entry] = {}
+            while self._waiting and len(written) < WRITE_ROWS:
+                change = self._waiting.popleft()
+                if change.row is None:
+                    change.row = self._free.pop() if self._free else self._next_id()
+                if change.entry is not None:
+                    self._live[change.row] = written[change.row] = change.entry
+                elif self._live.pop(change.row, None) is not None:
+                    self._free.append(change.row)
+            if written and self.is_on_disk:
+                self._store([(row, *entry) for row, entry in written.items()])
 
     def find_result(self, task_id: str, like: Entry) -> bytes | None:
         """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
         with self._lock:
+            self._catch_up()
             late = self._late.get(task_id)
             if late is not None:
                 return late.body if like.is_same_work(late) else None
@@ -116,6 +155,12 @@ class Journal:
                 if entry.task_id == task_id and entry.state == RESULT and entry.status == TaskStatus.COMPLETED:
                     return entry.body if like.is_same_work(entry) else None
         return None
+
+    def _store(self, rows: list[tuple[Any, ...]]) -> None:
+        more = AND_ONE_MORE * (len(rows) - 1)
+        if not self._run(WRITE + more, tuple(chain(*rows))) and more:
+            for row in rows:  # one that can't be stored must not cost the others
+                self._run(WRITE, row)
 
     # -- late results ------------------------------------------------------------------------------
 
@@ -174,6 +219,7 @@ class Journal:
     def sweep(self) -> None:
         """Upkeep, twice a second: done rows go, an empty file shrinks, a broken one is tried again."""
         with self._lock:
+            self._catch_up()
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
             gone = self._swept.intersection(self._free)
@@ -190,6 +236,7 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
+            self._catch_up()
             self._run_all([(DELETE, (row,)) for row in self._free])
             self._guarded(journal_file.shrink)
             if self._db is not None:
