@@ -55,6 +55,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         if path.stat().st_size == 0:  # it would be written into a file that has it already, too
+            db.execute("PRAGMA page_size=1024")  # a commit writes whole pages, and most rows are small
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # free pages go, content and all, when somebody asks
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
@@ -63,7 +64,6 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
         db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
         db.execute(f"PRAGMA fullfsync={sync == 'full':d}")  # on macOS fsync() leaves the data in the drive's cache
         db.execute("PRAGMA secure_delete=FAST")  # what is deleted from a page that stays is overwritten
-        db.execute("PRAGMA wal_autocheckpoint=4000")  # each is two flushes of the disk, and all writers wait
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
     except _FAILURES as error:

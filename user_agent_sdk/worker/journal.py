@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Callable
@@ -36,6 +36,7 @@ from .journal_file import (
 )
 
 log = logging.getLogger(__name__)
+_Change = list[Any]  # a row (None: a new one, whose number is put here) and its entry (None: it is done with)
 
 LATE_KEPT_S = 24 * 3600
 LATE_ROWS = 1000
@@ -55,14 +56,6 @@ def input_hash(task: Task) -> str:
 
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
-
-
-class _Change:
-    """A row to be written (a new one has no number yet), or with no entry one that is done with."""
-
-    def __init__(self, row: int | None, entry: Entry | None) -> None:
-        self.row = row
-        self.entry = entry
 
 
 class Journal:
@@ -105,14 +98,17 @@ class Journal:
 
     def add(self, entry: Entry) -> int:
         """Write a new row; its id."""
-        return self._write(_Change(None, entry))
+        change: _Change = [None, entry]
+        self._write(change)
+        row: int = change[0]
+        return row
 
     def replace(self, row: int, entry: Entry) -> None:
-        self._write(_Change(row, entry))
+        self._write([row, entry])
 
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
-        self._waiting.append(_Change(row, None))
+        self._waiting.append([row, None])
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
@@ -120,29 +116,30 @@ class Journal:
             self._catch_up()
             return dict(self._live)
 
-    def _write(self, change: _Change) -> int:
+    def _write(self, change: _Change) -> None:
         """Back when it is on disk. Who gets the lock writes for all that wait for it, in one statement: each
         gives the interpreter away several times, and the others would take their turns meanwhile."""
         self._waiting.append(change)
         with self._lock:
             self._catch_up()
-        assert change.row is not None
-        return change.row
 
     def _catch_up(self) -> None:
         """Make the changes that wait."""
+        written: list[tuple[Any, ...]] = []
         while self._waiting:
-            written: dict[int, Entry] = {}
-            while self._waiting and len(written) < WRITE_ROWS:
-                change = self._waiting.popleft()
-                if change.row is None:
-                    change.row = self._free.pop() if self._free else self._next_id()
-                if change.entry is not None:
-                    self._live[change.row] = written[change.row] = change.entry
-                elif self._live.pop(change.row, None) is not None:
-                    self._free.append(change.row)
-            if written and self.is_on_disk:
-                self._store([(row, *entry) for row, entry in written.items()])
+            change = self._waiting.popleft()
+            row, entry = change
+            if row is None:
+                row = change[0] = self._free.pop() if self._free else self._next_id()
+            if entry is not None:
+                self._live[row] = entry
+                written.append((row, *entry))
+            elif self._live.pop(row, None) is not None:
+                self._free.append(row)
+        if 1 < len(written) <= WRITE_ROWS and self._run(WRITE + AND_ONE_MORE * (len(written) - 1), [*chain(*written)]):
+            return
+        for values in written:  # one by one too when one of them can't be stored: it must not cost the others
+            self._run(WRITE, values)
 
     def find_result(self, task_id: str, like: Entry) -> bytes | None:
         """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
@@ -155,12 +152,6 @@ class Journal:
                 if entry.task_id == task_id and entry.state == RESULT and entry.status == TaskStatus.COMPLETED:
                     return entry.body if like.is_same_work(entry) else None
         return None
-
-    def _store(self, rows: list[tuple[Any, ...]]) -> None:
-        more = AND_ONE_MORE * (len(rows) - 1)
-        if not self._run(WRITE + more, tuple(chain(*rows))) and more:
-            for row in rows:  # one that can't be stored must not cost the others
-                self._run(WRITE, row)
 
     # -- late results ------------------------------------------------------------------------------
 
@@ -251,7 +242,7 @@ class Journal:
         """The last row's id. One in a damaged file may be the last that SQLite has; none could follow it."""
         return max((row for row in self._live if 0 < row < 2**53), default=0)
 
-    def _run(self, statement: str, values: tuple[Any, ...]) -> bool:
+    def _run(self, statement: str, values: Sequence[Any]) -> bool:
         """One statement, one commit. False, and said once, when it could not be written."""
         return self._guarded(lambda db: db.execute(statement, values))
 
