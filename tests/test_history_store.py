@@ -214,11 +214,13 @@ class PruningTest(HistoryTest):
         self.assertEqual(self.path.read_bytes(), before)
 
     def test_what_is_deleted_is_gone_from_the_disk_and_the_file_shrinks(self) -> None:
+        for _ in range(50):
+            self.record(execution(output={"filler": "x" * 5000}))
         before = self.path.stat().st_size
         prune(self.path, NOON + timedelta(days=1), dry_run=False)
         content = b"".join(path.read_bytes() for path in Path(self.folder).iterdir())
         self.assertNotIn(b"needle", content)
-        self.assertLess(self.path.stat().st_size, before)
+        self.assertLess(self.path.stat().st_size, before / 4)  # on 3.11 a single page was given back
 
     def test_a_page_that_breaks_under_a_prune_is_an_error_of_the_file(self) -> None:
         # The fuzzer saw "this is a bug" for a damaged disk: the table is there, but its rows can't be walked.

@@ -216,4 +216,4 @@ def _delete(db: Connection, ids: list[int]) -> None:
         db.execute("BEGIN IMMEDIATE")
         for table in ("execution_history", "execution_facts"):
             db.executemany(f"DELETE FROM {table} WHERE id = ?", [(row_id,) for row_id in ids])  # noqa: S608
-    db.execute("PRAGMA incremental_vacuum").fetchall()  # where the file was made for it
+    db.executescript("PRAGMA incremental_vacuum")  # where the file was made for it; not execute(), as in the journal
