@@ -28,7 +28,8 @@ from unittest.suite import _ErrorHolder
 
 HERE = Path(__file__).resolve().parent
 LONGEST = (
-    "tests.test_faults.ProcessFaultsTest",
+    "tests.test_faults.StopTest",
+    "tests.test_faults.KillTest",
     "tests.test_runner.RunTest",
     "tests.test_faults.WireFaultsTest",
     "tests.test_fuzz.FuzzTest",

@@ -269,8 +269,7 @@ class WireFaultsTest(Faults):
             self.assertEqual(lock.execute("SELECT count(*) FROM execution_history").fetchone(), (20,))
 
 
-@unittest.skipUnless(os.name == "posix", "SIGKILL and SIGTERM as POSIX knows them")
-class ProcessFaultsTest(Faults):
+class Children(Faults):
     def child(
         self, function: str, agent_id: str = AGENT, journal: str = "journal", **order: Any
     ) -> subprocess.Popen[bytes]:
@@ -301,6 +300,9 @@ class ProcessFaultsTest(Faults):
         for _ in range(count):
             self.assertEqual(process.stdout.readline(), b"started\n")
 
+
+@unittest.skipUnless(os.name == "posix", "SIGKILL as POSIX knows it")
+class KillTest(Children):
     def test_killed_at_each_point_every_outcome_is_the_one_of_the_table(self) -> None:
         """What the next process finds, and how often the function ran: the first try's id, the retry's."""
         table = {
@@ -376,6 +378,9 @@ class ProcessFaultsTest(Faults):
         self.assertEqual(len((self.folder / "journal.runs").read_text().split()), 60)
         self.assertEqual(len(self.box.reports), 60)
 
+
+@unittest.skipUnless(os.name == "posix", "SIGTERM as POSIX knows it")
+class StopTest(Children):
     def test_sigterm_with_eight_tasks_in_flight_delivers_all_and_exits_0(self) -> None:
         ids = [self.box.put(seconds=0.6) for _ in range(8)]
         child = self.child("waits", settings={"workers": 8})
