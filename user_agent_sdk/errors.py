@@ -6,8 +6,9 @@ The command line prints it; nothing here does any I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+TYPE_CHECKING = False  # typing's own takes as long to import as all the rest that ``--version`` needs
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # what was asked for failed: a task, an unknown id, a bug
@@ -20,11 +21,12 @@ EXIT_UNDELIVERED = 7  # stopped past the drain timeout, or with results only in 
 EXIT_INTERRUPTED = 130  # second Ctrl+C
 
 
-class ErrorCode(NamedTuple):
+class ErrorCode:
     """What a code means, and the exit status of a command that ends with it."""
 
-    exit_code: int
-    meaning: str
+    def __init__(self, exit_code: int, meaning: str) -> None:
+        self.exit_code = exit_code
+        self.meaning = meaning
 
 
 CODES = {

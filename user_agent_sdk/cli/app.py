@@ -10,15 +10,15 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from .._version import __version__
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError, nearest
 
+TYPE_CHECKING = False  # as in errors
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
 PROGRAM = "useragent"
 
