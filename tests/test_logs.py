@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import threading
 import unittest
 from typing import Any
 
@@ -152,6 +153,37 @@ class LogsTest(unittest.TestCase):
             text, line = raw.getvalue().decode(encoding).splitlines()
             self.assertIn("\\u2713", text)
             self.assertEqual(json.loads(line)["msg"], "hóa đơn ✓")
+
+    def log_often(self, level: int, line: str, count: int) -> None:
+        for _ in range(count):
+            self.log.log(level, line)
+
+    def test_nobody_waits_while_another_writes_unless_it_is_a_warning_or_there_are_many(self) -> None:
+        """Eight slots that log a line each stood in a queue before the stream, at every task."""
+
+        class Slow(io.StringIO):
+            def write(self, text: str) -> int:
+                began.release()
+                go.acquire(timeout=20.0)
+                return super().write(text)
+
+        for level, count in ((logging.WARNING, 1), (logging.INFO, 1200)):
+            began, go = threading.Semaphore(0), threading.Semaphore(0)
+            stream = self.setup_on(Slow())
+            first = threading.Thread(target=self.log.info, args=("line first",))
+            first.start()
+            self.assertTrue(began.acquire(timeout=20.0))
+            self.log.info("line second")
+            last = threading.Thread(target=self.log_often, args=(level, "line last", count))
+            last.start()
+            last.join(0.05)
+            self.assertTrue(last.is_alive())
+            for _ in range(10_000):
+                go.release()
+            for thread in (first, last):
+                thread.join(20.0)
+            said = [line.partition("line ")[2] for line in stream.getvalue().splitlines()]
+            self.assertEqual(said, ["first", "second", *["last"] * count])
 
     def test_a_broken_stream_or_record_never_reaches_the_caller(self) -> None:
         self.setup_on(Broken())

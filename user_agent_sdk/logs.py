@@ -150,22 +150,36 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 class Handler(logging.Handler):
-    """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller."""
+    """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller.
+
+    Whoever writes takes the lines of the others along, who don't wait for it unless theirs are warnings.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self.stream = stream
+        self._lines: deque[str] = deque()  # formatted, and not written yet
+        self._writing = threading.Lock()  # guards the stream
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock that logging's own would take for the whole of it."""
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
         except Exception as error:  # a %d for a text, a __str__ that raises: say where, and go on
             text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
-        try:
-            self.stream.write(encodable(text, self.stream) + "\n")
-            self.stream.flush()
-        except (OSError, ValueError):  # a full disk, a closed pipe: there is nowhere left to say it
-            pass
+        self._lines.append(encodable(text, self.stream) + "\n")
+        while self._lines and self._writing.acquire(record.levelno >= logging.WARNING or len(self._lines) > 1000):
+            try:
+                self.stream.write("".join(self._lines.popleft() for _ in range(len(self._lines))))
+                self.stream.flush()
+            except (OSError, ValueError):  # a full disk, a closed pipe: there is nowhere left to say it
+                pass
+            finally:
+                self._writing.release()
 
 
 def setup(level: str, log_format: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
