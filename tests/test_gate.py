@@ -125,6 +125,22 @@ class GateTest(unittest.TestCase):
         go.set()
         self.join(threads)
 
+    def test_at_full_width_no_slot_waits_for_another(self) -> None:
+        """Eight slots took a lock twice for each poll. One that loses the interpreter while it holds it makes a
+        queue of the others, which stays: each wakes the next. It took half their time, with nothing to wait for."""
+        came = threading.Semaphore(0)
+        gate = self.gate(Platform(tasks), workers=2)
+        for _ in range(2):
+            self.assertEqual(len((gate.take() or ([], 0.0))[0]), 1)
+        with gate._changed:
+            threads = self.slots(gate, 2, lambda found: came.release())
+            for _ in range(10):
+                self.assertTrue(came.acquire(timeout=LONG_S))
+        self.stopping.set()
+        gate.wake()
+        self.join(threads)
+        self.assertEqual(gate._intake._permits, 0)
+
     def test_the_budget_is_exact_over_several_agents(self) -> None:
         for seed in range(3):
             with self.subTest(seed=seed):

@@ -50,7 +50,7 @@ class Play:
         self.open -= 1
         what = self.answer(self.now)
         if what == "hit":
-            self.intake.hit(self.now)
+            self.intake.hit(poll, self.now)
             self.hits.append(self.now)
             heapq.heappush(self._events, (self.now + self.work_s, -len(self.hits), None))
             return
@@ -102,8 +102,7 @@ class IntakeTest(unittest.TestCase):
         intake = Intake(8, 1.0, lambda: 0.0)
         for _ in range(3):
             intake.admit()
-            intake.begin(0.0)
-            intake.hit(0.0)
+            intake.hit(intake.begin(0.0), 0.0)
         polls = []
         for _ in range(8):
             intake.admit()
@@ -111,6 +110,31 @@ class IntakeTest(unittest.TestCase):
         for poll in polls:
             intake.empty(poll, 0.01)
         self.assertAlmostEqual(intake.wait_s(0.01), 0.04)
+
+    def test_it_is_open_while_replies_bring_tasks_and_every_slot_may_poll(self) -> None:
+        for end in ("empty", "failed", "unchained"):
+            with self.subTest(end):
+                intake = Intake(4, 1.0, lambda: 1.0)
+                seen = []
+                for _ in range(2):
+                    intake.admit()
+                    intake.hit(intake.begin(0.0), 0.0)
+                    seen.append(intake.is_open)
+                self.assertEqual(seen, [False, True])
+                free = intake.begin_free(1.0)
+                if end == "empty":
+                    intake.empty(free, 1.0)
+                elif end == "failed":
+                    intake.failed(free, 1.0, None)
+                else:
+                    intake.unchained()
+                self.assertFalse(intake.is_open)
+                self.assertTrue(intake.admits())
+                self.assertEqual(intake._permits, 0, "it had none to give back")
+                self.assertEqual(intake.wait_s(1.0) > 0, end != "unchained")
+                late = intake.begin_free(1.0)  # of a slot that had looked just before
+                intake.hit(late, 1.0)
+                self.assertEqual(intake._permits, 0)
 
     def test_a_platform_that_is_down_is_probed_by_one_slot_at_most_every_backoff(self) -> None:
         played = play(lambda now: "hit" if now < 1 else "fail", slots=50).run(601.0)
@@ -128,7 +152,7 @@ class IntakeTest(unittest.TestCase):
             self.assertTrue(intake.is_failing)
             intake.admit()
             poll = intake.begin(8.0)
-            self.assertTrue(intake.hit(8.0) if reply == "hit" else intake.empty(poll, 8.0))
+            self.assertTrue(intake.hit(poll, 8.0) if reply == "hit" else intake.empty(poll, 8.0))
             self.assertFalse(intake.is_failing)
 
     def test_retry_after_is_a_floor(self) -> None:

@@ -34,7 +34,7 @@ class SlotsTest(unittest.TestCase):
         worker.runner._serve = lambda: None  # type: ignore[method-assign]
         worker.stop()
         self.assertEqual(services.journal.live(), {})
-        self.assertEqual(services.jobs._held, set())
+        self.assertEqual(services.jobs._held, {})
         self.assertEqual(services.jobs._started, set())
         self.assertEqual(len(services.leases), 0)
 

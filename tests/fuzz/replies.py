@@ -252,7 +252,7 @@ class Updates(Polls):
         if not first or first[0]["status"] != "COMPLETED":
             raise Wrong(f"the result was not sent: {reports}")
         live = {entry.task_id for entry in self.services.journal.live().values()}
-        if live != self.services.jobs._held or not live <= {"the first"}:
+        if live != set(self.services.jobs._held) or not live <= {"the first"}:
             raise Wrong(f"kept are {live}, held are {self.services.jobs._held}")
         expected = case.ids()
         others = {report["taskId"] for report in reports} - {"the first"}

@@ -109,7 +109,7 @@ class Gate:
     def take(self) -> tuple[list[Task], float] | None:
         """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
         platform may have given them away. None once the worker stops or has had its last task."""
-        poll = self._enter()
+        poll = self._enter_free() or self._enter()
         if poll is None:
             return None
         tasks: list[Task] = []
@@ -125,14 +125,14 @@ class Gate:
             raise
         finally:
             self._budget.settle(len(tasks))
-        now = self._clock()
-        with self._changed:
-            self.polled_at = now
-            was_failing = self._intake.hit(now) if tasks else self._intake.empty(poll, now)
-            self._answered(bool(tasks), was_failing, now)
+        self.polled_at = now = self._clock()
         self._metrics.polled(self.agent_id, now - poll.sent_at)
-        if was_failing:
-            self._on_contact()
+        if not (tasks and poll.is_free and self._intake.is_open):  # else all is as it was
+            with self._changed:
+                was_failing = self._intake.hit(poll, now) if tasks else self._intake.empty(poll, now)
+                self._answered(bool(tasks), was_failing, now)
+            if was_failing:
+                self._on_contact()
         # A poll that waited in the server was given its task at its end, not when it was sent.
         return tasks, max(poll.sent_at, now - 1.0) if wait_ms else poll.sent_at
 
@@ -143,6 +143,8 @@ class Gate:
     def chained(self, tasks: int) -> None:
         """A report that asked for a task brought so many."""
         self._budget.settle(tasks)
+        if tasks and self._intake.is_open:
+            return
         with self._changed:
             if tasks:
                 now = self._clock()
@@ -155,6 +157,11 @@ class Gate:
         with self._changed:
             self._intake.recovered(self._clock())
             self._changed.notify_all()
+
+    def _enter_free(self) -> Poll | None:
+        """A poll for which nothing need be waited for, and no lock taken: others would wait for that in turn."""
+        is_free = self._intake.is_open and not self._client.can_wait and not self._is_over()
+        return self._intake.begin_free(self._clock()) if is_free and self._budget.reserve(self) else None
 
     def _enter(self) -> Poll | None:
         with self._changed:

@@ -18,11 +18,13 @@ JITTER = 0.1
 
 
 class Poll(NamedTuple):
-    """An open poll. ``lead``: the only one of its agent, which may wait in the server."""
+    """A poll under way. ``lead``: the only one of its agent, which may wait in the server. ``is_free``: sent
+    without a permit, while all slots could have one."""
 
     sent_at: float
     epoch: int
     lead: bool
+    is_free: bool = False
 
 
 class Intake:
@@ -34,6 +36,7 @@ class Intake:
         self._rand = rand
         self._backoff = Backoff(rand)
         self._width = 1
+        self.is_open = False  # the last reply brought a task and every slot may poll: no permits are needed
         self._permits = 0
         self._polling = 0
         self.next_at = 0.0  # no poll before
@@ -69,9 +72,13 @@ class Intake:
         self._polling += 1
         return Poll(now, self._epoch, lead=self._polling == 1)
 
-    def hit(self, now: float) -> bool:
+    def begin_free(self, now: float) -> Poll:
+        """A poll while it ``is_open``. Safe from any thread at any time, as looking at ``is_open`` is."""
+        return Poll(now, self._epoch, lead=False, is_free=True)
+
+    def hit(self, poll: Poll, now: float) -> bool:
         """A poll found a task: more may poll, at once. True when this ended a row of failures."""
-        self._end()
+        self._end(poll)
         return self.chained(now)
 
     def chained(self, now: float) -> bool:
@@ -79,12 +86,14 @@ class Intake:
         self._width = min(self._workers, self._width * 2)
         self._pause_s = 0.0
         self.next_at = now
-        return self._backoff.succeeded()
+        was_failing = self._backoff.succeeded()
+        self.is_open = self._width == self._workers
+        return was_failing
 
     def empty(self, poll: Poll, now: float) -> bool:
         """Nothing there. The pause counts from the sending: time that the server held us is part of it."""
-        self._end()
-        self._width = 1
+        self._end(poll)
+        self._narrow()
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))
@@ -93,11 +102,12 @@ class Intake:
 
     def unchained(self) -> None:
         """A report's reply brought no task: the queue is empty."""
-        self._width = 1
+        self._narrow()
 
     def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> float:
         """No answer. Seconds until the next poll."""
-        self._end()
+        self._end(poll)
+        self.is_open = False
         if poll.epoch == self._epoch:
             self._epoch += 1
             self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
@@ -110,6 +120,11 @@ class Intake:
             return True
         return False
 
-    def _end(self) -> None:
-        self._polling -= 1
-        self._permits -= 1
+    def _narrow(self) -> None:
+        self.is_open = False
+        self._width = 1
+
+    def _end(self, poll: Poll) -> None:
+        if not poll.is_free:
+            self._polling -= 1
+            self._permits -= 1

@@ -64,51 +64,49 @@ class Job:
 
 
 class Jobs:
-    """Which tasks run here or wait for their delivery."""
+    """Which tasks run here or wait for their delivery.
+
+    On the way of every task, so without a lock: each change is one operation on a dict or a set, which
+    Python makes whole (its FAQ: "What kinds of global value mutation are thread-safe?").
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards all below
-        self._held: set[str] = set()
+        self._held: dict[str, object] = {}
         self._started: set[Job] = set()
+        self._lock = threading.Lock()  # guards _copies
         self._copies = 0
 
     def hold(self, task_id: str) -> bool:
         """Begin to hold a task; False when it is held already."""
-        with self._lock:
-            if task_id in self._held:
-                self._copies += 1
-                return False
-            self._held.add(task_id)
+        mine = object()
+        if self._held.setdefault(task_id, mine) is mine:
             return True
+        with self._lock:
+            self._copies += 1
+        return False
 
     def release(self, task_id: str) -> None:
-        with self._lock:
-            self._held.discard(task_id)
+        self._held.pop(task_id, None)
 
     def started(self, job: Job) -> None:
-        with self._lock:
-            self._started.add(job)
+        self._started.add(job)
 
     def ended(self, job: Job) -> None:
         """Its slot is done with it. Only after the journal has its result: a retry looks here first."""
-        with self._lock:
-            self._started.discard(job)
+        self._started.discard(job)
 
     def running(self) -> list[Job]:
         """Those whose function runs, but for the ones given up."""
-        with self._lock:
-            return [job for job in self._started if not job.is_given_up]
+        return [job for job in self._started.copy() if not job.is_given_up]
 
     def find(self, task_id: str) -> Job | None:
         """The running job whose result goes to ``task_id``."""
-        with self._lock:
-            return next((job for job in self._started if job.entry.task_id == task_id), None)
+        return next((job for job in self._started.copy() if job.entry.task_id == task_id), None)
 
     @property
     def stuck(self) -> int:
         """How many slots are lost to functions that were given up and still run."""
-        with self._lock:
-            return sum(job.is_given_up for job in self._started)
+        return sum(job.is_given_up for job in self._started.copy())
 
     @property
     def copies(self) -> int:

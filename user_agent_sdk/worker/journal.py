@@ -8,13 +8,13 @@ when it can be.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Callable
 
@@ -36,7 +36,6 @@ from .journal_file import (
 )
 
 log = logging.getLogger(__name__)
-_Change = list[Any]  # a row (None: a new one, whose number is put here) and its entry (None: it is done with)
 
 LATE_KEPT_S = 24 * 3600
 LATE_ROWS = 1000
@@ -73,14 +72,15 @@ class Journal:
         self._sync = sync
         self._clock = clock
         self._wall = wall
-        self._waiting: deque[_Change] = deque()  # in their order; whoever holds the lock makes them
+        # Slots change these without a lock: each change is one operation, which Python makes whole.
+        self._live: dict[int, Entry] = {}
+        self._free: deque[int] = deque()  # rows that are done with, to be replaced or swept
+        self._ids = itertools.count(1)
+        self._waiting: deque[tuple[Any, ...]] = deque()  # to be written, by whoever holds the lock
         self._lock = threading.Lock()  # guards all below, and each statement on _db
         self._db: storage.Connection | None = None
         self._path: Path | None = None
-        self._live: dict[int, Entry] = {}
-        self._free: list[int] = []  # rows that are done with, to be replaced or swept
-        self._swept: frozenset[int] = frozenset()  # those that the last sweep found
-        self._last_id = 0
+        self._swept: list[int] = []  # the free rows that the last sweep found
         self._late: OrderedDict[str, Late] = OrderedDict()
         self._late_bytes = 0
         self._trouble = False  # the file can't be written now
@@ -98,57 +98,51 @@ class Journal:
 
     def add(self, entry: Entry) -> int:
         """Write a new row; its id."""
-        change: _Change = [None, entry]
-        self._write(change)
-        row: int = change[0]
+        try:
+            row = self._free.pop()
+        except IndexError:
+            row = next(self._ids)
+        self._put(row, entry)
         return row
 
     def replace(self, row: int, entry: Entry) -> None:
-        self._write([row, entry])
+        self._put(row, entry)
+
+    def _put(self, row: int, entry: Entry) -> None:
+        """Back when it is on disk. Who gets the lock writes for all that wait for it, in one statement: each
+        gives the interpreter away several times, and the others would take their turns meanwhile."""
+        self._live[row] = entry
+        if self.is_on_disk:  # else it is written when that is mended
+            self._waiting.append((row, *entry))
+            with self._lock:
+                self._catch_up()
 
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
-        self._waiting.append([row, None])
+        if self._live.pop(row, None) is not None:
+            self._free.append(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
-        with self._lock:
-            self._catch_up()
-            return dict(self._live)
-
-    def _write(self, change: _Change) -> None:
-        """Back when it is on disk. Who gets the lock writes for all that wait for it, in one statement: each
-        gives the interpreter away several times, and the others would take their turns meanwhile."""
-        self._waiting.append(change)
-        with self._lock:
-            self._catch_up()
+        return self._live.copy()
 
     def _catch_up(self) -> None:
-        """Make the changes that wait."""
-        written: list[tuple[Any, ...]] = []
-        while self._waiting:
-            change = self._waiting.popleft()
-            row, entry = change
-            if row is None:
-                row = change[0] = self._free.pop() if self._free else self._next_id()
-            if entry is not None:
-                self._live[row] = entry
-                written.append((row, *entry))
-            elif self._live.pop(row, None) is not None:
-                self._free.append(row)
-        if 1 < len(written) <= WRITE_ROWS and self._run(WRITE + AND_ONE_MORE * (len(written) - 1), [*chain(*written)]):
-            return
+        """Write what waits."""
+        written = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if 1 < len(written) <= WRITE_ROWS:
+            more = AND_ONE_MORE * (len(written) - 1)
+            if self._run(WRITE + more, [*itertools.chain(*written)]):
+                return
         for values in written:  # one by one too when one of them can't be stored: it must not cost the others
             self._run(WRITE, values)
 
     def find_result(self, task_id: str, like: Entry) -> bytes | None:
         """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
         with self._lock:
-            self._catch_up()
             late = self._late.get(task_id)
             if late is not None:
                 return late.body if like.is_same_work(late) else None
-            for entry in self._live.values():
+            for entry in self.live().values():
                 if entry.task_id == task_id and entry.state == RESULT and entry.status == TaskStatus.COMPLETED:
                     return entry.body if like.is_same_work(entry) else None
         return None
@@ -191,6 +185,8 @@ class Journal:
         """Lock the first free file of the folder; its rows, left by a process that ended."""
         with self._lock:
             self._open()
+            # One row in a damaged file may be the last that SQLite has; none could follow it.
+            self._ids = itertools.count(1 + max((row for row in self._found if 0 < row < 2**53), default=0))
             found, self._found = self._found, {}
             return found
 
@@ -210,37 +206,34 @@ class Journal:
     def sweep(self) -> None:
         """Upkeep, twice a second: done rows go, an empty file shrinks, a broken one is tried again."""
         with self._lock:
-            self._catch_up()
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
-            gone = self._swept.intersection(self._free)
-            if gone and self._run_all([(DELETE, (row,)) for row in gone]):
-                self._free = [row for row in self._free if row not in gone]
-            self._swept = frozenset(self._free)
+            gone = [row for row in self._swept if self._is_taken_from_free(row)]
+            if gone and not self._run_all([(DELETE, (row,)) for row in gone]):
+                self._free.extend(gone)
+            self._swept = list(self._free)
             self._limit_late()
-            if self._free or any(entry.state != REJECTED for entry in self._live.values()):
+            if self._free or any(entry.state != REJECTED for entry in self.live().values()):
                 return
-            self._last_id = self._highest()
             if self._clock() >= self._checkpoint_at:
                 self._checkpoint_at = self._clock() + CHECKPOINT_EVERY_S
                 self._guarded(journal_file.shrink)
 
     def close(self) -> None:
         with self._lock:
-            self._catch_up()
             self._run_all([(DELETE, (row,)) for row in self._free])
             self._guarded(journal_file.shrink)
             if self._db is not None:
                 self._db.close()
                 self._db = None
 
-    def _next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
-    def _highest(self) -> int:
-        """The last row's id. One in a damaged file may be the last that SQLite has; none could follow it."""
-        return max((row for row in self._live if 0 < row < 2**53), default=0)
+    def _is_taken_from_free(self, row: int) -> bool:
+        """False when a slot was quicker, and has it again."""
+        try:
+            self._free.remove(row)
+        except ValueError:
+            return False
+        return True
 
     def _run(self, statement: str, values: Sequence[Any]) -> bool:
         """One statement, one commit. False, and said once, when it could not be written."""
@@ -275,12 +268,11 @@ class Journal:
     def _recover(self) -> None:
         self._trouble = False
         if self._db is None:
-            self._open()
+            self._open(is_late=True)
         rows: list[tuple[str, Any]] = [(statement, ()) for statement in journal_file.CLEAR]
-        rows += [(WRITE, (row, *entry)) for row, entry in self._live.items()]
+        rows += [(WRITE, (row, *entry)) for row, entry in self.live().items()]
         rows += [(WRITE_LATE, (task_id, *late)) for task_id, late in self._late.items()]
         if self._run_all(rows):
-            self._free = []
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
 
@@ -289,7 +281,8 @@ class Journal:
             self._said.add(key)
             log.log(level, text, *values, extra=_ACTION)
 
-    def _open(self) -> None:
+    def _open(self, is_late: bool = False) -> None:
+        """``is_late``: there are rows already, so those of the file get new numbers."""
         if self._folder is None:
             return
         try:
@@ -303,11 +296,8 @@ class Journal:
                 self._db = None
             return
         for row, entry in rows.items():
-            row = self._next_id() if self._live else row
-            self._found[row] = entry
+            self._found[next(self._ids) if is_late else row] = entry
         self._live.update(self._found)
-        self._free = []  # the file has none of them
-        self._last_id = self._highest()
         self._take_late(late)
 
     def _lock_first(self, folder: Path) -> storage.Connection:
@@ -346,7 +336,7 @@ class Journal:
             return
         try:
             rows, late = journal_file.read(other)
-            ours = {self._next_id(): entry for entry in rows.values()}
+            ours = {next(self._ids): entry for entry in rows.values()}
             writes: list[tuple[str, Any]] = [(WRITE, (row, *entry)) for row, entry in ours.items()]
             writes += [(WRITE_LATE, (task_id, *held)) for task_id, held in late.items()]
             if writes and self._run_all(writes):  # from here on they are in both: twice is better than not at all

@@ -56,6 +56,9 @@ class Timetable(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._items
+
     def next_due(self) -> float | None:
         """When the first item is due, on the clock."""
         with self._changed:
