@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from user_agent_sdk.conductor import connection as rooms
+from user_agent_sdk.conductor import kernel
 from user_agent_sdk.conductor.connection import Connection, Proxy, TransportError, _encoded
 from user_agent_sdk.conductor.reply import Response
 
@@ -140,6 +141,21 @@ class Kept(ConnectionTest):
                 self.assertEqual(self.ask(connection).body, b"ok")
                 self.assertEqual(server.connections.count, 2)
 
+    def test_so_it_is_where_the_kernel_says_less(self) -> None:
+        for there in ({"_TCP_INFO": None}, {"_BYTES_RECEIVED": slice(136, 136)}, {"patient_send": lambda sock: None}):
+            with self.subTest(there), mock.patch.multiple(kernel, **there):
+                self.test_a_connection_that_was_closed_at_rest_is_noticed_before_it_is_used()
+                self.test_bytes_that_nobody_asked_for_never_answer_the_next_request()
+
+    @unittest.skipUnless(sys.platform == "linux", "only Linux tells how many bytes came")
+    def test_a_busy_one_gives_the_interpreter_away_twice_an_exchange(self) -> None:
+        """To send and to receive. It was four times, and each time another of eight slots took it."""
+        connection = self.connect(self.serve(answering(lambda request: b"ok")))
+        self.ask(connection)
+        link: Any = connection._link
+        with mock.patch.object(link, "_poll", mock.Mock(side_effect=AssertionError)):
+            self.assertEqual(self.ask(connection).body, b"ok")
+
     def test_a_connection_that_rested_long_is_not_trusted(self) -> None:
         server = self.serve(answering(lambda request: b"ok"))
         connection = self.connect(server)
@@ -150,8 +166,8 @@ class Kept(ConnectionTest):
 
     def test_without_poll_select_notices_a_closed_connection(self) -> None:
         ours, theirs = socket.socketpair()
-        with ours, mock.patch.object(rooms, "select", mock.Mock(spec=["select"], select=select.select)):
-            poll = rooms._poller(ours)
+        with ours, mock.patch.object(kernel, "select", mock.Mock(spec=["select"], select=select.select)):
+            poll = kernel.poller(ours)
             self.assertTrue(poll(True, 0.0))
             self.assertFalse(poll(False, 0.0))
             theirs.close()

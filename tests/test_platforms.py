@@ -41,7 +41,7 @@ from tests.workerbox import LONG_S, Box, agent, working
 from user_agent_sdk import credentials, storage
 from user_agent_sdk.cli import app, check, dev, invoke, options, terminal
 from user_agent_sdk.conductor import connection as rooms
-from user_agent_sdk.conductor import transport
+from user_agent_sdk.conductor import kernel, transport
 from user_agent_sdk.conductor.connection import _explained
 from user_agent_sdk.errors import ConfigError, UsageError, UserAgentError
 from user_agent_sdk.history import times
@@ -64,7 +64,8 @@ BRANCHES = {
     ("cli/dev.py", "_short"): "test_a_change_on_another_drive_is_named",
     ("cli/terminal.py", "wants_color"): "test_an_old_console_gets_no_colours",
     ("cli/terminal.py", "_windows_console_has_color"): "test_an_old_console_gets_no_colours",
-    ("conductor/connection.py", "_poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
+    ("conductor/kernel.py", "patient_send"): "test_exchanges_go_over_select_where_there_is_no_poll",
+    ("conductor/kernel.py", "poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
     ("conductor/transport.py", "_proxy_for"): "test_the_systems_proxy_is_used",
     ("credentials.py", "_warn_if_exposed"): "test_file_modes_say_nothing_there",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
@@ -73,6 +74,7 @@ BRANCHES = {
 # Python 3.14 Windows does not interrupt it.
 ENDLESS = {
     ("history/recorder.py", "_run"),
+    ("logs.py", "_run"),
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/gate.py", "_enter"),
     ("worker/timetable.py", "_wait"),
@@ -230,7 +232,12 @@ class SystemTest(CliTest):
         body = os.urandom(1 << 20)
         server = Server(answering(lambda request: request.body or b"ok"))
         self.addCleanup(server.close)
-        with mock.patch.object(rooms, "select", mock.Mock(spec=["select"], select=select.select)):
+        there = types.SimpleNamespace(platform="win32", byteorder="little")
+        with (
+            mock.patch.object(kernel, "select", mock.Mock(spec=["select"], select=select.select)),
+            mock.patch.object(kernel, "sys", there),
+            mock.patch.object(kernel, "_TCP_INFO", None),
+        ):
             connection = rooms.Connection("127.0.0.1", server.port, None, None)
             for content in (None, body, None):
                 headers = {"Host": "h", "Content-Length": str(len(content or b""))}

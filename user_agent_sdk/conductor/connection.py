@@ -10,17 +10,15 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ipaddress
-import math
 import re
-import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import PlatformError
+from . import kernel
 from .reply import BadReplyError, Reader, Response
 
 if TYPE_CHECKING:
@@ -83,28 +81,39 @@ class _Link(Reader):
     """An open socket, which never blocks by itself, and what was read from it. No wait lasts beyond ``deadline``."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
+        """``sock`` is new: nothing was read from it."""
         super().__init__()
         self.sock = sock
         self.deadline = deadline
         self.used_at = time.monotonic()
         sock.setblocking(False)
-        self._is_tls = type(sock) is not socket.socket
-        self._poll = _poller(sock)
+        self._received = 0
+        self._is_tls = type(sock) is not socket.socket  # which may have read ahead, and counts other bytes
+        self._poll = kernel.poller(sock)
+        patient_send = None if self._is_tls else kernel.patient_send(sock)
+        self._is_patient = patient_send is not None
+        self._send: Callable[[Any], int] = patient_send or sock.send
 
     def is_stale(self) -> bool:
         """Closed by the other end, or holding bytes that answer nothing we asked: at rest there are none."""
-        return time.monotonic() - self.used_at > IDLE_LIMIT_S or bool(self.held) or bool(self._poll(False, 0.0))
+        if time.monotonic() - self.used_at > IDLE_LIMIT_S or self.held:
+            return True
+        is_surely_fresh = not self._is_tls and kernel.all_is_read(self.sock, self._received)
+        return not is_surely_fresh and bool(self._poll(False, 0.0))
 
     def receive(self) -> bytes:
-        if not self._is_tls:  # which may have read ahead
+        if self._is_patient:
+            kernel.be_patient(self.sock, _left(self.deadline))
+        elif not self._is_tls:
             self._wait(False)
         piece: bytes = self._attempt(self.sock.recv, PIECE_BYTES, False)
+        self._received += len(piece)
         return piece
 
     def send(self, request: bytes) -> None:
         left = memoryview(request)
         while left:
-            left = left[self._attempt(self.sock.send, left, True) :]
+            left = left[self._attempt(self._send, left, True) :]
 
     def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
         while True:
@@ -244,17 +253,6 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
         return f"{head}\r\n\r\n".encode("latin-1") + (body or b"")
     except UnicodeEncodeError:
         raise ValueError("a header has characters that can't be sent") from None
-
-
-def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
-    """A call that waits so many seconds until ``sock`` can be written to, or read from; falsy when it can't.
-    select() alone can't watch descriptors over 1023."""
-    if sys.platform != "win32" and hasattr(select, "poll"):
-        readable, writable = select.poll(), select.poll()
-        readable.register(sock, select.POLLIN)
-        writable.register(sock, select.POLLOUT)
-        return lambda writes, wait_s: (writable if writes else readable).poll(math.ceil(wait_s * 1000))
-    return lambda writes, wait_s: any(select.select(() if writes else (sock,), (sock,) if writes else (), (), wait_s))
 
 
 class _LookUps:
