@@ -233,6 +233,8 @@ class StartTest(CliTest):
         self.assertEqual(
             found & {"argparse", "logging", "json", "user_agent_sdk.settings", "user_agent_sdk.cli.run"}, set()
         )
+        more = found - self.modules_after("import importlib")
+        self.assertEqual(more & {"typing", "collections", "re", "enum", "dataclasses"}, set())  # each takes as long
 
     def test_an_agent_named_like_a_standard_module_does_not_break_the_program(self) -> None:
         """python -m puts the current folder first on the path: our own `import json` found the agent."""
