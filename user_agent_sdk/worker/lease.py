@@ -109,7 +109,7 @@ class LeaseKeeper:
         if self._off:
             return
         lease.is_dropped = False
-        if not lease.renewed_at or lease.period_s < 2 * YOUNG_S:
+        if self._due_in_s(lease) < 2 * YOUNG_S:
             self._plan(lease)
             return
         self._young[lease.task_id] = lease
@@ -122,9 +122,11 @@ class LeaseKeeper:
         if self._young.pop(lease.task_id, None) is None:
             self._table.drop(lease.task_id)
 
+    def _due_in_s(self, lease: Lease) -> float:
+        return max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
+
     def _plan(self, lease: Lease) -> None:
-        delay_s = lease.renewed_at + lease.period_s - self._clock() if lease.renewed_at else 0.0
-        self._table.put(lease.task_id, lease, max(0.0, delay_s))
+        self._table.put(lease.task_id, lease, self._due_in_s(lease))
         if lease.is_dropped:  # while it was in neither
             self._table.drop(lease.task_id)
 
