@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import user_agent_sdk
-from user_agent_sdk import logs
 from user_agent_sdk.agents import REGISTRY
 from user_agent_sdk.cli import main
 
@@ -72,9 +71,6 @@ class CliTest(unittest.TestCase):
         argv.start()
         self.addCleanup(argv.stop)
         keep_imports_as_they_are(self, self.folder)
-        held = mock.patch.object(logs, "LINES_HELD", 0)  # this process does not end with the command line
-        held.start()
-        self.addCleanup(held.stop)
         handlers = logging.getLogger().handlers
         self.addCleanup(handlers.__setitem__, slice(None), list(handlers))
         for name in ("", "user_agent_sdk", "user_agent_sdk.agent"):

@@ -348,6 +348,20 @@ class TroubleTest(Kept):
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
+    def test_a_row_that_can_t_be_stored_costs_no_other_when_it_is_written_again(self) -> None:
+        """All were written in one transaction, which failed with it, was taken for good, and was not tried again."""
+        self.folder.write_text("a file is in the way")
+        journal = self.journal()
+        with self.assertLogs(LOG, "WARNING"):
+            journal.open()
+            journal.add(entry("\ud800"))
+            journal.add(done("t"))
+            self.folder.unlink()
+            self.now += 6
+            journal.sweep()
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
+
     def test_rows_found_when_the_file_is_opened_late_are_adopted_and_no_id_is_taken_twice(self) -> None:
         dead = self.opened()
         dead.add(done("theirs"))

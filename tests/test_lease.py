@@ -251,6 +251,16 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper._plan(held)
         self.assertNotIn("t", keeper._table)
 
+    def test_one_put_off_by_a_report_is_never_kept_in_two_places(self) -> None:
+        keeper = LeaseKeeper(Platform())  # type: ignore[arg-type]
+        held = lease()
+        self.hold(keeper, held)
+        keeper._grow()
+        held.is_held = True
+        keeper.resume(held)
+        keeper.drop(held)
+        self.assertEqual(len(keeper), 0)
+
     def test_one_of_unknown_age_is_extended_at_once(self) -> None:
         platform = Platform()
         self.keeper(platform).track(lease("adopted", 3600.0))

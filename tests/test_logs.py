@@ -6,15 +6,12 @@ import io
 import json
 import logging
 import re
-import threading
 import unittest
 from typing import Any
-from unittest import mock
 
 from user_agent_sdk import logs
 from user_agent_sdk.conductor.auth import Fetched, TokenSource
 
-LONG_S = 20.0
 SECRET = "p@ss/w ord+1"
 TOKEN = "tokén-1"
 LEAKY = f"form client_secret=p%40ss%2Fw+ord%2B1 {SECRET} {TOKEN}"
@@ -34,20 +31,10 @@ class LogsTest(unittest.TestCase):
     def setUp(self) -> None:
         root = logging.getLogger()
         self.addCleanup(root.setLevel, root.level)
-        self.addCleanup(self.put_back, list(root.handlers))
+        self.addCleanup(root.handlers.__setitem__, slice(None), list(root.handlers))
         self.addCleanup(setattr, logs, "redactor", logs.redactor)
         logs.redactor = logs.Redactor()
         self.log = logging.getLogger("tests.some.module")
-        held = mock.patch.object(logs, "LINES_HELD", 0)
-        held.start()
-        self.addCleanup(held.stop)
-
-    def put_back(self, handlers: list[logging.Handler]) -> None:
-        root = logging.getLogger()
-        for ours in root.handlers:
-            if ours not in handlers:
-                ours.close()
-        root.handlers[:] = handlers
 
     def setup_on(
         self, stream: Any, log_format: str = "text", level: str = "INFO", secrets: tuple[str, ...] = ()
@@ -165,75 +152,6 @@ class LogsTest(unittest.TestCase):
             text, line = raw.getvalue().decode(encoding).splitlines()
             self.assertIn("\\u2713", text)
             self.assertEqual(json.loads(line)["msg"], "hóa đơn ✓")
-
-    def test_off_a_terminal_a_line_is_written_a_moment_later_and_nobody_waits_for_it(self) -> None:
-        """With a write and two locks a line, eight slots spent a fifth of their time waiting for each other."""
-
-        class Slow(io.StringIO):
-            def write(self, text: str) -> int:
-                began.release()
-                go.acquire(timeout=LONG_S)
-                written = super().write(text)
-                ended.release()
-                return written
-
-        began, go, ended = (threading.Semaphore(0) for _ in range(3))
-        with mock.patch.object(logs, "LINES_HELD", 1000):
-            stream = self.setup_on(Slow())
-            self.log.info("one")
-            self.assertTrue(began.acquire(timeout=LONG_S))
-            self.log.info("two")
-            self.log.info("three")
-            self.assertEqual(stream.getvalue(), "")
-            for _ in range(2):
-                go.release()
-                self.assertTrue(ended.acquire(timeout=LONG_S))
-            said = [line.split()[-1] for line in stream.getvalue().splitlines()]
-        self.assertEqual(said, ["one", "two", "three"])
-
-    def test_a_warning_and_a_line_too_many_are_written_at_once_with_all_before_them_and_so_is_all_on_a_terminal(
-        self,
-    ) -> None:
-        with mock.patch.object(logs, "LINES_HELD", 3), mock.patch.object(logs, "LINES_HELD_S", LONG_S):
-            for last, count in (("warning", 1), ("info", 3)):
-                stream = self.setup_on(io.StringIO())
-                self.log.info("before")
-                self.assertEqual(stream.getvalue(), "")
-                for _ in range(count):
-                    getattr(self.log, last)("last")
-                self.assertEqual(stream.getvalue().count("\n"), 1 + count)
-            stream = self.setup_on(Terminal())
-            self.log.info("at once")
-            self.assertEqual(stream.getvalue().count("\n"), 1)
-            stream = self.setup_on(io.StringIO())
-            self.log.info("the last of all")
-            logging.getLogger().handlers[0].flush()  # as Python does at its end
-            self.assertEqual(stream.getvalue().count("\n"), 1)
-
-    def test_a_stream_that_fails_in_some_other_way_ends_no_thread(self) -> None:
-        class Odd(io.StringIO):
-            def write(self, text: str) -> int:
-                wrote.release()
-                raise RuntimeError("odd")
-
-        wrote = threading.Semaphore(0)
-        with mock.patch.object(logs, "LINES_HELD", 1000):
-            self.setup_on(Odd())
-            for _ in range(2):
-                self.log.info("line")
-                self.assertTrue(wrote.acquire(timeout=LONG_S))
-
-    def test_a_handler_that_was_replaced_has_written_all_and_its_thread_ends(self) -> None:
-        """``dev`` sets the log up anew at each save."""
-        with mock.patch.object(logs, "LINES_HELD", 1000):
-            stream, before = self.setup_on(io.StringIO()), set(threading.enumerate())
-            self.log.info("line")
-            logs.setup("INFO", "text", (), io.StringIO())
-            self.assertEqual(stream.getvalue().count("\n"), 1)
-            [added] = [thread for thread in set(threading.enumerate()) - before if thread.name == "log"]
-            logs.setup("INFO", "text", (), Terminal())
-            added.join(LONG_S)
-            self.assertFalse(added.is_alive())
 
     def test_a_broken_stream_or_record_never_reaches_the_caller(self) -> None:
         self.setup_on(Broken())

@@ -74,7 +74,6 @@ BRANCHES = {
 # Python 3.14 Windows does not interrupt it.
 ENDLESS = {
     ("history/recorder.py", "_run"),
-    ("logs.py", "_run"),
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/gate.py", "_enter"),
     ("worker/timetable.py", "_wait"),

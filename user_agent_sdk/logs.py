@@ -23,8 +23,6 @@ _SHOWN = ("agent_id", "task_id", "attempt", "duration_ms")  # in a line of text
 # C0, DEL, C1, line and paragraph separators, bidirectional controls, lone surrogates: what can move a
 # terminal's cursor, fake a line, reorder what is read, or not be written at all.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-LINES_HELD_S = 0.05
-LINES_HELD = 1000
 _SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadable
 
 
@@ -152,70 +150,22 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 class Handler(logging.Handler):
-    """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller.
-
-    On a terminal each line is written at once, and everywhere a warning with all that came before it. Otherwise
-    a thread of its own writes what came in the last moment: with a write a line, eight slots spent a fifth of
-    their time waiting for each other.
-    """
+    """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self.stream = stream
-        self._waits = not stream.isatty()
-        self._lines: deque[str] = deque()  # formatted, and not written yet
-        self._writing = threading.RLock()  # guards the stream; reentrant: a __del__ that logs may run inside write()
-        self._some = threading.Event()  # there are lines that nobody was asked to write before
-        self._closing = threading.Event()
-        if self._waits:
-            threading.Thread(target=self._run, name="log", daemon=True).start()
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock that logging's own would take for the whole of it."""
-        self.emit(record)
-        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
         except Exception as error:  # a %d for a text, a __str__ that raises: say where, and go on
             text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
-        self._lines.append(encodable(text, self.stream) + "\n")
-        if not self._waits or record.levelno >= logging.WARNING or len(self._lines) > LINES_HELD:
-            self.flush()
-        elif not self._some.is_set():
-            self._some.set()
-
-    def flush(self) -> None:
-        """Write all lines there are. Python calls it at its end, too."""
-        with self._writing:
-            text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
-            try:
-                if text:
-                    self.stream.write(text)
-                    self.stream.flush()
-            except Exception:  # noqa: S110 - a full disk, a closed pipe: there is nowhere left to say it
-                pass
-
-    def close(self) -> None:
-        self.flush()
-        self._closing.set()
-        self._some.set()
-        super().close()
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            self._some.wait()
-            self._closing.wait(LINES_HELD_S)
-            self._some.clear()
-            self.flush()
-
-
-def flush() -> None:
-    """Whoever writes to the log's stream himself writes what came before first."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, Handler):
-            handler.flush()
+        try:
+            self.stream.write(encodable(text, self.stream) + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # a full disk, a closed pipe: there is nowhere left to say it
+            pass
 
 
 def setup(level: str, log_format: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
@@ -230,7 +180,6 @@ def setup(level: str, log_format: str, secrets: Iterable[str] = (), stream: Text
     root.setLevel(level)
     for old in [old for old in root.handlers if isinstance(old, Handler)]:
         root.removeHandler(old)
-        old.close()
     if stream is None:  # pythonw.exe has no stderr
         return
     handler = Handler(stream)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import UserAgentError
-from ..logs import encodable, escape, flush, json_text, redactor
+from ..logs import encodable, escape, json_text, redactor
 
 _CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # the others can't be read on white, or on black
 
@@ -38,7 +38,6 @@ def is_interactive() -> bool:
 
 def note(text: str) -> None:
     """A line beside the answer, on stderr."""
-    flush()  # of the log, which goes there too
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             sys.stderr.write(encodable(text, sys.stderr) + "\n")

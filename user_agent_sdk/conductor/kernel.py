@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 _TIMEVAL = struct.Struct("@ll")
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux
-_ESTABLISHED, _BYTES_RECEIVED = 1, slice(128, 136)  # in its struct tcp_info, the latter since 4.1
+_ESTABLISHED, _BYTES_RECEIVED = b"\x01", slice(128, 136)  # in its struct tcp_info, the latter since 4.1
 
 
 def patient_send(sock: socket.socket) -> Callable[[Any], int] | None:
@@ -40,8 +40,11 @@ def all_is_read(sock: socket.socket, received: int) -> bool:
     """The connection stands, and no byte came but those ``received``. False also where the kernel can't say so."""
     if _TCP_INFO is None:
         return False
-    info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_RECEIVED.stop)
-    return info[0] == _ESTABLISHED and int.from_bytes(info[_BYTES_RECEIVED], sys.byteorder) == received
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_RECEIVED.stop)
+    except OSError:
+        return False
+    return info[:1] == _ESTABLISHED and int.from_bytes(info[_BYTES_RECEIVED], sys.byteorder) == received
 
 
 def poller(sock: socket.socket) -> Callable[[bool, float], Any]:

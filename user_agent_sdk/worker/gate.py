@@ -89,7 +89,7 @@ class Gate:
         self._clock = clock
         self._metrics = metrics or Metrics()
         self._admitted_at = 0.0
-        self._changed = threading.Condition()  # guards _intake and _outage
+        self._changed = threading.Condition()  # guards _outage and the changes of _intake
         self._intake = intake
         self._outage = Outage(log, f"Polling for {agent_id} fails")
 
@@ -103,7 +103,8 @@ class Gate:
         return self._intake.next_at
 
     def overdue_s(self, now: float) -> float:
-        """For how long a poll should have been sent and answered; one that the server holds counts too."""
+        """For how long a poll should have been sent and answered; one that the server holds counts too, but none at
+        full width, where the first to fail ends that."""
         return now - max(self._admitted_at, self.next_at) if self._intake.is_awaited else 0.0
 
     def take(self) -> tuple[list[Task], float] | None:
@@ -160,8 +161,9 @@ class Gate:
 
     def _enter_free(self) -> Poll | None:
         """A poll for which nothing need be waited for, and no lock taken: others would wait for that in turn."""
+        poll = self._intake.begin_free(self._clock())  # before the look: should it close now, this is a poll of before
         is_free = self._intake.is_open and not self._client.can_wait and not self._is_over()
-        return self._intake.begin_free(self._clock()) if is_free and self._budget.reserve(self) else None
+        return poll if is_free and self._budget.reserve(self) else None
 
     def _enter(self) -> Poll | None:
         with self._changed:

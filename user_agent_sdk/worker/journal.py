@@ -221,7 +221,8 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
-            self._run_all([(DELETE, (row,)) for row in self._free])
+            self._catch_up()
+            self._run_all([(DELETE, (row,)) for row in list(self._free)])
             self._guarded(journal_file.shrink)
             if self._db is not None:
                 self._db.close()
@@ -269,10 +270,12 @@ class Journal:
         self._trouble = False
         if self._db is None:
             self._open(is_late=True)
-        rows: list[tuple[str, Any]] = [(statement, ()) for statement in journal_file.CLEAR]
-        rows += [(WRITE, (row, *entry)) for row, entry in self.live().items()]
+        rows: list[tuple[str, Any]] = [(WRITE, (row, *entry)) for row, entry in self.live().items()]
         rows += [(WRITE_LATE, (task_id, *late)) for task_id, late in self._late.items()]
-        if self._run_all(rows):
+        if not self._run_all([*((statement, ()) for statement in journal_file.CLEAR), *rows]) and not self._trouble:
+            for statement, values in rows:  # one can't be stored, and must not cost the others
+                self._run(statement, values)
+        if not self._trouble:
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
 

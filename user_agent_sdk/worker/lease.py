@@ -156,7 +156,8 @@ class LeaseKeeper:
         lease.held_until = 0.0
         if lease.is_held:
             lease.is_held = False
-            self.track(lease)
+            if not self._off:
+                self._plan(lease)  # it is in the table, or was: nowhere else from now on
 
     def has_lapsed(self, lease: Lease) -> bool:
         return lease.has_lapsed(self._clock(), self._wall())

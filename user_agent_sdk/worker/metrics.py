@@ -105,7 +105,7 @@ class Metrics:
         """Counters, and the rows of histograms, by name and label values."""
         counts: Counter[tuple[str, ...]] = Counter()
         histograms: dict[tuple[str, ...], list[float]] = {}
-        for (what, agent_id, error), row in [item for rows in list(self._all) for item in list(rows.items())]:
+        for (what, agent_id, error), row in [item for rows in list(self._all) for item in rows.copy().items()]:
             key: tuple[str, ...] = (what, agent_id)
             if what in _TIMED:
                 key = (what + "_time_seconds", agent_id, "SUCCESS" if error is None else "FAILURE")
