@@ -13,6 +13,7 @@ from unittest import mock
 
 from tests.cli import CliTest, Ended
 from tests.support import PATIENCE_S, Request, Server, answering
+from user_agent_sdk.cli import submit
 from user_agent_sdk.sandbox.server import Sandbox
 
 
@@ -103,7 +104,8 @@ class WhichAgent(SubmitCase):
         self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "0000#user-agent")
 
     def test_of_none_or_several_it_must_be_named(self) -> None:
-        ended = self.submit("--wait", "0")
+        with mock.patch.object(submit, "FIRST_POLL_S", 0.1):
+            ended = self.submit("--wait", "0")
         self.assertEqual(ended.code, 2)
         self.assertIn("no worker has polled yet", ended.err)
         self.sandbox.engine.poll("one")
@@ -112,6 +114,20 @@ class WhichAgent(SubmitCase):
         self.assertEqual(ended.code, 2)
         self.assertIn("-a one", ended.err)
         self.assertIn("-a two", ended.err)
+
+
+    def test_a_worker_that_has_only_just_started_is_waited_for(self) -> None:
+        """Typed right after ``dev --sandbox``, submit once came before the first poll, and gave up at once."""
+        handle = self.sandbox.handle
+
+        def before_the_poll(request: Request) -> Any:
+            reply = handle(request)
+            self.sandbox.engine.poll("mine", "here")
+            return reply
+
+        with mock.patch.object(self.sandbox, "handle", before_the_poll):
+            self.assertEqual(self.submit("--wait", "0").code, 0)
+        self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "mine")
 
 
 class WhichSandbox(SubmitCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from .sandbox import PORT
 
 LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
 TIMEOUT_S = 30.0
+FIRST_POLL_S = 2.0
 
 
 def configure(parser: Parser) -> None:
@@ -104,7 +106,11 @@ class _Sandbox:
     def agent(self, expected: str | None) -> str:
         """The one agent that the sandbox knows; of none or several the ``expected`` one, the credentials'. They
         are those of the real platform, for which ``dev --sandbox`` does not ask."""
-        known: Sequence[str] = sorted({agent["agentId"] for agent in self._asked("GET", "agents")})
+        known = self._known()
+        until = time.monotonic() + FIRST_POLL_S
+        while not known and not expected and time.monotonic() < until:  # a worker that just starts has not polled yet
+            threading.Event().wait(0.05)
+            known = self._known()
         if len(known) != 1:
             if expected:
                 return expected
@@ -112,6 +118,9 @@ class _Sandbox:
             what = f"it knows {len(known)}" if known else "no worker has polled yet"
             raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
         return known[0]
+
+    def _known(self) -> Sequence[str]:
+        return sorted({agent["agentId"] for agent in self._asked("GET", "agents")})
 
     def _asked(self, method: str, path: str, body: object = None) -> Any:
         url = f"{self.origin}/api/sandbox/{path}"
