@@ -115,7 +115,6 @@ class WhichAgent(SubmitCase):
         self.assertIn("-a one", ended.err)
         self.assertIn("-a two", ended.err)
 
-
     def test_a_worker_that_has_only_just_started_is_waited_for(self) -> None:
         """Typed right after ``dev --sandbox``, submit once came before the first poll, and gave up at once."""
         handle = self.sandbox.handle

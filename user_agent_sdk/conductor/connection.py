@@ -78,7 +78,7 @@ def _left(deadline: float) -> float:
 
 
 class _Link(Reader):
-    """An open socket, which never blocks by itself, and what was read from it. No wait lasts beyond ``deadline``."""
+    """An open socket, and what was read from it. No wait lasts beyond ``deadline``."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         """``sock`` is new: nothing was read from it."""
