@@ -20,6 +20,7 @@ from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.client import Client
 from user_agent_sdk.conductor.wire import TaskResult
 from user_agent_sdk.worker import slots
+from user_agent_sdk.worker.gate import Gate
 from user_agent_sdk.worker.journal import Journal
 from user_agent_sdk.worker.runner import Runner
 
@@ -60,7 +61,7 @@ def is_result_row(args: Any, _: Any) -> bool:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "polled": lambda: kill(Client, "poll", lambda args, tasks: bool(tasks)),
+    "polled": lambda: kill(Gate, "_answered", lambda args, _: bool(args[2]), before=True),
     "journaled": lambda: kill(slots, "execute", before=True),
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),

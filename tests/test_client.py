@@ -81,9 +81,9 @@ class Polls(ClientTest):
     def test_its_deadline_is_what_the_server_may_hold_it_and_some_more(self) -> None:
         for dialect, wait_ms, expected_s in ((AKABOT, 5000, 10.1), (CONDUCTOR, 5000, 15.0), (CONDUCTOR, 0, 10.1)):
             client = self.client(self.says(b"[]"), dialect)
-            with mock.patch.object(Transport, "send", return_value=Response(204, {}, b"")) as send:
+            with mock.patch.object(Transport, "begin", return_value=lambda: Response(204, {}, b"")) as begin:
                 client.poll("a", "w", None, wait_ms)
-            self.assertEqual(send.call_args[1]["timeout_s"], expected_s)
+            self.assertEqual(begin.call_args[1]["timeout_s"], expected_s)
 
     def test_an_answer_that_is_not_the_platforms_is_an_error_not_an_idle_poll(self) -> None:
         page = "Content-Type: text/html; charset=utf-8"

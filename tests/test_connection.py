@@ -16,7 +16,6 @@ from typing import Any
 from unittest import mock
 
 from user_agent_sdk.conductor import connection as rooms
-from user_agent_sdk.conductor import kernel
 from user_agent_sdk.conductor.connection import Connection, Proxy, TransportError, _encoded
 from user_agent_sdk.conductor.reply import Response
 
@@ -44,7 +43,7 @@ class ConnectionTest(unittest.TestCase):
     def ask(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> Response:
         headers = {"Host": "h", **({"Content-Length": str(len(body))} if body is not None else {})}
         method = "GET" if body is None else "POST"
-        return connection.exchange(method, "/a?b=c", headers, body, timeout_s, LIMIT)
+        return connection.begin(method, "/a?b=c", headers, body, timeout_s).finish(LIMIT)
 
     def assert_fails(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> TransportError:
         with self.assertRaises(TransportError) as caught:
@@ -141,20 +140,34 @@ class Kept(ConnectionTest):
                 self.assertEqual(self.ask(connection).body, b"ok")
                 self.assertEqual(server.connections.count, 2)
 
-    def test_so_it_is_where_the_kernel_says_less(self) -> None:
-        for there in ({"_TCP_INFO": None}, {"_BYTES_RECEIVED": slice(136, 136)}, {"patient_send": lambda sock: None}):
-            with self.subTest(there), mock.patch.multiple(kernel, **there):
-                self.test_a_connection_that_was_closed_at_rest_is_noticed_before_it_is_used()
-                self.test_bytes_that_nobody_asked_for_never_answer_the_next_request()
+    def test_a_reply_that_nobody_fetched_never_answers_the_next_request(self) -> None:
+        server = self.serve(answering(lambda request: request.target.encode()))
+        connection = self.connect(server)
+        connection.begin("GET", "/1", {"Host": "h"}, None, 5.0)
+        self.assertEqual(connection.begin("GET", "/2", {"Host": "h"}, None, 5.0).finish(LIMIT).body, b"/2")
+        self.assertEqual(server.connections.count, 2)
 
-    @unittest.skipUnless(sys.platform == "linux", "only Linux tells how many bytes came")
-    def test_a_busy_one_gives_the_interpreter_away_twice_an_exchange(self) -> None:
-        """To send and to receive. It was four times, and each time another of eight slots took it."""
-        connection = self.connect(self.serve(answering(lambda request: b"ok")))
-        self.ask(connection)
-        link: Any = connection._link
-        with mock.patch.object(link, "_poll", mock.Mock(side_effect=AssertionError)):
-            self.assertEqual(self.ask(connection).body, b"ok")
+    def test_a_reply_that_came_in_time_can_be_fetched_late(self) -> None:
+        """A poll's, whose slot had to wait longer for the reply to its report: the task would be lost."""
+        sent = Arrivals()
+
+        def handle(peer: Peer) -> None:
+            peer.request()
+            peer.send(OK)
+            sent.arrived()
+            peer.until_left()
+
+        connection = self.connect(self.serve(handle))
+        begun = connection.begin("GET", "/", {"Host": "h"}, None, 0.05)
+        sent.wait(1)
+        threading.Event().wait(0.06)
+        self.assertEqual(begun.finish(LIMIT).body, b"ok")
+
+    def test_one_that_never_came_is_over_when_it_is_fetched_late(self) -> None:
+        begun = self.connect(self.serve(Peer.until_left)).begin("GET", "/", {"Host": "h"}, None, 0.05)
+        threading.Event().wait(0.06)
+        with self.over_soon(0.0), self.assertRaisesRegex(TransportError, "no answer in time"):
+            begun.finish(LIMIT)
 
     def test_a_connection_that_rested_long_is_not_trusted(self) -> None:
         server = self.serve(answering(lambda request: b"ok"))
@@ -166,8 +179,8 @@ class Kept(ConnectionTest):
 
     def test_without_poll_select_notices_a_closed_connection(self) -> None:
         ours, theirs = socket.socketpair()
-        with ours, mock.patch.object(kernel, "select", mock.Mock(spec=["select"], select=select.select)):
-            poll = kernel.poller(ours)
+        with ours, mock.patch.object(rooms, "select", mock.Mock(spec=["select"], select=select.select)):
+            poll = rooms._poller(ours)
             self.assertTrue(poll(True, 0.0))
             self.assertFalse(poll(False, 0.0))
             theirs.close()
@@ -412,7 +425,7 @@ class TheRequest(ConnectionTest):
         ):
             with self.subTest(target=target, headers=headers):
                 with self.assertRaises(TransportError) as caught:
-                    self.connect(server).exchange("GET", target, headers, None, 5.0, LIMIT)
+                    self.connect(server).begin("GET", target, headers, None, 5.0)
                 self.assertFalse(caught.exception.sent)
                 self.assertNotIn("canary", str(caught.exception))
         self.assertEqual(server.connections.count, 0)

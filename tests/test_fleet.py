@@ -24,11 +24,11 @@ END = 792.0
 
 
 class Process:
-    """One agent with eight idle slots: whoever of them holds the permit polls."""
+    """One agent with eight idle slots, one of which polls."""
 
     def __init__(self, rand: random.Random, now: float) -> None:
         self._rand = rand
-        self.intake = Intake(WORKERS, INTERVAL_S, rand.random)
+        self.intake = Intake(WORKERS, INTERVAL_S, rand.random, lambda now: 0.0)
         self.token = self._token(now)
 
     def _token(self, now: float) -> Lifetime:
@@ -37,12 +37,8 @@ class Process:
     def turn(self, now: float) -> Iterator[tuple[str, bool]]:
         """One poll at ``now``: the requests that it makes, and whether each is answered."""
         up = not OUTAGE[0] <= now < OUTAGE[1]
-        permits = 0
-        while self.intake.admits():
-            self.intake.admit()
-            permits += 1
-        assert permits == 1, "an idle or failing agent has one permit, however many workers"
         poll = self.intake.begin(now)
+        assert self.intake.wait_s(now) is None, "an idle or failing agent sends one poll, however many workers"
         dead, due = now >= self.token.expires_at, now >= self.token.refresh_at
         if dead or (due and up):
             yield "token", up
@@ -56,7 +52,7 @@ class Process:
             self.intake.failed(poll, now, None)
 
     def next_at(self, now: float) -> float:
-        return now + max(0.0, self.intake.wait_s(now))
+        return now + (self.intake.wait_s(now) or 0.0)
 
 
 class Fleet:

@@ -25,35 +25,29 @@ def wake_all(gates: list[Gate]) -> None:
 
 
 class Platform:
-    """A client whose polls are answered by a function; ``open`` polls are counted."""
-
-    can_report_and_poll = True
+    """A client whose polls are answered by a function."""
 
     def __init__(self, answer: Callable[[], list[Task]], can_wait: bool = False) -> None:
         self.answer, self.can_wait = answer, can_wait
         self.waits: list[int] = []
-        self.open = self.widest = 0
-        self._lock = threading.Lock()  # guards all above
+        self.beside = 0
 
-    def poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> list[Task]:
-        with self._lock:
-            self.waits.append(wait_ms)
-            self.open += 1
-            self.widest = max(self.widest, self.open)
-        try:
-            return self.answer()
-        finally:
-            with self._lock:
-                self.open -= 1
+    def begin_poll(
+        self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int, *, beside: bool
+    ) -> Callable[[], list[Task]]:
+        self.waits.append(wait_ms)
+        self.beside += beside
+        return self.answer
 
 
 class GateTest(unittest.TestCase):
     def setUp(self) -> None:
         self.stopping = threading.Event()
         self.contacts: list[int] = []
+        self.load = 0.0
 
     def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
-        intake = Intake(workers, interval_s, random.Random(5).random)
+        intake = Intake(workers, interval_s, random.Random(5).random, lambda now: self.load)
         budget = budget or Budget(None)
         return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
 
@@ -106,40 +100,65 @@ class GateTest(unittest.TestCase):
                     self.stopping.set()
                     gate.wake()
                     self.join(threads)
-                self.assertEqual(gate._intake._permits, 0)
+                self.assertFalse(gate._intake.is_awaited)
 
-    def test_the_permit_is_given_back_at_the_reply_not_at_the_tasks_end(self) -> None:
-        working, go = threading.Semaphore(0), threading.Event()
+    def test_a_running_function_keeps_no_other_slot_from_polling_whatever_the_load(self) -> None:
+        for self.load in (0.0, 2.0):
+            with self.subTest(load=self.load):
+                self.stopping = threading.Event()
+                working, go = threading.Semaphore(0), threading.Event()
+                platform = Platform(tasks)
+                gate = self.gate(platform, workers=6)
+
+                def work(found: list[Task], working: threading.Semaphore = working, go: threading.Event = go) -> None:
+                    working.release()
+                    go.wait(LONG_S)
+
+                threads = self.slots(gate, 6, work)
+                for _ in range(6):
+                    self.assertTrue(working.acquire(timeout=LONG_S))
+                self.assertEqual(len(platform.waits), 6)
+                self.stopping.set()
+                go.set()
+                self.join(threads)
+
+    def test_a_slot_that_goes_on_wakes_nobody_where_there_is_no_time_to_spare(self) -> None:
+        """What it costs is not the poll but the hand-over: with each hit all others were woken, to look."""
+        self.load = 0.9
         platform = Platform(tasks)
-        gate = self.gate(platform, workers=6)
-
-        def work(found: list[Task]) -> None:
-            working.release()
-            go.wait(LONG_S)
-
-        threads = self.slots(gate, 6, work)
-        for _ in range(6):
-            self.assertTrue(working.acquire(timeout=LONG_S))
-        self.assertEqual(len(platform.waits), 6)
-        self.stopping.set()
-        go.set()
-        self.join(threads)
-
-    def test_at_full_width_no_slot_waits_for_another(self) -> None:
-        """Eight slots took a lock twice for each poll. One that loses the interpreter while it holds it makes a
-        queue of the others, which stays: each wakes the next. It took half their time, with nothing to wait for."""
-        came = threading.Semaphore(0)
-        gate = self.gate(Platform(tasks), workers=2)
-        for _ in range(2):
-            self.assertEqual(len((gate.take() or ([], 0.0))[0]), 1)
-        with gate._changed:
-            threads = self.slots(gate, 2, lambda found: came.release())
-            for _ in range(10):
-                self.assertTrue(came.acquire(timeout=LONG_S))
+        gate = self.gate(platform)
+        self.assertIsNotNone(gate.take())
+        looked: list[float | None] = []
+        real = gate._intake.wait_s
+        gate._intake.wait_s = lambda now: looked.append(now) or real(now)  # type: ignore[method-assign,func-returns-value]
+        threads = self.slots(gate, 7, lambda found: None)
+        for number in range(2000):
+            poll = gate.go_on(is_quick=True)
+            assert poll is not None
+            self.assertEqual(len(gate.send(poll)()[0]), 1)
+        self.assertEqual(platform.beside, 2000)
+        self.assertLess(len(looked), 500)
         self.stopping.set()
         gate.wake()
         self.join(threads)
-        self.assertEqual(gate._intake._permits, 0)
+        self.assertFalse(gate._intake.is_awaited)
+
+    def test_a_waiting_slot_looks_soon_when_a_reply_brings_a_task(self) -> None:
+        """All of them once slept on to the end of the pause that the poll before had set."""
+        came = threading.Semaphore(0)
+        answers = [[], tasks(), tasks()]
+        gate = self.gate(Platform(lambda: answers.pop(0) if answers else []), interval_s=3600.0)
+        gate._intake._pause_s = 3600.0
+        gate.take()
+        threads = self.slots(gate, 2, lambda found: came.release() if found else None)
+        gate._intake.next_at = 0.0
+        poll = gate.go_on(is_quick=False)
+        assert poll is not None
+        gate.send(poll)()
+        self.assertTrue(came.acquire(timeout=LONG_S))
+        self.stopping.set()
+        gate.wake()
+        self.join(threads)
 
     def test_the_budget_is_exact_over_several_agents(self) -> None:
         for seed in range(3):
@@ -178,23 +197,27 @@ class GateTest(unittest.TestCase):
         go.set()
         self.join(idle + busy)
 
-    def test_a_reservation_for_a_chain_that_brought_nothing_is_given_back(self) -> None:
+    def test_a_reservation_for_a_report_that_brought_nothing_is_given_back(self) -> None:
         budget = Budget(2)
         gate = self.gate(Platform(tasks), budget=budget)
-        self.assertTrue(gate.may_chain() and gate.may_chain())
-        self.assertFalse(gate.may_chain())
-        gate.chained(0)
-        self.assertTrue(gate.may_chain())
+        for _ in range(2):
+            gate._intake.begin(0.0)
+            gate._intake.hit(0.0)
+        self.assertIsNotNone(gate.go_on(False))
+        self.assertIsNotNone(gate.go_on(False))
+        self.assertIsNone(gate.go_on(False))
         gate.chained(1)
+        gate.chained(0)
+        self.assertIsNotNone(gate.go_on(False))
         gate.chained(1)
         self.assertTrue(budget.is_spent)
-        self.assertFalse(gate.may_chain())
+        self.assertIsNone(gate.go_on(False))
 
     def test_while_draining_nothing_is_asked_for(self) -> None:
         platform = Platform(tasks)
         gate = self.gate(platform)
         self.stopping.set()
-        self.assertFalse(gate.may_chain())
+        self.assertIsNone(gate.go_on(False))
         self.assertIsNone(gate.take())
         self.assertEqual(platform.waits, [])
 
@@ -259,12 +282,35 @@ class GateTest(unittest.TestCase):
 
         gate = self.gate(Platform(answer), workers=8)
         for _ in range(4):
-            gate._intake.chained(0.0)  # it was at full width
+            gate._intake.begin(0.0)
+            gate._intake.hit(0.0)  # it was at full width
         with self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
             gate.take()
         self.assertTrue(gate.is_failing)
-        gate._intake.admit()
-        self.assertFalse(gate._intake.admits())
+        gate._intake.begin(0.0)
+        self.assertIsNone(gate._intake.wait_s(0.0))
+        self.assertIsNone(gate.go_on(False))
+
+    def test_a_poll_that_can_not_even_be_sent_counts_as_one_that_failed(self) -> None:
+        platform = Platform(tasks)
+        for error, raised in ((PollError("no token"), None), (ZeroDivisionError(), ZeroDivisionError)):
+            budget = Budget(1)
+            gate = self.gate(platform, budget=budget)
+
+            def begin_poll(*ids: Any, error: Exception = error, **how: Any) -> Any:
+                raise error
+
+            platform.begin_poll = begin_poll  # type: ignore[method-assign]
+            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
+                poll = gate.go_on(False)
+                assert poll is not None
+                if raised is None:
+                    self.assertEqual(gate.send(poll)()[0], [])
+                else:
+                    self.assertRaises(raised, gate.send, poll)
+                self.assertTrue(gate.is_failing)
+                self.assertFalse(gate._intake.is_awaited)
+                self.assertTrue(budget.reserve(self))
 
 
 if __name__ == "__main__":

@@ -217,20 +217,6 @@ class LeaseKeeperTest(unittest.TestCase):
         platform.await_sent("kept", len(platform.sent["kept"]) + 4)
         self.assertLessEqual(len(platform.sent["dropped"]), seen + 1)
 
-    def test_one_whose_task_ends_soon_never_costs_the_table_s_lock(self) -> None:
-        keeper = self.keeper(Platform())
-        held = lease("a", 3600.0)
-        self.hold(keeper, held)
-        self.assertNotIn("a", keeper._table)
-        self.assertEqual(len(keeper), 1)
-        with keeper._table._changed:
-            keeper.begin(held, time.monotonic())
-            keeper.track(held)
-            keeper.hold(held)
-            keeper.drop(held)
-        self.assertEqual(len(keeper), 0)
-        self.assertTrue(keeper._table.wait_empty(LONG_S))
-
     def test_one_that_lives_on_is_extended_in_its_time(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)
@@ -240,25 +226,6 @@ class LeaseKeeperTest(unittest.TestCase):
             platform.await_sent(name, 1)
             self.assertGreater(platform.sent[name][0] - began, 0.5)
             self.assertLess(platform.sent[name][0] - began, 1.4)
-
-    def test_one_that_is_dropped_while_it_moves_to_the_table_is_not_extended(self) -> None:
-        keeper = LeaseKeeper(Platform())  # type: ignore[arg-type]
-        held = lease()
-        self.hold(keeper, held)
-        keeper._young.pop("t")
-        keeper.drop(held)
-        keeper._plan(held)
-        self.assertNotIn("t", keeper._table)
-
-    def test_one_put_off_by_a_report_is_never_kept_in_two_places(self) -> None:
-        keeper = LeaseKeeper(Platform())  # type: ignore[arg-type]
-        held = lease()
-        self.hold(keeper, held)
-        keeper._grow()
-        held.is_held = True
-        keeper.resume(held)
-        keeper.drop(held)
-        self.assertEqual(len(keeper), 0)
 
     def test_one_of_unknown_age_is_extended_at_once(self) -> None:
         platform = Platform()

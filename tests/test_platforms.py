@@ -41,7 +41,7 @@ from tests.workerbox import LONG_S, Box, agent, working
 from user_agent_sdk import credentials, storage
 from user_agent_sdk.cli import app, check, dev, invoke, options, terminal
 from user_agent_sdk.conductor import connection as rooms
-from user_agent_sdk.conductor import kernel, transport
+from user_agent_sdk.conductor import transport
 from user_agent_sdk.conductor.connection import _explained
 from user_agent_sdk.errors import ConfigError, UsageError, UserAgentError
 from user_agent_sdk.history import times
@@ -64,8 +64,7 @@ BRANCHES = {
     ("cli/dev.py", "_short"): "test_a_change_on_another_drive_is_named",
     ("cli/terminal.py", "wants_color"): "test_an_old_console_gets_no_colours",
     ("cli/terminal.py", "_windows_console_has_color"): "test_an_old_console_gets_no_colours",
-    ("conductor/kernel.py", "patient_send"): "test_exchanges_go_over_select_where_there_is_no_poll",
-    ("conductor/kernel.py", "poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
+    ("conductor/connection.py", "_poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
     ("conductor/transport.py", "_proxy_for"): "test_the_systems_proxy_is_used",
     ("credentials.py", "_warn_if_exposed"): "test_file_modes_say_nothing_there",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
@@ -75,7 +74,7 @@ BRANCHES = {
 ENDLESS = {
     ("history/recorder.py", "_run"),
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
-    ("worker/gate.py", "_enter"),
+    ("worker/gate.py", "_wait"),
     ("worker/timetable.py", "_wait"),
 }
 NASTY = "đơn ✓ é 🚀 ─│"
@@ -231,16 +230,14 @@ class SystemTest(CliTest):
         body = os.urandom(1 << 20)
         server = Server(answering(lambda request: request.body or b"ok"))
         self.addCleanup(server.close)
-        there = types.SimpleNamespace(platform="win32", byteorder="little")
         with (
-            mock.patch.object(kernel, "select", mock.Mock(spec=["select"], select=select.select)),
-            mock.patch.object(kernel, "sys", there),
-            mock.patch.object(kernel, "_TCP_INFO", None),
+            mock.patch.object(rooms, "select", mock.Mock(spec=["select"], select=select.select)),
+            mock.patch.object(rooms, "sys", types.SimpleNamespace(platform="win32")),
         ):
             connection = rooms.Connection("127.0.0.1", server.port, None, None)
             for content in (None, body, None):
                 headers = {"Host": "h", "Content-Length": str(len(content or b""))}
-                reply = connection.exchange("POST", "/", headers, content, LONG_S, 1 << 21)
+                reply = connection.begin("POST", "/", headers, content, LONG_S).finish(1 << 21)
                 self.assertEqual(reply.body, content or b"ok")
             self.assertEqual(server.connections.count, 1)
             connection.close()

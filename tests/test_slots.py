@@ -34,7 +34,7 @@ class SlotsTest(unittest.TestCase):
         worker.runner._serve = lambda: None  # type: ignore[method-assign]
         worker.stop()
         self.assertEqual(services.journal.live(), {})
-        self.assertEqual(services.jobs._held, {})
+        self.assertEqual(services.jobs._held, set())
         self.assertEqual(services.jobs._started, set())
         self.assertEqual(len(services.leases), 0)
 
@@ -159,6 +159,81 @@ class SlotsTest(unittest.TestCase):
             done = self.box.wait(self.box.put(n=1), LONG_S)
             self.await_clean(worker)
         self.assertEqual((done.status, runs), ("COMPLETED", [1, 1]))
+
+    # -- the next poll beside the report -----------------------------------------------------------------
+
+    def held_report(self) -> tuple[threading.Event, threading.Event]:
+        """Set when a report came; its reply waits for the other."""
+        came, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        def fault(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "report" or came.is_set():
+                return PASS
+            came.set()
+            reply = proceed(request)
+            go.wait(LONG_S)
+            return reply
+
+        self.box.faults.append(fault)
+        return came, go
+
+    def test_a_slot_asks_for_its_next_task_while_its_report_is_on_the_way(self) -> None:
+        """Over a network of 50 ms a slot waits for one reply a task, not for two."""
+        came, go = self.held_report()
+        ran: list[int] = []
+        with working(self.box, agent(lambda n: ran.append(n))) as worker:
+            first = self.box.put(n=1)
+            self.assertTrue(came.wait(LONG_S))
+            second = self.box.put(n=2)
+            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.assertEqual(ran, [1], "it is the slot's only one, and not yet free")
+            go.set()
+            self.assertEqual([self.box.wait(one, LONG_S).status for one in (first, second)], ["COMPLETED"] * 2)
+            self.await_clean(worker)
+        self.assertEqual(ran, [1, 2])
+
+    def test_what_that_poll_brings_after_a_stop_is_handed_back(self) -> None:
+        came, go = self.held_report()
+        ran: list[int] = []
+        with working(self.box, agent(lambda n: ran.append(n))) as worker:
+            self.box.put(n=1)
+            self.assertTrue(came.wait(LONG_S))
+            second = self.box.put(n=2)
+            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            worker.runner.stop()
+            worker.runner._services.stopping.wait(LONG_S)
+            go.set()
+            self.assertEqual(worker.ended(), 0)
+        self.assertEqual((ran, self.box.calls["put-back"]), ([1], 1))
+        self.assertEqual(self.box.engine.wait(second, 0).attempts[0].status, "SCHEDULED")
+
+    def test_a_slot_that_breaks_meanwhile_still_runs_what_it_brings(self) -> None:
+        """Left unread, the task would be with nobody until its response timeout is over."""
+        hasten(self, slots_RESTART_PAUSE_S=0.01)
+        with working(self.box, agent(lambda n: n)) as worker:
+            client = worker.runner._services.client
+            real, second = client.report, []
+
+            def breaks(*args: Any) -> Any:
+                client.report = real  # type: ignore[method-assign]
+                second.append(self.box.put(n=2))
+                self.box.engine.wait(second[0], LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+                raise RuntimeError("bug")
+
+            client.report = breaks  # type: ignore[method-assign]
+            with self.assertLogs(SLOTS, "CRITICAL"):
+                first = self.box.put(n=1)
+                done = [self.box.wait(first, LONG_S), self.box.wait(second[0], LONG_S)]
+            self.await_clean(worker)
+        self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 2)
+
+    def test_the_last_of_max_tasks_asks_for_no_other(self) -> None:
+        with working(self.box, agent(lambda n: n), max_tasks=2) as worker:
+            ids = [self.box.put(n=n) for n in range(3)]
+            self.assertEqual(worker.ended(), 0)
+        states = [self.box.engine.wait(one, 0).attempts[0].status for one in ids]
+        self.assertEqual(sorted(states), ["COMPLETED", "COMPLETED", "SCHEDULED"])
 
     # -- copies, surplus, hand-backs -------------------------------------------------------------------
 

@@ -153,8 +153,8 @@ class Judged(unittest.TestCase):
         self.jobs: Any = SimpleNamespace(stuck=0, running=list)
         self.answer: Any = []
         self.gate = Gate(
-            SimpleNamespace(poll=self.poll, can_wait=False, can_report_and_poll=False),  # type: ignore[arg-type]
-            "a", "w", None, Intake(1, 1.0, lambda: 0.5), self.stopping, Budget(None), lambda: None, self.clock,
+            SimpleNamespace(begin_poll=lambda *ids, beside: self.poll, can_wait=False),  # type: ignore[arg-type]
+            "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None, self.clock,
         )  # fmt: skip
         services: Any = SimpleNamespace(client=SimpleNamespace(auth=self.auth), jobs=self.jobs, stopping=self.stopping,
                                         journal=Journal(None), metrics=Metrics())  # fmt: skip
@@ -188,7 +188,7 @@ class Judged(unittest.TestCase):
             seen.append(self.status.illness())
             return []
 
-        self.gate._client.poll = hang  # type: ignore[assignment,method-assign]
+        self.poll = hang  # type: ignore[method-assign]
         self.take()
         self.assertEqual(seen, [[], ["polling for a hangs"]])
         self.assertEqual(self.status.illness(), [])

@@ -161,6 +161,26 @@ class Threads(TransportTest):
         self.assertEqual(at_once(4, three), [[b"/x"] * 3] * 4)
         self.assertEqual(server.connections.count, 4)
 
+    def test_a_thread_can_have_a_second_exchange_under_way(self) -> None:
+        waiting, go = Arrivals(), threading.Event()
+        self.addCleanup(go.set)
+
+        def answer(request: Request) -> bytes:
+            if request.target == "/slow":
+                waiting.arrived()
+                go.wait(PATIENCE_S)
+            return request.target.encode()
+
+        server = self.serve(answering(answer))
+        transport = self.transport()
+        for _ in range(2):
+            fetch = transport.begin("GET", server.url + "/slow", headers={}, timeout_s=5.0, beside=True)
+            waiting.wait(1)
+            self.assertEqual(self.send(transport, server.url + "/x").body, b"/x")
+            go.set()
+            self.assertEqual(fetch().body, b"/slow")
+        self.assertEqual(server.connections.count, 2)
+
     def watched(self) -> tuple[Server, Arrivals]:
         left = Arrivals()
 

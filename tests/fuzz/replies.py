@@ -22,6 +22,7 @@ from user_agent_sdk.conductor.connection import Connection, _Link
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.errors import PlatformError
 from user_agent_sdk.worker.delivery import Delivery
+from user_agent_sdk.worker.intake import Poll
 from user_agent_sdk.worker.jobs import Jobs
 from user_agent_sdk.worker.journal import Journal
 from user_agent_sdk.worker.lease import LeaseKeeper
@@ -159,9 +160,9 @@ class _OneTurn:
         except PollError:
             return [], 0.0
 
-    def may_chain(self) -> bool:
+    def go_on(self, is_quick: bool) -> Poll | None:
         self._chains -= 1
-        return self._chains >= 0
+        return Poll(0.0, 0, False) if self._chains >= 0 else None
 
     def chained(self, tasks: int) -> None:
         pass

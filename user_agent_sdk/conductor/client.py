@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ..errors import PlatformError
 from .auth import TokenSource
@@ -57,22 +57,21 @@ class Client:
 
         Never cut short: the server gives the task away before it answers. Raises PollError.
         """
+        return self.begin_poll(agent_id, worker_id, domain, wait_ms, beside=False)()
+
+    def begin_poll(
+        self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0, *, beside: bool = True
+    ) -> Callable[[], list[Task]]:
+        """Send a poll; what is returned awaits its reply, and must be called, in this thread. ``beside``: other
+        calls may be made meanwhile. Both raise PollError."""
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
         try:
-            reply = self._send("GET", path, None, hold_s + POLL_SLACK_S)
+            fetch = self._begin("GET", path, None, hold_s + POLL_SLACK_S, beside=beside)
         except PlatformError as error:
             raise PollError(error.message) from None
-        if reply.status == 204:
-            return []
-        if reply.status != 200 or is_web_page(reply.media_type, reply.body):
-            _, reason = classify(reply.status, reply.media_type, reply.body)
-            raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
-        try:
-            return parse_tasks(reply.body)
-        except PlatformError as error:
-            raise PollError(error.message) from None
+        return lambda: _tasks_in(fetch)
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
@@ -108,7 +107,7 @@ class Client:
         self, path: str, body: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S, urgent: bool = False
     ) -> tuple[Outcome, Response | None]:
         try:
-            reply = self._send("POST", path, body, timeout_s, urgent)
+            reply = self._begin("POST", path, body, timeout_s, urgent=urgent)()
         except TransportError as error:
             return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
         except PlatformError as error:
@@ -116,25 +115,38 @@ class Client:
         verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
         return Outcome(verdict, reason, retry_after_s(reply)), reply
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False) -> Response:
-        """One exchange; a refused token is replaced once and the request, which had no effect, made again."""
-        reply, generation = self._send_once(method, path, body, timeout_s, urgent)
-        if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
-            reply, _ = self._send_once(method, path, body, timeout_s, urgent)
-        return reply
+    def _begin(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout_s: float,
+        *,
+        urgent: bool = False,
+        beside: bool = False,
+    ) -> Callable[[], Response]:
+        """Send a request; what is returned fetches its reply. A refused token is replaced once and the request,
+        which had no effect, made again. Both raise PlatformError."""
 
-    def _send_once(
-        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool
-    ) -> tuple[Response, int]:
-        headers = {"Accept": "application/json, text/plain"}
-        generation = 0
-        if self.auth is not None:
-            authorization, generation = self._authorization(self.auth, urgent)
-            headers.update(authorization)
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        reply = self._transport.send(method, self._base_url + path, headers=headers, body=body, timeout_s=timeout_s)
-        return reply, generation
+        def send() -> tuple[Callable[[], Response], int]:
+            headers, generation = {"Accept": "application/json, text/plain"}, 0
+            if self.auth is not None:
+                authorization, generation = self._authorization(self.auth, urgent)
+                headers.update(authorization)
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            url = self._base_url + path
+            begin = self._transport.begin
+            return begin(method, url, headers=headers, body=body, timeout_s=timeout_s, beside=beside), generation
+
+        def fetch() -> Response:
+            reply = reads()
+            if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
+                reply = send()[0]()
+            return reply
+
+        reads, generation = send()
+        return fetch
 
     @staticmethod
     def _authorization(auth: TokenSource, urgent: bool) -> tuple[dict[str, str], int]:
@@ -142,6 +154,22 @@ class Client:
             return auth.headers(urgent=urgent)
         except TransportError as error:  # of the token's endpoint: our own request was not sent
             raise TransportError(error.message, sent=False, code=error.code, hints=error.hints) from None
+
+
+def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:
+    """The tasks in a poll's reply. Raises PollError."""
+    try:
+        reply = fetch()
+        if reply.status == 204:
+            return []
+        if reply.status != 200 or is_web_page(reply.media_type, reply.body):
+            _, reason = classify(reply.status, reply.media_type, reply.body)
+            raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
+        return parse_tasks(reply.body)
+    except PollError:
+        raise
+    except PlatformError as error:
+        raise PollError(error.message) from None
 
 
 def retry_after_s(reply: Response, wall: float | None = None) -> float | None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ipaddress
+import math
 import re
+import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import PlatformError
-from . import kernel
 from .reply import BadReplyError, Reader, Response
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10.0
 IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling either end
+OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
 PIECE_BYTES = 65536
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
@@ -86,34 +89,26 @@ class _Link(Reader):
         self.sock = sock
         self.deadline = deadline
         self.used_at = time.monotonic()
+        self.is_owed = False  # a reply, which must not answer another request
         sock.setblocking(False)
-        self._received = 0
-        self._is_tls = type(sock) is not socket.socket  # which may have read ahead, and counts other bytes
-        self._poll = kernel.poller(sock)
-        patient_send = None if self._is_tls else kernel.patient_send(sock)
-        self._is_patient = patient_send is not None
-        self._send: Callable[[Any], int] = patient_send or sock.send
+        self._is_tls = type(sock) is not socket.socket  # which may have read ahead
+        self._poll = _poller(sock)
 
     def is_stale(self) -> bool:
         """Closed by the other end, or holding bytes that answer nothing we asked: at rest there are none."""
-        if time.monotonic() - self.used_at > IDLE_LIMIT_S or self.held:
-            return True
-        is_surely_fresh = not self._is_tls and kernel.all_is_read(self.sock, self._received)
-        return not is_surely_fresh and bool(self._poll(False, 0.0))
+        is_in_use = self.is_owed or bool(self.held)
+        return is_in_use or time.monotonic() - self.used_at > IDLE_LIMIT_S or bool(self._poll(False, 0.0))
 
     def receive(self) -> bytes:
-        if self._is_patient:
-            kernel.be_patient(self.sock, _left(self.deadline))
-        elif not self._is_tls:
+        if not self._is_tls:
             self._wait(False)
         piece: bytes = self._attempt(self.sock.recv, PIECE_BYTES, False)
-        self._received += len(piece)
         return piece
 
     def send(self, request: bytes) -> None:
         left = memoryview(request)
         while left:
-            left = left[self._attempt(self._send, left, True) :]
+            left = left[self._attempt(self.sock.send, left, True) :]
 
     def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
         while True:
@@ -129,25 +124,22 @@ class _Link(Reader):
         while not self._poll(writes, _left(self.deadline)):
             pass
 
-    def converse(self, request: bytes, limit_bytes: int) -> tuple[Response, bool]:
-        """Send a request and read its reply; also whether the link can be used again."""
-        try:
-            self.send(request)
-        except ConnectionError as error:
-            # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
-            try:
-                return self.read(limit_bytes)[0], False
-            except (OSError, BadReplyError):
-                raise error from None
-        reply, keep = self.read(limit_bytes)
-        self.used_at = time.monotonic()
-        return reply, keep
-
     def close(self) -> None:
         with contextlib.suppress(OSError):
             # Wakes a thread that still waits. Not SSLSocket's own shutdown: that would let it read ciphertext.
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         self.sock.close()
+
+
+def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
+    """A call that waits so many seconds until ``sock`` can be written to, or read from; falsy when it can't.
+    select() alone can't watch descriptors over 1023."""
+    if sys.platform != "win32" and hasattr(select, "poll"):
+        readable, writable = select.poll(), select.poll()
+        readable.register(sock, select.POLLIN)
+        writable.register(sock, select.POLLOUT)
+        return lambda writes, wait_s: (writable if writes else readable).poll(math.ceil(wait_s * 1000))
+    return lambda writes, wait_s: any(select.select(() if writes else (sock,), (sock,) if writes else (), (), wait_s))
 
 
 class Connection:
@@ -159,44 +151,62 @@ class Connection:
         self._tls = tls
         self._proxy = proxy
         self._link: _Link | None = None
+        self._was_sent = False  # some of a request, as is the next of this exchange alone
+        self._broke_off: ConnectionError | None = None  # what ended the sending
 
-    def exchange(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout_s: float,
-        limit_bytes: int,
-    ) -> Response:
-        """Send one request and read its reply, all within ``timeout_s``; never sends it twice.
+    def begin(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> Connection:
+        """Send one request, once; :meth:`finish` must follow, and both are over within ``timeout_s``.
 
         Raises TransportError.
         """
         deadline = time.monotonic() + timeout_s
-        sent = False
+        self._was_sent, self._broke_off = False, None
         try:
             request = _encoded(method, target, headers, body)
             link = self._link
             if link is None or link.is_stale():
                 self.close()
                 link = self._link = self._open(min(deadline, time.monotonic() + CONNECT_S))
-            link.deadline = deadline
-            sent = True
-            reply, keep = link.converse(request, limit_bytes)
-            if not keep:
+            link.deadline, link.is_owed = deadline, True
+            self._was_sent = True
+            try:
+                link.send(request)
+            except ConnectionError as error:
+                # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
+                self._broke_off = error
+            return self
+        except BaseException as error:
+            raise self._given_up(error) from None
+
+    def finish(self, limit_bytes: int) -> Response:
+        """The reply to what :meth:`begin` sent. Raises TransportError."""
+        try:
+            link, now = self._link, time.monotonic()
+            if link is None:
+                raise BadReplyError("the connection was closed")
+            if link.deadline <= now:
+                link.deadline = now + OVERTIME_S
+            reply, keep = link.read(limit_bytes)
+            link.used_at, link.is_owed = time.monotonic(), False
+            if not keep or self._broke_off is not None:
                 self.close()
             if reply.status == 407 and self._proxy:
                 raise self._proxy.refused_us()
             if reply.status == 400 and self._tls and b"SSL certificate" in reply.body[:500]:  # nginx, before anything
                 raise RefusedError("the server wants a client certificate that it knows", _CLIENT_CERTIFICATE)
             return reply
-        except (OSError, BadReplyError, ValueError) as error:
-            self.close()
-            raise _explained(error, self._where(), sent) from None
-        except BaseException:
-            self.close()  # half an exchange is no state to go on from
-            raise
+        except BaseException as error:
+            raise self._given_up(error) from None
+
+    def _given_up(self, error: BaseException) -> BaseException:
+        """What to raise. Half an exchange is no state to go on from."""
+        self.close()
+        if not isinstance(error, (OSError, BadReplyError, ValueError)):
+            return error
+        cause = error if isinstance(error, RefusedError) else self._broke_off or error
+        return _explained(cause, self._where(), self._was_sent)
 
     def close(self) -> None:
         """From another thread too: an exchange that is under way ends with an error."""

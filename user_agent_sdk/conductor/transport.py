@@ -2,7 +2,7 @@
 
 ``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
 its own handlers close the connection after every request, so that part is replaced by connections that
-stay, one a thread and origin. Nothing here repeats a request, follows a redirect or opens anything but
+stay, one a thread and origin, and a second one where a thread has two exchanges under way. Nothing here repeats a request, follows a redirect or opens anything but
 http and https.
 """
 
@@ -16,7 +16,8 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .._version import __version__
@@ -59,7 +60,7 @@ class Transport:
         self._opener.add_handler(_PersistentHandler())
         self._trust = _Trust(ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
-        self._mine = threading.local()  # .requests by address and .connections by origin, of one thread
+        self._mine = threading.local()  # of one thread: .requests by address, .connections by origin, beside or not
         self._lock = threading.Lock()  # guards _all and _origins
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
@@ -78,19 +79,35 @@ class Transport:
 
         Raises TransportError when there is no usable reply, ConfigError where :meth:`check` would.
         """
-        requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
-        request = requests.get(url)
+        fetch = self.begin(method, url, headers=headers, body=body, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        return fetch()
+
+    def begin(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        timeout_s: float,
+        limit_bytes: int = REPLY_LIMIT_BYTES,
+        beside: bool = False,
+    ) -> Callable[[], Response]:
+        """The first half of :meth:`send`; what is returned is the other, and must be called, in this thread.
+        ``beside``: over a connection of its own, so that the thread can make other exchanges meanwhile."""
+        requests: dict[tuple[str, bool], _Request] = self._mine.__dict__.setdefault("requests", {})
+        request = requests.get((url, beside))
         if request is None:
             if len(requests) >= REQUESTS_KEPT:
                 requests.clear()
-            request = requests[url] = self._prepared(url)
-        request.method, request.data, request.limit_bytes = method, body, limit_bytes
+            request = requests[url, beside] = self._prepared(url, beside)
+        request.method, request.data = method, body
         request.headers = {**request.own_headers, **headers}
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         try:
-            reply: Response = self._opener.open(request, timeout=timeout_s)
-            return reply
+            begun: Connection = self._opener.open(request, timeout=timeout_s)
+            return partial(begun.finish, limit_bytes)
         finally:
             request.data, request.headers = None, {}  # no secret outlives its exchange
 
@@ -111,13 +128,13 @@ class Transport:
         for connection in connections:
             connection.close()
 
-    def _prepared(self, url: str) -> _Request:
+    def _prepared(self, url: str, beside: bool) -> _Request:
         request = _request(url)
         origin = self._origin(request.type, request.host)
-        connections: dict[_Origin, Connection] = self._mine.__dict__.setdefault("connections", {})
-        connection = connections.get(origin)
+        connections: dict[tuple[_Origin, bool], Connection] = self._mine.__dict__.setdefault("connections", {})
+        connection = connections.get((origin, beside))
         if connection is None:
-            connection = connections[origin] = Connection(*origin)
+            connection = connections[origin, beside] = Connection(*origin)
             with self._lock:
                 self._all.add(connection)
         request.connection, request.target = connection, request.selector
@@ -154,18 +171,15 @@ class _Request(urllib.request.Request):
     connection: Connection
     target: str
     own_headers: dict[str, str]
-    limit_bytes: int
     timeout: float
 
 
 class _PersistentHandler(urllib.request.BaseHandler):
-    """Opens http and https over connections that are kept; replies come back as they are."""
+    """Opens http and https over connections that are kept; replies are read from them, as they are."""
 
-    def http_open(self, request: _Request) -> Response:
+    def http_open(self, request: _Request) -> Connection:
         body: bytes | None = request.data  # type: ignore[assignment]
-        return request.connection.exchange(
-            request.get_method(), request.target, request.headers, body, request.timeout, request.limit_bytes
-        )
+        return request.connection.begin(request.get_method(), request.target, request.headers, body, request.timeout)
 
     https_open = http_open
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable
+from typing import Callable, TypeVar
 
 from ..conductor.client import Client, PollError
 from ..conductor.wire import LONG_POLL_MAX_MS, Task
 from .backoff import Outage
-from .intake import Intake, Poll
+from .intake import LOOK_S, Intake, Poll
 from .metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+Taken = tuple[list[Task], float]  # mostly one or none; and when, on the clock, the platform may have given it away
+Got = TypeVar("Got")
+_NEVER = float("inf")
 
 
 class Budget:
@@ -88,10 +92,10 @@ class Gate:
         self._on_contact = on_contact
         self._clock = clock
         self._metrics = metrics or Metrics()
-        self._admitted_at = 0.0
-        self._changed = threading.Condition()  # guards _outage and the changes of _intake
+        self._changed = threading.Condition()  # guards all below
         self._intake = intake
         self._outage = Outage(log, f"Polling for {agent_id} fails")
+        self._look_at = _NEVER  # when the first of the slots that wait looks again
 
     @property
     def is_failing(self) -> bool:
@@ -103,53 +107,44 @@ class Gate:
         return self._intake.next_at
 
     def overdue_s(self, now: float) -> float:
-        """For how long a poll should have been sent and answered; one that the server holds counts too, but none at
-        full width, where the first to fail ends that."""
-        return now - max(self._admitted_at, self.next_at) if self._intake.is_awaited else 0.0
+        """How long ago the last poll was sent, while one waits for its answer."""
+        return now - self._intake.begun_at if self._intake.is_awaited else 0.0
 
-    def take(self) -> tuple[list[Task], float] | None:
-        """Wait for a turn, poll, and say what came: tasks (mostly one or none) and when, on the clock, the
-        platform may have given them away. None once the worker stops or has had its last task."""
-        poll = self._enter_free() or self._enter()
-        if poll is None:
-            return None
-        tasks: list[Task] = []
-        may_wait = poll.lead and self._client.can_wait and not self._budget.is_scarce
+    def take(self) -> Taken | None:
+        """Wait for a turn, poll, and say what came. None once the worker stops or has had its last task."""
+        poll = self._enter()
+        return None if poll is None else self.send(poll, beside=False)()
+
+    def go_on(self, is_quick: bool) -> Poll | None:
+        """A poll for a slot whose function has ended, to be sent beside its report or as a part of it: then
+        :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
+        with self._changed:
+            now = self._clock()
+            may_poll = not self._is_over() and self._intake.goes_on(now, is_quick) and self._budget.reserve(self)
+            return self._intake.begin(now) if may_poll else None
+
+    def send(self, poll: Poll, *, beside: bool = True) -> Callable[[], Taken]:
+        """Send a poll; what is returned awaits the reply, and must be called, in this thread."""
+        may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
-        try:
-            tasks = self._client.poll(self.agent_id, self.worker_id, self._domain, wait_ms)
-        except PollError as error:
-            self._failed(poll, error)
-            return [], poll.sent_at
-        except BaseException:
-            self._failed(poll, PollError("the poll broke off"))
-            raise
-        finally:
-            self._budget.settle(len(tasks))
-        self.polled_at = now = self._clock()
-        self._metrics.polled(self.agent_id, now - poll.sent_at)
-        if not (tasks and poll.is_free and self._intake.is_open):  # else all is as it was
-            with self._changed:
-                was_failing = self._intake.hit(poll, now) if tasks else self._intake.empty(poll, now)
-                self._answered(bool(tasks), was_failing, now)
-            if was_failing:
-                self._on_contact()
-        # A poll that waited in the server was given its task at its end, not when it was sent.
-        return tasks, max(poll.sent_at, now - 1.0) if wait_ms else poll.sent_at
+        ids = (self.agent_id, self.worker_id, self._domain)
+        fetch = self._attempt(poll, lambda: self._client.begin_poll(*ids, wait_ms, beside=beside))
 
-    def may_chain(self) -> bool:
-        """May the next report ask for the next task? If so, :meth:`chained` must follow."""
-        return self._client.can_report_and_poll and not self._stopping.is_set() and self._budget.reserve(self)
+        def taken() -> Taken:
+            tasks = self._attempt(poll, fetch) if fetch is not None else None
+            if tasks is not None:
+                self._answered(poll, tasks)
+            # A poll that waited in the server was given its task at its end, not when it was sent.
+            return tasks or [], max(poll.sent_at, self._clock() - 1.0) if wait_ms else poll.sent_at
+
+        return taken
 
     def chained(self, tasks: int) -> None:
-        """A report that asked for a task brought so many."""
+        """A report that asked for the next task brought so many."""
         self._budget.settle(tasks)
-        if tasks and self._intake.is_open:
-            return
         with self._changed:
             if tasks:
-                now = self._clock()
-                self._answered(True, self._intake.chained(now), now)
+                self._found(self._clock())
             else:
                 self._intake.unchained()
 
@@ -159,40 +154,62 @@ class Gate:
             self._intake.recovered(self._clock())
             self._changed.notify_all()
 
-    def _enter_free(self) -> Poll | None:
-        """A poll for which nothing need be waited for, and no lock taken: others would wait for that in turn."""
-        poll = self._intake.begin_free(self._clock())  # before the look: should it close now, this is a poll of before
-        is_free = self._intake.is_open and not self._client.can_wait and not self._is_over()
-        return poll if is_free and self._budget.reserve(self) else None
-
     def _enter(self) -> Poll | None:
         with self._changed:
-            while not self._intake.admits() and not self._is_over():
-                self._changed.wait()
-            self._intake.admit()
-            self._admitted_at = self._clock()
             while not self._is_over():
-                wait_s = self._intake.wait_s(self._clock())
-                if wait_s > 0:
-                    self._changed.wait(wait_s)
-                elif self._budget.reserve(self):
-                    return self._intake.begin(self._clock())
-                else:
-                    self._changed.wait(0.1)  # others poll for the last tasks, and may find none
-            self._intake.give_back()
-            self._changed.notify()
+                now = self._clock()
+                wait_s = self._intake.wait_s(now)
+                if wait_s == 0 and self._budget.reserve(self):
+                    self._changed.notify()  # somebody else looks from now on whether one more would help
+                    return self._intake.begin(now)
+                self._wait(now + (_NEVER if wait_s is None else wait_s or 0.1))  # 0.1: others poll for the last tasks
             return None
+
+    def _wait(self, until: float) -> None:
+        """Until something has changed; one slot looks at the clock, for all."""
+        if until >= self._look_at:
+            self._changed.wait()
+            return
+        self._look_at = until
+        self._changed.wait(until - self._clock())
+        if self._look_at == until:
+            self._look_at = _NEVER
 
     def _is_over(self) -> bool:
         return self._stopping.is_set() or self._budget.is_spent
 
-    def _answered(self, found: bool, was_failing: bool, now: float) -> None:
-        self._outage.succeeded(now)
-        if found or was_failing:
-            self._changed.notify_all()
+    def _attempt(self, poll: Poll, act: Callable[[], Got]) -> Got | None:
+        """One half of a poll; None when it failed, which is counted here."""
+        try:
+            return act()
+        except PollError as error:
+            self._failed(poll, error)
+            return None
+        except BaseException:
+            self._failed(poll, PollError("the poll broke off"))
+            raise
+
+    def _answered(self, poll: Poll, tasks: list[Task]) -> None:
+        self.polled_at = now = self._clock()
+        self._budget.settle(len(tasks))
+        self._metrics.polled(self.agent_id, now - poll.sent_at)
+        with self._changed:
+            was_failing = self._found(now) if tasks else self._intake.empty(poll, now)
+            if was_failing:
+                self._changed.notify_all()
+            self._outage.succeeded(now)
+        if was_failing:
+            self._on_contact()
+
+    def _found(self, now: float) -> bool:
+        was_failing = self._intake.hit(now)
+        if self._look_at > now + LOOK_S:
+            self._changed.notify()
+        return was_failing
 
     def _failed(self, poll: Poll, error: PollError) -> None:
         now = self._clock()
+        self._budget.settle(0)
         self._metrics.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         with self._changed:
             self._intake.failed(poll, now, error.retry_after_s)

@@ -1,9 +1,13 @@
 """How many slots of an agent may poll now, and when. Pure: no thread, clock or I/O.
 
-A slot polls only while it is free, so nothing is taken that can't run at once. While polls find
-tasks more slots may poll (twice as many with each hit); one empty poll brings it back to one slot,
-whose pause starts short and grows to the poll interval. So an idle agent costs one poll an interval
-however many workers it has, and a deep queue is taken at full width. While polls fail, one slot probes.
+A slot polls only while it is free, so nothing is taken that can't run at once. While polls find tasks more
+slots may poll (twice as many with each hit); one empty poll brings it back to one slot, whose pause starts
+short and grows to the poll interval. So an idle agent costs one poll an interval however many workers it has,
+and a deep queue is taken at full width. While polls fail, one slot probes.
+
+Threads share one interpreter: where functions end at once and the platform is near, a second slot that polls
+makes the first one wait for it, and both are slower than one was. So another slot comes in only where there is
+time to spare, or nobody at it; and of two whose functions are quick one stops when there is none.
 """
 
 from __future__ import annotations
@@ -15,30 +19,50 @@ from .backoff import Backoff
 FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
 JITTER = 0.1
+SPARE, CROWDED = 0.6, 0.95  # shares of a core: below the one another slot helps, above the other one is too many
+LOOK_S = 0.005  # how often a free slot looks whether it would help
+SILENT_S = 0.01  # nobody polls: those at it are all in their functions
 
 
 class Poll(NamedTuple):
-    """A poll under way. ``lead``: the only one of its agent, which may wait in the server. ``is_free``: sent
-    without a permit, while all slots could have one."""
+    """A poll under way. ``lead``: the only one of its agent, which may wait in the server."""
 
     sent_at: float
     epoch: int
     lead: bool
-    is_free: bool = False
+
+
+class Load:
+    """The share of a core that this process uses, of late. ``cpu_s``: the time that it has used in all."""
+
+    WINDOW_S = 0.005
+
+    def __init__(self, cpu_s: Callable[[], float]) -> None:
+        self._cpu_s = cpu_s
+        self._since, self._used_s, self._share = 0.0, 0.0, 0.0
+
+    def __call__(self, now: float) -> float:
+        if now - self._since >= self.WINDOW_S:
+            used_s = self._cpu_s()
+            self._share = (used_s - self._used_s) / (now - self._since)
+            self._since, self._used_s = now, used_s
+        return self._share
 
 
 class Intake:
-    """The polling state of one agent. A permit is held from :meth:`admit` until the poll's reply."""
+    """The polling state of one agent. ``load`` says what share of a core the process uses, given the time."""
 
-    def __init__(self, workers: int, interval_s: float, rand: Callable[[], float]) -> None:
+    def __init__(
+        self, workers: int, interval_s: float, rand: Callable[[], float], load: Callable[[float], float]
+    ) -> None:
         self._workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
+        self._load = load
         self._backoff = Backoff(rand)
-        self._width = 1
-        self.is_open = False  # the last reply brought a task and every slot may poll: no permits are needed
-        self._permits = 0
+        self._width = 1  # how many may poll at once; more than one after a hit
         self._polling = 0
+        self.begun_at = 0.0  # when the last poll was sent
         self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
         # Polls sent before an empty or failed reply say nothing new: a whole row of them counts as one.
@@ -50,50 +74,41 @@ class Intake:
 
     @property
     def is_awaited(self) -> bool:
-        """Somebody holds a permit: a poll is due, or under way."""
-        return self._permits > 0
+        """A poll is under way."""
+        return self._polling > 0
 
-    def admits(self) -> bool:
-        """May one more slot hold a permit?"""
-        return self._permits < (1 if self.is_failing else self._width)
+    def wait_s(self, now: float) -> float | None:
+        """How long a free slot waits before it may poll, or looks again; None: until something has changed."""
+        if not self._has_room():
+            return None
+        if now < self.next_at:
+            return self.next_at - now
+        if self._width == 1 or now - self.begun_at >= SILENT_S or self._load(now) < SPARE:
+            return 0.0
+        return LOOK_S
 
-    def admit(self) -> None:
-        self._permits += 1
-
-    def give_back(self) -> None:
-        """The permit's holder will not poll after all."""
-        self._permits -= 1
-
-    def wait_s(self, now: float) -> float:
-        """How long a permit's holder still waits before it polls."""
-        return self.next_at - now
+    def goes_on(self, now: float, is_quick: bool) -> bool:
+        """May a slot that had a task poll again at once? ``is_quick``: its function took no time."""
+        is_one_too_many = is_quick and self._polling > 0 and self._load(now) > CROWDED
+        return self._has_room() and now >= self.next_at and not is_one_too_many
 
     def begin(self, now: float) -> Poll:
         self._polling += 1
+        self.begun_at = now
         return Poll(now, self._epoch, lead=self._polling == 1)
 
-    def begin_free(self, now: float) -> Poll:
-        """A poll while it ``is_open``. Safe from any thread at any time, as looking at ``is_open`` is."""
-        return Poll(now, self._epoch, lead=False, is_free=True)
-
-    def hit(self, poll: Poll, now: float) -> bool:
-        """A poll found a task: more may poll, at once. True when this ended a row of failures."""
-        self._end(poll)
-        return self.chained(now)
-
-    def chained(self, now: float) -> bool:
-        """A report's reply brought the next task: that counts as a hit."""
+    def hit(self, now: float) -> bool:
+        """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
+        self._polling -= 1
         self._width = min(self._workers, self._width * 2)
         self._pause_s = 0.0
         self.next_at = now
-        was_failing = self._backoff.succeeded()
-        self.is_open = self._width == self._workers
-        return was_failing
+        return self._backoff.succeeded()
 
     def empty(self, poll: Poll, now: float) -> bool:
         """Nothing there. The pause counts from the sending: time that the server held us is part of it."""
-        self._end(poll)
-        self._narrow()
+        self._polling -= 1
+        self._width = 1
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))
@@ -101,13 +116,13 @@ class Intake:
         return self._backoff.succeeded()
 
     def unchained(self) -> None:
-        """A report's reply brought no task: the queue is empty."""
-        self._narrow()
+        """A report that asked for the next task brought none: the queue is empty, or the report failed."""
+        self._polling -= 1
+        self._width = 1
 
     def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> float:
         """No answer. Seconds until the next poll."""
-        self._end(poll)
-        self.is_open = False
+        self._polling -= 1
         if poll.epoch == self._epoch:
             self._epoch += 1
             self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
@@ -120,11 +135,5 @@ class Intake:
             return True
         return False
 
-    def _narrow(self) -> None:
-        self.is_open = False
-        self._width = 1
-
-    def _end(self, poll: Poll) -> None:
-        if not poll.is_free:
-            self._polling -= 1
-            self._permits -= 1
+    def _has_room(self) -> bool:
+        return self._polling < (1 if self.is_failing else self._width)

@@ -32,6 +32,7 @@ class Job:
         self.row = 0
         self.started_s = started_s
         self.ended_s = 0.0  # when the function returned; 0 while it runs
+        self.took_s = 0.0  # the function
         self.result: TaskResult | None = None
         self.is_given_up = False
         self._lock = threading.Lock()  # guards all above that changes
@@ -64,51 +65,48 @@ class Job:
 
 
 class Jobs:
-    """Which tasks run here or wait for their delivery.
-
-    On the way of every task, so without a lock: each change is one operation on a dict or a set, which
-    Python makes whole (its FAQ: "What kinds of global value mutation are thread-safe?").
-    """
+    """Which tasks run here or wait for their delivery."""
 
     def __init__(self) -> None:
-        self._held: dict[str, object] = {}
+        self._lock = threading.Lock()  # guards all below
+        self._held: set[str] = set()
         self._started: set[Job] = set()
-        self._lock = threading.Lock()  # guards _copies
-        self._copies = 0
+        self.copies = 0  # how often a poll returned a task that is held here
 
     def hold(self, task_id: str) -> bool:
         """Begin to hold a task; False when it is held already."""
-        mine = object()
-        if self._held.setdefault(task_id, mine) is mine:
-            return True
         with self._lock:
-            self._copies += 1
-        return False
+            if task_id in self._held:
+                self.copies += 1
+                return False
+            self._held.add(task_id)
+            return True
 
     def release(self, task_id: str) -> None:
-        self._held.pop(task_id, None)
+        with self._lock:
+            self._held.discard(task_id)
 
     def started(self, job: Job) -> None:
-        self._started.add(job)
+        with self._lock:
+            self._started.add(job)
 
     def ended(self, job: Job) -> None:
         """Its slot is done with it. Only after the journal has its result: a retry looks here first."""
-        self._started.discard(job)
+        with self._lock:
+            self._started.discard(job)
 
     def running(self) -> list[Job]:
         """Those whose function runs, but for the ones given up."""
-        return [job for job in self._started.copy() if not job.is_given_up]
+        with self._lock:
+            return [job for job in self._started if not job.is_given_up]
 
     def find(self, task_id: str) -> Job | None:
         """The running job whose result goes to ``task_id``."""
-        return next((job for job in self._started.copy() if job.entry.task_id == task_id), None)
+        with self._lock:
+            return next((job for job in self._started if job.entry.task_id == task_id), None)
 
     @property
     def stuck(self) -> int:
         """How many slots are lost to functions that were given up and still run."""
-        return sum(job.is_given_up for job in self._started.copy())
-
-    @property
-    def copies(self) -> int:
-        """How often a poll returned a task that is held here."""
-        return self._copies
+        with self._lock:
+            return sum(job.is_given_up for job in self._started)

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -22,18 +22,7 @@ from .. import storage
 from ..conductor.wire import Task, TaskStatus
 from ..errors import StorageError
 from . import journal_file
-from .journal_file import (
-    AND_ONE_MORE,
-    DELETE,
-    DELETE_LATE,
-    REJECTED,
-    RESULT,
-    WRITE,
-    WRITE_LATE,
-    WRITE_ROWS,
-    Entry,
-    Late,
-)
+from .journal_file import DELETE, DELETE_LATE, REJECTED, RESULT, WRITE, WRITE_LATE, Entry, Late
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +61,13 @@ class Journal:
         self._sync = sync
         self._clock = clock
         self._wall = wall
-        # Slots change these without a lock: each change is one operation, which Python makes whole.
-        self._live: dict[int, Entry] = {}
-        self._free: deque[int] = deque()  # rows that are done with, to be replaced or swept
-        self._ids = itertools.count(1)
-        self._waiting: deque[tuple[Any, ...]] = deque()  # to be written, by whoever holds the lock
         self._lock = threading.Lock()  # guards all below, and each statement on _db
+        self._live: dict[int, Entry] = {}
+        self._free: list[int] = []  # rows that are done with, to be replaced or swept
+        self._swept: set[int] = set()  # those that the last sweep found
+        self._ids = itertools.count(1)
         self._db: storage.Connection | None = None
         self._path: Path | None = None
-        self._swept: list[int] = []  # the free rows that the last sweep found
         self._late: OrderedDict[str, Late] = OrderedDict()
         self._late_bytes = 0
         self._trouble = False  # the file can't be written now
@@ -97,44 +84,29 @@ class Journal:
     # -- the life of a row -------------------------------------------------------------------------
 
     def add(self, entry: Entry) -> int:
-        """Write a new row; its id."""
-        try:
-            row = self._free.pop()
-        except IndexError:
-            row = next(self._ids)
-        self._put(row, entry)
+        """Write a new row; its id. Back when it is on disk, as is :meth:`replace`."""
+        with self._lock:
+            row = self._free.pop() if self._free else next(self._ids)
+            self._put(row, entry)
         return row
 
     def replace(self, row: int, entry: Entry) -> None:
-        self._put(row, entry)
+        with self._lock:
+            self._put(row, entry)
 
     def _put(self, row: int, entry: Entry) -> None:
-        """Back when it is on disk. Who gets the lock writes for all that wait for it, in one statement: each
-        gives the interpreter away several times, and the others would take their turns meanwhile."""
         self._live[row] = entry
-        if self.is_on_disk:  # else it is written when that is mended
-            self._waiting.append((row, *entry))
-            with self._lock:
-                self._catch_up()
+        self._run(WRITE, (row, *entry))  # in trouble it is written when that is mended
 
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
-        if self._live.pop(row, None) is not None:
-            self._free.append(row)
+        with self._lock:
+            if self._live.pop(row, None) is not None:
+                self._free.append(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
         return self._live.copy()
-
-    def _catch_up(self) -> None:
-        """Write what waits."""
-        written = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if 1 < len(written) <= WRITE_ROWS:
-            more = AND_ONE_MORE * (len(written) - 1)
-            if self._run(WRITE + more, [*itertools.chain(*written)]):
-                return
-        for values in written:  # one by one too when one of them can't be stored: it must not cost the others
-            self._run(WRITE, values)
 
     def find_result(self, task_id: str, like: Entry) -> bytes | None:
         """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
@@ -208,10 +180,10 @@ class Journal:
         with self._lock:
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
-            gone = [row for row in self._swept if self._is_taken_from_free(row)]
-            if gone and not self._run_all([(DELETE, (row,)) for row in gone]):
-                self._free.extend(gone)
-            self._swept = list(self._free)
+            gone = self._swept.intersection(self._free)
+            if gone and self._run_all([(DELETE, (row,)) for row in gone]):
+                self._free = [row for row in self._free if row not in gone]
+            self._swept = set(self._free)
             self._limit_late()
             if self._free or any(entry.state != REJECTED for entry in self.live().values()):
                 return
@@ -221,20 +193,11 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
-            self._catch_up()
-            self._run_all([(DELETE, (row,)) for row in list(self._free)])
+            self._run_all([(DELETE, (row,)) for row in self._free])
             self._guarded(journal_file.shrink)
             if self._db is not None:
                 self._db.close()
                 self._db = None
-
-    def _is_taken_from_free(self, row: int) -> bool:
-        """False when a slot was quicker, and has it again."""
-        try:
-            self._free.remove(row)
-        except ValueError:
-            return False
-        return True
 
     def _run(self, statement: str, values: Sequence[Any]) -> bool:
         """One statement, one commit. False, and said once, when it could not be written."""

@@ -70,8 +70,6 @@ _SCHEMA = (
     f"PRAGMA user_version={SCHEMA}",
 )
 WRITE = "REPLACE INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-AND_ONE_MORE = ",(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-WRITE_ROWS = 64  # in one statement: SQLite takes 999 values at least
 DELETE = "DELETE FROM entry WHERE id = ?"
 WRITE_LATE = "REPLACE INTO late VALUES (?,?,?,?,?)"
 DELETE_LATE = "DELETE FROM late WHERE task_id = ?"

@@ -18,7 +18,6 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 SENDERS = 4
-YOUNG_S = 0.25
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
 LINGER_S = 5.0  # how long the platform may still work on an extension that it did not answer
@@ -43,7 +42,6 @@ class Lease:
         self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of it
         self.held_until = 0.0  # monotonic; no extension before: a report is on its way
         self.is_held = False  # one was due, and waits for that
-        self.is_dropped = False
         self.flight: threading.Event | None = None  # of the last extension; set when it has landed
         self._is_void = False
 
@@ -88,17 +86,13 @@ class LeaseKeeper:
         self._on_contact = on_contact
         self._clock = clock
         self._wall = wall
-        self._table: Timetable[Lease | None] = Timetable("lease", self._act, SENDERS, clock)
-        # Most tasks end before any extension is due, so all but the shortest leases wait here first and spare their
-        # slots the table's lock: each change is one operation on a dict, which Python makes whole.
-        self._young: dict[str, Lease] = {}
-        self._is_watched = False  # None is in the table, for them
+        self._table: Timetable[Lease] = Timetable("lease", self._extend, SENDERS, clock)
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self._failed = False  # the last extension
         self._off = False
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._table) - (None in self._table)
+        return len(self._table)
 
     def begin(self, lease: Lease, given_at: float) -> None:
         """The platform gave a task in an exchange that began at ``given_at`` on the clock."""
@@ -106,42 +100,13 @@ class LeaseKeeper:
 
     def track(self, lease: Lease) -> None:
         """Extend it from now on; one of unknown age (an adopted result's) at once."""
-        if self._off:
-            return
-        lease.is_dropped = False
-        if self._due_in_s(lease) < 2 * YOUNG_S:
-            self._plan(lease)
-            return
-        self._young[lease.task_id] = lease
-        if not self._is_watched:
-            self._is_watched = True
-            self._table.put(None, None, YOUNG_S)
+        if not self._off:
+            due_in_s = max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
+            self._table.put(lease.task_id, lease, due_in_s)
 
     def drop(self, lease: Lease) -> None:
-        lease.is_held, lease.is_dropped = False, True
-        if self._young.pop(lease.task_id, None) is None:
-            self._table.drop(lease.task_id)
-
-    def _due_in_s(self, lease: Lease) -> float:
-        return max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
-
-    def _plan(self, lease: Lease) -> None:
-        self._table.put(lease.task_id, lease, self._due_in_s(lease))
-        if lease.is_dropped:  # while it was in neither
-            self._table.drop(lease.task_id)
-
-    def _grow(self) -> None:
-        self._is_watched = False  # before the look: what comes after it starts a watch of its own
-        for task_id in list(self._young):
-            lease = self._young.pop(task_id, None)
-            if lease is not None:
-                self._plan(lease)
-
-    def _act(self, lease: Lease | None) -> float | None:
-        if lease is not None:
-            return self._extend(lease)
-        self._grow()
-        return None
+        lease.is_held = False
+        self._table.drop(lease.task_id)
 
     def hold(self, lease: Lease) -> None:
         """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
@@ -156,8 +121,7 @@ class LeaseKeeper:
         lease.held_until = 0.0
         if lease.is_held:
             lease.is_held = False
-            if not self._off:
-                self._plan(lease)  # it is in the table, or was: nowhere else from now on
+            self.track(lease)
 
     def has_lapsed(self, lease: Lease) -> bool:
         return lease.has_lapsed(self._clock(), self._wall())

@@ -52,11 +52,11 @@ _Rows = dict[tuple[str, str, "str | None"], list[float]]
 
 
 class Metrics:
-    """Counts what the worker does. Each thread counts for itself, so that none waits for another; who reads adds up."""
+    """Counts what the worker does."""
 
     def __init__(self) -> None:
-        self._mine = threading.local()  # .rows, of one thread
-        self._all: list[_Rows] = []  # of every thread that ever counted
+        self._lock = threading.Lock()  # guards _rows
+        self._rows: _Rows = {}
 
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), TIMES_S, took_s)
@@ -75,16 +75,12 @@ class Metrics:
             self._observe(("task_result_size_bytes", agent_id, None), SIZES_BYTES, size_bytes)
 
     def _observe(self, key: tuple[str, str, str | None], bounds: tuple[float, ...], value: float) -> None:
-        try:
-            rows: _Rows = self._mine.rows
-        except AttributeError:
-            rows = self._mine.rows = {}
-            self._all.append(rows)
-        row = rows.get(key)
-        if row is None:
-            row = rows[key] = [0] * (len(bounds) + 1) + [0.0]
-        row[bisect_left(bounds, value)] += 1
-        row[-1] += value
+        with self._lock:
+            row = self._rows.get(key)
+            if row is None:
+                row = self._rows[key] = [0] * (len(bounds) + 1) + [0.0]
+            row[bisect_left(bounds, value)] += 1
+            row[-1] += value
 
     def render(self, gauges: Mapping[tuple[str, ...], float]) -> str:
         """The text that Prometheus reads; ``gauges`` by name and label values."""
@@ -105,7 +101,9 @@ class Metrics:
         """Counters, and the rows of histograms, by name and label values."""
         counts: Counter[tuple[str, ...]] = Counter()
         histograms: dict[tuple[str, ...], list[float]] = {}
-        for (what, agent_id, error), row in [item for rows in list(self._all) for item in rows.copy().items()]:
+        with self._lock:
+            rows = {key: row.copy() for key, row in self._rows.items()}
+        for (what, agent_id, error), row in rows.items():
             key: tuple[str, ...] = (what, agent_id)
             if what in _TIMED:
                 key = (what + "_time_seconds", agent_id, "SUCCESS" if error is None else "FAILURE")

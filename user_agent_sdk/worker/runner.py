@@ -29,7 +29,7 @@ from ..settings import AgentSettings, Settings
 from . import journal_file, signals
 from .delivery import Delivery
 from .gate import Budget, Gate
-from .intake import Intake
+from .intake import Intake, Load
 from .jobs import Execution, Job, Jobs
 from .journal import Journal
 from .journal_file import Entry
@@ -126,7 +126,7 @@ class Runner:
         self._deadline: float | None = None  # of the drain, on the clock
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
-        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random)
+        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, Load(time.process_time))
         gate = Gate(
             self._target.client,
             own.agent_id or agent.name,

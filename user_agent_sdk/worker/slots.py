@@ -16,7 +16,7 @@ from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Ver
 from .async_loop import AsyncRunner
 from .delivery import Delivery
 from .execute import execute
-from .gate import Gate
+from .gate import Gate, Taken
 from .jobs import Execution, Job, Jobs
 from .journal import Journal, input_hash
 from .journal_file import ONCE, RESULT, TAKEN, Entry, object_in
@@ -27,6 +27,7 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = 0.25
+QUICK_S = 0.001  # a function that takes no longer mostly waits for the interpreter
 COPIES_ALLOWED = 1
 
 
@@ -54,6 +55,7 @@ class Slot:
         self._services = services
         self._loop = AsyncRunner()
         self._job: Job | None = None
+        self._fetch: Callable[[], Taken] | None = None  # of the poll that was sent beside the last report
 
     def run(self) -> None:
         """Until the drain; what fails here is said, the task in hand fails, and the slot goes on."""
@@ -69,38 +71,42 @@ class Slot:
                     return
 
     def _take_and_work(self) -> None:
-        while (taken := self._gate.take()) is not None:
+        while (taken := self._taken()) is not None:
             tasks, given_at = taken
-            while tasks:
-                first, *others = {task.task_id: task for task in tasks}.values()
-                for surplus in others:
-                    self._hand_back(surplus)
-                tasks, given_at = self._work(first, given_at)
+            mine, *surplus = list({task.task_id: task for task in tasks}.values()) or [None]
+            for other in surplus:
+                self._hand_back(other)
+            if mine is not None:
+                self._work(mine, given_at)
 
-    def _work(self, task: Task, given_at: float) -> tuple[list[Task], float]:
-        """One task from the platform's reply to the report's reply, which may bring the next."""
+    def _taken(self) -> Taken | None:
+        """What the poll brought that was sent beside the last report, or else a new one."""
+        fetch, self._fetch = self._fetch, None
+        return self._gate.take() if fetch is None else fetch()
+
+    def _work(self, task: Task, given_at: float) -> None:
+        """One task, from the platform's reply to the report's."""
         services = self._services
         if services.stopping.is_set():
             self._hand_back(task)
-            return _NOTHING
+            return
         if not services.jobs.hold(task.task_id):
             self._copy_came(task)
-            return _NOTHING
+            return
         job = self._accept(task, given_at)
         if self._runs_already(job):
-            return _NOTHING
+            return
         known = self._known_result(job)
         result = known or self._run(job)
         if not job.finish(result):
             services.jobs.ended(job)
             self._job = None
-            return _NOTHING
-        reply = self._report(job, result)
+            return
+        self._report(job, result)
         if known is None:
             self._record(job, result)
         elif task.retried_task_id:
             services.delivery.supersede(task.retried_task_id)
-        return reply
 
     def _accept(self, task: Task, given_at: float) -> Job:
         """Write down that it starts, before the function's first line, and keep its lease from now on."""
@@ -182,12 +188,13 @@ class Slot:
             status = result.status
             return result
         finally:
-            job.ended_s = time.time()
-            services.metrics.executed(job.entry.agent_id, time.monotonic() - started_at, status)
+            job.ended_s, job.took_s = time.time(), time.monotonic() - started_at
+            services.metrics.executed(job.entry.agent_id, job.took_s, status)
             if timeout_s is not None:
                 services.upkeep.drop(job)
 
-    def _report(self, job: Job, result: TaskResult) -> tuple[list[Task], float]:
+    def _report(self, job: Job, result: TaskResult) -> None:
+        """Report a result, and ask for the next task in the same exchange or beside it."""
         services, entry = self._services, finished(job, result)
         if result.status is TaskStatus.IN_PROGRESS:
             services.leases.drop(job.lease)
@@ -195,32 +202,35 @@ class Slot:
             services.jobs.ended(job)
             self._job = None
             self._send_once(job.row, entry)
-            return _NOTHING
+            return
         services.journal.replace(job.row, entry)
         services.jobs.ended(job)
         parcel = services.delivery.parcel(job.row, entry, job.lease)
         services.delivery.begin(parcel)
+        poll = self._gate.go_on(job.took_s < QUICK_S)
         outcome, sent_at = _BROKE_OFF, time.monotonic()
-        tasks: list[Task] = []
         try:
-            if self._gate.may_chain():
-                outcome, tasks = self._report_and_take(entry.body, parcel.ids)
+            if poll is None:
+                outcome = services.client.report(entry.body, parcel.ids)
+            elif services.client.can_report_and_poll:
+                outcome = self._report_and_take(entry.body, parcel.ids, sent_at)
             else:
+                self._fetch = self._gate.send(poll)
                 outcome = services.client.report(entry.body, parcel.ids)
         finally:
             self._job = None
-            took_s = time.monotonic() - sent_at
-            services.metrics.reported(entry.agent_id, took_s, outcome.verdict, len(entry.body))
+            services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict, len(entry.body))
             services.delivery.settle(parcel, outcome)
-        return tasks, sent_at
 
-    def _report_and_take(self, body: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
+    def _report_and_take(self, body: bytes, ids: tuple[str, ...], sent_at: float) -> Outcome:
         tasks: list[Task] = []
         try:
             outcome, tasks = self._services.client.report_and_poll(body, ids)
-            return outcome, tasks
+            return outcome
         finally:
             self._gate.chained(len(tasks))
+            if tasks:
+                self._fetch = lambda: (tasks, sent_at)
 
     def _send_once(self, row: int, entry: Entry) -> None:
         """An IN_PROGRESS, which puts the task back in the queue: sent twice it would give the task to
@@ -316,7 +326,6 @@ def _failure(job: Job, status: TaskStatus, reason: str) -> TaskResult:
     return TaskResult(status=status, reason_for_incompletion=reason, worker_id=job.lease.worker_id)
 
 
-_NOTHING: tuple[list[Task], float] = ([], 0.0)
 _BROKE_OFF = Outcome(Verdict.MAYBE, "the report broke off")
 _FAILED = {"action": "slot_failed"}
 _OUT_OF_TIME = {"action": "out_of_time"}
