@@ -20,6 +20,7 @@ from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.client import Client
 from user_agent_sdk.conductor.wire import TaskResult
 from user_agent_sdk.worker import slots
+from user_agent_sdk.worker.delivery import Delivery
 from user_agent_sdk.worker.gate import Gate
 from user_agent_sdk.worker.journal import Journal
 from user_agent_sdk.worker.runner import Runner
@@ -66,7 +67,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),
     "stopped while committing": lambda: kill(Journal, "_run", is_result_row, before=True, number=signal.SIGTERM),
-    "posted": lambda: kill(Client, "report"),
+    "posted": lambda: kill(Delivery, "settle", before=True),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),
 }

@@ -213,15 +213,18 @@ class SlotsTest(unittest.TestCase):
         hasten(self, slots_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda n: n)) as worker:
             client = worker.runner._services.client
-            real, second = client.report, []
+            real, second = client.begin_report, []
 
-            def breaks(*args: Any) -> Any:
-                client.report = real  # type: ignore[method-assign]
-                second.append(self.box.put(n=2))
+            def breaks() -> Any:
                 self.box.engine.wait(second[0], LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
                 raise RuntimeError("bug")
 
-            client.report = breaks  # type: ignore[method-assign]
+            def begin_report(*args: Any) -> Any:
+                client.begin_report = real  # type: ignore[method-assign]
+                second.append(self.box.put(n=2))
+                return breaks
+
+            client.begin_report = begin_report  # type: ignore[method-assign]
             with self.assertLogs(SLOTS, "CRITICAL"):
                 first = self.box.put(n=1)
                 done = [self.box.wait(first, LONG_S), self.box.wait(second[0], LONG_S)]
@@ -376,10 +379,10 @@ class SlotsTest(unittest.TestCase):
 
     def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
         hasten(self, slots_RESTART_PAUSE_S=0.01)
-        for where in ("report", "replace", "finished"):
+        for where in ("begin_report", "replace", "finished"):
             with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
                 services = worker.runner._services
-                owner = {"report": services.client, "replace": services.journal, "finished": slots_module}[where]
+                owner = {"begin_report": services.client, "replace": services.journal, "finished": slots_module}[where]
                 real, broken = getattr(owner, where), [RuntimeError("bug")]
 
                 def breaks(*args: Any, real: Any = real, broken: list[Any] = broken) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Callable, NamedTuple
 
 from ..errors import PlatformError
@@ -62,21 +64,24 @@ class Client:
     def begin_poll(
         self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0, *, beside: bool = True
     ) -> Callable[[], list[Task]]:
-        """Send a poll; what is returned awaits its reply, and must be called, in this thread. ``beside``: other
-        calls may be made meanwhile. Both raise PollError."""
+        """The first half of :meth:`poll`, which sends it. What is returned awaits the reply and raises what there
+        is to raise; it must be called, in this thread. ``beside``: another exchange may be made meanwhile."""
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        try:
-            fetch = self._begin("GET", path, None, hold_s + POLL_SLACK_S, beside=beside)
-        except PlatformError as error:
-            raise PollError(error.message) from None
-        return lambda: _tasks_in(fetch)
+        return partial(_tasks_in, self._begin("GET", path, None, hold_s + POLL_SLACK_S, beside=beside))
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
         from a missing route. Never raises for what the platform or the network does."""
-        return self._report(self._dialect.report, report, ids, timeout_s)[0]
+        return self.begin_report(report, ids, timeout_s)()
+
+    def begin_report(
+        self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S
+    ) -> Callable[[], Outcome]:
+        """The first half of :meth:`report`, as :meth:`begin_poll`."""
+        fetch = self._begin("POST", self._dialect.report, report, timeout_s)
+        return lambda: _outcome(fetch, ids)[0]
 
     def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
         """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat
@@ -84,7 +89,7 @@ class Client:
         path = self._dialect.report_and_poll if self.can_report_and_poll else None
         if path is None:
             return self.report(report, ids), []
-        outcome, reply = self._report(path, report, ids)
+        outcome, reply = _outcome(self._begin("POST", path, report, REPORT_TIMEOUT_S), ids)
         if reply is not None and reply.status in (404, 405, 501) and outcome.verdict is not Verdict.REFUSED:
             self.can_report_and_poll = False
             log.info("This server has no update-v2; using plain reports", extra={"action": "no_update_v2"})
@@ -101,32 +106,14 @@ class Client:
         """Restart a running task's response timeout. Stores nothing else."""
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
-        return self._report(self._dialect.report, body, (task_id, workflow_id), timeout_s, urgent=True)[0]
-
-    def _report(
-        self, path: str, body: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S, urgent: bool = False
-    ) -> tuple[Outcome, Response | None]:
-        try:
-            reply = self._begin("POST", path, body, timeout_s, urgent=urgent)()
-        except TransportError as error:
-            return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
-        except PlatformError as error:
-            return Outcome(Verdict.AUTH, error.message), None
-        verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
-        return Outcome(verdict, reason, retry_after_s(reply)), reply
+        fetch = self._begin("POST", self._dialect.report, body, timeout_s, urgent=True)
+        return _outcome(fetch, (task_id, workflow_id))[0]
 
     def _begin(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        timeout_s: float,
-        *,
-        urgent: bool = False,
-        beside: bool = False,
+        self, method: str, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False, beside: bool = False
     ) -> Callable[[], Response]:
-        """Send a request; what is returned fetches its reply. A refused token is replaced once and the request,
-        which had no effect, made again. Both raise PlatformError."""
+        """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
+        refused token is replaced once and the request, which had no effect, made again."""
 
         def send() -> tuple[Callable[[], Response], int]:
             headers, generation = {"Accept": "application/json, text/plain"}, 0
@@ -135,17 +122,22 @@ class Client:
                 headers.update(authorization)
             if body is not None:
                 headers["Content-Type"] = "application/json"
-            url = self._base_url + path
-            begin = self._transport.begin
+            url, begin = self._base_url + path, self._transport.begin
             return begin(method, url, headers=headers, body=body, timeout_s=timeout_s, beside=beside), generation
 
         def fetch() -> Response:
-            reply = reads()
+            if failure is not None:
+                raise failure
+            reply = sent()
             if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
                 reply = send()[0]()
             return reply
 
-        reads, generation = send()
+        failure: PlatformError | None = None
+        try:
+            sent, generation = send()
+        except PlatformError as error:
+            failure = error
         return fetch
 
     @staticmethod
@@ -154,6 +146,18 @@ class Client:
             return auth.headers(urgent=urgent)
         except TransportError as error:  # of the token's endpoint: our own request was not sent
             raise TransportError(error.message, sent=False, code=error.code, hints=error.hints) from None
+
+
+def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome, Response | None]:
+    """What became of a report; the reply, if there is one."""
+    try:
+        reply = fetch()
+    except TransportError as error:
+        return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
+    except PlatformError as error:
+        return Outcome(Verdict.AUTH, error.message), None
+    verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
+    return Outcome(verdict, reason, retry_after_s(reply)), reply
 
 
 def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:

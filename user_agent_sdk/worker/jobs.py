@@ -25,11 +25,12 @@ class Job:
     """A task that was accepted here. ``entry``, ``lease`` and ``row`` (in the journal) say where its
     result goes; ``result`` is what is reported, set by its slot or by whoever gives up on its function."""
 
-    def __init__(self, task: Task, entry: Entry, lease: Lease, started_s: float) -> None:
+    def __init__(self, task: Task, entry: Entry, lease: Lease, started_s: float, given_at: float = 0.0) -> None:
         self.task = task
         self.entry = entry
         self.lease = lease
         self.row = 0
+        self.given_at = given_at  # by the platform, on the monotonic clock
         self.started_s = started_s
         self.ended_s = 0.0  # when the function returned; 0 while it runs
         self.took_s = 0.0  # the function

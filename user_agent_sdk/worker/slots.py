@@ -27,7 +27,7 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = 0.25
-QUICK_S = 0.001  # a function that takes no longer mostly waits for the interpreter
+QUICK_S, NEAR_S = 0.001, 0.03  # a function that takes no longer, of a task that came so quickly, needs only CPU
 COPIES_ALLOWED = 1
 
 
@@ -113,7 +113,7 @@ class Slot:
         services, now_s = self._services, time.time()
         lease = self._lease(task)
         services.leases.begin(lease, given_at)
-        self._job = job = Job(task, self._entry(TAKEN, task, lease, now_s), lease, now_s)
+        self._job = job = Job(task, self._entry(TAKEN, task, lease, now_s), lease, now_s, given_at)
         job.row = services.journal.add(job.entry)
         services.leases.track(lease)
         return job
@@ -207,16 +207,16 @@ class Slot:
         services.jobs.ended(job)
         parcel = services.delivery.parcel(job.row, entry, job.lease)
         services.delivery.begin(parcel)
-        poll = self._gate.go_on(job.took_s < QUICK_S)
         outcome, sent_at = _BROKE_OFF, time.monotonic()
+        poll = self._gate.go_on(job.took_s < QUICK_S and sent_at - job.given_at < NEAR_S)
         try:
-            if poll is None:
-                outcome = services.client.report(entry.body, parcel.ids)
-            elif services.client.can_report_and_poll:
+            if poll is not None and services.client.can_report_and_poll:
                 outcome = self._report_and_take(entry.body, parcel.ids, sent_at)
             else:
-                self._fetch = self._gate.send(poll)
-                outcome = services.client.report(entry.body, parcel.ids)
+                fetch = services.client.begin_report(entry.body, parcel.ids)
+                if poll is not None:
+                    self._fetch = self._gate.send(poll)
+                outcome = fetch()
         finally:
             self._job = None
             services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict, len(entry.body))
