@@ -132,7 +132,7 @@ class GateTest(unittest.TestCase):
         real = gate._intake.wait_s
         gate._intake.wait_s = lambda now: looked.append(now) or real(now)  # type: ignore[method-assign,func-returns-value]
         threads = self.slots(gate, 7, lambda found: None)
-        for number in range(2000):
+        for _ in range(2000):
             poll = gate.go_on(is_quick=True)
             assert poll is not None
             self.assertEqual(len(gate.send(poll)()[0]), 1)

@@ -394,6 +394,7 @@ class SlotsTest(unittest.TestCase):
                 try:
                     with self.assertLogs(SLOTS, "CRITICAL"):
                         done = self.box.wait(self.box.put(), LONG_S)
+                        self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED", "it goes on")
                         self.await_clean(worker)
                 finally:
                     setattr(owner, where, real)

@@ -154,7 +154,8 @@ class Judged(unittest.TestCase):
         self.answer: Any = []
         self.gate = Gate(
             SimpleNamespace(begin_poll=lambda *ids, beside: self.poll, can_wait=False),  # type: ignore[arg-type]
-            "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None, self.clock,
+            "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None,
+            self.clock,
         )  # fmt: skip
         services: Any = SimpleNamespace(client=SimpleNamespace(auth=self.auth), jobs=self.jobs, stopping=self.stopping,
                                         journal=Journal(None), metrics=Metrics())  # fmt: skip

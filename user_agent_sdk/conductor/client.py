@@ -110,7 +110,7 @@ class Client:
         return _outcome(fetch, (task_id, workflow_id))[0]
 
     def _begin(
-        self, method: str, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False, beside: bool = False
+        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False, beside: bool = False
     ) -> Callable[[], Response]:
         """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
         refused token is replaced once and the request, which had no effect, made again."""

@@ -2,8 +2,8 @@
 
 ``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
 its own handlers close the connection after every request, so that part is replaced by connections that
-stay, one a thread and origin, and a second one where a thread has two exchanges under way. Nothing here repeats a request, follows a redirect or opens anything but
-http and https.
+stay, one a thread and origin, and a second where a thread has two exchanges under way. Nothing here repeats
+a request, follows a redirect or opens anything but http and https.
 """
 
 from __future__ import annotations

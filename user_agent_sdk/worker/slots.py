@@ -73,11 +73,11 @@ class Slot:
     def _take_and_work(self) -> None:
         while (taken := self._taken()) is not None:
             tasks, given_at = taken
-            mine, *surplus = list({task.task_id: task for task in tasks}.values()) or [None]
-            for other in surplus:
-                self._hand_back(other)
-            if mine is not None:
-                self._work(mine, given_at)
+            different = list({task.task_id: task for task in tasks}.values())
+            for surplus in different[1:]:
+                self._hand_back(surplus)
+            for task in different[:1]:
+                self._work(task, given_at)
 
     def _taken(self) -> Taken | None:
         """What the poll brought that was sent beside the last report, or else a new one."""
@@ -208,15 +208,17 @@ class Slot:
         parcel = services.delivery.parcel(job.row, entry, job.lease)
         services.delivery.begin(parcel)
         outcome, sent_at = _BROKE_OFF, time.monotonic()
-        poll = self._gate.go_on(job.took_s < QUICK_S and sent_at - job.given_at < NEAR_S)
+        is_quick = job.took_s < QUICK_S and sent_at - job.given_at < NEAR_S
         try:
-            if poll is not None and services.client.can_report_and_poll:
+            if not services.client.can_report_and_poll:
+                fetch = services.client.begin_report(entry.body, parcel.ids)
+                poll = self._gate.go_on(is_quick)
+                self._fetch = self._gate.send(poll) if poll is not None else None
+                outcome = fetch()
+            elif self._gate.go_on(is_quick):
                 outcome = self._report_and_take(entry.body, parcel.ids, sent_at)
             else:
-                fetch = services.client.begin_report(entry.body, parcel.ids)
-                if poll is not None:
-                    self._fetch = self._gate.send(poll)
-                outcome = fetch()
+                outcome = services.client.report(entry.body, parcel.ids)
         finally:
             self._job = None
             services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict, len(entry.body))
