@@ -17,7 +17,7 @@ from user_agent_sdk import credentials, loader
 from user_agent_sdk.cli import options
 from user_agent_sdk.conductor import auth, client, wire
 from user_agent_sdk.history import times
-from user_agent_sdk.worker import journal, journal_file
+from user_agent_sdk.worker import journal_file
 
 CASES = 150
 PLANTED_CASES = 1000
@@ -58,8 +58,7 @@ class FuzzTest(unittest.TestCase):
             ("tokens", auth, "_checked_token", lambda value, url: value),
             ("credentials", credentials, "nearest", raising(credentials.nearest, lambda key, _: not key)),
             ("journals", journal_file, "_ms", lambda value, limit=0: value),
-            ("journals", journal.Journal, "_take_late", raising(
-                journal.Journal._take_late, lambda _, late: any(not one.agent_id for one in late.values()))),
+            ("journals", journal_file, "_entry", raising(journal_file._entry, lambda values: not values[3])),
             ("history", times, "moment", raising(times.moment, lambda text: text == "")),
             ("commands", options, "nearest", raising(options.nearest, lambda word, _: len(word) < 3)),
             ("agents", loader, "_load_error", raising(

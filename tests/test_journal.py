@@ -11,11 +11,12 @@ import unittest
 import unittest.mock
 from pathlib import Path
 
+from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import Task, parse_tasks
 from user_agent_sdk.worker import journal as journal_module
 from user_agent_sdk.worker import journal_file
 from user_agent_sdk.worker.journal import Journal, input_hash
-from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
 
 from .workerbox import hasten
 
@@ -29,6 +30,14 @@ def entry(task_id: str, state: str = TAKEN, **changes: object) -> Entry:
 
 def done(task_id: str, body: bytes = b"{}", **changes: object) -> Entry:
     return entry(task_id, RESULT, status="COMPLETED", body=body, **changes)
+
+
+def keep_late(journal: Journal, late: Entry) -> None:
+    journal.keep_late(journal.add(late), late)
+
+
+def late_in(rows: dict[int, Entry]) -> list[str]:
+    return [one.task_id for one in rows.values() if one.state == LATE]
 
 
 class Kept(unittest.TestCase):
@@ -55,11 +64,12 @@ class Kept(unittest.TestCase):
         journal._db = None
 
     def stored(self, name: str = "1.db") -> tuple[dict[int, Entry], list[str]]:
+        """The rows that are no late results, and the ids of those that are."""
         db = journal_file.lock(self.folder / name)
         assert db is not None
-        rows, late = journal_file.read(db)
+        rows = journal_file.read(db)
         db.close()
-        return rows, list(late)
+        return {row: one for row, one in rows.items() if one.state != LATE}, late_in(rows)
 
     def content(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.folder.iterdir())
@@ -209,12 +219,12 @@ class FilesTest(Kept):
         first, second, third = self.opened(), self.opened(), self.opened()
         first.add(done("1"))
         second.add(entry("2"))
-        first.keep_late(done("late"))
+        keep_late(first, done("late"))
         mine = third.add(entry("3"))
         self.die(first)
         self.die(second)
         found = third.adopt()
-        self.assertEqual(sorted(one.task_id for one in found.values()), ["1", "2"])
+        self.assertEqual(sorted(one.task_id for one in found.values() if one.is_pending), ["1", "2"])
         self.assertNotIn(mine, found)
         self.assertEqual(third.adopt(), {})
         self.assertEqual(third.find_result("late", done("x")), b"{}")
@@ -308,9 +318,9 @@ class TroubleTest(Kept):
         with self.assertLogs(LOG, "WARNING") as said:
             with self.full_disk(journal):
                 rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(20)]
-                journal.keep_late(done("late", b"y" * 9000))
+                keep_late(journal, done("late", b"y" * 9000))
                 self.assertFalse(journal.is_on_disk)
-                self.assertEqual(len(journal.live()), 21)
+                self.assertEqual(len(journal.live()), 22)
                 self.assertEqual(journal.find_result("late", done("r")), b"y" * 9000)
                 for row in rows[:10]:
                     journal.free(row)
@@ -420,7 +430,7 @@ class TroubleTest(Kept):
 class LateTest(Kept):
     def test_a_late_result_answers_the_same_work_only(self) -> None:
         journal = self.opened()
-        journal.keep_late(done("t1", b"late"))
+        keep_late(journal, done("t1", b"late"))
         self.assertEqual(journal.find_result("t1", entry("t2")), b"late")
         self.assertIsNone(journal.find_result("t1", entry("t2", input_hash="changed")))
         self.assertIsNone(journal.find_result("t1", entry("t2", agent_id="another")))
@@ -436,7 +446,7 @@ class LateTest(Kept):
 
     def test_it_survives_the_process_and_goes_when_forgotten(self) -> None:
         journal = self.opened()
-        journal.keep_late(done("t1", b"late"))
+        keep_late(journal, done("t1", b"late"))
         self.die(journal)
         again = self.journal()
         again.open()
@@ -444,6 +454,8 @@ class LateTest(Kept):
         again.forget_late("t1")
         again.forget_late("t1")
         self.assertIsNone(again.find_result("t1", entry("t2")))
+        for _ in range(2):
+            again.sweep()
         self.die(again)
         self.assertEqual(self.stored(), ({}, []))
 
@@ -451,21 +463,43 @@ class LateTest(Kept):
         self.assertEqual(journal_module.LATE_BYTES, 64 * 2**20)
         hasten(self, journal_LATE_BYTES=64 * 2**10)
         journal = self.opened()
-        journal.keep_late(done("old"))
+        keep_late(journal, done("old"))
         self.now += DAY_S + 1
         journal.sweep()
-        self.assertEqual(list(journal._late), [])
+        self.assertEqual(late_in(journal.live()), [])
         for number in range(1003):
-            journal.keep_late(done(str(number)))
-        self.assertEqual((len(journal._late), next(iter(journal._late))), (1000, "3"))
+            self.now += 0.01
+            keep_late(journal, done(str(number)))
+        self.assertEqual(set(late_in(journal.live())), {str(number) for number in range(3, 1003)})
         for name in ("big1", "big2", "big2"):  # the same id twice counts once
-            journal.keep_late(done(name, b"x" * (25 * 2**10)))
-        self.assertEqual(len(journal._late), 1000)
-        journal.keep_late(done("big3", b"x" * (25 * 2**10)))
-        self.assertEqual(list(journal._late), ["big2", "big3"])
-        self.assertEqual(journal._late_bytes, 50 * 2**10)
+            self.now += 0.01
+            keep_late(journal, done(name, b"x" * (25 * 2**10)))
+        self.assertEqual(len(late_in(journal.live())), 1000)
+        self.now += 0.01
+        keep_late(journal, done("big3", b"x" * (25 * 2**10)))
+        self.assertEqual(sorted(late_in(journal.live())), ["big2", "big3"])
+        for _ in range(2):
+            journal.sweep()
         self.die(journal)
-        self.assertEqual(self.stored()[1], ["big2", "big3"])
+        self.assertEqual(sorted(self.stored()[1]), ["big2", "big3"])
+
+    def test_a_file_of_the_first_schema_keeps_what_it_held(self) -> None:
+        """There late results had a table of their own."""
+        self.folder.mkdir()
+        db = storage.open_exclusive(self.folder / "1.db")
+        assert db is not None
+        db.execute(journal_file._TABLE)
+        columns = "task_id TEXT PRIMARY KEY, agent_id TEXT, input_hash TEXT, body BLOB, kept_ms INTEGER"
+        db.execute(f"CREATE TABLE late({columns})")
+        db.execute("INSERT INTO late VALUES ('t1', 'agent', 'h', x'7b7d', 7)")
+        db.execute(journal_file.WRITE, (5, *done("t2")))
+        db.execute(f"PRAGMA application_id={journal_file.APPLICATION_ID}")
+        db.execute("PRAGMA user_version=1")
+        db.close()
+        journal = self.journal()
+        rows = journal.open()
+        self.assertEqual(([one.task_id for one in rows.values() if one.is_pending], late_in(rows)), (["t2"], ["t1"]))
+        self.assertEqual(journal.find_result("t1", entry("t3")), b"{}")
 
 
 class DamageTest(Kept):
@@ -476,7 +510,7 @@ class DamageTest(Kept):
         journal = self.opened()
         for number in range(rows):
             journal.add(done(f"t{number}"))
-        journal.keep_late(done("late"))
+        keep_late(journal, done("late"))
         self.die(journal)
         db = sqlite3.connect(str(self.folder / "1.db"), isolation_level=None)
         for statement in statements:
@@ -488,7 +522,7 @@ class DamageTest(Kept):
         # It could not be read, so the file was "written again" five seconds later: emptied, that is.
         journal = self.damaged("UPDATE entry SET reason = CAST(x'ff41' AS TEXT) WHERE id = 2")
         rows = journal.open()
-        self.assertEqual([one.task_id for one in rows.values()], ["t0", "t1", "t2"])
+        self.assertEqual([one.task_id for one in rows.values()], ["t0", "t1", "t2", "late"])
         self.now += journal_module.REOPEN_EVERY_S
         journal.sweep()
         self.die(journal)
@@ -501,26 +535,26 @@ class DamageTest(Kept):
             self.assertEqual(journal.open(), {})
         self.now += journal_module.REOPEN_EVERY_S
         journal.sweep()
-        self.assertEqual([one.task_id for one in journal.adopt().values()], ["t0", "t1", "t2"])
+        self.assertEqual([one.task_id for one in journal.adopt().values()], ["t0", "t1", "t2", "late"])
 
     def test_a_result_that_is_no_json_any_more_is_kept_for_a_human_and_never_sent(self) -> None:
         changes = ("body = 1e308", "body = x'7b'", "state = 'resulu'", "task_id = NULL", "workflow_id = ''")
         for number, change in enumerate(changes):
             self.folder = self.folder.with_name(str(number))
             with self.subTest(change):
-                rows = self.damaged(f"UPDATE entry SET {change}", rows=1).open()
-                (one,) = rows.values()
+                rows = self.damaged(f"UPDATE entry SET {change} WHERE id = 1", rows=1).open()
+                one = rows[1]
                 self.assertEqual((one.state, one.reason), (REJECTED, journal_file.DAMAGED))
 
     def test_numbers_that_are_none_stop_nothing(self) -> None:
         changes = "taken_ms = 'x', lease_until_ms = NULL, lease_s = 9e999, task = x'7b', agent_id = x'ff'"
-        journal = self.damaged(f"UPDATE entry SET {changes}", "UPDATE late SET kept_ms = 'x', body = NULL")
+        journal = self.damaged(f"UPDATE entry SET {changes}")
         one = journal.open()[1]
         self.assertEqual(one[2:], ("w", "\ufffd", "me", "COMPLETED", b"{}", "h", 0, 0, None, "", b"{"))
-        journal.keep_late(done("another"))  # sorted beside the damaged one
+        keep_late(journal, done("another"))  # sorted beside the damaged one
 
     def test_a_file_without_its_tables_is_set_aside(self) -> None:
-        for change in ("DROP TABLE late", "ALTER TABLE entry ADD COLUMN more", "ALTER TABLE entry RENAME TO entri"):
+        for change in ("ALTER TABLE entry ADD COLUMN more", "ALTER TABLE entry RENAME TO entri"):
             with self.subTest(change):
                 journal = self.damaged(change)
                 with self.assertLogs(LOG, "ERROR"):

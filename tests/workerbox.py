@@ -167,6 +167,6 @@ def rows(folder: Path) -> list[tuple[str, str, str]]:
     for path in sorted(folder.glob("*/*.db")):
         db = journal_file.lock(path)
         assert db is not None, f"{path} is locked"
-        found += [(entry.state, entry.task_id, entry.status) for entry in journal_file.read(db)[0].values()]
+        found += [(entry.state, entry.task_id, entry.status) for entry in journal_file.read(db).values()]
         db.close()
     return found

@@ -134,7 +134,8 @@ class JournalFiles(Target):
         journal.open()
         for number in range(rows):
             journal.add(self._entry(number))
-        journal.keep_late(self._entry(1)._replace(task_id="late-1"))
+        late = self._entry(1)._replace(task_id="late-1")
+        journal.keep_late(journal.add(late), late)
         db = journal._db
         assert db is not None
         wal = (folder / "1.db-wal").read_bytes()
@@ -161,14 +162,13 @@ class JournalFiles(Target):
         db.execute("PRAGMA journal_mode=OFF")
         db.execute("PRAGMA synchronous=OFF")
         for _ in range(rng.choice((1, 1, 3))):
-            table = rng.choice(("entry", "entry", "late"))
-            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            names = [row[1] for row in db.execute("PRAGMA table_info(entry)")]
             value = rng.choice(self._ODD)
             cast = "CAST(? AS TEXT)" if isinstance(value, bytes) and rng.random() < 0.5 else "?"
             step = rng.choice((1, 2))
-            attempt(db, f"UPDATE {table} SET {rng.choice(names)} = {cast} WHERE rowid % ? = 0", (value, step))
+            attempt(db, f"UPDATE entry SET {rng.choice(names)} = {cast} WHERE rowid % ? = 0", (value, step))
         if rng.random() < 0.1:
-            attempt(db, rng.choice(("PRAGMA user_version=7", "PRAGMA application_id=1", "DROP TABLE late",
+            attempt(db, rng.choice(("PRAGMA user_version=7", "PRAGMA application_id=1", "PRAGMA user_version=1",
                                  "DROP TABLE entry", "ALTER TABLE entry ADD COLUMN more",
                                  "CREATE TABLE t(x)")))  # fmt: skip
         db.close()
@@ -191,9 +191,9 @@ class JournalFiles(Target):
         found = first._journal.open()
         first._take_over(found)
         first._take_over(first._journal.adopt())
-        for task_id in list(first._journal._late):
-            first._journal.find_result(task_id, self._entry(1))
-        first._journal.keep_late(self._entry(1))
+        for one in first._journal.live().values():
+            first._journal.find_result(one.task_id, self._entry(1))
+        first._journal.keep_late(first._journal.add(self._entry(1)), self._entry(1))
         first._journal.add(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()
@@ -228,7 +228,6 @@ class JournalFiles(Target):
                 return None
             if db.execute("PRAGMA user_version").fetchone()[0] > journal_file.SCHEMA:
                 return None
-            db.execute("SELECT * FROM late").fetchall()
             return {row[0] for row in db.execute("SELECT * FROM entry").fetchall()}
         except (sqlite3.Error, UnicodeDecodeError):
             return None

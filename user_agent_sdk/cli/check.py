@@ -212,7 +212,7 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
                 yield Row("ok", "journal", f"{path} is in use by a running worker")
                 continue
             with contextlib.closing(db):
-                states = [entry.state for entry in journal_file.read(db)[0].values()]
+                states = [e.state for e in journal_file.read(db).values() if e.state != journal_file.LATE]
         except (storage.Error, OSError, UserAgentError) as error:
             fix = "keep the file: what it holds is not delivered"
             yield Row("warn", "journal", f"{path} can't be read: {error}", fix)

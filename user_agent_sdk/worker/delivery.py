@@ -178,17 +178,16 @@ class Delivery:
                 self._outage.succeeded(now)
 
     def _delivered(self, parcel: Parcel) -> None:
+        if not parcel.ends():
+            return
+        self._leases.drop(parcel.lease)
         entry = parcel.entry
         is_wanted = entry.status == TaskStatus.COMPLETED and entry.input_hash and not parcel.is_superseded
         if is_wanted and self._leases.has_lapsed(parcel.lease):
-            self._journal.keep_late(entry)
-        self._end(parcel)
-
-    def _end(self, parcel: Parcel) -> None:
-        if parcel.ends():
-            self._leases.drop(parcel.lease)
+            self._journal.keep_late(parcel.row, entry)
+        else:
             self._journal.free(parcel.row)
-            self._on_delivered(parcel.entry.task_id)
+        self._on_delivered(entry.task_id)
 
     def _refused(self, parcel: Parcel, outcome: Outcome, now: float) -> float | None:
         parcel.refusals += 1

@@ -1,8 +1,7 @@
 """What was taken and what is not yet delivered, on disk before anything depends on it.
 
-A process has one file, and adopts the rows of those whose process has ended. Late results are kept
-beside its rows. Nothing here ever stops a task: what can't be written is kept in memory and written
-when it can be.
+A process has one file, and adopts the rows of those whose process has ended. Nothing here ever stops a task:
+what can't be written is kept in memory and written when it can be.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -22,7 +20,7 @@ from .. import storage
 from ..conductor.wire import Task, TaskStatus
 from ..errors import StorageError
 from . import journal_file
-from .journal_file import DELETE, DELETE_LATE, REJECTED, RESULT, WRITE, WRITE_LATE, Entry, Late
+from .journal_file import CLEAR, DELETE, LATE, RESULT, WRITE, Entry
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +66,6 @@ class Journal:
         self._ids = itertools.count(1)
         self._db: storage.Connection | None = None
         self._path: Path | None = None
-        self._late: OrderedDict[str, Late] = OrderedDict()
-        self._late_bytes = 0
         self._trouble = False  # the file can't be written now
         self._said: set[object] = set()  # what was logged and need not be again
         self._retry_at = 0.0
@@ -101,8 +97,11 @@ class Journal:
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
         with self._lock:
-            if self._live.pop(row, None) is not None:
-                self._free.append(row)
+            self._let_go(row)
+
+    def _let_go(self, row: int) -> None:
+        if self._live.pop(row, None) is not None:
+            self._free.append(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
@@ -110,46 +109,33 @@ class Journal:
 
     def find_result(self, task_id: str, like: Entry) -> bytes | None:
         """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
-        with self._lock:
-            late = self._late.get(task_id)
-            if late is not None:
-                return late.body if like.is_same_work(late) else None
-            for entry in self.live().values():
-                if entry.task_id == task_id and entry.state == RESULT and entry.status == TaskStatus.COMPLETED:
-                    return entry.body if like.is_same_work(entry) else None
+        for entry in self.live().values():
+            is_held = entry.state in (LATE, RESULT) and entry.status == TaskStatus.COMPLETED
+            if is_held and entry.task_id == task_id and like.is_same_work(entry):
+                return entry.body
         return None
 
-    # -- late results ------------------------------------------------------------------------------
-
-    def keep_late(self, entry: Entry) -> None:
+    def keep_late(self, row: int, entry: Entry) -> None:
         """Keep a result that came after its lease: the platform answers 200 and ignores it, and hands
         out the same work again under a new id."""
+        self.forget_late(entry.task_id)
         with self._lock:
-            late = Late(entry.agent_id, entry.input_hash, entry.body, int(self._wall() * 1000))
-            self._drop_late(entry.task_id)
-            self._late[entry.task_id] = late
-            self._late_bytes += len(late.body)
-            self._run(WRITE_LATE, (entry.task_id, *late))
+            self._put(row, entry._replace(state=LATE, taken_ms=int(self._wall() * 1000)))
             self._limit_late()
 
     def forget_late(self, task_id: str) -> None:
-        if task_id in self._late:
-            with self._lock:
-                self._drop_late(task_id)
+        for row, entry in self.live().items():
+            if entry.state == LATE and entry.task_id == task_id:
+                self.free(row)
 
     def _limit_late(self) -> None:
-        while self._late:
-            task_id, oldest = next(iter(self._late.items()))
-            is_old = oldest.kept_ms < (self._wall() - LATE_KEPT_S) * 1000
-            if not is_old and len(self._late) <= LATE_ROWS and self._late_bytes <= LATE_BYTES:
-                return
-            self._drop_late(task_id)
-
-    def _drop_late(self, task_id: str) -> None:
-        late = self._late.pop(task_id, None)
-        if late is not None:
-            self._late_bytes -= len(late.body)
-            self._run(DELETE_LATE, (task_id,))
+        """The newest stay."""
+        late = [(entry.taken_ms, row, entry) for row, entry in self._live.items() if entry.state == LATE]
+        since_ms, left_bytes = (self._wall() - LATE_KEPT_S) * 1000, LATE_BYTES
+        for number, (kept_ms, row, entry) in enumerate(sorted(late, reverse=True)):
+            left_bytes -= len(entry.body)
+            if number >= LATE_ROWS or left_bytes < 0 or kept_ms < since_ms:
+                self._let_go(row)
 
     # -- the file ----------------------------------------------------------------------------------
 
@@ -185,7 +171,7 @@ class Journal:
                 self._free = [row for row in self._free if row not in gone]
             self._swept = set(self._free)
             self._limit_late()
-            if self._free or any(entry.state != REJECTED for entry in self.live().values()):
+            if self._free or any(entry.is_pending for entry in self._live.values()):
                 return
             if self._clock() >= self._checkpoint_at:
                 self._checkpoint_at = self._clock() + CHECKPOINT_EVERY_S
@@ -233,9 +219,8 @@ class Journal:
         self._trouble = False
         if self._db is None:
             self._open(is_late=True)
-        rows: list[tuple[str, Any]] = [(WRITE, (row, *entry)) for row, entry in self.live().items()]
-        rows += [(WRITE_LATE, (task_id, *late)) for task_id, late in self._late.items()]
-        if not self._run_all([*((statement, ()) for statement in journal_file.CLEAR), *rows]) and not self._trouble:
+        rows = [(WRITE, (row, *entry)) for row, entry in self._live.items()]
+        if not self._run_all([(CLEAR, ()), *rows]) and not self._trouble:
             for statement, values in rows:  # one can't be stored, and must not cost the others
                 self._run(statement, values)
         if not self._trouble:
@@ -254,7 +239,7 @@ class Journal:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = self._lock_first(self._folder)
-            rows, late = journal_file.read(self._db)
+            rows = journal_file.read(self._db)
         except (storage.Error, StorageError, OSError) as error:
             self._failed(error)
             if self._db is not None:  # what could not be read must not be cleared: it is opened anew
@@ -264,7 +249,6 @@ class Journal:
         for row, entry in rows.items():
             self._found[next(self._ids) if is_late else row] = entry
         self._live.update(self._found)
-        self._take_late(late)
 
     def _lock_first(self, folder: Path) -> storage.Connection:
         for number in range(1, FILES_TRIED + 1):
@@ -301,23 +285,15 @@ class Journal:
         if other is None:
             return
         try:
-            rows, late = journal_file.read(other)
-            ours = {next(self._ids): entry for entry in rows.values()}
-            writes: list[tuple[str, Any]] = [(WRITE, (row, *entry)) for row, entry in ours.items()]
-            writes += [(WRITE_LATE, (task_id, *held)) for task_id, held in late.items()]
+            ours = {next(self._ids): entry for entry in journal_file.read(other).values()}
+            writes = [(WRITE, (row, *entry)) for row, entry in ours.items()]
             if writes and self._run_all(writes):  # from here on they are in both: twice is better than not at all
                 self._live.update(ours)
                 self._found.update(ours)
-                self._take_late(late)
-                journal_file.write_all(other, [(statement, ()) for statement in journal_file.CLEAR])
+                journal_file.write_all(other, [(CLEAR, ())])
                 journal_file.shrink(other)
         finally:
             other.close()
-
-    def _take_late(self, late: dict[str, Late]) -> None:
-        held = {**self._late, **late}
-        self._late = OrderedDict(sorted(held.items(), key=lambda item: item[1].kept_ms))
-        self._late_bytes = sum(len(one.body) for one in held.values())
 
 
 _ACTION = {"action": "journal"}

@@ -17,21 +17,12 @@ from .. import storage
 from ..conductor.wire import Task, parse_tasks
 from ..errors import PlatformError, StorageError
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had the late results in a table of their own
 APPLICATION_ID = 0x55414A31
-TAKEN, RESULT, ONCE, REJECTED = "taken", "result", "once", "rejected"
+TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "rejected"
 DAMAGED = "its row in the journal is damaged"
 _FILE_NAME = re.compile(r"\d+\.db")
 _TEXTS = ("state", "task_id", "workflow_id", "agent_id", "worker_id", "status", "input_hash", "reason")
-
-
-class Late(NamedTuple):
-    """A result that the platform may have ignored because it came too late."""
-
-    agent_id: str
-    input_hash: str
-    body: bytes
-    kept_ms: int
 
 
 class Entry(NamedTuple):
@@ -39,7 +30,8 @@ class Entry(NamedTuple):
     platform's reply that brought the task, kept while it runs only if its history will be wanted.
 
     ``state``: ``taken`` (the function was started), ``result`` (it ended, the report is not acknowledged),
-    ``once`` (being sent, and never to be sent again) or ``rejected`` (refused for good, kept for a human).
+    ``once`` (being sent, and never to be sent again), ``late`` (the platform has it and may have ignored it, since
+    ``taken_ms``) or ``rejected`` (refused for good, kept for a human).
     """
 
     state: str
@@ -56,26 +48,30 @@ class Entry(NamedTuple):
     reason: str = ""
     task: bytes = b""
 
-    def is_same_work(self, other: Entry | Late) -> bool:
+    @property
+    def is_pending(self) -> bool:
+        """Something is still to be done for the platform."""
+        return self.state not in (LATE, REJECTED)
+
+    def is_same_work(self, other: Entry) -> bool:
         """The same agent and the same input: one's result answers the other."""
         return bool(self.input_hash) and (self.agent_id, self.input_hash) == (other.agent_id, other.input_hash)
 
 
-_SCHEMA = (
+_TABLE = (
     "CREATE TABLE entry(id INTEGER PRIMARY KEY, state TEXT, task_id TEXT, workflow_id TEXT, agent_id TEXT,"
     " worker_id TEXT, status TEXT, body BLOB, input_hash TEXT, taken_ms INTEGER, lease_until_ms INTEGER,"
-    " lease_s REAL, reason TEXT, task BLOB)",
-    "CREATE TABLE late(task_id TEXT PRIMARY KEY, agent_id TEXT, input_hash TEXT, body BLOB, kept_ms INTEGER)",
-    f"PRAGMA application_id={APPLICATION_ID}",
-    f"PRAGMA user_version={SCHEMA}",
+    " lease_s REAL, reason TEXT, task BLOB)"
+)
+_MARKS = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={SCHEMA}")
+_FROM_1 = (
+    "INSERT INTO entry SELECT NULL, 'late', task_id, '-', agent_id, '', 'COMPLETED', body, input_hash, kept_ms, 0,"
+    " NULL, '', x'' FROM late",
+    "DROP TABLE late",
 )
 WRITE = "REPLACE INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 DELETE = "DELETE FROM entry WHERE id = ?"
-WRITE_LATE = "REPLACE INTO late VALUES (?,?,?,?,?)"
-DELETE_LATE = "DELETE FROM late WHERE task_id = ?"
-CLEAR = ("DELETE FROM entry", "DELETE FROM late")
-_READ = "SELECT * FROM entry ORDER BY id"
-_READ_LATE = "SELECT * FROM late ORDER BY kept_ms"
+CLEAR = "DELETE FROM entry"
 
 
 def folder_of(root: Path, *identity: str) -> Path:
@@ -107,24 +103,23 @@ def lock(path: Path, sync: str = "normal") -> storage.Connection | None:
 
 def _prepare(db: storage.Connection, path: Path) -> None:
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        write_all(db, [(statement, ()) for statement in _SCHEMA])
-    elif db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        write_all(db, [(statement, ()) for statement in (_TABLE, *_MARKS)])
+        return
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise storage.UnusableFileError(f"{path} belongs to another program")
-    elif db.execute("PRAGMA user_version").fetchone()[0] > SCHEMA:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA:
         raise storage.NewerFileError(f"{path} was written by a newer version")
-    elif not {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")}.issuperset(_SCHEMA[:2]):
-        raise storage.UnusableFileError(f"{path} has not the tables of a journal")
+    if _TABLE not in {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")}:
+        raise storage.UnusableFileError(f"{path} has not the table of a journal")
+    if version < SCHEMA:
+        write_all(db, [(statement, ()) for statement in (*_FROM_1, *_MARKS)])
 
 
-def read(db: storage.Connection) -> tuple[dict[int, Entry], dict[str, Late]]:
-    """All rows by id, and the late results by task id, oldest first. What a disk has changed in a row is
-    told by its types and its JSON; such a row is never sent, but kept for a human."""
-    rows = {row: _entry(values) for row, *values in db.execute(_READ).fetchall()}
-    late = {
-        _text(task_id): Late(_text(agent_id), _text(input_hash), _bytes(body), _ms(kept_ms))
-        for task_id, agent_id, input_hash, body, kept_ms in db.execute(_READ_LATE).fetchall()
-    }
-    return rows, late
+def read(db: storage.Connection) -> dict[int, Entry]:
+    """All rows by id. What a disk has changed in one is told by its types and its JSON; such a row is never
+    sent, but kept for a human."""
+    return {row: _entry(values) for row, *values in db.execute("SELECT * FROM entry ORDER BY id").fetchall()}
 
 
 def _entry(values: list[Any]) -> Entry:
@@ -139,8 +134,8 @@ def _entry(values: list[Any]) -> Entry:
         lease_s=lease_s,
         task=_bytes(given.task),
     )
-    can_be_sent = entry.state in (TAKEN, ONCE, REJECTED) or object_in(entry.body) is not None
-    is_known = entry.state in (TAKEN, ONCE, RESULT, REJECTED) and bool(entry.task_id and entry.workflow_id)
+    can_be_sent = entry.state != RESULT or object_in(entry.body) is not None
+    is_known = entry.state in (TAKEN, ONCE, RESULT, LATE, REJECTED) and bool(entry.task_id and entry.workflow_id)
     return entry if can_be_sent and is_known else entry._replace(state=REJECTED, reason=DAMAGED)
 
 
@@ -221,7 +216,7 @@ def leftovers(root: Path) -> Leftovers:
                 found.in_use.append(path)
                 continue
             with contextlib.closing(db):
-                found.rows.extend(Left(path, row, entry) for row, entry in read(db)[0].items())
+                found.rows.extend(Left(path, row, entry) for row, entry in read(db).items() if entry.state != LATE)
         except (storage.Error, StorageError, OSError) as error:
             found.unusable.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     return found
@@ -235,7 +230,7 @@ def change(left: Left, entry: Entry | None) -> bool:
     if db is None:
         return False
     with contextlib.closing(db):
-        if read(db)[0].get(left.row) != left.entry:
+        if read(db).get(left.row) != left.entry:
             return False
         write_all(db, [(DELETE, (left.row,)) if entry is None else (WRITE, (left.row, *entry))])
         shrink(db)

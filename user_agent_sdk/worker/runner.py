@@ -250,7 +250,7 @@ class Runner:
         return SWEEP_S
 
     def _take_over(self, rows: dict[int, Entry]) -> None:
-        rows = {row: entry for row, entry in rows.items() if entry.state != journal_file.REJECTED}
+        rows = {row: entry for row, entry in rows.items() if entry.is_pending}
         for row, entry in rows.items():
             # What is marked as sent must not be sent twice, and what is held here is somebody's already.
             if entry.state == journal_file.ONCE or not self._services.jobs.hold(entry.task_id):
@@ -328,7 +328,7 @@ class Runner:
         return len(wait_for(self._futures, wait_s).not_done) - self._services.jobs.stuck
 
     def _undelivered(self) -> int:
-        return sum(entry.state != journal_file.REJECTED for entry in self._journal.live().values())
+        return sum(entry.is_pending for entry in self._journal.live().values())
 
     def _await_deliveries(self) -> None:
         self._services.delivery.hurry()
