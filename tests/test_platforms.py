@@ -75,7 +75,6 @@ ENDLESS = {
     ("history/recorder.py", "_run"),
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/gate.py", "_wait"),
-    ("worker/timetable.py", "_wait"),
 }
 NASTY = "đơn ✓ é 🚀 ─│"
 

@@ -41,8 +41,6 @@ class Timetable(Generic[Item]):
         self._heap: list[tuple[float, int, Hashable]] = []  # may hold entries that are out of date
         self._acting: set[Hashable] = set()  # keys; none has a current entry in the heap
         self._number = 0
-        self._watched = False  # one thread waits for the head, the others for it
-        self._watched_until = 0.0  # on the clock; when that thread wakes at the latest
         self._closed = False
         self._threads: list[threading.Thread] = []
 
@@ -109,8 +107,8 @@ class Timetable(Generic[Item]):
         if len(self._heap) > 2 * len(self._items) + 64:
             self._heap = [entry for entry in self._heap if self._is_current(entry)]
             heapq.heapify(self._heap)
-        if self._heap[0][1] == self._number and not (self._watched and due >= self._watched_until):
-            self._changed.notify_all()
+        if self._heap[0][1] == self._number:
+            self._changed.notify()  # one waits for the head; who takes it wakes the next
 
     def _tell_if_empty(self) -> None:
         if not self._items:
@@ -164,16 +162,5 @@ class Timetable(Generic[Item]):
                     if self._heap:
                         self._changed.notify()
                     return key, number, self._items[key][2]
-                self._wait(wait_s)
+                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX) if wait_s is not None else None)
             return None
-
-    def _wait(self, wait_s: float | None) -> None:
-        if self._watched:
-            self._changed.wait()
-            return
-        self._watched = True
-        self._watched_until = float("inf") if wait_s is None else self._clock() + wait_s
-        try:
-            self._changed.wait(min(wait_s, threading.TIMEOUT_MAX) if wait_s is not None else None)
-        finally:
-            self._watched = False
