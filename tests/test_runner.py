@@ -13,6 +13,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
@@ -162,11 +163,8 @@ class RunTest(WorkerTest):
         before = threading.active_count()
         runner = Runner(settings_for(self.box), [agent(lambda: 1)])
 
-        def breaks(rows: Any) -> None:
-            raise RuntimeError("can't start new thread")
-
-        runner._take_over = breaks  # type: ignore[method-assign]
-        with self.assertRaises(RuntimeError):
+        broken = mock.Mock(side_effect=RuntimeError("can't start new thread"))
+        with mock.patch("user_agent_sdk.worker.runner.take_over", broken), self.assertRaises(RuntimeError):
             runner.run()
         self.assertLessEqual(threading.active_count(), before + 1)  # the box's connection
 

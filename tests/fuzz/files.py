@@ -18,6 +18,7 @@ from user_agent_sdk import settings
 from user_agent_sdk.conductor import connection
 from user_agent_sdk.errors import ConfigError
 from user_agent_sdk.worker import journal_file
+from user_agent_sdk.worker.adopt import take_over
 from user_agent_sdk.worker.journal import Journal
 from user_agent_sdk.worker.runner import Runner, connect
 
@@ -189,8 +190,8 @@ class JournalFiles(Target):
         first = Runner(self.settings, [])
         stack.callback(_closed, first._journal)
         found = first._journal.open()
-        first._take_over(found)
-        first._take_over(first._journal.adopt())
+        take_over(first._services, found)
+        take_over(first._services, first._journal.adopt())
         for one in first._journal.live().values():
             first._journal.find_result(one.task_id, self._entry(1))
         first._journal.keep_late(first._journal.add(self._entry(1)), self._entry(1))

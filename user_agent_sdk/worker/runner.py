@@ -27,13 +27,13 @@ from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedErr
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import journal_file, signals
+from .adopt import take_over
 from .delivery import Delivery
 from .gate import Budget, Gate
 from .intake import Intake, Load
 from .jobs import Execution, Job, Jobs
 from .journal import Journal
-from .journal_file import Entry
-from .lease import Lease, LeaseKeeper
+from .lease import LeaseKeeper
 from .metrics import Metrics
 from .slots import Services, Slot, finished
 from .status import Status, StatusServer
@@ -90,7 +90,6 @@ class Runner:
         owns_process: bool = False,
     ) -> None:
         self._settings = settings
-        self._on_execution = on_execution
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
@@ -201,7 +200,7 @@ class Runner:
         services.leases.start()
         services.delivery.start()
         services.upkeep.start()
-        self._take_over(left)
+        take_over(services, left)
         services.upkeep.put("adopt", self._adopt, 0.0)
         services.upkeep.put("sweep", self._sweep, SWEEP_S)
         self._pool = ThreadPoolExecutor(max_workers=len(self._slots), thread_name_prefix="slot")
@@ -238,49 +237,16 @@ class Runner:
         self._services.delivery.hurry()
         self._heard()
 
-    # -- taking over what a process left -------------------------------------------------------------
+    # -- upkeep ----------------------------------------------------------------------------------------
 
     def _adopt(self) -> float:
-        self._take_over(self._journal.adopt())
+        take_over(self._services, self._journal.adopt())
         return ADOPT_S
 
     def _sweep(self) -> float:
         self._journal.sweep()
         self._status.beat("upkeep")
         return SWEEP_S
-
-    def _take_over(self, rows: dict[int, Entry]) -> None:
-        rows = {row: entry for row, entry in rows.items() if entry.is_pending}
-        for row, entry in rows.items():
-            # What is marked as sent must not be sent twice, and what is held here is somebody's already.
-            if entry.state == journal_file.ONCE or not self._services.jobs.hold(entry.task_id):
-                self._journal.free(row)
-                continue
-            lease = Lease(entry.task_id, entry.workflow_id, entry.worker_id, entry.lease_s)
-            lease.until_ms = entry.lease_until_ms
-            if entry.state == journal_file.TAKEN:
-                entry = self._died(row, entry, lease)
-            else:
-                self._services.leases.track(lease)
-            self._services.delivery.post(self._services.delivery.parcel(row, entry, lease))
-        if rows:
-            log.info("Took over %s of an ended process", counted(len(rows), "task"), extra={"action": "adopted"})
-
-    def _died(self, row: int, entry: Entry, lease: Lease) -> Entry:
-        """A function was started and its process ended: the platform decides about a retry at once,
-        not when the response timeout is over."""
-        reason = "the worker process ended while the task ran"
-        result = TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=entry.worker_id)
-        job = Job(journal_file.task_of(entry), entry, lease, entry.taken_ms / 1000)
-        entry = finished(job, result)
-        self._journal.replace(row, entry)
-        if self._on_execution is not None:
-            try:
-                times = (job.started_s, time.time())
-                self._on_execution(Execution(entry.agent_id, entry.worker_id, job.task, result, *times))
-            except Exception:
-                log.exception("A died run was not recorded", extra={"action": "record_failed"})
-        return entry
 
     # -- stopping ------------------------------------------------------------------------------------
 
