@@ -11,28 +11,27 @@ import logging
 import os
 import queue
 import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from .. import loader
 from ..agents import REGISTRY, Agent
 from ..conductor.wire import LONG_POLL_MAX_MS
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
+from ..history.recorder import recording
+from ..sandbox import page, server
 from ..settings import Settings
+from ..worker import signals
+from ..worker.runner import Runner
 from . import app, options, run, terminal, waiting
 from .options import Parser
-from .sandbox import PORT
+from .submit import PORT
 from .watch import Watch
-
-if TYPE_CHECKING:
-    from ..sandbox.server import Sandbox
-    from ..worker.runner import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +49,6 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: Namespace) -> int:
-    from ..sandbox import page, server
-    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
-
     with ExitStack() as stack:
         sandbox = None
         if args.sandbox:
@@ -65,61 +61,34 @@ def main(args: Namespace) -> int:
         stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file
         code = session.run()
-    if session.has_stragglers:  # Python would wait for the thread of a function that never ends
-        logging.shutdown()
-        os._exit(code)
-    return code
-
-
-class _Worker(threading.Thread):
-    """One load of the agent at work. ``code`` or ``error`` is there when it has ended."""
-
-    def __init__(self, settings: Settings, agents: Sequence[Agent]) -> None:
-        from ..history.recorder import recording
-        from ..worker.runner import Runner
-
-        super().__init__(name="dev-worker", daemon=True)
-        self.code: int | None = None
-        self.error: BaseException | None = None
-        with ExitStack() as stack:
-            on_execution = stack.enter_context(recording(settings.record, settings.db_path, settings.redact))
-            self.runner: Runner = Runner(settings, agents, on_execution=on_execution)
-            self._recording = stack.pop_all()
-
-    def run(self) -> None:
-        try:
-            with self._recording:
-                self.code = self.runner.run()
-        except BaseException as error:
-            self.error = error
+    return run.end(code, session.runners)
 
 
 class Session:
     """Loads, watches, loads again, until told to stop. Owned by the main thread."""
 
-    def __init__(self, args: Namespace, script: Path, sandbox: Sandbox | None) -> None:
+    def __init__(self, args: Namespace, script: Path, sandbox: server.Sandbox | None) -> None:
         self._args = args
         self._script = script
         self._sandbox = sandbox
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._watch = Watch([script.resolve().parent, *map(Path, args.watch)])
-        self._worker: _Worker | None = None
-        self._retired: list[_Worker] = []  # draining
+        self._on_execution: Any = None
+        self._worker: run.Background | None = None
+        self._retired: list[run.Background] = []  # draining
         self._is_first = True
         self._is_loading = False
         self._announced: Sequence[object] = ()
-        self._told = False  # how to submit a task
 
     def run(self) -> int:
         """Raises what is wrong from the start, but for the agent's code: that can be mended."""
-        from ..worker import signals
-
-        self._settings = self._prepared()
+        settings = self._settings = self._prepared()
         # A script that is loaded must be interrupted; should it swallow that, the number in the queue still ends this.
-        with signals.into(self._numbers, breaks=lambda: self._is_loading):
+        recorded = recording(settings.record, settings.db_path, settings.redact)
+        with signals.into(self._numbers, breaks=lambda: self._is_loading), recorded as self._on_execution:
             try:
                 self._load()
-                with waiting.shown(self._settings, self._waits):
+                with waiting.shown(settings, self._waits):
                     while names := self._await_change():
                         self.reload(names)
             except KeyboardInterrupt:
@@ -145,8 +114,6 @@ class Session:
 
     def _load(self) -> bool:
         """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
-        from ..loader import load
-
         REGISTRY.clear()
         importlib.invalidate_caches()
         try:
@@ -154,11 +121,11 @@ class Session:
                 self._settings = self._prepared()
             self._is_loading = True
             try:
-                loaded = load(self._script)
+                loaded = loader.load(self._script)
             finally:
                 self._is_loading = False
             settings, agents = self._aimed(self._settings, loaded)
-            self._worker = _Worker(settings, agents)
+            runner = Runner(settings, agents, on_execution=self._on_execution)
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
                 raise
@@ -166,35 +133,27 @@ class Session:
             return False
         announced = [settings.service_url, *((agent.name, settings.resolve(agent)) for agent in agents)]
         if announced != self._announced:
+            if self._sandbox is not None and not self._announced:
+                _explain(self._sandbox, agents)
             self._announced = announced
             run.announce(settings, agents)
+        self._worker = run.Background("dev-worker", runner)
         self._worker.start()
         return True
 
     def _prepared(self) -> Settings:
         settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
         folders = [os.environ.get("CREDENTIALS_DIRECTORY"), ".", self._script.parent]
-        named = [self._args.config_file, os.environ.get("USERAGENT_CONFIG_FILE"), settings.config_file]
-        files = [*named, settings.ca_file, settings.client_cert, settings.client_key]
+        files = [settings.config_file, settings.ca_file, settings.client_cert, settings.client_key]
         files += [Path(folder) / "credentials.json" for folder in folders if folder]
-        self._watch.add(Path(file) for file in files if file and self._sandbox is None)
+        self._watch.add(file for file in files if file and self._sandbox is None)
         return settings
 
     def _aimed(self, settings: Settings, agents: Sequence[Agent]) -> tuple[Settings, list[Agent]]:
         """The settings and agents to run with: on the sandbox every agent has an id."""
-        from ..loader import identify
-
         if self._sandbox is None:
-            return settings, identify(agents, settings.agent_id)
-        named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
-        agents, origin = identify(named, None), self._sandbox.origin
-        if not self._told:
-            self._told = True
-            terminal.note(f"sandbox and page at {origin}; give it a task from another terminal:")
-            url = "" if self._sandbox.port == PORT else f" --url {origin}"
-            for agent in agents:
-                terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
-        return settings.on_sandbox(self._sandbox.credentials("")), agents
+            return settings, loader.identify(agents, settings.agent_id)
+        return settings.on_sandbox(self._sandbox.credentials("")), run.named(agents, settings)
 
     def _show(self, error: UserAgentError) -> None:
         app.fail(error, [], [self._args])
@@ -234,12 +193,9 @@ class Session:
             self._retired.append(worker)
 
     def _waits(self) -> str | None:
-        for worker in [*self._retired, self._worker]:
-            if worker and worker.is_alive():
-                text = worker.runner.waits().sentence(time.monotonic(), time.time())
-                if text:
-                    return text
-        return None
+        alive = [worker.runner for worker in [*self._retired, self._worker] if worker and worker.is_alive()]
+        texts = (runner.waits().sentence(time.monotonic(), time.time()) for runner in alive)
+        return next(filter(None, texts), None)
 
     def _close(self) -> int:
         """End every worker within a few seconds; the exit code."""
@@ -256,8 +212,16 @@ class Session:
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 
     @property
-    def has_stragglers(self) -> bool:
-        return any(worker.runner.has_stragglers for worker in self._retired)
+    def runners(self) -> list[Runner]:
+        """Those of the last workers, when it has run."""
+        return [worker.runner for worker in self._retired]
+
+
+def _explain(sandbox: server.Sandbox, agents: Sequence[Agent]) -> None:
+    terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
+    url = "" if sandbox.port == PORT else f" --url {sandbox.origin}"
+    for agent in agents:
+        terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
 
 
 def _short(path: str | Path) -> str:

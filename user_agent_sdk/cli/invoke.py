@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
+from .. import loader
 from ..agents import Agent
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
+from ..history.recorder import recording
+from ..history.store import History, parse
 from ..logs import counted
+from ..sandbox import server
+from ..sandbox.tasks import Execution
 from ..settings import Settings, number, parsed
-from . import app, options, terminal, waiting
+from ..worker.runner import Runner
+from . import app, options, run, terminal, waiting
+from .history_detail import record_number
 from .options import Parser
-
-if TYPE_CHECKING:
-    from ..sandbox.tasks import Execution
 
 RETRIES = 2  # the platform's default: three tries in all
 STOP_S = 5.0  # for a worker whose only task has ended
@@ -41,62 +42,26 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     script = options.script_of(args)
     timeout_s = parsed(number(0.001, 10**6, "seconds"), args.timeout, "--timeout", UsageError)
-    if args.replay is None:
-        given, ran = read_input("{}" if args.input is None else args.input), None
-    elif args.input is not None:
-        raise UsageError("--input and --replay exclude each other")
     settings = options.prepare(args, script, target=False)
-    if args.replay is not None:
+    if args.replay is None:
+        given, ran = options.read_input("{}" if args.input is None else args.input), None
+    elif args.input is None:
         given, ran = _recorded(settings, args.replay)
+    else:
+        raise UsageError("--input and --replay exclude each other")
     _log_the_agent_alone(settings)
-    from .. import loader
-    from ..history import recorder  # noqa: F401 - as the next
-    from ..sandbox import server
-    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
-
     started = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
         agent = pick(loader.load(script), settings, ran)
         try:
-            execution = _run_once(server.Sandbox(), settings, agent, given, timeout_s)
+            execution = _run_once(settings, agent, given, timeout_s)
         except KeyboardInterrupt:
             os._exit(EXIT_INTERRUPTED)  # the function may still run, and Python would wait for it
     return _answer(args, agent, execution, time.monotonic() - started)
 
 
-def read_input(text: str) -> dict[str, Any]:
-    """The task's input: JSON as it stands, from stdin (``-``), or from a file. Raises UsageError."""
-    raw: bytes | str = text
-    source = "--input"
-    if text == "-":
-        raw, source = sys.stdin.buffer.read() if sys.stdin else b"", "stdin"
-    elif not text.lstrip().startswith(("{", "[")):
-        try:
-            raw, source = Path(text).read_bytes(), text
-        except OSError as error:
-            hint = "give a file, - for stdin, or a JSON object such as '{\"num1\": 2}'"
-            hint = options.NO_QUOTES if text.startswith("'") else hint
-            raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
-    try:
-        value = json.loads(
-            raw if isinstance(raw, str) else raw.decode(json.detect_encoding(raw)), parse_constant=_refuse
-        )
-    except json.JSONDecodeError as error:
-        hints = [options.NO_QUOTES] if source == "--input" else []
-        where = f"{source}, line {error.lineno}, column {error.colno}"
-        raise UsageError(f"{where}: not JSON: {error.msg}", hints=hints) from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{source}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")
-    return value
-
-
 def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None]:
     """The input of a recorded execution, and the id of the agent that ran it. Raises UserAgentError."""
-    from ..history.store import History, parse
-    from .history_detail import record_number
-
     with History(settings.db_path) as history:
         record = history.get(record_number(text))
     given, altered = parse(record.input_data), (record.altered or "").split()
@@ -106,10 +71,6 @@ def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None
     if "input-blanked" in altered:
         terminal.note(f"execution {record.id} was recorded with --redact: its input holds *** where something was")
     return given, record.user_agent_id
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value")
 
 
 def _log_the_agent_alone(settings: Settings) -> None:
@@ -124,8 +85,6 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None = None) ->
     """The one agent to run, with an id: of several the one that -a names, or else the one with the id ``ran``.
 
     Raises UsageError when it is not clear which."""
-    from ..loader import identify
-
     wanted = settings.agent_id if settings.sources["agent_id"].startswith("-") else ran
     if len(agents) > 1:
         found = [agent for agent in agents if wanted is not None and wanted in (agent.agent_id, agent.name)]
@@ -134,42 +93,30 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None = None) ->
             what = f"no agent here is called {wanted!r}" if wanted else f"the script has {len(agents)} agents"
             raise UsageError(what, hints=[f"choose one with -a: {names}"])
         agents = found
-    return identify(agents, settings.agent_id or agents[0].name)[0]
+    return run.named(agents, settings)[0]
 
 
-def _run_once(sandbox: Any, settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
+def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
     """The execution when it has ended, or still RUNNING after ``timeout_s``."""
-    from ..history.recorder import recording
-    from ..worker.runner import Runner
-
     agent_id = str(agent.agent_id)
-    failures: list[BaseException] = []
-    with sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
+    with server.Sandbox() as sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
         settings = settings.on_sandbox(sandbox.credentials(agent_id))
         execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
-        runner = Runner(settings, [agent], on_execution=on_execution)
-        worker = threading.Thread(target=_work, args=(runner, failures), name="invoke-worker", daemon=True)
+        worker = run.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))
         worker.start()
         deadline = time.monotonic() + timeout_s
-        execution: Execution = sandbox.wait(execution_id, 0)
+        execution = sandbox.wait(execution_id, 0)
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout_s))
         with waiting.shown(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
             while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
                 # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
-                execution = sandbox.wait(execution_id, max(0.0, min(0.5, deadline - time.monotonic())))
-        if failures:
-            raise failures[0]
+                execution = sandbox.wait(execution_id, min(0.5, deadline - time.monotonic()))
+        if worker.error:
+            raise worker.error
         if execution.status != "RUNNING":
-            runner.stop()
+            worker.runner.stop()
             worker.join(STOP_S)
         return execution
-
-
-def _work(runner: Any, failures: list[BaseException]) -> None:
-    try:
-        runner.run()
-    except BaseException as error:
-        failures.append(error)
 
 
 def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: float) -> int:
@@ -187,12 +134,11 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
         terminal.write_json(execution.output)
     if execution.status == "COMPLETED":
         return EXIT_OK
-    tries = counted(len(execution.attempts), "attempt")
     if execution.status != "RUNNING":
-        raise UserAgentError(f"{agent.name} failed after {tries}: {execution.reason}", code="task-failed")
-    error = UserAgentError(
-        f"{agent.name} had not ended after {args.timeout} s", code="task-failed", hints=["-t S waits longer"]
-    )
+        what = f"{agent.name} failed after {counted(len(execution.attempts), 'attempt')}: {execution.reason}"
+        raise UserAgentError(what, code="task-failed")
+    what = f"{agent.name} had not ended after {args.timeout} s"
+    error = UserAgentError(what, code="task-failed", hints=["-t S waits longer"])
     app.fail(error, ["--json"] if args.json else [], [args])
     sys.stdout.flush()
     os._exit(EXIT_FAILED)  # the function still runs, and Python would wait for it

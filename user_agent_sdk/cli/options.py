@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import logs
 from ..errors import UsageError, nearest
@@ -101,3 +102,33 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})
     return settings
+
+
+def read_input(text: str) -> dict[str, Any]:
+    """The task's input: JSON as it stands, from stdin (``-``), or from a file. Raises UsageError."""
+    raw: bytes | str = text
+    source = "--input"
+    if text == "-":
+        raw, source = sys.stdin.buffer.read() if sys.stdin else b"", "stdin"
+    elif not text.lstrip().startswith(("{", "[")):
+        try:
+            raw, source = Path(text).read_bytes(), text
+        except OSError as error:
+            hint = "give a file, - for stdin, or a JSON object such as '{\"num1\": 2}'"
+            hint = NO_QUOTES if text.startswith("'") else hint
+            raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
+    try:
+        value = json.loads(raw, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        hints = [NO_QUOTES] if source == "--input" else []
+        where = f"{source}, line {error.lineno}, column {error.colno}"
+        raise UsageError(f"{where}: not JSON: {error.msg}", hints=hints) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON value")

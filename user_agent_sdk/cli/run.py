@@ -1,19 +1,28 @@
-"""``useragent run AGENT``, and ``user_agent_sdk.run()`` in a script."""
+"""``useragent run AGENT``, and ``user_agent_sdk.run()`` in a script; and what other commands do to run agents.
+
+What loads an agent imports all that it needs at its top: the script's folder is then not yet on sys.path, and an
+email.py there is not ours.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from .. import loader
 from .._version import __version__
 from ..agents import Agent
 from ..errors import UsageError
+from ..history.recorder import recording
 from ..logs import counted
 from ..settings import Settings
+from ..worker.runner import Runner
 from . import app, options, waiting
 from .options import Parser
 
@@ -27,20 +36,7 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     script = options.script_of(args)
     settings = options.prepare(args, script)
-    from .. import loader
-    from ..history.recorder import recording
-    from ..worker.runner import Runner  # before the agent's folder is on sys.path: an email.py there is not ours
-
-    agents = loader.identify(loader.load(script), settings.agent_id)
-    announce(settings, agents)
-    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
-        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
-        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
-            code = runner.run()
-    if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
-        logging.shutdown()
-        os._exit(code)
-    return code
+    return work(settings, loader.identify(loader.load(script), settings.agent_id))
 
 
 def run_calling_script(argv: Sequence[str] | None) -> int:
@@ -48,6 +44,16 @@ def run_calling_script(argv: Sequence[str] | None) -> int:
     if script is None:
         raise UsageError("user_agent_sdk.run() was called outside a script")
     return app.main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
+
+
+def work(settings: Settings, agents: Sequence[Agent]) -> int:
+    """Run the agents until told to stop; the exit code."""
+    announce(settings, agents)
+    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
+        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
+        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
+            code = runner.run()
+    return end(code, [runner])
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:
@@ -67,3 +73,33 @@ def announce(settings: Settings, agents: Sequence[Agent]) -> None:
             f", domain {resolved.domain}" if resolved.domain else "",
             extra={"action": "start_agent", "agent_id": resolved.agent_id},
         )
+
+
+def end(code: int, runners: Iterable[Runner]) -> int:
+    """``code``; the process ends here where Python would wait for the thread of a function that never ends."""
+    if any(runner.has_stragglers for runner in runners):
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def named(agents: Iterable[Agent], settings: Settings) -> list[Agent]:
+    """For an embedded platform: each agent with its own id, else the one given, else its name."""
+    known = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
+    return loader.identify(known, None)
+
+
+class Background(threading.Thread):
+    """A runner on a thread of its own. ``code`` or ``error`` is there when it has ended."""
+
+    def __init__(self, name: str, runner: Runner) -> None:
+        super().__init__(name=name, daemon=True)
+        self.runner = runner
+        self.code: int | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.code = self.runner.run()
+        except BaseException as error:
+            self.error = error

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import queue
 import sys
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from .. import loader
 from ..agents import Agent
 from ..conductor.transport import is_loopback
 from ..credentials import FILE_NAME, from_home
 from ..errors import EXIT_OK, UsageError, UserAgentError
 from ..logs import escape, json_text
-from ..settings import Settings, parsed, whole
-from . import options, run, terminal, waiting
+from ..sandbox import page, server
+from ..settings import parsed, whole
+from ..worker import signals
+from . import options, run, terminal
 from .options import Parser
+from .submit import PORT
 
-if TYPE_CHECKING:
-    from ..sandbox.server import Sandbox
-
-PORT = 8088  # where `submit` looks
 AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
 FILE_MAX_BYTES = 65536
@@ -48,14 +44,10 @@ def main(args: Namespace) -> int:
     path = args.credentials and parsed(from_home, args.credentials, "--credentials", UsageError)
     script = options.script_of(args) if args.agent or args.path else None
     settings = options.prepare(args, script, target=False)
-    from ..history import recorder  # noqa: F401 - as the next two
-    from ..sandbox import page, server
-    from ..worker import runner  # noqa: F401 - before the agent's folder is on sys.path: an email.py there is not ours
-
     with server.Sandbox(port) as sandbox, contextlib.ExitStack() as stack:
         stdout = sys.stdout
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # a print() of the agent's is not the answer
-        agents = _load(script, settings) if script is not None else []
+        agents = run.named(loader.load(script), settings) if script is not None else []
         agent_id = settings.agent_id or (str(agents[0].agent_id) if len(agents) == 1 else AGENT_ID)
         credentials = sandbox.credentials(agent_id)
         if path:
@@ -72,7 +64,7 @@ def main(args: Namespace) -> int:
             for name, command in {"page": sandbox.origin + "/", **commands}.items():
                 terminal.note(f"  {name:<14} {escape(command)}")
         if agents:
-            return _work(settings, sandbox, agents, credentials)
+            return run.work(settings.on_sandbox(credentials), agents)
         _wait_for_signal()
         if not settings.quiet:
             terminal.note("stopped")
@@ -104,26 +96,15 @@ def write_credentials(path: Path, credentials: Mapping[str, str]) -> None:
 def _is_of_a_sandbox(path: Path) -> bool:
     if not path.is_file() or path.stat().st_size > FILE_MAX_BYTES:
         return False
-    from ..sandbox.server import CLIENT_ID
-
     try:
         given = json.loads(path.read_bytes())
         url = urlsplit(given["serviceUrl"])
-        return given["clientId"] == CLIENT_ID and is_loopback(url.hostname or "")
+        return given["clientId"] == server.CLIENT_ID and is_loopback(url.hostname or "")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 
-def _load(script: Path, settings: Settings) -> list[Agent]:
-    """The agents of the script, each with an id: its own, else the one given, else its name."""
-    from .. import loader
-
-    loaded = loader.load(script)
-    named = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in loaded]
-    return loader.identify(named, None)
-
-
-def _commands(sandbox: Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:
+def _commands(sandbox: server.Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:
     """What to do next, as command lines."""
     program = terminal.program()
     is_found = path is not None and path.absolute() == Path(FILE_NAME).absolute()
@@ -142,25 +123,7 @@ def _quoted(word: str) -> str:
     return word if all(char.isalnum() or char in "-_./\\:" for char in word) else f'"{word}"'
 
 
-def _work(settings: Settings, sandbox: Sandbox, agents: Sequence[Agent], credentials: Mapping[str, str]) -> int:
-    from ..history.recorder import recording
-    from ..worker.runner import Runner
-
-    settings = settings.on_sandbox(credentials)
-    run.announce(settings, agents)
-    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
-        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
-        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
-            code = runner.run()
-    if runner.has_stragglers:  # Python would wait for the thread of a function that never ends
-        logging.shutdown()
-        os._exit(code)
-    return code
-
-
 def _wait_for_signal() -> None:
-    from ..worker import signals
-
     numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
     with signals.into(numbers):
         while True:

@@ -6,8 +6,9 @@ import json
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from .. import credentials
@@ -17,10 +18,9 @@ from ..errors import EXIT_OK, ConfigError, PlatformError, UsageError, UserAgentE
 from ..logs import counted
 from ..settings import Settings, number, parsed
 from . import options, terminal
-from .invoke import read_input
 from .options import Parser
-from .sandbox import PORT
 
+PORT = 8088  # where a sandbox is looked for
 LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
 TIMEOUT_S = 30.0
 FIRST_POLL_S = 2.0
@@ -41,21 +41,22 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> int:
     wait_s = parsed(number(0, 10**6, "seconds"), args.wait, "--wait", UsageError)
-    given = read_input(args.input)
+    given = options.read_input(args.input)
     settings = _settings(args)
-    sandbox = _Sandbox(_origin(args, settings))
+    origin = _origin(args, settings)
+    ask = partial(_ask, Transport(), origin)
     agent_id = settings.agent_id
     if not agent_id or settings.sources["agent_id"].startswith("agentId in "):
-        agent_id = sandbox.agent(agent_id)
-    execution_id = sandbox.submit({"agentId": agent_id, "input": given, "domain": settings.domain})
-    if not wait_s:
+        agent_id = _agent(ask, agent_id)
+    execution_id = ask("POST", "executions", {"agentId": agent_id, "input": given, "domain": settings.domain})["id"]
+    execution = _ended(ask, execution_id, wait_s) if wait_s else None
+    if execution is None:
         terminal.write(execution_id)
-        return EXIT_OK
-    execution = sandbox.wait(execution_id, wait_s)
-    if execution["status"] == "COMPLETED":
+    elif execution["status"] == "COMPLETED":
         terminal.write_json(execution["output"])
-        return EXIT_OK
-    raise _failure(execution, f"{sandbox.origin}/#{execution_id}", args.wait)
+    else:
+        raise _failure(execution, f"{origin}/#{execution_id}", args.wait)
+    return EXIT_OK
 
 
 def _settings(args: Namespace) -> Settings:
@@ -82,71 +83,61 @@ def _origin(args: Namespace, settings: Settings) -> str:
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
 
 
-class _Sandbox:
-    """The sandbox's own API, over one connection. Raises PlatformError when it can't be talked to, and
-    UsageError with what it refuses."""
+def _ask(transport: Transport, origin: str, method: str, path: str, body: object = None) -> Any:
+    """The answer of the sandbox's own API. Raises PlatformError when it can't be talked to, and UsageError with
+    what it refuses."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    try:
+        content = None if body is None else encode(body)
+        url = f"{origin}/api/sandbox/{path}"
+        reply = transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
+    except TransportError as error:
+        hint = f"start one: {terminal.program()} sandbox"
+        why = error.message.replace(f"{urlsplit(origin).netloc}: ", "", 1)
+        raise PlatformError(f"no sandbox answers at {origin}: {why}", hints=[hint]) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the input can't be sent: {error}") from None
+    try:
+        answer = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        answer = None
+    if reply.status in (200, 201) and answer is not None:
+        return answer
+    message = answer.get("message") if isinstance(answer, dict) else None
+    if reply.status == 400 and message:
+        raise UsageError(f"the sandbox refuses the task: {message}")
+    raise PlatformError(
+        f"what answers at {origin} is not a sandbox: HTTP {reply.status} {message or ''}".rstrip(),
+        hints=["name the sandbox's address: --url http://127.0.0.1:PORT"],
+    )
 
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self._transport = Transport()
 
-    def submit(self, wanted: Mapping[str, Any]) -> str:
-        return str(self._asked("POST", "executions", wanted)["id"])
+def _agent(ask: Callable[..., Any], expected: str | None) -> str:
+    """The one agent that the sandbox knows; of none or several the ``expected`` one, the credentials'. They
+    are those of the real platform, for which ``dev --sandbox`` does not ask."""
+    until = time.monotonic() + FIRST_POLL_S
+    while True:
+        known = sorted({agent["agentId"] for agent in ask("GET", "agents")})
+        if known or expected or time.monotonic() >= until:
+            break
+        threading.Event().wait(0.05)  # a worker that just starts has not polled yet
+    if len(known) == 1:
+        return str(known[0])
+    if expected:
+        return expected
+    hints = [f"-a {agent_id}" for agent_id in known] or ["name it: -a ID"]
+    what = f"it knows {len(known)}" if known else "no worker has polled yet"
+    raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
 
-    def wait(self, execution_id: str, wait_s: float) -> dict[str, Any]:
-        """The execution when it has ended, or as it is after ``wait_s``."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            left_s = max(0.0, min(LOOK_S, deadline - time.monotonic()))
-            path = f"executions/{segment(execution_id)}?wait_ms={int(left_s * 1000)}"
-            execution: dict[str, Any] = self._asked("GET", path)
-            if execution["status"] != "RUNNING" or not left_s:
-                return execution
 
-    def agent(self, expected: str | None) -> str:
-        """The one agent that the sandbox knows; of none or several the ``expected`` one, the credentials'. They
-        are those of the real platform, for which ``dev --sandbox`` does not ask."""
-        known = self._known()
-        until = time.monotonic() + FIRST_POLL_S
-        while not known and not expected and time.monotonic() < until:  # a worker that just starts has not polled yet
-            threading.Event().wait(0.05)
-            known = self._known()
-        if len(known) != 1:
-            if expected:
-                return expected
-            hints = [f"-a {agent_id}" for agent_id in known] or ["name it: -a ID"]
-            what = f"it knows {len(known)}" if known else "no worker has polled yet"
-            raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
-        return known[0]
-
-    def _known(self) -> Sequence[str]:
-        return sorted({agent["agentId"] for agent in self._asked("GET", "agents")})
-
-    def _asked(self, method: str, path: str, body: object = None) -> Any:
-        url = f"{self.origin}/api/sandbox/{path}"
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        try:
-            content = None if body is None else encode(body)
-            reply = self._transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
-        except TransportError as error:
-            hint = f"start one: {terminal.program()} sandbox"
-            why = error.message.replace(f"{urlsplit(self.origin).netloc}: ", "", 1)
-            raise PlatformError(f"no sandbox answers at {self.origin}: {why}", hints=[hint]) from None
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"the input can't be sent: {error}") from None
-        try:
-            answer = json.loads(reply.body)
-        except (ValueError, RecursionError):
-            answer = None
-        if reply.status in (200, 201) and answer is not None:
-            return answer
-        message = answer.get("message") if isinstance(answer, dict) else None
-        if reply.status == 400 and message:
-            raise UsageError(f"the sandbox refuses the task: {message}")
-        raise PlatformError(
-            f"what answers at {self.origin} is not a sandbox: HTTP {reply.status} {message or ''}".rstrip(),
-            hints=["name the sandbox's address: --url http://127.0.0.1:PORT"],
-        )
+def _ended(ask: Callable[..., Any], execution_id: str, wait_s: float) -> Any:
+    """The execution when it has ended, or as it is after ``wait_s``."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        left_s = max(0.0, min(LOOK_S, deadline - time.monotonic()))
+        execution = ask("GET", f"executions/{segment(execution_id)}?wait_ms={int(left_s * 1000)}")
+        if execution["status"] != "RUNNING" or not left_s:
+            return execution
 
 
 def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:
