@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from . import terminal
 from .options import Parser
 
 PACKAGE = "user_agent_sdk"
+_ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
 _KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem")
 
 AGENT = '''\
@@ -79,7 +81,7 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     folder = Path(args.folder)
     files = {name: text.encode() for name, text in FILES.items()}
-    if args.vendor and not _is_here(folder / PACKAGE):
+    if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # it must not be written over itself
         files.update(_package())
     try:
         if args.force:
@@ -114,34 +116,20 @@ def _with_lines(path: Path, wanted: str) -> bytes:
     return there + gap + b"".join(line + b"\n" for line in missing)
 
 
-def _is_here(path: Path) -> bool:
-    """This copy stands there already: it must not be written over itself."""
-    return path.resolve() == Path(errors.__file__).resolve().parent
+def _package() -> Iterator[tuple[str, bytes]]:
+    """The files of this copy, under the public name."""
+    if _ROOT.is_dir():
+        return _files_in(_ROOT, PACKAGE)
+    file = next(parent for parent in _ROOT.parents if parent.is_file())
+    return _files_in(zipfile.Path(file, f"{_ROOT.relative_to(file).as_posix()}/"), PACKAGE)
 
 
-def _package() -> dict[str, bytes]:
-    """The files of this copy, whatever its folder is called and be it in a zip, under the public name."""
-    root = Path(errors.__file__).resolve().parent
-    return {f"{PACKAGE}/{name}": content for name, content in (_of_folder if root.is_dir() else _of_zip)(root)}
-
-
-def _of_folder(root: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(root.rglob("*")):
-        inner = path.relative_to(root)
-        is_ours = path.suffix in _KEPT and path.name != "credentials.json"
-        if is_ours and path.is_file() and not any(part[0] in "._" for part in inner.parts[:-1]):
-            yield inner.as_posix(), path.read_bytes()
-
-
-def _of_zip(root: Path) -> Iterator[tuple[str, bytes]]:
-    import zipfile
-
-    file = next(parent for parent in root.parents if parent.is_file())
-    inside = root.relative_to(file).as_posix() + "/"
-    with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
-            if name.startswith(inside) and name.endswith(_KEPT):
-                yield name[len(inside) :], archive.read(name)
+def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:
+    for path in folder.iterdir():
+        if path.is_dir() and path.name[0] not in "._":
+            yield from _files_in(path, f"{name}/{path.name}")
+        elif path.name.endswith(_KEPT) and path.name != "credentials.json" and path.is_file():
+            yield f"{name}/{path.name}", path.read_bytes()
 
 
 def _tell(args: Namespace, folder: Path) -> None:
@@ -158,8 +146,7 @@ def _tell(args: Namespace, folder: Path) -> None:
         steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
     place = escape(str(folder.resolve()))
     terminal.note(f"made in {place}:\n  {'  '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
-    root = Path(errors.__file__).resolve().parent
-    if not args.vendor and root.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*root.parts}:
+    if not args.vendor and _ROOT.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*_ROOT.parts}:
         terminal.note("the SDK is not installed, so what follows fails there: init --vendor copies it too")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))

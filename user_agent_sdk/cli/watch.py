@@ -60,16 +60,12 @@ class Watch:
     def _scan(self) -> dict[str, tuple[int, int]]:
         began = self._clock()
         found: dict[str, tuple[int, int]] = {}
-        todo = list(self.folders)
-        while todo:
-            folder = todo.pop()
-            with suppress(OSError):  # gone meanwhile, or not ours to read
-                for entry in os.scandir(folder):
-                    if entry.is_dir(follow_symlinks=False):
-                        if not _is_foreign(folder / entry.name):
-                            todo.append(folder / entry.name)
-                    elif entry.name.endswith(".py"):
-                        found.update(_state(folder / entry.name))
+        for top in self.folders:
+            for folder, inner, names in os.walk(top):
+                inner[:] = [name for name in inner if not _is_foreign(Path(folder, name))]
+                for name in names:
+                    if name.endswith(".py"):
+                        found.update(_state(Path(folder, name)))
         for file in self._files:
             found.update(_state(file))
         self._cost_s = self._clock() - began
