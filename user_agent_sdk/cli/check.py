@@ -19,11 +19,12 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from .. import errors, logs
+from .. import errors, loader, logs
 from .._version import __version__
 from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
@@ -78,14 +79,12 @@ def _print(rows: list[Row], color: bool) -> None:
     width = max(len(row.check) for row in rows)
     left = " " * (width + 8)
     columns = max(shutil.get_terminal_size().columns - 1, len(left) + 30)
+    wrapped = partial(textwrap.fill, width=columns, subsequent_indent=left, break_on_hyphens=False)
     for row in rows:
-        status = terminal.paint(f"{row.status:<4}", _COLORS[row.status], color)
-        for text in (row.message, f"fix: {row.fix}" if row.fix else ""):
-            shown = textwrap.fill(text, columns, initial_indent=left, subsequent_indent=left, break_on_hyphens=False)
-            if text is row.message:
-                shown = f"{status}  {row.check:<{width}}  {shown[len(left) :]}"
-            if shown:
-                terminal.write(shown)
+        shown = wrapped(row.message, initial_indent=f"{row.status:<4}  {row.check:<{width}}  ")
+        terminal.write(terminal.paint(shown[:4], _COLORS[row.status], color) + shown[4:])
+        if row.fix:
+            terminal.write(wrapped(f"fix: {row.fix}", initial_indent=left))
 
 
 def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
@@ -111,7 +110,12 @@ def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
 def _failed(check: str, error: UserAgentError) -> Row:
     what, *context = error.message.split("\n")
     what = " | ".join([what, *(line.strip() for line in context[-3:])])
-    return Row("FAIL", check, what, "; ".join(error.hints) or "mend what is named here", error.code)
+    hints, default = list(error.hints), "mend what is named here"
+    if isinstance(error, PlatformError):
+        default = "look at the network, the firewall, the proxy and the address"
+        if "expired" in what or "not yet valid" in what:
+            hints.append(f"or the clock of this machine is wrong: it shows {time.strftime('%Y-%m-%d %H:%M')}")
+    return Row("FAIL", check, what, "; ".join(hints) or default, error.code)
 
 
 # -- on this machine ---------------------------------------------------------------------------------
@@ -159,8 +163,6 @@ def _configuration(settings: Settings) -> Iterator[Row]:
 
 
 def _agents(script: Path, settings: Settings | None) -> Iterator[Row]:
-    from .. import loader
-
     try:
         agents = loader.load(script)
         if settings is not None:
@@ -199,26 +201,20 @@ def _journal(settings: Settings) -> Iterator[Row]:
 
 
 def _kept(settings: Settings, root: Path) -> Iterator[Row]:
-    """What is in the journals; a file that a worker holds is left alone, and so is all that can't be read."""
-    from .. import storage
+    """What is in the journals; a file that a worker holds is left alone, and so is one that can't be read."""
     from ..worker import journal_file
 
+    found = journal_file.leftovers(root)
+    for path in found.in_use:
+        yield Row("ok", "journal", f"{path} is in use by a running worker")
+    for path, error in found.unusable:
+        fix = "keep the file: what it holds is not delivered"
+        yield Row("warn", "journal", f"{path} can't be read: {error}", fix)
     own = journal_file.folder_of(root, settings.platform, settings.service_url, settings.client_id or "")
     counts: Counter[str] = Counter()
-    for path in [path for folder in sorted(root.glob("*")) for path in journal_file.files_of(folder)]:
-        try:
-            db = journal_file.lock(path)
-            if db is None:
-                yield Row("ok", "journal", f"{path} is in use by a running worker")
-                continue
-            with contextlib.closing(db):
-                states = [e.state for e in journal_file.read(db).values() if e.state != journal_file.LATE]
-        except (storage.Error, OSError, UserAgentError) as error:
-            fix = "keep the file: what it holds is not delivered"
-            yield Row("warn", "journal", f"{path} can't be read: {error}", fix)
-            continue
-        whose = "undelivered" if path.parent == own else "of another platform or client"
-        counts.update("refused for good" if state == journal_file.REJECTED else whose for state in states)
+    for left in found.rows:
+        whose = "undelivered" if left.path.parent == own else "of another platform or client"
+        counts["refused for good" if left.entry.state == journal_file.REJECTED else whose] += 1
     for what, fix in (
         ("undelivered", "start the worker: it delivers them, and reports as failed what was cut off"),
         ("of another platform or client", "start a worker with those credentials in this folder: it delivers them"),
@@ -257,12 +253,12 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
                 took_ms = (time.monotonic() - began) * 1000
                 yield Row("ok", "token", f"given by {settings.auth_url or settings.service_url} in {took_ms:.0f} ms")
             except PlatformError as error:
-                yield _unreached("token", error)
+                yield _failed("token", error)
         try:
             # The base address itself: it takes no task, and any answer shows that somebody is there.
             reply = transport.send("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S)
         except PlatformError as error:
-            yield _unreached("platform", error)
+            yield _failed("platform", error)
             return
     yield _answer(settings.service_url, reply.status, reply.media_type, reply.body)
     yield from _clock(reply.headers.get("date", ""))
@@ -285,14 +281,6 @@ def _trust(settings: Settings) -> Row:
         fix += " Certificates.command), or set caFile to a PEM file"
         return Row("warn", "TLS", f"this Python finds no certificate authorities at {paths.openssl_cafile}", fix)
     return Row("ok", "TLS", f"verified with {paths.cafile or paths.capath or 'the authorities of the system'}")
-
-
-def _unreached(check: str, error: PlatformError) -> Row:
-    hints = list(error.hints)
-    if "expired" in error.message or "not yet valid" in error.message:
-        hints.append(f"or the clock of this machine is wrong: it shows {time.strftime('%Y-%m-%d %H:%M')}")
-    default = "look at the network, the firewall, the proxy and the address"
-    return Row("FAIL", check, error.message, "; ".join(hints) or default, error.code)
 
 
 def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:

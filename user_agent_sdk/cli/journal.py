@@ -44,8 +44,8 @@ def main(args: Namespace) -> int:
     found = journal_file.leftovers(folder)
     for path in found.in_use:
         terminal.note(f"{path} belongs to a running worker and is left alone")
-    for problem in found.unusable:
-        terminal.note(f"can't be read: {problem}")
+    for path, error in found.unusable:
+        terminal.note(f"can't be read: {error if str(path) in str(error) else f'{path}: {error}'}")
     if args.action == "list":
         _list(args, folder, found.rows)
         return EXIT_OK

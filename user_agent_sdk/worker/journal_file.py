@@ -199,11 +199,11 @@ class Left(NamedTuple):
 
 
 class Leftovers(NamedTuple):
-    """What ended processes left; the files of those that run; and what can't be read, with the reason."""
+    """What ended processes left; the files of those that run; and those that can't be read, with the reason."""
 
     rows: list[Left]
     in_use: list[Path]
-    unusable: list[str]
+    unusable: list[tuple[Path, Exception]]
 
 
 def leftovers(root: Path) -> Leftovers:
@@ -218,7 +218,7 @@ def leftovers(root: Path) -> Leftovers:
             with contextlib.closing(db):
                 found.rows.extend(Left(path, row, entry) for row, entry in read(db).items() if entry.state != LATE)
         except (storage.Error, StorageError, OSError) as error:
-            found.unusable.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            found.unusable.append((path, error))
     return found
 
 
