@@ -1,7 +1,8 @@
 """The program ``useragent``: picks a command, runs it, and turns every error into a message and an exit code.
 
-A command is one row of ``COMMANDS`` and the module of its name with ``configure(parser)`` and ``main(args)``,
-which is imported only when its command runs, so a quick command stays quick.
+A command is one row of ``COMMANDS`` and the module of its name with ``configure(parser)`` and ``main(args)``, which
+returns the exit code if that may be another than 0. The module is imported only when its command runs, so a quick
+command stays quick.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _run(words: list[str], args: list[Namespace]) -> int:
     module.configure(parser)
     options.add_settings(parser, name)
     args.append(parser.parse(words[1:]))
-    exit_code: int = module.main(args[0])
+    exit_code: int = module.main(args[0]) or EXIT_OK
     return exit_code
 
 

@@ -10,12 +10,13 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, TextIO
 
 from ..credentials import from_home
-from ..errors import EXIT_OK, UsageError, UserAgentError
-from ..history import times
+from ..errors import UsageError, UserAgentError
+from ..history import export, times, views
 from ..history.store import History, Record
 from ..logs import encodable, escape, json_text
 from ..settings import parsed, whole
@@ -43,7 +44,7 @@ def configure(parser: Parser) -> None:
     parser.titled("output").add_argument("--follow", action="store_true", help="go on with new ones, until Ctrl+C")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     if args.follow and (args.json or args.export_csv or args.html):
         raise UsageError("--follow goes with the table and with --jsonl only")
@@ -55,10 +56,10 @@ def main(args: Namespace) -> int:
         filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
     db_path = settings.db_path
     with History(db_path) as history:
-        if args.follow:
-            return _follow(history, filters, limit, args)
         records = history.find(**filters, limit=limit)
-        if args.html:
+        if args.follow:
+            _follow(history, filters, limit, args)
+        elif args.html:
             _write_file(args.html, db_path, lambda stream: _report(records, args, limit, db_path, stream))
         elif args.export_csv:
             _export(args.export_csv, db_path, records)
@@ -68,34 +69,27 @@ def main(args: Namespace) -> int:
             _print(records, args)
         else:
             _print(list(history.find(**filters, limit=limit, full=False)), args)
-    return EXIT_OK
 
 
 # -- on stdout -------------------------------------------------------------------------------------
 
 
-def _lines(args: Namespace, latest: Sequence[Record]) -> tuple[str | None, Callable[[Record], str]]:
-    """The header and what makes a record a line, in the form that was asked for; a table is laid out for ``latest``."""
+def _begun(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], str]:
+    """Write the header, if the form that was asked for has one; what makes a record a line. A table is laid out for
+    ``latest``."""
     if args.jsonl:
-        return None, lambda record: json_text(record.to_json(), sys.stdout)
-    from ..history import views
-
+        return lambda record: json_text(record.to_json(), sys.stdout)
     if not sys.stdout.isatty():
-        return "\t".join(views.PIPED), views.piped
-    on = terminal.wants_color(sys.stdout, args.color)
-    table = views.Table(
-        latest,
-        shutil.get_terminal_size().columns,
-        lambda text, color: terminal.paint(text, color, on),
-        lambda text: encodable(text, sys.stdout),
-    )
-    return table.header(), table.line
+        terminal.write("\t".join(views.PIPED))
+        return views.piped
+    paint = partial(terminal.paint, on=terminal.wants_color(sys.stdout, args.color))
+    table = views.Table(latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout))
+    terminal.write(table.header())
+    return table.line
 
 
 def _print(records: Iterable[Record], args: Namespace) -> None:
-    header, line = _lines(args, records if isinstance(records, list) else ())
-    if header is not None:
-        terminal.write(header)
+    line = _begun(args, records if isinstance(records, list) else ())
     is_empty = True
     for record in records:
         terminal.write(line(record))
@@ -113,15 +107,13 @@ def _print_array(records: Iterable[Record]) -> None:
     terminal.write("[]" if before == "[" else "]")
 
 
-def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> int:
+def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> None:
     """The latest, oldest first, then each new one when it has ended."""
     last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
     shown = list(history.find(**filters, limit=limit))[::-1]
-    header, line = _lines(args, shown)
-    if header is not None:
-        terminal.write(header)
+    line = _begun(args, shown)
     never = threading.Event()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         while True:
             for record in shown:
                 last_id = max(last_id, record.id)
@@ -129,22 +121,18 @@ def _follow(history: History, filters: dict[str, Any], limit: int | None, args: 
             sys.stdout.flush()
             never.wait(LOOK_S)
             shown = list(history.find(**filters, after_id=last_id))
-    except KeyboardInterrupt:
-        return EXIT_OK
 
 
 # -- in a file -------------------------------------------------------------------------------------
 
 
 def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:
-    from ..history.export import write_csv
-
     if target != "-":
-        _write_file(target, db_path, lambda stream: write_csv(records, stream))
+        _write_file(target, db_path, lambda stream: export.write_csv(records, stream))
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")
-    write_csv(records, sys.stdout)
+    export.write_csv(records, sys.stdout)
 
 
 def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_path: Path, stream: TextIO) -> int:

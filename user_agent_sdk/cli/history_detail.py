@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from ..errors import EXIT_OK, UsageError
+from ..errors import UsageError
 from ..history import views
 from ..history.store import History
 from . import options, terminal
@@ -17,19 +17,18 @@ def configure(parser: Parser) -> None:
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     record_id = record_number(args.id)
     with History(settings.db_path) as history:
         record = history.get(record_id)
     if args.json:
         terminal.write_json(record.to_json())
-        return EXIT_OK
+        return
     on = terminal.wants_color(sys.stdout, settings.color)
     limit = views.SHOWN_MAX_CHARS if sys.stdout.isatty() else None
     for line in views.detail(record, lambda text, color: terminal.paint(text, color, on), limit):
         terminal.write(line)
-    return EXIT_OK
 
 
 def record_number(text: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from ..errors import EXIT_OK, UsageError
+from ..errors import UsageError
 from ..history import times
 from ..history.store import prune
 from ..settings import parsed
@@ -19,7 +19,7 @@ def configure(parser: Parser) -> None:
     parser.titled("output").add_argument("--dry-run", action="store_true", help="count them, and delete nothing")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     before = parsed(times.parse_since, args.older_than, "--older-than", UsageError)
     count = prune(settings.db_path, before, args.dry_run)
@@ -27,4 +27,3 @@ def main(args: Namespace) -> int:
     if sys.stdout.isatty():
         what = "would be deleted" if args.dry_run else "were deleted"
         terminal.note(f"executions that ended before {before:%Y-%m-%d %H:%M:%S} {what}")
-    return EXIT_OK

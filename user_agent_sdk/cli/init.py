@@ -78,7 +78,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what is there; .gitignore only gains lines")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     folder = Path(args.folder)
     files = {name: text.encode() for name, text in FILES.items()}
     if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # it must not be written over itself
@@ -95,7 +95,6 @@ def main(args: Namespace) -> int:
     except OSError as error:
         raise UserAgentError(f"{error.filename or folder}: {error.strerror or error}", code="io") from None
     _tell(args, folder)
-    return errors.EXIT_OK
 
 
 def _refuse_to_overwrite(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -140,5 +140,4 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
     what = f"{agent.name} had not ended after {args.timeout} s"
     error = UserAgentError(what, code="task-failed", hints=["-t S waits longer"])
     app.fail(error, ["--json"] if args.json else [], [args])
-    sys.stdout.flush()
     os._exit(EXIT_FAILED)  # the function still runs, and Python would wait for it

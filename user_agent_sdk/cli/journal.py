@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import storage
-from ..errors import EXIT_OK, NotFoundError, StorageError, UsageError
+from ..errors import NotFoundError, StorageError, UsageError
 from ..logs import escape
 from ..worker import journal_file
 from ..worker.journal_file import REJECTED, RESULT, TAKEN, Left
@@ -34,7 +34,7 @@ def configure(parser: Parser) -> None:
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     if settings.journal_dir is None:
         raise UsageError("there is no journal to look into: it is switched off")
@@ -48,7 +48,7 @@ def main(args: Namespace) -> int:
         terminal.note(f"can't be read: {error if str(path) in str(error) else f'{path}: {error}'}")
     if args.action == "list":
         _list(args, folder, found.rows)
-        return EXIT_OK
+        return
     chosen = [left for left in found.rows if left.entry.task_id == args.id]
     if not chosen:
         hints = ["it may be in the journal of a running worker"] if found.in_use else []
@@ -58,7 +58,6 @@ def main(args: Namespace) -> int:
     else:
         for left in chosen:
             _settle(args, left)
-    return EXIT_OK
 
 
 def _fields(left: Left) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..agents import Agent
 from ..conductor.transport import is_loopback
 from ..credentials import FILE_NAME, from_home
 from ..errors import EXIT_OK, UsageError, UserAgentError
-from ..logs import escape, json_text
+from ..logs import escape
 from ..sandbox import page, server
 from ..settings import parsed, whole
 from ..worker import signals
@@ -44,27 +44,26 @@ def main(args: Namespace) -> int:
     path = args.credentials and parsed(from_home, args.credentials, "--credentials", UsageError)
     script = options.script_of(args) if args.agent or args.path else None
     settings = options.prepare(args, script, target=False)
-    with server.Sandbox(port) as sandbox, contextlib.ExitStack() as stack:
-        stdout = sys.stdout
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # a print() of the agent's is not the answer
-        agents = run.named(loader.load(script), settings) if script is not None else []
+    with server.Sandbox(port) as sandbox:
+        with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
+            agents = run.named(loader.load(script), settings) if script is not None else []
         agent_id = settings.agent_id or (str(agents[0].agent_id) if len(agents) == 1 else AGENT_ID)
         credentials = sandbox.credentials(agent_id)
         if path:
             write_credentials(path, credentials)
         commands = _commands(sandbox, agents, agent_id, path)
         page.install(sandbox, [] if agents else [commands["run a worker"]])
-        if args.json and stdout is not None:
-            addresses = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
-            known = {"page": sandbox.origin + "/", **addresses, "credentials": str(path.absolute()) if path else None}
-            stdout.write(json_text(known, stdout) + "\n")
-            stdout.flush()
+        if args.json:
+            known = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
+            file = str(path.absolute()) if path else None
+            terminal.write_json({"page": sandbox.origin + "/", **known, "credentials": file})
         if not settings.quiet:
             terminal.note(f"sandbox at {sandbox.origin} for akaBot and Conductor; Ctrl+C ends it")
             for name, command in {"page": sandbox.origin + "/", **commands}.items():
                 terminal.note(f"  {name:<14} {escape(command)}")
         if agents:
-            return run.work(settings.on_sandbox(credentials), agents)
+            with contextlib.redirect_stdout(sys.stderr):
+                return run.work(settings.on_sandbox(credentials), agents)
         _wait_for_signal()
         if not settings.quiet:
             terminal.note("stopped")

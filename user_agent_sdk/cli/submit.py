@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from .. import credentials
 from ..conductor.transport import Transport, TransportError, is_loopback
 from ..conductor.wire import encode, segment
-from ..errors import EXIT_OK, ConfigError, PlatformError, UsageError, UserAgentError
+from ..errors import ConfigError, PlatformError, UsageError, UserAgentError
 from ..logs import counted
 from ..settings import Settings, number, parsed
 from . import options, terminal
@@ -39,7 +39,7 @@ def configure(parser: Parser) -> None:
     group.add_argument("-c", "--config-file", metavar="FILE", help="credentials file to use")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     wait_s = parsed(number(0, 10**6, "seconds"), args.wait, "--wait", UsageError)
     given = options.read_input(args.input)
     settings = _settings(args)
@@ -56,7 +56,6 @@ def main(args: Namespace) -> int:
         terminal.write_json(execution["output"])
     else:
         raise _failure(execution, f"{origin}/#{execution_id}", args.wait)
-    return EXIT_OK
 
 
 def _settings(args: Namespace) -> Settings:

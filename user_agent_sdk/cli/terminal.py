@@ -26,9 +26,10 @@ def write(text: str) -> None:
 
 
 def write_json(value: object) -> None:
-    """A document on one line of stdout."""
+    """A document on one line of stdout, at once."""
     if sys.stdout is not None:
         sys.stdout.write(json_text(value, sys.stdout) + "\n")
+        sys.stdout.flush()
 
 
 def is_interactive() -> bool:

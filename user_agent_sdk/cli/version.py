@@ -16,7 +16,7 @@ def configure(parser: Parser) -> None:
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 
-def main(args: Namespace) -> int:
+def main(args: Namespace) -> None:
     facts = {
         "sdk": _version.__version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -29,4 +29,3 @@ def main(args: Namespace) -> int:
     else:
         for name, value in facts.items():
             terminal.write(f"{name:<11}{value}" if terminal.is_interactive() else f"{name}\t{value}")
-    return 0
