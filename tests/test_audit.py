@@ -49,7 +49,7 @@ OTHERS = {
 }  # fmt: skip
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "last-report", "invoke-worker", "sandbox-accept",
-    "sandbox-connection", "drain-limit", "waiting", "status",
+    "sandbox-connection", "drain-limit", "waiting", "status", "dev-worker",
 }  # fmt: skip
 
 

@@ -199,10 +199,11 @@ class TerminalTest(CliTest):
         self.assertEqual((result.returncode, result.stderr), (1, b""))
 
     def test_without_any_stream_nothing_crashes(self) -> None:
-        """pythonw.exe has neither stdout nor stderr."""
+        """pythonw.exe has neither stdout nor stderr; journal asked what is not there whether it is a terminal."""
+        lines = (["--version"], ["version"], ["nope"], ["invoke", "nope.py"], ["journal"])
         with mock.patch.object(sys, "stdout", None), mock.patch.object(sys, "stderr", None):
-            codes = [app.main(words) for words in (["--version"], ["version"], ["nope"], ["invoke", "nope.py"])]
-        self.assertEqual(codes, [0, 0, 2, 6])
+            codes = [app.main(words) for words in lines]
+        self.assertEqual(codes, [0, 0, 2, 6, 0])
 
 
 class StartTest(CliTest):

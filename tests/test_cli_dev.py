@@ -138,8 +138,10 @@ class DevTest(CliTest):
         self.assertEqual(self.ask(), "fine")
 
     def test_on_the_sandbox_every_agent_has_an_id_and_submit_is_explained(self) -> None:
+        """An id of two words was shown without quotes: pasted, the command was not understood."""
         self.save("helper.py", "WORD = 'hi'\n")
-        self.save("agent.py", AGENT.rstrip() + "\n    @user_agent(agent_id='own#id')\n    def other(): return 1\n")
+        more = "    @user_agent(agent_id='{}')\n    def other(): return 1\n"
+        self.save("agent.py", "\n".join([AGENT.rstrip(), more.format("own#id"), more.format("own id")]))
         session = self.session()
         session._load()
         self.assertEqual((self.ask(), self.ask("own#id")), ("hi", 1))
@@ -147,6 +149,7 @@ class DevTest(CliTest):
         self.assertIn(f"page at {self.sandbox.origin}", shown)
         self.assertIn(f"submit -a greet -i input.json --url {self.sandbox.origin}", shown)
         self.assertIn("submit -a own#id", shown)
+        self.assertIn('submit -a "own id" -i', shown)
         session.reload(["agent.py"])
         self.assertEqual(self.err.getvalue().count("page at"), 1)  # the same one, with its tasks
         self.assertFalse((self.folder / ".useragent").exists())

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from .. import errors, loader, logs
 from .._version import __version__
+from ..conductor.transport import absent_cert_file
 from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
 from ..settings import TABLE, Settings, load
@@ -266,8 +267,6 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
 
 def _trust(settings: Settings) -> Row:
     import ssl
-
-    from ..conductor.transport import absent_cert_file
 
     if settings.ca_file:
         return Row("ok", "TLS", f"verified with {settings.ca_file} alone")

@@ -60,8 +60,7 @@ def main(args: Namespace) -> int:
         session = Session(args, options.script_of(args), sandbox)
         stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file
-        code = session.run()
-    return run.end(code, session.runners)
+        return session.run()
 
 
 class Session:
@@ -97,7 +96,8 @@ class Session:
             except BaseException:
                 self._close()
                 raise
-            return self._close()
+            code = self._close()
+        return run.end(code, [worker.runner for worker in self._retired])
 
     def reload(self, names: Sequence[str]) -> None:
         """Replace the worker by one with the code as it is now; ``names`` are the files that changed."""
@@ -119,12 +119,17 @@ class Session:
         try:
             if not self._is_first:
                 self._settings = self._prepared()
+            settings = self._settings
             self._is_loading = True
             try:
-                loaded = loader.load(self._script)
+                agents = loader.load(self._script)
             finally:
                 self._is_loading = False
-            settings, agents = self._aimed(self._settings, loaded)
+            if self._sandbox is None:
+                agents = loader.identify(agents, settings.agent_id)
+            else:
+                agents = run.named(agents, settings)
+                settings = settings.on_sandbox(self._sandbox.credentials(""))
             runner = Runner(settings, agents, on_execution=self._on_execution)
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
@@ -148,12 +153,6 @@ class Session:
         files += [Path(folder) / "credentials.json" for folder in folders if folder]
         self._watch.add(file for file in files if file and self._sandbox is None)
         return settings
-
-    def _aimed(self, settings: Settings, agents: Sequence[Agent]) -> tuple[Settings, list[Agent]]:
-        """The settings and agents to run with: on the sandbox every agent has an id."""
-        if self._sandbox is None:
-            return settings, loader.identify(agents, settings.agent_id)
-        return settings.on_sandbox(self._sandbox.credentials("")), run.named(agents, settings)
 
     def _show(self, error: UserAgentError) -> None:
         app.fail(error, [], [self._args])
@@ -211,17 +210,13 @@ class Session:
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 
-    @property
-    def runners(self) -> list[Runner]:
-        """Those of the last workers, when it has run."""
-        return [worker.runner for worker in self._retired]
-
 
 def _explain(sandbox: server.Sandbox, agents: Sequence[Agent]) -> None:
     terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
     url = "" if sandbox.port == PORT else f" --url {sandbox.origin}"
-    for agent in agents:
-        terminal.note(f"  {terminal.program()} submit -a {agent.agent_id} -i input.json{url}")
+    for agent_id in (str(agent.agent_id) for agent in agents):
+        shown = f'"{agent_id}"' if " " in agent_id else agent_id
+        terminal.note(f"  {terminal.program()} submit -a {shown} -i input.json{url}")
 
 
 def _short(path: str | Path) -> str:

@@ -65,7 +65,7 @@ def main(args: Namespace) -> None:
             _export(args.export_csv, db_path, records)
         elif args.json:
             _print_array(records)
-        elif args.jsonl or not sys.stdout.isatty():
+        elif args.jsonl or not terminal.is_interactive():
             _print(records, args)
         else:
             _print(list(history.find(**filters, limit=limit, full=False)), args)
@@ -74,12 +74,12 @@ def main(args: Namespace) -> None:
 # -- on stdout -------------------------------------------------------------------------------------
 
 
-def _begun(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], str]:
+def _line_form(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], str]:
     """Write the header, if the form that was asked for has one; what makes a record a line. A table is laid out for
     ``latest``."""
     if args.jsonl:
         return lambda record: json_text(record.to_json(), sys.stdout)
-    if not sys.stdout.isatty():
+    if not terminal.is_interactive():
         terminal.write("\t".join(views.PIPED))
         return views.piped
     paint = partial(terminal.paint, on=terminal.wants_color(sys.stdout, args.color))
@@ -89,7 +89,7 @@ def _begun(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], str]
 
 
 def _print(records: Iterable[Record], args: Namespace) -> None:
-    line = _begun(args, records if isinstance(records, list) else ())
+    line = _line_form(args, records if isinstance(records, list) else ())
     is_empty = True
     for record in records:
         terminal.write(line(record))
@@ -111,7 +111,7 @@ def _follow(history: History, filters: dict[str, Any], limit: int | None, args: 
     """The latest, oldest first, then each new one when it has ended."""
     last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
     shown = list(history.find(**filters, limit=limit))[::-1]
-    line = _begun(args, shown)
+    line = _line_form(args, shown)
     never = threading.Event()
     with contextlib.suppress(KeyboardInterrupt):
         while True:

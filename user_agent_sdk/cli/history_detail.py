@@ -26,7 +26,7 @@ def main(args: Namespace) -> None:
         terminal.write_json(record.to_json())
         return
     on = terminal.wants_color(sys.stdout, settings.color)
-    limit = views.SHOWN_MAX_CHARS if sys.stdout.isatty() else None
+    limit = views.SHOWN_MAX_CHARS if terminal.is_interactive() else None
     for line in views.detail(record, lambda text, color: terminal.paint(text, color, on), limit):
         terminal.write(line)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 from ..errors import UsageError
@@ -24,6 +23,6 @@ def main(args: Namespace) -> None:
     before = parsed(times.parse_since, args.older_than, "--older-than", UsageError)
     count = prune(settings.db_path, before, args.dry_run)
     terminal.write(str(count))
-    if sys.stdout.isatty():
+    if terminal.is_interactive():
         what = "would be deleted" if args.dry_run else "were deleted"
         terminal.note(f"executions that ended before {before:%Y-%m-%d %H:%M:%S} {what}")

@@ -6,7 +6,6 @@ Only the files of processes that have ended are looked into; a running worker's 
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -80,18 +79,18 @@ def _list(args: Namespace, folder: Path, rows: Sequence[Left]) -> None:
         terminal.write_json([_fields(left) for left in rows])
         return
     table = [COLUMNS, *([escape(str(_fields(left)[name] or "-")) for name in COLUMNS] for left in rows)]
-    if sys.stdout.isatty():
+    if terminal.is_interactive():
         widths = [max(map(len, column)) for column in zip(*table)]
         table = [[f"{cell:<{width}}" for cell, width in zip(row, widths)] for row in table]
-    for row in table if rows or not sys.stdout.isatty() else ():
-        terminal.write(("  " if sys.stdout.isatty() else "\t").join(row).rstrip())
+    for row in table if rows or not terminal.is_interactive() else ():
+        terminal.write(("  " if terminal.is_interactive() else "\t").join(row).rstrip())
     if not rows:
         terminal.note(f"nothing undelivered is kept in {folder}")
 
 
 def _show(args: Namespace, left: Left) -> None:
     document = {**_fields(left), "report": journal_file.object_in(left.entry.body)}
-    if args.json or not sys.stdout.isatty():
+    if args.json or not terminal.is_interactive():
         terminal.write_json(document)
     else:
         terminal.write(escape(json.dumps(document, indent=2, ensure_ascii=False), keep="\n"))

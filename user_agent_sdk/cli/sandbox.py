@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from .. import loader
 from ..agents import Agent
 from ..conductor.transport import is_loopback
-from ..credentials import FILE_NAME, from_home
-from ..errors import EXIT_OK, UsageError, UserAgentError
+from ..credentials import FILE_NAME, from_home, read
+from ..errors import EXIT_OK, ConfigError, UsageError, UserAgentError
 from ..logs import escape
 from ..sandbox import page, server
 from ..settings import parsed, whole
@@ -28,7 +28,6 @@ from .submit import PORT
 
 AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
-FILE_MAX_BYTES = 65536
 
 
 def configure(parser: Parser) -> None:
@@ -93,14 +92,12 @@ def write_credentials(path: Path, credentials: Mapping[str, str]) -> None:
 
 
 def _is_of_a_sandbox(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size > FILE_MAX_BYTES:
-        return False
     try:
-        given = json.loads(path.read_bytes())
-        url = urlsplit(given["serviceUrl"])
-        return given["clientId"] == server.CLIENT_ID and is_loopback(url.hostname or "")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        given = read(path, ("clientId", "serviceUrl"), []) if path.is_file() else {}
+        host = urlsplit(given.get("serviceUrl", "")).hostname
+    except (ConfigError, ValueError):
         return False
+    return given.get("clientId") == server.CLIENT_ID and is_loopback(host or "")
 
 
 def _commands(sandbox: server.Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Callable
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from .. import credentials
 from ..conductor.transport import Transport, TransportError, is_loopback
@@ -79,7 +79,7 @@ def _origin(args: Namespace, settings: Settings) -> str:
     elif is_loopback(urlsplit(settings.service_url).hostname or ""):
         given = settings.service_url
     parts = urlsplit(given or f"http://127.0.0.1:{PORT}")
-    return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _ask(transport: Transport, origin: str, method: str, path: str, body: object = None) -> Any:
