@@ -85,7 +85,7 @@ def main(args: Namespace) -> None:
         files.update(_package())
     try:
         if args.force:
-            files[".gitignore"] = _with_lines(folder / ".gitignore", IGNORED)
+            files[".gitignore"] = _with_lines(folder / ".gitignore")
         else:
             _refuse_to_overwrite(folder, files)
         for name, content in files.items():
@@ -107,10 +107,10 @@ def _refuse_to_overwrite(folder: Path, files: Mapping[str, bytes]) -> None:
         )
 
 
-def _with_lines(path: Path, wanted: str) -> bytes:
+def _with_lines(path: Path) -> bytes:
     there = path.read_bytes() if path.exists() else b""
     known = {line.strip() for line in there.splitlines()}
-    missing = [line for line in wanted.encode().splitlines() if line not in known]
+    missing = [line for line in IGNORED.encode().splitlines() if line not in known]
     gap = b"" if not there or there.endswith(b"\n") else b"\n"
     return there + gap + b"".join(line + b"\n" for line in missing)
 

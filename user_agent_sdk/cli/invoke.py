@@ -81,7 +81,7 @@ def _log_the_agent_alone(settings: Settings) -> None:
         logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
 
 
-def pick(agents: Sequence[Agent], settings: Settings, ran: str | None = None) -> Agent:
+def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
     """The one agent to run, with an id: of several the one that -a names, or else the one with the id ``ran``.
 
     Raises UsageError when it is not clear which."""
