@@ -193,6 +193,20 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
         self.assertEqual(ran, [1, 2])
 
+    def test_a_report_that_hangs_costs_the_next_task_neither_its_lease_nor_a_second_run(self) -> None:
+        """The task was there, unread and with its lease unkept, while the slot waited 30 s for its report."""
+        came, _ = self.held_report()
+        ran: list[int] = []
+        with working(self.box, agent(lambda n: ran.append(n))) as worker:
+            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.9)
+            self.assertTrue(came.wait(LONG_S))
+            second = self.box.submit(AGENT, {"n": 2}, response_timeout_s=0.9)
+            with self.assertLogs("user_agent_sdk.worker.delivery", "INFO"):
+                done = [self.box.wait(one, LONG_S) for one in (first, second)]
+                self.await_clean(worker)
+        self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 2)
+        self.assertEqual(ran, [1, 2])
+
     def test_what_that_poll_brings_after_a_stop_is_handed_back(self) -> None:
         came, go = self.held_report()
         ran: list[int] = []

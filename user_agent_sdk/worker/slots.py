@@ -11,7 +11,7 @@ import time
 from typing import Callable, NamedTuple
 
 from ..agents import Agent
-from ..conductor.client import Client, Outcome
+from ..conductor.client import REPORT_TIMEOUT_S, Client, Outcome
 from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict, encode
 from .async_loop import AsyncRunner
 from .delivery import Delivery
@@ -211,7 +211,9 @@ class Slot:
         is_quick = job.took_s < QUICK_S and sent_at - job.given_at < NEAR_S
         try:
             if not services.client.can_report_and_poll:
-                fetch = services.client.begin_report(entry.body, parcel.ids)
+                # Given up in time for the lease of the task that the poll may bring; the delivery sends it again.
+                timeout_s = min(REPORT_TIMEOUT_S, job.lease.period_s)
+                fetch = services.client.begin_report(entry.body, parcel.ids, timeout_s)
                 poll = self._gate.go_on(is_quick)
                 self._fetch = self._gate.send(poll) if poll is not None else None
                 outcome = fetch()
