@@ -190,13 +190,17 @@ class Leases(EngineCase):
 
 
 class Memory(EngineCase):
+    def keep(self, limit: str, value: int) -> None:
+        self.addCleanup(setattr, engine_module, limit, getattr(engine_module, limit))
+        setattr(engine_module, limit, value)
+
     def run_one(self, **fields: Any) -> str:
         execution_id = self.engine.submit("a", {})
         self.engine.update(report(self.take(), **fields), 1000)
         return execution_id
 
     def test_only_the_latest_executions_that_ended_are_kept(self) -> None:
-        self.engine = Engine(self.time.clock, kept_executions=3)
+        self.keep("KEPT_EXECUTIONS", 3)
         running = self.engine.submit("other", {})
         ids = [self.run_one() for _ in range(5)]
         self.assertEqual([*reversed(ids[2:]), running], [execution.id for execution in self.engine.executions()])
@@ -204,13 +208,12 @@ class Memory(EngineCase):
             self.engine.wait(ids[0], 0)
 
     def test_large_reports_push_older_executions_out_sooner(self) -> None:
-        kept, engine_module.KEPT_BYTES = engine_module.KEPT_BYTES, 2500
-        self.addCleanup(setattr, engine_module, "KEPT_BYTES", kept)
+        self.keep("KEPT_BYTES", 2500)
         ids = [self.run_one() for _ in range(4)]
         self.assertEqual(ids[:1:-1], [execution.id for execution in self.engine.executions()])
 
     def test_a_report_for_an_execution_that_was_dropped_is_refused_as_unknown(self) -> None:
-        self.engine = Engine(self.time.clock, kept_executions=0)
+        self.keep("KEPT_EXECUTIONS", 0)
         self.engine.submit("a", {})
         task = self.take()
         self.engine.update(report(task))
@@ -219,7 +222,7 @@ class Memory(EngineCase):
         self.assertEqual(404, caught.exception.http_status)
 
     def test_hour_long_leases_of_ended_tasks_do_not_pile_up(self) -> None:
-        self.engine = Engine(self.time.clock, kept_executions=1)
+        self.keep("KEPT_EXECUTIONS", 1)
         for _ in range(3000):
             self.run_one()
         self.assertEqual(0, len(self.engine._leased))

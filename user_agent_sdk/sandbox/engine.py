@@ -3,7 +3,7 @@
 Every rule was read off Conductor OSS 3.32.1 and is held by ``tests/conformance.py``, which runs
 against that server and against this engine. Timeouts are not watched by a thread: each call first
 settles what has become due, and a waiting call looks again at least every ``_SLICE_S``.
-A call costs O(log n), however deep a queue is; one that may find a lapsed lease looks at all that run.
+A worker's call costs O(log n), however deep its queue is, and a look at all tasks that run.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-import math
 import threading
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple
 
 from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS
@@ -43,53 +43,36 @@ class Clock(NamedTuple):
     wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
 
+@dataclass(eq=False)
 class Queue:
-    """The tasks of one agent in one domain that wait for a poll; ``running`` counts the leased."""
+    """The tasks of one agent in one domain that wait for a poll."""
 
-    def __init__(self, agent_id: str, domain: str | None, lock: threading.RLock) -> None:
-        self.agent_id = agent_id
-        self.domain = domain
-        self.depth = 0
-        self.running = 0
-        self.polled_ms = 0
-        self.worker_id: str | None = None
-        self.arrived = threading.Condition(lock)
-        self.waiting: list[tuple[float, int, Attempt]] = []  # a heap by the time when each is ready
-
-    def put(self, attempt: Attempt, ticket: int, now: float, delay_s: float) -> None:
-        """Queue ``attempt``; an older place of its is void from now on."""
-        self.remove(attempt)
-        attempt.place = ticket
-        self.depth += 1
-        heapq.heappush(self.waiting, (now + delay_s, ticket, attempt))
-        self.arrived.notify()
+    arrived: threading.Condition
+    polled_ms: int = 0
+    worker_id: str | None = None
+    waiting: list[tuple[float, int, Attempt]] = field(default_factory=list)  # a heap by the time when each is ready
 
     def take(self, now: float) -> Attempt | None:
         while self.waiting and self.waiting[0][0] <= now:
             _, ticket, attempt = heapq.heappop(self.waiting)
-            if attempt.place == ticket:
-                self.remove(attempt)
+            if attempt.place == ticket and attempt.status == "SCHEDULED":
                 return attempt
         return None
-
-    def remove(self, attempt: Attempt) -> None:
-        if attempt.place is not None:
-            attempt.place = None
-            self.depth -= 1
 
 
 class Engine:
     """The platform's state. Every method may be called from any thread; none does I/O."""
 
-    def __init__(self, clock: Clock | None = None, *, kept_executions: int = KEPT_EXECUTIONS) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self._kept_executions = kept_executions
         self._lock = threading.RLock()  # guards everything below, and every record reached from it
+        self._moved = threading.Condition(self._lock)  # some attempt has another status
         self._executions: dict[str, Execution] = {}  # oldest first
         self._tasks: dict[str, Attempt] = {}
-        self._queues: dict[tuple[str, str | None], Queue] = {}
+        self._queues: defaultdict[tuple[str, str | None], Queue] = defaultdict(
+            lambda: Queue(threading.Condition(self._lock))
+        )
         self._leased: set[Attempt] = set()
-        self._lapse_at = math.inf  # no lease lapses before
         self._ended: deque[str] = deque()
         self._ended_bytes = 0
         self._tickets = itertools.count()
@@ -126,14 +109,14 @@ class Engine:
         until it has that many, as the real server does: a count over 1 sits on what it has."""
         tasks: list[dict[str, Any]] = []
         with self._lock:
-            queue = self._queue(agent_id, domain or None)
+            queue = self._queues[agent_id, domain or None]
             queue.polled_ms, queue.worker_id = self.clock.wall_ms(), worker_id
             deadline = self.clock.monotonic() + wait_s
             while len(tasks) < count:
                 now = self._settle()
                 attempt = queue.take(now)
                 if attempt is not None:
-                    tasks.append(self._hand_out(attempt, queue, worker_id, now))
+                    tasks.append(self._hand_out(attempt, worker_id, now))
                 elif now >= deadline or self._closed:
                     break
                 else:
@@ -146,18 +129,16 @@ class Engine:
 
         A report for what has ended is ignored, without an error. Raises ReportRefused.
         """
-        check_report(report)
         with self._lock:
-            self._apply(report, size_bytes, self._settle())
+            self._apply(report, size_bytes)
         return str(report["taskId"])
 
     def update_and_poll(self, report: Mapping[str, Any], size_bytes: int = 0) -> dict[str, Any] | None:
         """Apply a report and, unless its task goes on, hand out the next one of its agent and domain:
         for a late report too, as the real server does, so a repeated call takes one task more.
         Raises ReportRefused."""
-        check_report(report)
         with self._lock:
-            over = self._apply(report, size_bytes, self._settle())
+            over = self._apply(report, size_bytes)
             tasks = self.poll(over.agent_id, report.get("workerId"), over.domain) if over else []
             return tasks[0] if tasks else None
 
@@ -168,15 +149,13 @@ class Engine:
             execution = self._executions.get(execution_id)
             if execution is None:
                 raise NotFoundError(f"no execution has the id {execution_id!r}")
-            if execution.changed is None:
-                execution.changed = threading.Condition(self._lock)
             deadline = self.clock.monotonic() + timeout_s
             while True:
                 now = self._settle()
                 done = execution.status != "RUNNING" or (until is not None and until(execution))
                 if done or now >= deadline or self._closed:
                     return execution.snapshot()
-                execution.changed.wait(self._patience(now, deadline))
+                self._moved.wait(self._patience(now, deadline))
 
     def executions(self, limit: int = 100) -> list[Execution]:
         """Snapshots, newest first."""
@@ -188,43 +167,35 @@ class Engine:
         """One row for each agent and domain that was polled or given a task."""
         with self._lock:
             self._settle()
-            return [{"agentId": queue.agent_id, "domain": queue.domain, "queued": queue.depth,
-                     "running": queue.running, "polledTime": queue.polled_ms, "workerId": queue.worker_id}
-                    for queue in self._queues.values()]  # fmt: skip
+            last = Counter((one.agent_id, one.domain, one.attempts[-1].status) for one in self._executions.values())
+            return [{"agentId": agent_id, "domain": domain, "queued": last[agent_id, domain, "SCHEDULED"],
+                     "running": last[agent_id, domain, "IN_PROGRESS"], "polledTime": queue.polled_ms,
+                     "workerId": queue.worker_id}
+                    for (agent_id, domain), queue in self._queues.items()]  # fmt: skip
 
     def close(self) -> None:
         """End every wait, those to come too."""
         with self._lock:
             self._closed = True
+            self._moved.notify_all()
             for queue in self._queues.values():
                 queue.arrived.notify_all()
-            for execution in self._executions.values():
-                if execution.changed:
-                    execution.changed.notify_all()
 
     # Below, every method expects the lock to be held.
 
-    def _queue(self, agent_id: str, domain: str | None) -> Queue:
-        queue = self._queues.get((agent_id, domain))
-        if queue is None:
-            queue = self._queues[agent_id, domain] = Queue(agent_id, domain, self._lock)
-        return queue
-
     def _patience(self, now: float, until: float) -> float:
-        return min(max(min(until, self._lapse_at) - now, 0.001), _SLICE_S)
+        due = min([until, *(leased.lease_until for leased in self._leased)])
+        return min(max(due - now, 0.001), _SLICE_S)
 
     def _settle(self) -> float:
         """Time out every lapsed lease; the time that the caller is to go by."""
         now = self.clock.monotonic()
-        if now >= self._lapse_at:  # as it stood then: most leases end, or are extended, before they lapse
-            for attempt in sorted(self._leased, key=lambda leased: leased.lease_until):
-                if attempt.lease_until > now:
-                    break
-                execution = self._executions[attempt.execution_id]
-                attempt.reason = (f"responseTimeout: {execution.response_timeout_s:g} exceeded for the taskId: "
-                                  f"{attempt.task_id} with Task Definition: {execution.agent_id}")  # fmt: skip
-                self._end(execution, attempt, "TIMED_OUT", now)
-            self._lapse_at = min((leased.lease_until for leased in self._leased), default=math.inf)
+        lapsed = [leased for leased in self._leased if leased.lease_until <= now]
+        for attempt in sorted(lapsed, key=lambda leased: leased.lease_until):
+            execution = self._executions[attempt.execution_id]
+            attempt.reason = (f"responseTimeout: {execution.response_timeout_s:g} exceeded for the taskId: "
+                              f"{attempt.task_id} with Task Definition: {execution.agent_id}")  # fmt: skip
+            self._end(execution, attempt, "TIMED_OUT", now)
         return now
 
     def _schedule(self, execution: Execution, retried: Attempt | None, now: float) -> None:
@@ -233,31 +204,35 @@ class Engine:
             attempt.retried_task_id, attempt.retry_count = retried.task_id, retried.retry_count + 1
         execution.attempts.append(attempt)
         self._tasks[attempt.task_id] = attempt
-        delay_s = execution.retry_delay_s if retried else 0
-        self._queue(execution.agent_id, execution.domain).put(attempt, next(self._tickets), now, delay_s)
+        self._enqueue(execution, attempt, now + execution.retry_delay_s if retried else now)
 
-    def _hand_out(self, attempt: Attempt, queue: Queue, worker_id: str | None, now: float) -> dict[str, Any]:
+    def _enqueue(self, execution: Execution, attempt: Attempt, ready_at: float) -> None:
+        """Give ``attempt`` a place in its queue; an older one is void from now on."""
+        attempt.place = next(self._tickets)
+        queue = self._queues[execution.agent_id, execution.domain]
+        heapq.heappush(queue.waiting, (ready_at, attempt.place, attempt))
+        queue.arrived.notify()
+
+    def _hand_out(self, attempt: Attempt, worker_id: str | None, now: float) -> dict[str, Any]:
         execution = self._executions[attempt.execution_id]
         attempt.worker_id = worker_id
         attempt.poll_count += 1
         attempt.update_ms = self.clock.wall_ms()
         attempt.start_ms = attempt.start_ms or attempt.update_ms
         attempt.callback_after_s = 0
-        self._move(attempt, queue, "IN_PROGRESS")
         attempt.lease_until = now + execution.response_timeout_s
-        self._lapse_at = min(self._lapse_at, attempt.lease_until)
+        self._move(attempt, "IN_PROGRESS")
         return to_wire(execution, attempt)
 
-    def _move(self, attempt: Attempt, queue: Queue, status: str) -> None:
-        queue.running += (status == "IN_PROGRESS") - (attempt.status == "IN_PROGRESS")
+    def _move(self, attempt: Attempt, status: str) -> None:
         (self._leased.add if status == "IN_PROGRESS" else self._leased.discard)(attempt)
         attempt.status = status
-        changed = self._executions[attempt.execution_id].changed
-        if changed:
-            changed.notify_all()
+        self._moved.notify_all()
 
-    def _apply(self, report: Mapping[str, Any], size_bytes: int, now: float) -> Execution | None:
+    def _apply(self, report: Mapping[str, Any], size_bytes: int) -> Execution | None:
         """The execution whose attempt is over, by this report or before it; None if it goes on."""
+        check_report(report)
+        now = self._settle()
         attempt = self._tasks.get(report["taskId"])
         extend = report.get("extendLease") is True  # whatever the status says, as the real server does
         if not extend and report["workflowInstanceId"] not in self._executions:
@@ -283,9 +258,8 @@ class Engine:
             self._end(execution, attempt, status, now)
             return execution
         attempt.callback_after_s = max(report.get("callbackAfterSeconds") or 0, 0)
-        queue = self._queue(execution.agent_id, execution.domain)
-        queue.put(attempt, next(self._tickets), now, attempt.callback_after_s)
-        self._move(attempt, queue, "SCHEDULED")
+        self._enqueue(execution, attempt, now + attempt.callback_after_s)
+        self._move(attempt, "SCHEDULED")
         return None
 
     def _store(self, report: Mapping[str, Any], size_bytes: int, execution: Execution, attempt: Attempt) -> None:
@@ -301,8 +275,6 @@ class Engine:
 
     def _end(self, execution: Execution, attempt: Attempt, status: str, now: float) -> None:
         """End an attempt, and with it the execution unless it is to be tried again."""
-        queue = self._queue(execution.agent_id, execution.domain)
-        queue.remove(attempt)
         attempt.end_ms = self.clock.wall_ms()
         if status in ("FAILED", "TIMED_OUT") and attempt.retry_count < execution.retries:
             self._schedule(execution, attempt, now)
@@ -312,8 +284,8 @@ class Engine:
             execution.output, execution.reason = attempt.output, attempt.reason
             self._ended.append(execution.id)
             self._ended_bytes += execution.size_bytes
-        self._move(attempt, queue, status)
-        while len(self._ended) > self._kept_executions or (self._ended_bytes > KEPT_BYTES and len(self._ended) > 1):
+        self._move(attempt, status)
+        while len(self._ended) > KEPT_EXECUTIONS or (self._ended_bytes > KEPT_BYTES and len(self._ended) > 1):
             dropped = self._executions.pop(self._ended.popleft())
             self._ended_bytes -= dropped.size_bytes
             for old in dropped.attempts:

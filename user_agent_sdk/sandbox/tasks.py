@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,23 +22,19 @@ class ReportRefused(PlatformError):
         self.http_status = http_status
 
 
-def _new_id() -> str:
-    return str(uuid.uuid4())
-
-
 @dataclass(eq=False)
 class Attempt:
     """One task on the wire: one try of an execution. Times are epoch ms, 0 when not yet.
 
     ``status``: SCHEDULED (in the queue), IN_PROGRESS (leased until ``lease_until``, monotonic
-    seconds), TIMED_OUT, or what was reported. ``place`` is the ticket of its place in the queue.
+    seconds), TIMED_OUT, or what was reported. ``place`` is the ticket of its last place in the queue.
     """
 
     execution_id: str
     scheduled_ms: int
     retry_count: int = 0
     retried_task_id: str | None = None
-    task_id: str = field(default_factory=_new_id)
+    task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "SCHEDULED"
     worker_id: str | None = None
     poll_count: int = 0
@@ -51,7 +46,7 @@ class Attempt:
     output: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     logs: list[LogLine] = field(default_factory=list)
-    place: int | None = None
+    place: int = 0
 
 
 @dataclass(eq=False)
@@ -67,19 +62,17 @@ class Execution:
     response_timeout_s: float
     created_ms: int
     end_ms: int = 0
-    id: str = field(default_factory=_new_id)
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "RUNNING"
     output: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     size_bytes: int = 0
-    changed: threading.Condition | None = None  # made by the first call that waits for it
 
     def snapshot(self) -> Execution:
         """A copy that no later report changes."""
         twin = copy.copy(self)
         twin.attempts = [copy.copy(attempt) for attempt in self.attempts]
-        twin.changed = None
         return twin
 
 
