@@ -275,6 +275,7 @@ class WatchedRunTest(unittest.TestCase):
         self.assert_no_program_was_started(found)
         self.assertEqual(self.contacted(found), {("127.0.0.1", sandbox.port)})  # not HTTP_PROXY: loopback has none
         self.assertEqual(self.events(found, "socket.bind"), [])
+        self.assertNotIn("http.server", found["modules"])
         self.assertLessEqual(set(found["threads"]), THREADS)
         modes = dict(execution.output)
         self.assertEqual(modes.pop(".useragent"), modes.pop(os.path.join(".useragent", "journal")))

@@ -32,13 +32,14 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {
     "urllib.request": {"conductor.transport"},
     "http.client": {"conductor.transport", "conductor.connection"},
-    "http.server": {"sandbox.server", "worker.status"},
+    "http.server": {"sandbox.exchange"},
     "sqlite3": {"storage"},
     "argparse": {"cli"},
     "pkgutil": {"pages"},
     "zipfile": {"_build", "cli"},
 }
-LAZY = ("asyncio", "ssl", "http.server")  # never at a module's top: most runs need none of them
+LAZY = ("asyncio", "ssl")  # never at a module's top: most runs need none of them
+LAZY_ROOMS = {"sandbox"}  # the same for other rooms' modules: it brings http.server
 FILE_LINES, FUNCTION_LINES = 400, 50
 
 # What must not be written anywhere; in pieces, so that this file is no finding.
@@ -141,6 +142,8 @@ def wrong_door(importer: str, imported: Import) -> str | None:
         return "wire imports errors alone"
     if room(importer) in APART or room(importer) == room(name):
         return None
+    if imported.at_top and room(name) in LAZY_ROOMS:
+        return f"{name} is to be imported where it is used"
     if FLOOR_OF[room(importer)] <= FLOOR_OF[room(name)]:
         return f"{room(name)} is not below {room(importer)}"
     return None
@@ -170,6 +173,9 @@ class DoorsTest(unittest.TestCase):
             ("sandbox/engine.py", "from urllib.request import urlopen"),
             ("worker/slots.py", "import asyncio"),
             ("conductor/transport.py", "if True:\n    import ssl"),
+            ("worker/status.py", "def f():\n    import http.server"),
+            ("cli/invoke.py", "from ..sandbox import server"),
+            ("cli/dev.py", "from ..sandbox.tasks import Execution"),
         ):
             path = PACKAGE / module
             found = [wrong_door(module_name(path), each) for each in imports(ast.parse(line), path)]

@@ -1,19 +1,17 @@
 """HTTP/1.1 and JSON for the sandbox's server: requests read, replies written, bodies parsed.
 
-By hand, since ``http.server`` parses headers with the ``email`` package, which costs more than all
-the rest of an exchange; and strictly, since the real server is strict about a report's JSON.
+A body is parsed strictly, since the real server is strict about a report's JSON.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import socket
 from collections.abc import Mapping
-from functools import lru_cache
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from .tasks import ReportRefused
@@ -21,9 +19,6 @@ from .tasks import ReportRefused
 BODY_MAX_BYTES = 64 * 1024 * 1024
 DEPTH_MAX = 1000
 NUMBER_MAX_CHARS = 1000
-_LINE_MAX_BYTES = 65536
-_HEADERS_MAX = 100
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Request(NamedTuple):
@@ -54,7 +49,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def of(cls, value: object, status: int = 200) -> Reply:
-        return cls(status, _ENCODER.encode(value).encode())
+        return cls(status, json.dumps(value, separators=(",", ":")).encode())
 
     @classmethod
     def error(cls, status: int, message: str) -> Reply:
@@ -71,52 +66,49 @@ class Reply(NamedTuple):
         return f"{head}\r\n".encode() + self.body
 
 
-def read_request(stream: BinaryIO, connection: socket.socket) -> Request | None:
-    """The next request, None at the end of the connection. Raises OSError, and ReportRefused for what is no
-    request that can be answered: then the connection is of no more use."""
-    line = stream.readline(_LINE_MAX_BYTES)
-    if not line:
-        return None
-    try:
-        method, target, version = line.decode("ascii").split()
-    except ValueError:
-        raise ReportRefused(400, "not an HTTP request") from None
-    headers: dict[str, str] = {}
-    while True:
-        line = stream.readline(_LINE_MAX_BYTES)
-        if line in (b"\r\n", b"\n"):
-            break
-        if not line.endswith(b"\n") or len(headers) == _HEADERS_MAX:
-            raise ReportRefused(431, "the headers are cut short, or too large")
-        name, _, value = line.decode("latin-1").partition(":")
-        headers[name.lower()] = value.strip()
-    if version != "HTTP/1.1":
-        headers["connection"] = "close"
-    path, query = _split(target)
-    return Request(method, path, query, headers, _read_body(stream, connection, headers))
+class Connection(BaseHTTPRequestHandler):
+    """Answers the requests of one connection with ``server.handle``, whose None hangs up without a reply."""
 
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Any
 
-def _read_body(stream: BinaryIO, connection: socket.socket, headers: Mapping[str, str]) -> bytes:
-    if "transfer-encoding" in headers:
-        raise ReportRefused(411, "a body needs a Content-Length")
-    given = headers.get("content-length", "0")
-    if not (given.isascii() and given.isdigit()):
-        raise ReportRefused(400, "the Content-Length is not a number")
-    length = int(given[:12])
-    if length > BODY_MAX_BYTES:
-        raise ReportRefused(413, f"the body is larger than {BODY_MAX_BYTES} bytes")
-    if length and headers.get("expect", "").lower() == "100-continue":
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = stream.read(length) if length else b""
-    if len(body) < length:
-        raise ReportRefused(400, "the body is cut short")
-    return body
+    def do_GET(self) -> None:
+        try:
+            reply: Reply | None = self.server.handle(self._request())
+        except ReportRefused as error:
+            self.send_error(error.http_status, error.message)
+            return
+        if reply is None:
+            self.close_connection = True
+        else:
+            self.wfile.write(reply.encode(keep=not self.close_connection))
 
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the last two are refused as the real server does
 
-@lru_cache(maxsize=1024)  # a worker polls the same few addresses for ever
-def _split(target: str) -> tuple[str, Mapping[str, str]]:
-    path, _, query = target.partition("?")
-    return path, dict(parse_qsl(query))
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what can't be answered, or not even read; the connection is of no more use."""
+        self.close_connection = True
+        self.wfile.write(Reply.error(code, message or "").encode(keep=False))
+
+    def _request(self) -> Request:
+        """Raises ReportRefused."""
+        headers = {name.lower(): value.strip() for name, value in self.headers.items()}
+        if not self.path.isascii():
+            raise ReportRefused(400, "not an HTTP request")
+        if "transfer-encoding" in headers:
+            raise ReportRefused(411, "a body needs a Content-Length")
+        given = headers.get("content-length", "0")
+        if not (given.isascii() and given.isdigit()):
+            raise ReportRefused(400, "the Content-Length is not a number")
+        length = int(given[:12])
+        if length > BODY_MAX_BYTES:
+            raise ReportRefused(413, f"the body is larger than {BODY_MAX_BYTES} bytes")
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ReportRefused(400, "the body is cut short")
+        path, _, query = self.path.partition("?")
+        return Request(self.command, path, dict(parse_qsl(query)), headers, body)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

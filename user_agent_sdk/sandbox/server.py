@@ -10,16 +10,15 @@ import logging
 import secrets
 import socket
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO, Callable
+from typing import Any, Callable
 from urllib.parse import parse_qsl, unquote
 
 from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_ID
 from ..errors import NotFoundError, UsageError, UserAgentError
 from .engine import Clock, Engine
-from .exchange import Reply, Request, parse_object, read_request
+from .exchange import Connection, Reply, Request, parse_object
 from .tasks import Execution, ReportRefused, describe, whole
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ CLIENT_ID = "sandbox"
 _TOKENS_MAX = 1000
 _AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
-
 
 Handler = Callable[[Request, str], Reply]
 
@@ -46,10 +44,10 @@ class Sandbox:
         self.port = port
         self._token_life_s = token_life_s
         self._client_secret = secrets.token_urlsafe(24)
-        self._lock = threading.Lock()  # guards _tokens, _connections and _closing
-        self._tokens: OrderedDict[str, float] = OrderedDict()  # token -> monotonic time of its end
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._closing = False
+        self._lock = threading.Lock()  # guards _tokens
+        self._tokens: dict[str, float] = {}  # token -> monotonic time of its end, oldest first
+        self._connections: dict[socket.socket, threading.Thread] = {}  # those still open
+        self._is_open = False
         self._routes: dict[str, dict[str, Handler]] = {}
         self.route("GET", _AKABOT + "/poll/*", self._poll)
         self.route("POST", _AKABOT, self._report)
@@ -77,6 +75,7 @@ class Sandbox:
             raise UserAgentError(f"can't listen on port {self.port}: {error}", code="io", hints=hints) from None
         self.port = self._listener.getsockname()[1]
         self._hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
+        self._is_open = True
         self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
         self._acceptor.start()
         return self
@@ -112,65 +111,31 @@ class Sandbox:
 
     def close(self) -> None:
         """Stop listening, end every connection and its thread. May be called twice."""
-        with self._lock:
-            if self._closing or not hasattr(self, "_listener"):
-                return
-            self._closing = True
-            connections = dict(self._connections)
+        if not self._is_open:
+            return
+        self._is_open = False
         self.engine.close()
         with suppress(OSError):  # closing a listener does not end its accept() everywhere; a visitor does
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         self._acceptor.join(5)
         self._listener.close()
-        for connection in connections:
+        for connection, thread in self._connections.copy().items():
             with suppress(OSError):  # the other side, or its thread, was faster
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in connections.values():
             thread.join(5)
 
-    # Connections.
-
     def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(connection,), name="sandbox-connection", daemon=True)
-            with self._lock:
-                if self._closing:
-                    connection.close()
-                    return
-                self._connections[connection] = thread
-                thread.start()  # under the lock: close() joins only what runs
+        while self._is_open:
+            with suppress(OSError):  # that client has left already
+                accepted = self._listener.accept()
+                thread = threading.Thread(target=self._serve, args=accepted, name="sandbox-connection", daemon=True)
+                self._connections[accepted[0]] = thread
+                thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection, connection.makefile("rb") as stream:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                while self._exchange(connection, stream):
-                    pass
-        except OSError:
-            pass  # the client went away
-        finally:
-            with self._lock:
-                self._connections.pop(connection, None)
-
-    def _exchange(self, connection: socket.socket, stream: BinaryIO) -> bool:
-        """Answer one request; whether the connection stays."""
-        try:
-            request = read_request(stream, connection)
-        except ReportRefused as error:
-            connection.sendall(Reply.error(error.http_status, error.message).encode(keep=False))
-            return False
-        if request is None:
-            return False
-        reply = self.handle(request)
-        if reply is None:
-            return False
-        keep = request.headers.get("connection", "").lower() != "close"
-        connection.sendall(reply.encode(keep))
-        return keep
+    def _serve(self, connection: socket.socket, address: object) -> None:
+        with suppress(OSError), connection:  # the client may go away
+            Connection(connection, address, self)  # type: ignore[arg-type]  # answers until one side ends it
+        del self._connections[connection]
 
     def handle(self, request: Request) -> Reply | None:
         """The reply to a request; None hangs up without one."""
@@ -270,7 +235,7 @@ class Sandbox:
         with self._lock:
             self._tokens[token] = self.engine.clock.monotonic() + self._token_life_s
             while len(self._tokens) > _TOKENS_MAX:
-                self._tokens.popitem(last=False)
+                del self._tokens[next(iter(self._tokens))]
         return Reply.of({"access_token": token, "expires_in": whole(self._token_life_s), "token_type": "Bearer"})
 
     def _unauthorized(self, request: Request) -> Reply | None:
