@@ -21,8 +21,8 @@ class SandboxPlatform(conformance.Platform):
         self._sandbox = sandbox = server.Sandbox(clock=Clock(lambda: time.monotonic() + self._ahead_s)).__enter__()
         self.close = sandbox.close
         self.base_url = sandbox.url
-        self.auth_url = sandbox.auth_url
         credentials = sandbox.credentials("")
+        self.auth_url = credentials["authUrl"]
         self.client = credentials["clientId"], credentials["clientSecret"]
 
     def start(self, agent_id: str, given: Mapping[str, Any], **options: Any) -> str:

@@ -212,6 +212,7 @@ class Http(ServerCase):
         for expected, lines in (
             (b" 400 ", ["nonsense"]),
             (b" 400 ", ["GET /\xe9 HTTP/1.1"]),
+            (b" 501 ", ["HEAD / HTTP/1.1"]),
             (b" 431 ", ["GET / HTTP/1.1", *(f"X-{n}: 1" for n in range(101))]),
             (b" 431 ", ["GET / HTTP/1.1", "X: " + "a" * 70_000]),
             (b" 411 ", ["POST /api/tasks HTTP/1.1", "Transfer-Encoding: chunked"]),

@@ -92,14 +92,10 @@ class Sandbox:
         """The base URL of both dialects."""
         return self.origin + "/api"
 
-    @property
-    def auth_url(self) -> str:
-        return self.origin + _AUTH_PATH
-
     def credentials(self, agent_id: str) -> dict[str, str]:
         """What a ``credentials.json`` for this sandbox holds."""
         return {"clientId": CLIENT_ID, "clientSecret": self._client_secret, "agentId": agent_id,
-                "serviceUrl": self.url, "authUrl": self.auth_url}  # fmt: skip
+                "serviceUrl": self.url, "authUrl": self.origin + _AUTH_PATH}  # fmt: skip
 
     def submit(self, agent_id: str, given: Mapping[str, Any], **policy: Any) -> str:
         """See :meth:`Engine.submit`."""

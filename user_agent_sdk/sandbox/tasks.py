@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..conductor.wire import LogLine, TaskStatus
@@ -71,9 +70,7 @@ class Execution:
 
     def snapshot(self) -> Execution:
         """A copy that no later report changes."""
-        twin = copy.copy(self)
-        twin.attempts = [copy.copy(attempt) for attempt in self.attempts]
-        return twin
+        return replace(self, attempts=[replace(attempt) for attempt in self.attempts])
 
 
 def check_report(report: Mapping[str, Any]) -> None:
