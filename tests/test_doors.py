@@ -39,7 +39,6 @@ ONLY = {
     "zipfile": {"_build", "cli"},
 }
 LAZY = ("asyncio", "ssl")  # never at a module's top: most runs need none of them
-LAZY_ROOMS = {"sandbox"}  # the same for other rooms' modules: it brings http.server
 FILE_LINES, FUNCTION_LINES = 400, 50
 
 # What must not be written anywhere; in pieces, so that this file is no finding.
@@ -142,8 +141,6 @@ def wrong_door(importer: str, imported: Import) -> str | None:
         return "wire imports errors alone"
     if room(importer) in APART or room(importer) == room(name):
         return None
-    if imported.at_top and room(name) in LAZY_ROOMS:
-        return f"{name} is to be imported where it is used"
     if FLOOR_OF[room(importer)] <= FLOOR_OF[room(name)]:
         return f"{room(name)} is not below {room(importer)}"
     return None
@@ -174,8 +171,6 @@ class DoorsTest(unittest.TestCase):
             ("worker/slots.py", "import asyncio"),
             ("conductor/transport.py", "if True:\n    import ssl"),
             ("worker/status.py", "def f():\n    import http.server"),
-            ("cli/invoke.py", "from ..sandbox import server"),
-            ("cli/dev.py", "from ..sandbox.tasks import Execution"),
         ):
             path = PACKAGE / module
             found = [wrong_door(module_name(path), each) for each in imports(ast.parse(line), path)]

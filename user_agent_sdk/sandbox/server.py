@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
 CLIENT_ID = "sandbox"
+ACCEPT_AGAIN_S = 0.05
 _TOKENS_MAX = 1000
 _AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
@@ -47,7 +48,7 @@ class Sandbox:
         self._lock = threading.Lock()  # guards _tokens
         self._tokens: dict[str, float] = {}  # token -> monotonic time of its end, oldest first
         self._connections: dict[socket.socket, threading.Thread] = {}  # those still open
-        self._is_open = False
+        self._closed = threading.Event()
         self._routes: dict[str, dict[str, Handler]] = {}
         self.route("GET", _AKABOT + "/poll/*", self._poll)
         self.route("POST", _AKABOT, self._report)
@@ -75,7 +76,6 @@ class Sandbox:
             raise UserAgentError(f"can't listen on port {self.port}: {error}", code="io", hints=hints) from None
         self.port = self._listener.getsockname()[1]
         self._hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
-        self._is_open = True
         self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
         self._acceptor.start()
         return self
@@ -107,9 +107,9 @@ class Sandbox:
 
     def close(self) -> None:
         """Stop listening, end every connection and its thread. May be called twice."""
-        if not self._is_open:
+        if self._closed.is_set() or not hasattr(self, "_acceptor"):
             return
-        self._is_open = False
+        self._closed.set()
         self.engine.close()
         with suppress(OSError):  # closing a listener does not end its accept() everywhere; a visitor does
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -121,12 +121,15 @@ class Sandbox:
             thread.join(5)
 
     def _accept(self) -> None:
-        while self._is_open:
-            with suppress(OSError):  # that client has left already
+        while not self._closed.is_set():
+            try:
                 accepted = self._listener.accept()
-                thread = threading.Thread(target=self._serve, args=accepted, name="sandbox-connection", daemon=True)
-                self._connections[accepted[0]] = thread
-                thread.start()
+            except OSError:  # that client has left already, or there are no more files
+                self._closed.wait(ACCEPT_AGAIN_S)
+                continue
+            thread = threading.Thread(target=self._serve, args=accepted, name="sandbox-connection", daemon=True)
+            self._connections[accepted[0]] = thread
+            thread.start()
 
     def _serve(self, connection: socket.socket, address: object) -> None:
         with suppress(OSError), connection:  # the client may go away
