@@ -43,7 +43,7 @@ class ConnectionTest(unittest.TestCase):
     def ask(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> Response:
         headers = {"Host": "h", **({"Content-Length": str(len(body))} if body is not None else {})}
         method = "GET" if body is None else "POST"
-        return connection.begin(method, "/a?b=c", headers, body, timeout_s).finish(LIMIT)
+        return connection.begin(method, "/a?b=c", headers, body, timeout_s, LIMIT)()
 
     def assert_fails(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> TransportError:
         with self.assertRaises(TransportError) as caught:
@@ -143,8 +143,8 @@ class Kept(ConnectionTest):
     def test_a_reply_that_nobody_fetched_never_answers_the_next_request(self) -> None:
         server = self.serve(answering(lambda request: request.target.encode()))
         connection = self.connect(server)
-        connection.begin("GET", "/1", {"Host": "h"}, None, 5.0)
-        self.assertEqual(connection.begin("GET", "/2", {"Host": "h"}, None, 5.0).finish(LIMIT).body, b"/2")
+        connection.begin("GET", "/1", {"Host": "h"}, None, 5.0, LIMIT)
+        self.assertEqual(connection.begin("GET", "/2", {"Host": "h"}, None, 5.0, LIMIT)().body, b"/2")
         self.assertEqual(server.connections.count, 2)
 
     def test_a_reply_that_came_in_time_can_be_fetched_late(self) -> None:
@@ -158,16 +158,16 @@ class Kept(ConnectionTest):
             peer.until_left()
 
         connection = self.connect(self.serve(handle))
-        begun = connection.begin("GET", "/", {"Host": "h"}, None, 0.05)
+        fetch = connection.begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         sent.wait(1)
         threading.Event().wait(0.06)
-        self.assertEqual(begun.finish(LIMIT).body, b"ok")
+        self.assertEqual(fetch().body, b"ok")
 
     def test_one_that_never_came_is_over_when_it_is_fetched_late(self) -> None:
-        begun = self.connect(self.serve(Peer.until_left)).begin("GET", "/", {"Host": "h"}, None, 0.05)
+        fetch = self.connect(self.serve(Peer.until_left)).begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         threading.Event().wait(0.06)
         with self.over_soon(0.0), self.assertRaisesRegex(TransportError, "no answer in time"):
-            begun.finish(LIMIT)
+            fetch()
 
     def test_a_connection_that_rested_long_is_not_trusted(self) -> None:
         server = self.serve(answering(lambda request: b"ok"))
@@ -398,7 +398,7 @@ class BrokenOff(ConnectionTest):
         server = self.serve(answering(lambda request: b"ok"))
         connection = self.connect(server)
         self.ask(connection)
-        with mock.patch.object(rooms._Link, "receive", side_effect=KeyboardInterrupt):
+        with mock.patch.object(Connection, "receive", side_effect=KeyboardInterrupt):
             self.assertRaises(KeyboardInterrupt, self.ask, connection)
         self.assertEqual(self.ask(connection).body, b"ok")
         self.assertEqual(server.connections.count, 2)
@@ -425,7 +425,7 @@ class TheRequest(ConnectionTest):
         ):
             with self.subTest(target=target, headers=headers):
                 with self.assertRaises(TransportError) as caught:
-                    self.connect(server).begin("GET", target, headers, None, 5.0)
+                    self.connect(server).begin("GET", target, headers, None, 5.0, LIMIT)
                 self.assertFalse(caught.exception.sent)
                 self.assertNotIn("canary", str(caught.exception))
         self.assertEqual(server.connections.count, 0)

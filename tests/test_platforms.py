@@ -236,7 +236,7 @@ class SystemTest(CliTest):
             connection = rooms.Connection("127.0.0.1", server.port, None, None)
             for content in (None, body, None):
                 headers = {"Host": "h", "Content-Length": str(len(content or b""))}
-                reply = connection.begin("POST", "/", headers, content, LONG_S).finish(1 << 21)
+                reply = connection.begin("POST", "/", headers, content, LONG_S, 1 << 21)()
                 self.assertEqual(reply.body, content or b"ok")
             self.assertEqual(server.connections.count, 1)
             connection.close()

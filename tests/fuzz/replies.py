@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +17,8 @@ from unittest import mock
 
 from user_agent_sdk import logs
 from user_agent_sdk.agents import make_agent
-from user_agent_sdk.conductor import auth, wire
+from user_agent_sdk.conductor import auth, connection, wire
 from user_agent_sdk.conductor.client import Client, PollError
-from user_agent_sdk.conductor.connection import Connection, _Link
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.errors import PlatformError
 from user_agent_sdk.worker.delivery import Delivery
@@ -99,27 +99,21 @@ def framed(rng: Random, body: bytes) -> Reply:
     return Reply(whole, body if is_plain else None)
 
 
-class _Played(_Link):
-    """A connection of which only the bytes are real."""
+class _Played(socket.socket):
+    """A connection of which only the bytes are real. It is never at rest, so each exchange gets one of its own."""
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
-        self.held = bytearray()
-        self.deadline = self.used_at = time.monotonic()
+        super().__init__()
         self._answer = answer
         self._coming: list[bytes] = []
 
-    def is_stale(self) -> bool:
-        return True
-
-    def send(self, request: bytes) -> None:
-        raw = self._answer(request)
+    def send(self, request: Any, flags: int = 0) -> int:
+        raw = self._answer(bytes(request))
         self._coming = [raw[start : start + 4096] for start in range(0, len(raw), 4096)]
+        return len(request)
 
-    def receive(self) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         return self._coming.pop(0) if self._coming else b""
-
-    def close(self) -> None:
-        self._coming = []
 
 
 class _Wire(Target):
@@ -131,7 +125,7 @@ class _Wire(Target):
         self.requests: list[bytes] = []
         self.transport = Transport()
         self.callback(self.transport.close)
-        self.enter_context(mock.patch.object(Connection, "_open", lambda *_: _Played(self._heard)))
+        self.enter_context(mock.patch.object(connection, "_connect", lambda *_: _Played(self._heard)))
         return self
 
     def _heard(self, request: bytes) -> bytes:

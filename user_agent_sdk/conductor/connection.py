@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import PlatformError
@@ -45,10 +47,6 @@ class TransportError(PlatformError):
         return f"{self.message} ({self.hints[0]})" if self.hints else self.message
 
 
-class RefusedError(OSError):
-    """Somebody on the way would not pass us on; the second argument is what to do about it."""
-
-
 class Proxy(NamedTuple):
     """Where connections go first; ``authorization`` is a ready Proxy-Authorization value or None."""
 
@@ -58,14 +56,6 @@ class Proxy(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Proxy({_at(self.host, self.port)})"
-
-    def refused_us(self) -> RefusedError:
-        """For a 407."""
-        if self.authorization:
-            why, what = "the proxy refused the user name and password", "correct them in"
-        else:
-            why, what = "the proxy wants a user name and a password", "set"
-        return RefusedError(why, f"{what} proxy: http://USER:PASSWORD@HOST:PORT, special characters as %XX")
 
 
 def _at(host: str, port: int) -> str:
@@ -80,55 +70,166 @@ def _left(deadline: float) -> float:
     return left
 
 
-class _Link(Reader):
-    """An open socket, and what was read from it. No wait lasts beyond ``deadline``."""
+class Connection(Reader):
+    """A connection to one origin, opened when it is first needed and again when it went stale."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        """``sock`` is new: nothing was read from it."""
+    _poll: Callable[[bool, float], Any]  # of the open socket, which never blocks by itself
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, proxy: Proxy | None) -> None:
         super().__init__()
-        self.sock = sock
-        self.deadline = deadline
-        self.used_at = time.monotonic()
-        self.is_owed = False  # a reply, which must not answer another request
-        sock.setblocking(False)
-        self._is_tls = type(sock) is not socket.socket  # which may have read ahead
-        self._poll = _poller(sock)
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._proxy = proxy
+        self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
+        self._sock: socket.socket | None = None
+        self._deadline = 0.0  # monotonic; no wait lasts beyond it
+        self._used_at = 0.0  # monotonic; the last reply
+        self._broke_off: ConnectionError | None = None  # what ended the sending
+        self.is_busy = False  # it owes a reply, which must not answer another request
 
-    def is_stale(self) -> bool:
+    def begin(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+        limit_bytes: int,
+    ) -> Callable[[], Response]:
+        """Send one request, once. What is returned fetches the reply; both are over within ``timeout_s``.
+
+        Either raises TransportError.
+        """
+        now, is_sent = time.monotonic(), False
+        self._broke_off = None
+        try:
+            request, sock = _encoded(method, target, headers, body), self._sock
+            if sock is None or self._is_stale(now):
+                self._deadline = now + min(timeout_s, CONNECT_S)
+                sock = self._open()
+            self._deadline = now + timeout_s
+            self.is_busy = is_sent = True
+            try:
+                self._send(sock, request)
+            except ConnectionError as error:
+                # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
+                self._broke_off = error
+            return partial(self._finish, sock, limit_bytes)
+        except BaseException as error:
+            raise self._given_up(error, is_sent) from None
+
+    def _finish(self, sock: socket.socket, limit_bytes: int) -> Response:
+        if self._sock is not sock:
+            raise TransportError(f"{self._where}: the connection was closed", sent=True)
+        try:
+            now = time.monotonic()
+            if self._deadline <= now:
+                self._deadline = now + OVERTIME_S
+            reply, keep = self.read(limit_bytes)
+            self._used_at, self.is_busy = time.monotonic(), False
+            if not keep or self._broke_off is not None:
+                self.close()
+            if reply.status == 407 and self._proxy:
+                raise self._refused_by(self._proxy)
+            if reply.status == 400 and self._tls and b"SSL certificate" in reply.body[:500]:  # nginx, before anything
+                raise self._refused("the server wants a client certificate that it knows", _CLIENT_CERTIFICATE)
+            return reply
+        except BaseException as error:
+            raise self._given_up(error, True) from None
+
+    def _given_up(self, error: BaseException, is_sent: bool) -> BaseException:
+        """What to raise. Half an exchange is no state to go on from."""
+        self.close()
+        if isinstance(error, (OSError, BadReplyError, ValueError)):
+            return _explained(self._broke_off or error, self._where, is_sent)
+        return error
+
+    def _refused(self, why: str, remedy: str) -> TransportError:
+        """Somebody on the way would not pass us on."""
+        return TransportError(f"{self._where}: {why}", sent=False, hints=(remedy,))
+
+    def _refused_by(self, proxy: Proxy) -> TransportError:
+        """For a 407."""
+        if proxy.authorization:
+            why, what = "the proxy refused the user name and password", "correct them in"
+        else:
+            why, what = "the proxy wants a user name and a password", "set"
+        return self._refused(why, f"{what} proxy: http://USER:PASSWORD@HOST:PORT, special characters as %XX")
+
+    def close(self) -> None:
+        """From another thread too: an exchange that is under way ends with an error."""
+        sock, self._sock, self.is_busy = self._sock, None, False
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Wakes a thread that still waits. Not SSLSocket's own shutdown: that would let it read ciphertext.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            sock.close()
+
+    __del__ = close  # connections are kept by thread, and threads end
+
+    def _is_stale(self, now: float) -> bool:
         """Closed by the other end, or holding bytes that answer nothing we asked: at rest there are none."""
-        is_in_use = self.is_owed or bool(self.held)
-        return is_in_use or time.monotonic() - self.used_at > IDLE_LIMIT_S or bool(self._poll(False, 0.0))
+        return self.is_busy or bool(self.held) or now - self._used_at > IDLE_LIMIT_S or bool(self._poll(False, 0.0))
 
-    def receive(self) -> bytes:
-        if not self._is_tls:
-            self._wait(False)
-        piece: bytes = self._attempt(self.sock.recv, PIECE_BYTES, False)
-        return piece
+    def _open(self) -> socket.socket:
+        self.close()
+        self.held.clear()
+        first = (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
+        sock = self._use(_connect(*first, self._deadline))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            if self._proxy:
+                self._tunnel_through(sock, self._proxy)
+            sock.settimeout(_left(self._deadline))
+            sock = self._use(self._tls.wrap_socket(sock, server_hostname=self._host))
+        return sock
 
-    def send(self, request: bytes) -> None:
+    def _use(self, sock: socket.socket) -> socket.socket:
+        sock.setblocking(False)
+        self._sock, self._poll = sock, _poller(sock)
+        return sock
+
+    def _tunnel_through(self, sock: socket.socket, proxy: Proxy) -> None:
+        to = _at(self._host, self._port)
+        headers = {"Host": to}
+        if proxy.authorization:
+            headers["Proxy-Authorization"] = proxy.authorization
+        self._send(sock, _encoded("CONNECT", to, headers, None))
+        _, status, _ = self.read_head()
+        if status == 407:
+            raise self._refused_by(proxy)
+        if status != 200 or self.held:
+            remedy = "check the host name and port" if status >= 500 else "ask for this host to be let through"
+            raise self._refused(f"the proxy answered CONNECT with {status}", remedy)
+
+    def _send(self, sock: socket.socket, request: bytes) -> None:
         left = memoryview(request)
         while left:
-            left = left[self._attempt(self.sock.send, left, True) :]
+            left = left[self._attempt(sock.send, left, True) :]
+
+    def receive(self) -> bytes:
+        sock = self._sock
+        if sock is None:
+            return b""
+        if self._tls is None:  # which may have read ahead
+            self._wait(False)
+        piece: bytes = self._attempt(sock.recv, PIECE_BYTES, False)
+        return piece
 
     def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
         while True:
             try:
                 return act(argument)
             except OSError as error:
-                kind = type(error).__name__
+                kind = type(error).__name__  # ssl is not loaded for plain http
                 if kind not in ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError"):
                     raise
                 self._wait(writes if kind == "BlockingIOError" else kind == "SSLWantWriteError")
 
     def _wait(self, writes: bool) -> None:
-        while not self._poll(writes, _left(self.deadline)):
+        while not self._poll(writes, _left(self._deadline)):
             pass
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            # Wakes a thread that still waits. Not SSLSocket's own shutdown: that would let it read ciphertext.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-        self.sock.close()
 
 
 def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
@@ -140,114 +241,6 @@ def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
         writable.register(sock, select.POLLOUT)
         return lambda writes, wait_s: (writable if writes else readable).poll(math.ceil(wait_s * 1000))
     return lambda writes, wait_s: any(select.select(() if writes else (sock,), (sock,) if writes else (), (), wait_s))
-
-
-class Connection:
-    """A connection to one origin, opened when it is first needed and again when it went stale."""
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, proxy: Proxy | None) -> None:
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._proxy = proxy
-        self._link: _Link | None = None
-        self._was_sent = False  # some of a request, as is the next of this exchange alone
-        self._broke_off: ConnectionError | None = None  # what ended the sending
-
-    def begin(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
-    ) -> Connection:
-        """Send one request, once; :meth:`finish` must follow, and both are over within ``timeout_s``.
-
-        Raises TransportError.
-        """
-        deadline = time.monotonic() + timeout_s
-        self._was_sent, self._broke_off = False, None
-        try:
-            request = _encoded(method, target, headers, body)
-            link = self._link
-            if link is None or link.is_stale():
-                self.close()
-                link = self._link = self._open(min(deadline, time.monotonic() + CONNECT_S))
-            link.deadline, link.is_owed = deadline, True
-            self._was_sent = True
-            try:
-                link.send(request)
-            except ConnectionError as error:
-                # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
-                self._broke_off = error
-            return self
-        except BaseException as error:
-            raise self._given_up(error) from None
-
-    def finish(self, limit_bytes: int) -> Response:
-        """The reply to what :meth:`begin` sent. Raises TransportError."""
-        try:
-            link, now = self._link, time.monotonic()
-            if link is None:
-                raise BadReplyError("the connection was closed")
-            if link.deadline <= now:
-                link.deadline = now + OVERTIME_S
-            reply, keep = link.read(limit_bytes)
-            link.used_at, link.is_owed = time.monotonic(), False
-            if not keep or self._broke_off is not None:
-                self.close()
-            if reply.status == 407 and self._proxy:
-                raise self._proxy.refused_us()
-            if reply.status == 400 and self._tls and b"SSL certificate" in reply.body[:500]:  # nginx, before anything
-                raise RefusedError("the server wants a client certificate that it knows", _CLIENT_CERTIFICATE)
-            return reply
-        except BaseException as error:
-            raise self._given_up(error) from None
-
-    def _given_up(self, error: BaseException) -> BaseException:
-        """What to raise. Half an exchange is no state to go on from."""
-        self.close()
-        if not isinstance(error, (OSError, BadReplyError, ValueError)):
-            return error
-        cause = error if isinstance(error, RefusedError) else self._broke_off or error
-        return _explained(cause, self._where(), self._was_sent)
-
-    def close(self) -> None:
-        """From another thread too: an exchange that is under way ends with an error."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
-
-    __del__ = close  # connections are kept by thread, and threads end
-
-    def _where(self) -> str:
-        where = _at(self._host, self._port)
-        return f"{where} through the proxy {_at(self._proxy.host, self._proxy.port)}" if self._proxy else where
-
-    def _open(self, deadline: float) -> _Link:
-        first = (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
-        sock = _connect(*first, deadline)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                if self._proxy:
-                    self._tunnel_through(sock, self._proxy, deadline)
-                sock.settimeout(_left(deadline))
-                sock = self._tls.wrap_socket(sock, server_hostname=self._host)
-            return _Link(sock, deadline)
-        except BaseException:
-            sock.close()
-            raise
-
-    def _tunnel_through(self, sock: socket.socket, proxy: Proxy, deadline: float) -> None:
-        to = _at(self._host, self._port)
-        headers = {"Host": to}
-        if proxy.authorization:
-            headers["Proxy-Authorization"] = proxy.authorization
-        link = _Link(sock, deadline)
-        link.send(_encoded("CONNECT", to, headers, None))
-        _, status, _ = link.read_head()
-        if status == 407:
-            raise proxy.refused_us()
-        if status != 200 or link.held:
-            remedy = "check the host name and port" if status >= 500 else "ask for this host to be let through"
-            raise RefusedError(f"the proxy answered CONNECT with {status}", remedy)
 
 
 def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
@@ -265,82 +258,53 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
         raise ValueError("a header has characters that can't be sent") from None
 
 
-class _LookUps:
-    """Name look-ups that a caller can give up on: getaddrinfo has no timeout, so each runs in a
-    daemon thread. One thread a name, however many callers wait and however long it hangs."""
+_look_ups: dict[tuple[str, int], Future[list[Any]]] = {}  # under way; its setdefault() and pop() are atomic
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _pending
-        self._pending: dict[tuple[str, int], concurrent.futures.Future[list[Any]]] = {}
 
-    def addresses(self, host: str, port: int, deadline: float) -> list[Any]:
-        try:
-            ipaddress.ip_address(host)
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except ValueError:
-            pass
-        with self._lock:
-            pending = self._pending.get((host, port))
-            if pending is None:
-                pending = concurrent.futures.Future()
-                look_up = threading.Thread(
-                    target=self._look_up, args=(host, port, pending), name="look-up", daemon=True
-                )
-                try:
-                    look_up.start()
-                except RuntimeError as error:  # no thread to be had: said now, tried again by the next caller
-                    raise OSError(f"no name look-up: {error}") from None
-                self._pending[host, port] = pending
-        try:
-            return pending.result(_left(deadline))
-        except concurrent.futures.TimeoutError:
-            raise TimeoutError("the name look-up timed out") from None
+def _addresses(host: str, port: int, deadline: float) -> list[Any]:
+    """getaddrinfo has no timeout, so it runs in a daemon thread that a caller can give up on: one thread
+    a name, however many callers wait and however long it hangs."""
 
-    def _look_up(self, host: str, port: int, answer: concurrent.futures.Future[list[Any]]) -> None:
+    def look_up() -> None:
         try:
-            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            mine.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except Exception as error:
-            answer.set_exception(error)
-        with self._lock:
-            del self._pending[host, port]
+            mine.set_exception(error)
+        _look_ups.pop((host, port))
 
-
-_look_ups = _LookUps()
+    with contextlib.suppress(ValueError):  # a name, not an address
+        ipaddress.ip_address(host)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    mine: Future[list[Any]] = Future()
+    answer = _look_ups.setdefault((host, port), mine)
+    if answer is mine:
+        try:
+            threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        except RuntimeError as error:  # no thread to be had: said now, tried again by the next caller
+            mine.set_exception(OSError(f"no name look-up: {error}"))
+            _look_ups.pop((host, port))
+    try:
+        return answer.result(_left(deadline))
+    except concurrent.futures.TimeoutError:
+        raise TimeoutError("the name look-up timed out") from None
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
     """Tries each address, with a fair share of the time: a dead one must not cost the living its turn."""
     last: OSError = OSError(f"{host} has no address")
-    found = _look_ups.addresses(host, port, deadline)
+    found = _addresses(host, port, deadline)
     for tries_left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found):
+        sock = None
         try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # a family that this machine lacks, or no descriptor left
-            last = error
-            continue
-        try:
+            sock = socket.socket(family, kind, protocol)  # of a family that this machine may lack
             sock.settimeout(_left(deadline) / tries_left)
             sock.connect(address)
             return sock
         except OSError as error:
-            sock.close()
             last = error
+            if sock is not None:
+                sock.close()
     raise last
-
-
-def _explained(error: Exception, where: str, sent: bool) -> TransportError:
-    """The error as one sentence with a remedy; never the request, which holds a token."""
-    if isinstance(error, RefusedError):
-        return TransportError(f"{where}: {error.args[0]}", sent=False, hints=(error.args[1],))
-    if isinstance(error, socket.gaierror):
-        why = f"{where}: the name can't be looked up: {error.strerror}"
-        return TransportError(why, sent=False, hints=("check the host name and DNS",))
-    if isinstance(error, (TimeoutError, socket.timeout)):
-        return TransportError(f"{where}: no answer in time", sent=sent)
-    if isinstance(error, OSError) and type(error).__module__ == "ssl":
-        return _tls_explained(error, where, sent)
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return TransportError(f"{where}: {said}", sent=sent)
 
 
 _CLIENT_CERTIFICATE = "set clientCert and clientKey to the PEM files that the platform's operators gave you"
@@ -352,15 +316,20 @@ _STRICT = "have it, or its authority's, issued again as RFC 5280 says: Python 3.
 _REMEDIES = {**dict.fromkeys((2, 18, 19, 20, 21), _CA_FILE), 9: _DATES, 10: _DATES, 62: _NAME, 64: _NAME}
 
 
-def _tls_explained(error: OSError, where: str, sent: bool) -> TransportError:
+def _explained(error: Exception, where: str, is_sent: bool) -> TransportError:
+    """The error as one sentence with a remedy; never the request, which holds a token."""
+    if isinstance(error, socket.gaierror):
+        why = f"{where}: the name can't be looked up: {error.strerror}"
+        return TransportError(why, sent=False, hints=("check the host name and DNS",))
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return TransportError(f"{where}: no answer in time", sent=is_sent)
+    if type(error).__module__ != "ssl":
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return TransportError(f"{where}: {why}", sent=is_sent)
     why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
     if not hasattr(error, "verify_message"):
         hints = (_CLIENT_CERTIFICATE,) if "CERTIFICATE_REQUIRED" in why or "ALERT_UNKNOWN_CA" in why else ()
-        return TransportError(f"{where}: TLS failed: {why}", sent=sent, hints=hints)
+        return TransportError(f"{where}: TLS failed: {why}", sent=is_sent, hints=hints)
+    why = f"{where}: the server's certificate is not trusted: {why.rstrip('.')}"
     remedy = _REMEDIES.get(getattr(error, "verify_code", 0), _STRICT)
-    return TransportError(
-        f"{where}: the server's certificate is not trusted: {why.rstrip('.')}",
-        sent=False,
-        code="tls-untrusted",
-        hints=(remedy,),
-    )
+    return TransportError(why, sent=False, code="tls-untrusted", hints=(remedy,))

@@ -16,7 +16,6 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -101,13 +100,13 @@ class Transport:
             if len(requests) >= REQUESTS_KEPT:
                 requests.clear()
             request = requests[url, beside] = self._prepared(url, beside)
-        request.method, request.data = method, body
+        request.method, request.data, request.limit_bytes = method, body, limit_bytes
         request.headers = {**request.own_headers, **headers}
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         try:
-            begun: Connection = self._opener.open(request, timeout=timeout_s)
-            return partial(begun.finish, limit_bytes)
+            fetch: Callable[[], Response] = self._opener.open(request, timeout=timeout_s)
+            return fetch
         finally:
             request.data, request.headers = None, {}  # no secret outlives its exchange
 
@@ -172,14 +171,16 @@ class _Request(urllib.request.Request):
     target: str
     own_headers: dict[str, str]
     timeout: float
+    limit_bytes: int
 
 
 class _PersistentHandler(urllib.request.BaseHandler):
     """Opens http and https over connections that are kept; replies are read from them, as they are."""
 
-    def http_open(self, request: _Request) -> Connection:
+    def http_open(self, request: _Request) -> Callable[[], Response]:
+        method, target, headers = request.get_method(), request.target, request.headers
         body: bytes | None = request.data  # type: ignore[assignment]
-        return request.connection.begin(request.get_method(), request.target, request.headers, body, request.timeout)
+        return request.connection.begin(method, target, headers, body, request.timeout, request.limit_bytes)
 
     https_open = http_open
 
