@@ -363,6 +363,17 @@ class Tokens(ClientTest):
                 self.assertIs(self.platform.client.report(REPORT, OF).verdict, verdict)
                 self.assertEqual(self.platform.calls(), 0)
 
+    def test_a_token_that_is_due_between_a_report_and_the_poll_beside_it_costs_no_reply(self) -> None:
+        """Where one server gives tokens and tasks, it was asked for over the connection of the report. Its slot
+        waited for the report's reply until a deadline, and the report was sent again."""
+        self.settle()
+        outcome = self.platform.client.begin_report(REPORT, OF)
+        self.platform.clock.advance(270)
+        poll = self.platform.client.begin_poll("a", "w", None)
+        self.assertEqual((outcome().verdict, self.platform.tokens), (Verdict.APPLIED, 2))
+        self.assertRaises(PollError, poll)  # 2 is not good yet
+        self.assertEqual(self.platform.server.connections.count, 2)
+
     def test_an_outage_of_the_endpoint_is_not_noticed_while_the_old_token_lives(self) -> None:
         self.settle()
         self.platform.endpoint_status = 503

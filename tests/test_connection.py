@@ -147,6 +147,16 @@ class Kept(ConnectionTest):
         self.assertEqual(connection.begin("GET", "/2", {"Host": "h"}, None, 5.0, LIMIT)().body, b"/2")
         self.assertEqual(server.connections.count, 2)
 
+    def test_of_two_requests_under_way_each_can_only_get_its_own_reply(self) -> None:
+        """The first one's fetch read the second one's."""
+        server = self.serve(answering(lambda request: request.target.encode()))
+        connection = self.connect(server)
+        first, second = [connection.begin("GET", target, {"Host": "h"}, None, 5.0, LIMIT) for target in ("/1", "/2")]
+        with self.assertRaisesRegex(TransportError, "was closed") as caught:
+            first()
+        self.assertTrue(caught.exception.sent)
+        self.assertEqual(second().body, b"/2")
+
     def test_a_reply_that_came_in_time_can_be_fetched_late(self) -> None:
         """A poll's, whose slot had to wait longer for the reply to its report: the task would be lost."""
         sent = Arrivals()

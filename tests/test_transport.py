@@ -12,7 +12,7 @@ import traceback
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 from unittest import mock
 
 from user_agent_sdk.conductor.reply import Response
@@ -174,12 +174,26 @@ class Threads(TransportTest):
         server = self.serve(answering(answer))
         transport = self.transport()
         for _ in range(2):
-            fetch = transport.begin("GET", server.url + "/slow", headers={}, timeout_s=5.0, beside=True)
+            fetch = transport.begin("GET", server.url + "/slow", headers={}, timeout_s=5.0)
             waiting.wait(1)
             self.assertEqual(self.send(transport, server.url + "/x").body, b"/x")
             go.set()
             self.assertEqual(fetch().body, b"/slow")
         self.assertEqual(server.connections.count, 2)
+
+    def test_a_reply_that_nobody_fetched_is_in_nobodys_way(self) -> None:
+        server = self.serve(answering(echo))
+        transport = self.transport()
+
+        def begin(target: str) -> Callable[[], Response]:
+            return transport.begin("GET", server.url + target, headers={}, timeout_s=5.0)
+
+        for number in range(3):
+            begin(f"/lost{number}")
+            for _ in range(2):
+                fetches = [begin("/1"), begin("/2")]
+                self.assertEqual([fetch().body for fetch in fetches], [b"/1", b"/2"])
+        self.assertEqual(server.connections.count, 2 + 3)
 
     def watched(self) -> tuple[Server, Arrivals]:
         left = Arrivals()

@@ -59,17 +59,17 @@ class Client:
 
         Never cut short: the server gives the task away before it answers. Raises PollError.
         """
-        return self.begin_poll(agent_id, worker_id, domain, wait_ms, beside=False)()
+        return self.begin_poll(agent_id, worker_id, domain, wait_ms)()
 
     def begin_poll(
-        self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0, *, beside: bool = True
+        self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0
     ) -> Callable[[], list[Task]]:
         """The first half of :meth:`poll`, which sends it. What is returned awaits the reply and raises what there
-        is to raise; it must be called, in this thread. ``beside``: another exchange may be made meanwhile."""
+        is to raise; it must be called, in this thread, which may make other calls meanwhile."""
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        return partial(_tasks_in, self._begin("GET", path, None, hold_s + POLL_SLACK_S, beside=beside))
+        return partial(_tasks_in, self._begin("GET", path, None, hold_s + POLL_SLACK_S))
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
@@ -110,7 +110,7 @@ class Client:
         return _outcome(fetch, (task_id, workflow_id))[0]
 
     def _begin(
-        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False, beside: bool = False
+        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False
     ) -> Callable[[], Response]:
         """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
         refused token is replaced once and the request, which had no effect, made again."""
@@ -123,7 +123,7 @@ class Client:
             if body is not None:
                 headers["Content-Type"] = "application/json"
             url, begin = self._base_url + path, self._transport.begin
-            return begin(method, url, headers=headers, body=body, timeout_s=timeout_s, beside=beside), generation
+            return begin(method, url, headers=headers, body=body, timeout_s=timeout_s), generation
 
         def fetch() -> Response:
             if failure is not None:

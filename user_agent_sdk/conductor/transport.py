@@ -2,7 +2,7 @@
 
 ``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
 its own handlers close the connection after every request, so that part is replaced by connections that
-stay, one a thread and origin, and a second where a thread has two exchanges under way. Nothing here repeats
+stay: one a thread and origin, and a second where a thread has two exchanges under way. Nothing here repeats
 a request, follows a redirect or opens anything but http and https.
 """
 
@@ -59,7 +59,7 @@ class Transport:
         self._opener.add_handler(_PersistentHandler())
         self._trust = _Trust(ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
-        self._mine = threading.local()  # of one thread: .requests by address, .connections by origin, beside or not
+        self._mine = threading.local()  # of one thread: .requests by address, .connections by origin
         self._lock = threading.Lock()  # guards _all and _origins
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
@@ -90,16 +90,15 @@ class Transport:
         body: bytes | None = None,
         timeout_s: float,
         limit_bytes: int = REPLY_LIMIT_BYTES,
-        beside: bool = False,
     ) -> Callable[[], Response]:
         """The first half of :meth:`send`; what is returned is the other, and must be called, in this thread.
-        ``beside``: over a connection of its own, so that the thread can make other exchanges meanwhile."""
-        requests: dict[tuple[str, bool], _Request] = self._mine.__dict__.setdefault("requests", {})
-        request = requests.get((url, beside))
+        Meanwhile the thread can make other exchanges, one at a time."""
+        requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
+        request = requests.get(url)
         if request is None:
             if len(requests) >= REQUESTS_KEPT:
                 requests.clear()
-            request = requests[url, beside] = self._prepared(url, beside)
+            request = requests[url] = self._prepared(url)
         request.method, request.data, request.limit_bytes = method, body, limit_bytes
         request.headers = {**request.own_headers, **headers}
         if body is not None:
@@ -127,16 +126,15 @@ class Transport:
         for connection in connections:
             connection.close()
 
-    def _prepared(self, url: str, beside: bool) -> _Request:
+    def _prepared(self, url: str) -> _Request:
         request = _request(url)
         origin = self._origin(request.type, request.host)
-        connections: dict[tuple[_Origin, bool], Connection] = self._mine.__dict__.setdefault("connections", {})
-        connection = connections.get((origin, beside))
-        if connection is None:
-            connection = connections[origin, beside] = Connection(*origin)
+        pairs: dict[_Origin, list[Connection]] = self._mine.__dict__.setdefault("connections", {})
+        if origin not in pairs:
+            pairs[origin] = [Connection(*origin), Connection(*origin)]
             with self._lock:
-                self._all.add(connection)
-        request.connection, request.target = connection, request.selector
+                self._all.update(pairs[origin])
+        request.connections, request.target = pairs[origin], request.selector
         request.own_headers = {**_HEADERS, "Host": request.host}
         if origin.proxy is not None and origin.tls is None:
             request.target = request.full_url.partition("#")[0]
@@ -167,7 +165,7 @@ class Transport:
 class _Request(urllib.request.Request):
     """An address and one thread's way to it, used again for each of its exchanges there."""
 
-    connection: Connection
+    connections: list[Connection]  # two, the last used first
     target: str
     own_headers: dict[str, str]
     timeout: float
@@ -178,9 +176,12 @@ class _PersistentHandler(urllib.request.BaseHandler):
     """Opens http and https over connections that are kept; replies are read from them, as they are."""
 
     def http_open(self, request: _Request) -> Callable[[], Response]:
+        if request.connections[0].is_busy:
+            request.connections.reverse()  # should that one be busy too, nobody fetched its reply
+        connection = request.connections[0]
         method, target, headers = request.get_method(), request.target, request.headers
         body: bytes | None = request.data  # type: ignore[assignment]
-        return request.connection.begin(method, target, headers, body, request.timeout, request.limit_bytes)
+        return connection.begin(method, target, headers, body, request.timeout, request.limit_bytes)
 
     https_open = http_open
 

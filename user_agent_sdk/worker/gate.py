@@ -128,7 +128,7 @@ class Gate:
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         ids = (self.agent_id, self.worker_id, self._domain)
-        fetch = self._attempt(poll, lambda: self._client.begin_poll(*ids, wait_ms, beside=beside))
+        fetch = self._attempt(poll, lambda: self._client.begin_poll(*ids, wait_ms))
 
         def taken() -> Taken:
             tasks = self._attempt(poll, fetch) if fetch is not None else None
