@@ -49,7 +49,7 @@ class TokenSourceTest(unittest.TestCase):
         )
 
     def token(self, **options: bool) -> str:
-        return self.source.headers(**options)[0]["Authorization"]
+        return self.source.headers(**options)["Authorization"]
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -208,18 +208,18 @@ class Failing(TokenSourceTest):
 
 class Refused(TokenSourceTest):
     def test_sixteen_threads_refused_at_once_make_one_refresh(self) -> None:
-        _, generation = self.source.headers()
+        sent = self.source.headers()
         self.pass_time(40)
 
         def refused() -> str:
-            self.assertTrue(self.source.refused(generation))
+            self.assertTrue(self.source.refused(sent))
             return self.token()
 
         self.assertEqual(at_once(16, refused), ["Bearer token2"] * 16)
         self.assertEqual(self.endpoint.asked.count, 2)
 
     def test_news_of_an_older_token_refreshes_nothing(self) -> None:
-        _, old = self.source.headers()
+        old = self.source.headers()
         self.pass_time(101)
         self.assert_token(2)
         self.assertTrue(self.source.refused(old), "trying again with the newer one makes sense")
@@ -229,35 +229,35 @@ class Refused(TokenSourceTest):
         for life, young_s in ((100.0, 25.0), (3600.0, 30.0), (4.0, 1.0)):
             self.setUp()
             self.endpoint.life = life
-            _, generation = self.source.headers()
+            sent = self.source.headers()
             self.pass_time(young_s - 0.1)
-            self.assertFalse(self.source.refused(generation))
+            self.assertFalse(self.source.refused(sent))
             self.assert_token(1)
             self.pass_time(0.2)
-            self.assertTrue(self.source.refused(generation))
+            self.assertTrue(self.source.refused(sent))
             self.assert_token(2)
 
     def test_refused_again_and_again_it_asks_at_most_every_half_minute(self) -> None:
         self.endpoint.life = 3600.0
         for _ in range(600):
-            _, generation = self.source.headers()
-            self.source.refused(generation)
+            sent = self.source.headers()
+            self.source.refused(sent)
             self.pass_time(1)
         self.assertLessEqual(self.endpoint.asked.count, 600 / 30 + 1)
 
     def test_a_machine_that_slept_is_healed_by_the_first_refusal(self) -> None:
         """Linux's monotonic clock stands still in suspend: the token looks fresh and is a day old."""
-        _, generation = self.source.headers()
+        sent = self.source.headers()
         self.wall.advance(DAY_S)
         self.assert_token(1)
-        self.assertTrue(self.source.refused(generation))
+        self.assertTrue(self.source.refused(sent))
         self.assert_token(2)
 
     def test_refused_with_the_endpoint_down_it_waits_for_a_new_one(self) -> None:
-        _, generation = self.source.headers()
+        sent = self.source.headers()
         self.pass_time(40)
         self.endpoint.error = TransportError("down", sent=False)
-        self.assertTrue(self.source.refused(generation))
+        self.assertTrue(self.source.refused(sent))
         for _ in range(3):
             self.assertRaises(PlatformError, self.token)
         self.assertEqual(self.endpoint.asked.count, 2)
@@ -322,8 +322,8 @@ class Endpoints(unittest.TestCase):
 
     def test_oauth_client_credentials(self) -> None:
         server = self.serve(answering(lambda request: b'{"access_token": "abc", "expires_in": 300}'))
-        headers, generation = self.source(server.url + "/realms/r/token").headers()
-        self.assertEqual((headers, generation), ({"Authorization": "Bearer abc"}, 1))
+        headers = self.source(server.url + "/realms/r/token").headers()
+        self.assertEqual(headers, {"Authorization": "Bearer abc"})
         (request,) = server.requests
         self.assertEqual((request.method, request.target), ("POST", "/realms/r/token"))
         self.assertEqual(request.headers["content-type"], "application/x-www-form-urlencoded")
@@ -332,7 +332,7 @@ class Endpoints(unittest.TestCase):
 
     def test_a_conductor_key(self) -> None:
         server = self.serve(answering(lambda request: b'{"token": "abc"}'))
-        headers, _ = self.source(server.url + "/api", conductor_key).headers()
+        headers = self.source(server.url + "/api", conductor_key).headers()
         self.assertEqual(headers, {"X-Authorization": "abc"})
         (request,) = server.requests
         self.assertEqual((request.method, request.target), ("POST", "/api/token"))

@@ -250,7 +250,7 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
         if client.auth is not None:
             began = time.monotonic()
             try:
-                headers = client.auth.headers()[0]
+                headers = client.auth.headers()
                 took_ms = (time.monotonic() - began) * 1000
                 yield Row("ok", "token", f"given by {settings.auth_url or settings.service_url} in {took_ms:.0f} ms")
             except PlatformError as error:

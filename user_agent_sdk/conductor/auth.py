@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
-from .transport import Response, Transport, TransportError
+from .transport import Transport, TransportError
+from .wire import json_object
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class TokenSource:
         self._rand = rand
         # Held during a fetch, the only HTTP under a lock; guards all below. Readers of a living token don't take it.
         self._refreshing = threading.Lock()
-        self._current: tuple[dict[str, str], Lifetime, int] | None = None
+        self._current: tuple[dict[str, str], Lifetime] | None = None
         self._failure: PlatformError | None = None
         self._failures = 0
         self._retry_at = 0.0
@@ -95,53 +96,42 @@ class TokenSource:
         current = self._current
         return current is not None and self._clock() < current[1].expires_at
 
-    def headers(self, *, urgent: bool = False) -> tuple[dict[str, str], int]:
-        """The authorization header and the token's generation, a number for :meth:`refused`.
+    def headers(self, *, urgent: bool = False) -> dict[str, str]:
+        """The authorization header.
 
         An ``urgent`` caller (a lease runs out) never stops to refresh a token that is still good.
         Raises AuthRefusedError or another PlatformError when no token can be had now.
         """
         now = self._clock()
         current = self._current
-        if current is not None and now < current[1].expires_at:
-            due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
-            if due and self._refreshing.acquire(blocking=False):
-                try:
-                    if self._current is current:
-                        self._refresh_early()
-                finally:
-                    self._refreshing.release()
-            return self._living(current)
-        with self._refreshing:
-            if self._current is current:
-                self._refresh()
-            return self._living(self._current)
+        if current is None or now >= current[1].expires_at:
+            with self._refreshing:
+                return self._newer(current)
+        is_due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
+        if is_due and self._refreshing.acquire(blocking=False):
+            try:
+                return self._newer(current)
+            except PlatformError as error:
+                log.warning("The token can't be refreshed yet: %s", error, extra={"action": "token_refresh_failed"})
+            finally:
+                self._refreshing.release()
+        return current[0]
 
-    def _living(self, known: tuple[dict[str, str], Lifetime, int] | None) -> tuple[dict[str, str], int]:
-        current = self._current or known
-        assert current is not None
-        return current[0], current[2]
-
-    def refused(self, generation: int) -> bool:
-        """The service refused the token of ``generation``; True when trying again makes sense."""
+    def refused(self, headers: dict[str, str]) -> bool:
+        """The service refused these headers' token; True when trying again makes sense."""
         current = self._current
-        if current is None or current[2] != generation:
+        if current is None or current[0] != headers:
             return True
         now = self._clock()
         if current[1].is_young(now, self._wall()):
             return False
-        with self._refreshing:
-            if self._current is current:
-                current[1].expires_at = now
+        current[1].expires_at = now
         return True
 
-    def _refresh_early(self) -> None:
-        try:
-            self._refresh()
-        except PlatformError as error:
-            log.warning("The token can't be refreshed yet: %s", error, extra={"action": "token_refresh_failed"})
-
-    def _refresh(self) -> None:
+    def _newer(self, known: tuple[dict[str, str], Lifetime] | None) -> dict[str, str]:
+        """The header of a token that came after the ``known`` one."""
+        if self._current is not None and self._current is not known:
+            return self._current[0]
         if self._failure is not None and self._clock() < self._retry_at:
             raise _afresh(self._failure)
         try:
@@ -151,19 +141,20 @@ class TokenSource:
             self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
             self._failures += 1
             self._failure = _afresh(error)
-            raise
+            raise _afresh(error) from None
         logs.redactor.add(fetched.value, is_token=True)
         self._failure = None
         self._failures = 0
         self._retry_at = 0.0
-        generation = self._current[2] + 1 if self._current else 1
-        life = Lifetime(fetched.life_s, self._clock(), self._wall(), self._rand)
-        self._current = ({self._header: self._prefix + fetched.value}, life, generation)
+        headers = {self._header: self._prefix + fetched.value}
+        self._current = (headers, Lifetime(fetched.life_s, self._clock(), self._wall(), self._rand))
         log.debug("New token, good for %.0f s", fetched.life_s, extra={"action": "token_refreshed"})
+        return headers
 
 
 def _afresh(error: PlatformError) -> PlatformError:
-    """The same error without a history: one object raised in many threads would mix and keep their frames."""
+    """The same error without a history: one object raised in many threads would mix and keep their frames.
+    Whatever became of the plea for a token, the caller's own request was not sent."""
     if isinstance(error, AuthRefusedError):
         return AuthRefusedError(error.message, hints=error.hints)
     return TransportError(error.message, sent=False, code=error.code, hints=error.hints)
@@ -175,8 +166,7 @@ def client_credentials(transport: Transport, auth_url: str, client_id: str, clie
     form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
 
     def fetch() -> Fetched:
-        reply = _ask(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
-        answer = _answer(reply, auth_url)
+        answer = _asked(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
         return Fetched(_checked_token(answer.get("access_token"), auth_url), life_s(answer.get("expires_in")))
 
     return TokenSource(fetch, "Authorization", "Bearer ")
@@ -186,30 +176,22 @@ def conductor_key(transport: Transport, base_url: str, key: str, secret: str) ->
     """Tokens for an access key of Conductor: POST {base}/token, sent as X-Authorization."""
     url = base_url + "/token"
     transport.check(url)
-    form = json.dumps({"keyId": key, "keySecret": secret}).encode("utf-8")
+    form = json.dumps({"keyId": key, "keySecret": secret})
 
     def fetch() -> Fetched:
-        answer = _answer(_ask(transport, url, form, "application/json"), url)
+        answer = _asked(transport, url, form.encode("ascii"), "application/json")
         return Fetched(_checked_token(answer.get("token"), url), KEY_TOKEN_LIFE_S)
 
     return TokenSource(fetch, "X-Authorization")
 
 
-def _ask(transport: Transport, url: str, form: bytes, media_type: str) -> Response:
+def _asked(transport: Transport, url: str, form: bytes, media_type: str) -> dict[str, Any]:
+    """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
     headers = {"Content-Type": media_type, "Accept": "application/json"}
-    return transport.send(
+    reply = transport.send(
         "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
     )
-
-
-def _answer(reply: Response, url: str) -> dict[str, Any]:
-    """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
-    try:
-        answer = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        answer = {}
+    answer = json_object(reply.body)
     error = " ".join(str(answer.get("error", "")).split())[:80]
     if reply.status == 401 or (reply.status in (400, 403) and error in _REFUSALS):
         raise AuthRefusedError(

@@ -115,37 +115,30 @@ class Client:
         """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
         refused token is replaced once and the request, which had no effect, made again."""
 
-        def send() -> tuple[Callable[[], Response], int]:
-            headers, generation = {"Accept": "application/json, text/plain"}, 0
-            if self.auth is not None:
-                authorization, generation = self._authorization(self.auth, urgent)
-                headers.update(authorization)
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            url, begin = self._base_url + path, self._transport.begin
-            return begin(method, url, headers=headers, body=body, timeout_s=timeout_s), generation
+        auth, url = self.auth, self._base_url + path
+        headers = {"Accept": "application/json, text/plain"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+
+        def send() -> tuple[Callable[[], Response], dict[str, str]]:
+            token = auth.headers(urgent=urgent) if auth is not None else {}
+            sent = {**headers, **token}
+            return self._transport.begin(method, url, headers=sent, body=body, timeout_s=timeout_s), token
 
         def fetch() -> Response:
             if failure is not None:
                 raise failure
-            reply = sent()
-            if reply.status in (401, 403) and self.auth is not None and self.auth.refused(generation):
+            reply = receive()
+            if reply.status in (401, 403) and auth is not None and auth.refused(token):
                 reply = send()[0]()
             return reply
 
         failure: PlatformError | None = None
         try:
-            sent, generation = send()
+            receive, token = send()
         except PlatformError as error:
             failure = error
         return fetch
-
-    @staticmethod
-    def _authorization(auth: TokenSource, urgent: bool) -> tuple[dict[str, str], int]:
-        try:
-            return auth.headers(urgent=urgent)
-        except TransportError as error:  # of the token's endpoint: our own request was not sent
-            raise TransportError(error.message, sent=False, code=error.code, hints=error.hints) from None
 
 
 def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome, Response | None]:

@@ -276,7 +276,7 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
         return Verdict.APPLIED, ""
     if 300 <= status < 400:
         return Verdict.LATER, f"HTTP {status}: redirects are not followed; serviceUrl must be the service's own address"
-    reply = _json_object(body)
+    reply = json_object(body)
     reason = f"HTTP {status}" + _described(reply)
     if status in (401, 403):
         return Verdict.AUTH, reason
@@ -294,7 +294,8 @@ def is_web_page(media_type: str, body: bytes) -> bool:
     return media_type == "text/html" or body[:64].lstrip()[:1] == b"<"
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """Empty when the body is anything else."""
     try:
         return _object(json.loads(body))
     except (ValueError, RecursionError):
