@@ -39,13 +39,6 @@ class TaskStatus(str, enum.Enum):
         return self.value
 
 
-_CAMEL = re.compile(r"_([a-z0-9])")
-
-
-def _camel(name: str) -> str:
-    return _CAMEL.sub(lambda match: match.group(1).upper(), name)
-
-
 def _text(value: object) -> str | None:
     """Ids and names: what can't stand in one line of a log (or be UTF-8: a lone surrogate) is none."""
     return value if isinstance(value, str) and len(value) <= ID_MAX_CHARS and value.isprintable() else None
@@ -64,32 +57,30 @@ class Task:
     ``platform_agent_id`` have those. Times on the wire are epoch milliseconds.
     """
 
-    task_type: str | None
-    task_def_name: str | None
-    reference_task_name: str | None
-    poll_count: int
-    output_data: dict[str, Any]
-    platform_task_id: str | None
-    platform_agent_id: str | None
-
     def __init__(self, wire: Mapping[str, Any]) -> None:
         self.wire = wire
         self.raw = b""  # the reply that brought it, if it brought no other
         self.fault: str | None = None  # why it can't be run, though its ids are known
-        self.task_id: str = _text(wire.get("taskId")) or ""
-        self.workflow_instance_id: str = _text(wire.get("workflowInstanceId")) or ""
-        self.retried_task_id: str | None = _text(wire.get("retriedTaskId"))
-        self.retry_count: int = _count(wire.get("retryCount"))
-        self.response_timeout_s: float | None = _seconds(wire.get("responseTimeoutSeconds"))
+        self.task_id = _text(wire.get("taskId")) or ""
+        self.workflow_instance_id = _text(wire.get("workflowInstanceId")) or ""
+        self.task_type = _text(wire.get("taskType"))
+        self.task_def_name = _text(wire.get("taskDefName")) or self.task_type
+        self.reference_task_name = _text(wire.get("referenceTaskName"))
+        self.retried_task_id = _text(wire.get("retriedTaskId"))
+        self.retry_count = _count(wire.get("retryCount"))
+        self.poll_count = _count(wire.get("pollCount"))
+        self.response_timeout_s = _seconds(wire.get("responseTimeoutSeconds"))
         self.input_data = own_input(wire)
+        self.output_data = _object(wire.get("outputData"))
+        given = _object(wire.get("inputData"))
+        self.platform_task_id = _text(given.get(PLATFORM_TASK_ID))
+        self.platform_agent_id = _text(given.get(PLATFORM_AGENT_ID))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "wire":
             raise AttributeError(name)
-        check = _CHECKED.get(name)
-        value = check(self.wire) if check is not None else self.wire.get(_camel(name))
-        self.__dict__[name] = value
-        return value
+        first, *others = name.split("_")
+        return self.wire.get(first + "".join(map(str.capitalize, others)))
 
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
@@ -116,25 +107,10 @@ def _seconds(value: object) -> float | None:
     return float(value) if 0 < value < 10**8 else None
 
 
-def _given(wire: Mapping[str, Any]) -> dict[str, Any]:
-    return _object(wire.get("inputData"))
-
-
 def own_input(wire: Mapping[str, Any]) -> dict[str, Any]:
     """A task's input without the platform's keys (``__name__``); its values are the wire's own."""
-    return {k: v for k, v in _given(wire).items() if k[:2] != "__" or k[-2:] != "__" or len(k) < 5}
-
-
-# A task's fields that are read, and checked, when somebody asks.
-_CHECKED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "task_type": lambda wire: _text(wire.get("taskType")),
-    "task_def_name": lambda wire: _text(wire.get("taskDefName")) or _text(wire.get("taskType")),
-    "reference_task_name": lambda wire: _text(wire.get("referenceTaskName")),
-    "poll_count": lambda wire: _count(wire.get("pollCount")),
-    "output_data": lambda wire: _object(wire.get("outputData")),
-    "platform_task_id": lambda wire: _text(_given(wire).get(PLATFORM_TASK_ID)),
-    "platform_agent_id": lambda wire: _text(_given(wire).get(PLATFORM_AGENT_ID)),
-}
+    given = _object(wire.get("inputData"))
+    return {k: v for k, v in given.items() if k[:2] != "__" or k[-2:] != "__" or len(k) < 5}
 
 
 class LogLine(NamedTuple):
