@@ -16,6 +16,7 @@ import unittest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import TABLE
@@ -253,6 +254,8 @@ class WatchedRunTest(unittest.TestCase):
         self.assert_no_program_was_started(found)
         hosts = {host for host, _ in self.contacted(found)}
         self.assertEqual(hosts, {"127.0.0.1"})
+        asked = {urlsplit(event[1][0]).hostname for event in self.events(found, "urllib.Request")}
+        self.assertEqual(asked, {"127.0.0.1"})
         self.assertEqual([event[1][1][0] for event in self.events(found, "socket.bind")], ["127.0.0.1"])
         self.assertLessEqual(set(found["threads"]), THREADS)
         self.assertEqual(self.events(found, "open", "os.mkdir", "os.rename", "sqlite3.connect"), [])

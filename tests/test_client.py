@@ -47,7 +47,7 @@ class ClientTest(unittest.TestCase):
 
     def assert_poll_fails(self, server: Server) -> PollError:
         with self.assertRaises(PollError) as caught:
-            self.client(server).poll("a", "w", None)
+            self.client(server).begin_poll("a", "w", None)()
         self.assertTrue(str(caught.exception).isprintable(), str(caught.exception))
         self.assertLess(len(str(caught.exception)), 300)
         return caught.exception
@@ -56,7 +56,7 @@ class ClientTest(unittest.TestCase):
 class Polls(ClientTest):
     def test_a_task(self) -> None:
         server = self.says(TASK)
-        (task,) = self.client(server).poll("id#user-agent", "my host", "d")
+        (task,) = self.client(server).begin_poll("id#user-agent", "my host", "d")()
         self.assertEqual((task.task_id, task.input_data), ("t-1", {"x": 1}))
         (request,) = server.requests
         path = "/api/tasks/external/poll/id%23user-agent?workerid=my%20host&domain=d"
@@ -65,7 +65,7 @@ class Polls(ClientTest):
 
     def test_no_task(self) -> None:
         for status, body in ((204, b""), (200, b""), (200, b"[]")):
-            self.assertEqual(self.client(self.says(body, status)).poll("a", "w", None), [])
+            self.assertEqual(self.client(self.says(body, status)).begin_poll("a", "w", None)(), [])
 
     def test_only_conductor_can_be_asked_to_wait(self) -> None:
         for dialect, path in (
@@ -74,7 +74,7 @@ class Polls(ClientTest):
         ):
             server = self.says(b"[]")
             client = self.client(server, dialect)
-            client.poll("a", "w", None, wait_ms=5000)
+            client.begin_poll("a", "w", None, wait_ms=5000)()
             self.assertEqual(server.requests[0].target, path)
             self.assertEqual(client.can_wait, dialect is CONDUCTOR)
 
@@ -82,7 +82,7 @@ class Polls(ClientTest):
         for dialect, wait_ms, expected_s in ((AKABOT, 5000, 10.1), (CONDUCTOR, 5000, 15.0), (CONDUCTOR, 0, 10.1)):
             client = self.client(self.says(b"[]"), dialect)
             with mock.patch.object(Transport, "begin", return_value=lambda: Response(204, {}, b"")) as begin:
-                client.poll("a", "w", None, wait_ms)
+                client.begin_poll("a", "w", None, wait_ms)()
             self.assertEqual(begin.call_args[1]["timeout_s"], expected_s)
 
     def test_an_answer_that_is_not_the_platforms_is_an_error_not_an_idle_poll(self) -> None:
@@ -147,8 +147,8 @@ class Polls(ClientTest):
 
         client = self.client(self.serve(handle))
         for _ in range(3):
-            self.assertRaises(PollError, client.poll, "a", "w", None)
-        self.assertEqual([len(client.poll("a", "w", None)) for _ in range(2)], [1, 1])
+            self.assertRaises(PollError, client.begin_poll("a", "w", None))
+        self.assertEqual([len(client.begin_poll("a", "w", None)()) for _ in range(2)], [1, 1])
 
 
 class Reports(ClientTest):
@@ -309,7 +309,7 @@ class Tokens(ClientTest):
         self.addCleanup(self.platform.close)
 
     def poll(self) -> Any:
-        return self.platform.client.poll("a", "w", None)
+        return self.platform.client.begin_poll("a", "w", None)()
 
     def settle(self) -> None:
         self.platform.good = 1
@@ -471,7 +471,7 @@ class Secrets(ClientTest):
                 self.addCleanup(transport.close)
                 address = "http://a.example/api" if proxy else service.url + "/api"
                 client = Client(transport, AKABOT, address, platform.auth)
-                attempt(lambda: client.poll("a", "w", None))  # noqa: B023
+                attempt(lambda: client.begin_poll("a", "w", None)())  # noqa: B023
                 attempt(lambda: client.report(REPORT, OF))  # noqa: B023
                 shows += [client, transport, platform.auth, platform.auth.__dict__.get("_failure")]
             platform.endpoint_status = 401

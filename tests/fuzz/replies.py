@@ -150,7 +150,7 @@ class _OneTurn:
         if self._turns < 0:
             return None
         try:
-            return self._client.poll("reader", "worker-1", None, 5000), time.monotonic()
+            return self._client.begin_poll("reader", "worker-1", None, 5000)(), time.monotonic()
         except PollError:
             return [], 0.0
 

@@ -54,22 +54,18 @@ class Client:
         self.can_wait = dialect.batch_poll is not None
         self.can_report_and_poll = dialect.report_and_poll is not None
 
-    def poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> list[Task]:
-        """Take a task, waiting for one in the server up to ``wait_ms`` where the dialect can.
-
-        Never cut short: the server gives the task away before it answers. Raises PollError.
-        """
-        return self.begin_poll(agent_id, worker_id, domain, wait_ms)()
-
     def begin_poll(
         self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0
     ) -> Callable[[], list[Task]]:
-        """The first half of :meth:`poll`, which sends it. What is returned awaits the reply and raises what there
-        is to raise; it must be called, in this thread, which may make other calls meanwhile."""
+        """Ask for a task, which is waited for in the server up to ``wait_ms`` where the dialect can.
+
+        What is returned awaits the reply and raises PollError, for what failed here too. It must be called, in this
+        thread, which may make other calls meanwhile; never cut short: the server gives the task away before it answers.
+        """
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        return partial(_tasks_in, self._begin("GET", path, None, hold_s + POLL_SLACK_S))
+        return partial(_tasks_in, self._begin(path, None, hold_s + POLL_SLACK_S))
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
@@ -80,7 +76,7 @@ class Client:
         self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S
     ) -> Callable[[], Outcome]:
         """The first half of :meth:`report`, as :meth:`begin_poll`."""
-        fetch = self._begin("POST", self._dialect.report, report, timeout_s)
+        fetch = self._begin(self._dialect.report, report, timeout_s)
         return lambda: _outcome(fetch, ids)[0]
 
     def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
@@ -89,7 +85,7 @@ class Client:
         path = self._dialect.report_and_poll if self.can_report_and_poll else None
         if path is None:
             return self.report(report, ids), []
-        outcome, reply = _outcome(self._begin("POST", path, report, REPORT_TIMEOUT_S), ids)
+        outcome, reply = _outcome(self._begin(path, report, REPORT_TIMEOUT_S), ids)
         if reply is not None and reply.status in (404, 405, 501) and outcome.verdict is not Verdict.REFUSED:
             self.can_report_and_poll = False
             log.info("This server has no update-v2; using plain reports", extra={"action": "no_update_v2"})
@@ -106,19 +102,16 @@ class Client:
         """Restart a running task's response timeout. Stores nothing else."""
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
-        fetch = self._begin("POST", self._dialect.report, body, timeout_s, urgent=True)
+        fetch = self._begin(self._dialect.report, body, timeout_s, urgent=True)
         return _outcome(fetch, (task_id, workflow_id))[0]
 
-    def _begin(
-        self, method: str, path: str, body: bytes | None, timeout_s: float, urgent: bool = False
-    ) -> Callable[[], Response]:
+    def _begin(self, path: str, body: bytes | None, timeout_s: float, urgent: bool = False) -> Callable[[], Response]:
         """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
         refused token is replaced once and the request, which had no effect, made again."""
-
         auth, url = self.auth, self._base_url + path
-        headers = {"Accept": "application/json, text/plain"}
+        method, headers = "GET", {"Accept": "application/json, text/plain"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            method, headers["Content-Type"] = "POST", "application/json"
 
         def send() -> tuple[Callable[[], Response], dict[str, str]]:
             token = auth.headers(urgent=urgent) if auth is not None else {}
@@ -157,16 +150,14 @@ def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:
     """The tasks in a poll's reply. Raises PollError."""
     try:
         reply = fetch()
-        if reply.status == 204:
-            return []
-        if reply.status != 200 or is_web_page(reply.media_type, reply.body):
-            _, reason = classify(reply.status, reply.media_type, reply.body)
-            raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
-        return parse_tasks(reply.body)
-    except PollError:
-        raise
+        if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
+            return parse_tasks(reply.body)
     except PlatformError as error:
         raise PollError(error.message) from None
+    if reply.status == 204:
+        return []
+    _, reason = classify(reply.status, reply.media_type, reply.body)
+    raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
 
 
 def retry_after_s(reply: Response, wall: float | None = None) -> float | None:

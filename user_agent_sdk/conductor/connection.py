@@ -1,8 +1,8 @@
 """One persistent HTTP/1.1 connection, with a total deadline for each exchange.
 
 What urllib lacks: its timeout is for each read, so a server that drips bytes could hold a caller for
-ever, and its connections end with every reply. Here the socket's timeout shrinks before each read,
-a request leaves in one piece, and a look-up of a name can be given up. Used by one thread at a time.
+ever, and its connections end with every reply. Here no wait lasts beyond the exchange's deadline, a
+request leaves in one piece, and a look-up of a name can be given up. Used by one thread at a time.
 """
 
 from __future__ import annotations

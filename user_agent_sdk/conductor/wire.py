@@ -12,7 +12,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
@@ -286,9 +286,6 @@ def _described(reply: Mapping[str, Any]) -> str:
     return ""
 
 
-_SALVAGE = {name: re.compile(rb'"%s"\s*:\s*"([^"\\]{1,200})"' % name) for name in (b"taskId", b"workflowInstanceId")}
-
-
 def parse_tasks(body: bytes) -> list[Task]:
     """The tasks in a reply to a poll or an update-v2: one, several (a batch poll's array), or none.
 
@@ -323,10 +320,11 @@ def _checked(item: object) -> Task | None:
 def _salvaged(body: bytes, why: str) -> Task:
     """The ids of a reply that is no JSON we can read (too deep, a number too long), if there is just
     one of each: a second one may belong to somebody else's task."""
-    found = {name: set(pattern.findall(body)) for name, pattern in _SALVAGE.items()}
-    if any(len(values) != 1 for values in found.values()):
-        raise PlatformError(f"the reply to the poll is not JSON ({why})")
-    task = _checked({name.decode(): values.pop().decode("utf-8", "replace") for name, values in found.items()})
+    wire = {}
+    for name in ("taskId", "workflowInstanceId"):
+        found = set(re.findall(rb'"%s"\s*:\s*"([^"\\]{1,200})"' % name.encode(), body))
+        wire[name] = found.pop().decode("utf-8", "replace") if len(found) == 1 else None
+    task = _checked(wire)
     if task is None:
         raise PlatformError(f"the reply to the poll is not JSON ({why})")
     task.fault = f"the task's JSON can't be read ({why})"
