@@ -222,10 +222,11 @@ class Connection(Reader):
             try:
                 return act(argument)
             except OSError as error:
-                kind = type(error).__name__  # ssl is not loaded for plain http
-                if kind not in ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError"):
+                # By their names: ssl is not loaded for plain http.
+                waits = {"BlockingIOError": writes, "SSLWantReadError": False, "SSLWantWriteError": True}
+                if type(error).__name__ not in waits:
                     raise
-                self._wait(writes if kind == "BlockingIOError" else kind == "SSLWantWriteError")
+                self._wait(waits[type(error).__name__])
 
     def _wait(self, writes: bool) -> None:
         while not self._poll(writes, _left(self._deadline)):

@@ -253,16 +253,14 @@ def _read(name: str, path: File, load: Any) -> Any:
 
 def _proxy_for(scheme: str, host: str, explicit: str | None) -> Proxy | None:
     """Which proxy a host is reached through. Raises ConfigError."""
-    if explicit:
-        return None if _is_bypassed(host) else _parse_proxy(explicit)
-    if is_loopback(host) or _is_bypassed(host):
-        return None
-    proxies = urllib.request.getproxies()
-    url = proxies.get(scheme) or proxies.get("all")
-    if url and not urllib.request.getproxies_environment():
-        # Windows' registry has no scheme; Python before 3.9.13 and 3.10.5 calls the http proxy for https an https one.
-        url = url.replace("https://", "http://")
-    return _parse_proxy(url) if url else None
+    url = explicit
+    if not url and not is_loopback(host):
+        proxies = urllib.request.getproxies()
+        url = proxies.get(scheme) or proxies.get("all")
+        if url and not urllib.request.getproxies_environment():
+            # The registry has no scheme; Python before 3.9.13 and 3.10.5 calls the http proxy for https an https one.
+            url = url.replace("https://", "http://")
+    return _parse_proxy(url) if url and not _is_bypassed(host) else None
 
 
 def _is_bypassed(host: str) -> bool:
