@@ -153,7 +153,7 @@ class Judged(unittest.TestCase):
         self.jobs: Any = SimpleNamespace(stuck=0, running=list)
         self.answer: Any = []
         self.gate = Gate(
-            SimpleNamespace(begin_poll=lambda *ids, beside: self.poll, can_wait=False),  # type: ignore[arg-type]
+            SimpleNamespace(begin_poll=lambda *ids: self.poll, can_wait=False),  # type: ignore[arg-type]
             "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None,
             self.clock,
         )  # fmt: skip
