@@ -86,6 +86,13 @@ class Requests(TransportTest):
         self.assertNotIn("content-length", got.headers)
         self.assertEqual(server.connections.count, 1)
 
+    def test_an_address_without_a_path_asks_for_the_root(self) -> None:
+        """``check`` asks for the serviceUrl as it is: without a path the request had no target at all."""
+        server = self.serve(answering(echo))
+        transport = self.transport()
+        for rest, target in (("", "/"), ("?a=b", "/?a=b"), ("#c", "/"), ("//d?e=f?#g", "//d?e=f?")):
+            self.assertEqual(self.send(transport, server.url + rest).body.decode(), target)
+
     def test_any_status_is_a_response(self) -> None:
         server = self.serve(answering(lambda request: (int(request.target[1:]), b"x")))
         transport = self.transport()
