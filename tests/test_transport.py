@@ -345,7 +345,7 @@ class Tls(TransportTest):
                 Transport(**options).check("https://127.0.0.1:1/x")
 
     def test_verification_is_never_off(self) -> None:
-        context = Transport()._trust.context()
+        context = Transport()._tls
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
         self.assertEqual(context.minimum_version, ssl.TLSVersion.TLSv1_2)
 

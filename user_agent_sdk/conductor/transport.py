@@ -9,14 +9,16 @@ a request, follows a redirect or opens anything but http and https.
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import logging
 import os
 import threading
 import urllib.request
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .._version import __version__
@@ -57,7 +59,7 @@ class Transport:
     ) -> None:
         self._opener = urllib.request.OpenerDirector()
         self._opener.add_handler(_PersistentHandler())
-        self._trust = _Trust(ca_file, client_cert, client_key)
+        self._files = (ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
         self._mine = threading.local()  # of one thread: .requests by address, .connections by origin
         self._lock = threading.Lock()  # guards _all and _origins
@@ -134,10 +136,10 @@ class Transport:
             pairs[origin] = [Connection(*origin), Connection(*origin)]
             with self._lock:
                 self._all.update(pairs[origin])
-        request.connections, request.target = pairs[origin], request.selector
+        request.connections, request.target = pairs[origin], request.selector or "/"
         request.own_headers = {**_HEADERS, "Host": request.host}
         if origin.proxy is not None and origin.tls is None:
-            request.target = request.full_url.partition("#")[0]
+            request.target = f"{request.type}://{request.host}{request.target}"
             if origin.proxy.authorization:
                 request.own_headers["Proxy-Authorization"] = origin.proxy.authorization
         return request
@@ -158,8 +160,25 @@ class Transport:
             host = ""
         if not host:
             raise ConfigError(f"{scheme}://{netloc} has no usable host and port")
-        tls = self._trust.context() if scheme == "https" else None
+        tls = self._tls if scheme == "https" else None
         return _Origin(host, port or (443 if tls else 80), tls, _proxy_for(scheme, host, self._explicit_proxy))
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made when first needed: reading the system's authorities takes 20 ms. The lock is held meanwhile."""
+        import ssl
+
+        ca_file, client_cert, client_key = self._files
+        absent = absent_cert_file()
+        if absent and not ca_file:
+            log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
+        with _readable("caFile", ca_file):
+            context = ssl.create_default_context(cafile=ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if client_cert:
+            with _readable("clientCert", client_cert):
+                context.load_cert_chain(client_cert, client_key, password="")
+        return context
 
 
 class _Request(urllib.request.Request):
@@ -208,42 +227,16 @@ class _Origin(NamedTuple):
     proxy: Proxy | None
 
 
-class _Trust:
-    """The TLS context, made when first needed: reading the system's authorities takes 20 ms.
-    The transport's lock is held meanwhile."""
-
-    def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
-        self._files = (ca_file, client_cert, client_key)
-        self._context: ssl.SSLContext | None = None
-
-    def context(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = self._make()
-        return self._context
-
-    def _make(self) -> ssl.SSLContext:
-        import ssl
-
-        ca_file, client_cert, client_key = self._files
-        absent = absent_cert_file()
-        if absent and not ca_file:
-            log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
-        context: ssl.SSLContext = _read("caFile", ca_file, lambda: ssl.create_default_context(cafile=ca_file))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if client_cert:
-            _read("clientCert", client_cert, lambda: context.load_cert_chain(client_cert, client_key, password=""))
-        return context
-
-
 def absent_cert_file() -> str | None:
     """What SSL_CERT_FILE names, if it does not exist: OpenSSL passes over that in silence."""
     named = os.environ.get("SSL_CERT_FILE")
     return named if named and not os.path.isfile(named) else None
 
 
-def _read(name: str, path: File, load: Any) -> Any:
+@contextlib.contextmanager
+def _readable(name: str, path: File) -> Iterator[None]:
     try:
-        return load()
+        yield
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
