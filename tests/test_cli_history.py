@@ -246,6 +246,22 @@ class InvokeTest(HistoryCliTest):
         self.assertIn("***", ended.err)
         self.assertNotIn(b"1234", Path(DB).read_bytes())
 
+    def test_an_input_that_was_too_deep_to_be_kept_is_not_run_again(self) -> None:
+        """The agent was run on the mark that stood in its place."""
+        self.write("agent.py", SUM)
+        deep: Any = []
+        for _ in range(100_000):
+            deep = [deep]
+        recorder = Recorder(Path(DB))
+        recorder.start()
+        recorder.record(*execution({"deep": deep}))
+        recorder.close()
+        while deep:  # its own end must not need a deep stack
+            deep = deep[0]
+        ended = self.run_main("invoke", "agent.py", "--replay", "last")
+        self.assertEqual(ended.code, 2)
+        self.assertIn("can't be run again", ended.err)
+
 
 class FollowTest(HistoryCliTest):
     @unittest.skipIf(os.name == "nt", "a test can't press Ctrl+C on Windows")

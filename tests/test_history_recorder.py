@@ -219,6 +219,19 @@ class TroubleTest(HistoryTest):
                     self.assertEqual(tables.execute("SELECT name FROM sqlite_master").fetchall(), [("customers",)])
                     tables.close()
 
+    def test_a_file_that_is_not_ours_is_said_though_another_trouble_was(self) -> None:
+        """After a lock the last thing said was that it is tried again, while the recorder had given up."""
+        said, recorder = Said(self), Recorder(self.path)
+        failures = iter((sqlite3.OperationalError("database is locked"), storage.UnusableFileError("no database")))
+        with mock.patch.object(module, "open_shared", side_effect=failures):
+            recorder.record(*execution())
+            recorder.start()
+            recorder._thread.join(10)
+            recorder.close()
+        self.assertEqual(said.actions, ["history_failed", "history_failed"])
+        self.assertIn("are tried again", said.texts[0])
+        self.assertIn("can't be used", said.texts[1])
+
     def test_a_folder_that_is_missing_is_said_and_used_when_it_is_there(self) -> None:
         self.path = self.folder / "later" / "history.db"
         said, recorder = Said(self), self.start()

@@ -33,7 +33,8 @@ RETRY_S = 1.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
-Row = tuple[Any, ...]  # the values of COLUMNS but for the id, then those of FACTS
+# The values of COLUMNS but for the id, then those of FACTS, then about how many bytes it takes in memory.
+Row = tuple[Any, ...]
 _COLUMNS = len(schema.COLUMNS) - 1
 
 
@@ -43,15 +44,13 @@ class Recorder:
     def __init__(self, path: Path, redact: Iterable[str] = ()) -> None:
         self._path = path
         self._secret_keys = frozenset(key.casefold() for key in redact)
-        self._filled = threading.Condition()  # guards the five below
+        self._changed = threading.Condition()  # guards the four below
         self._rows: deque[Row] = deque()
         self._bytes = 0
         self._lost = 0
-        self._closed = False
-        self._is_useless = False  # the file is not ours to write
-        self._closing = threading.Event()
+        self._closed = False  # also when the file is not ours to write
         self._db: Connection | None = None  # the thread's own, as is the next
-        self._trouble = False
+        self._trouble = ""  # what was said of it
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
     def start(self) -> None:
@@ -60,32 +59,63 @@ class Recorder:
     def record(
         self, agent_id: str, worker_id: str, task: Task, result: TaskResult, started_s: float, ended_s: float
     ) -> None:
-        """Take one execution; it returns at once. Times are epoch seconds. From any thread."""
-        if self._is_useless or self._closed:
+        """Take one execution; it returns at once. Times are epoch seconds. From any thread.
+
+        Texts and numbers are kept, no objects: the function may go on to change its own values.
+        """
+        if self._closed:
             return
-        row = _row(agent_id, worker_id, task, result, started_s, ended_s, self._secret_keys)
-        size_bytes = _size_bytes(row)
-        with self._filled:
-            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + size_bytes < QUEUE_MAX_BYTES:
+        given, given_done = shape.shaped(own_input(task.wire), self._secret_keys)  # as it came, not the function's dict
+        output, output_done = shape.shaped(result.output_data, self._secret_keys)
+        lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
+        logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
+        done = (("input", given_done), ("output", output_done), ("logs", logs_done))
+        reason = result.reason_for_incompletion
+        error = reason and _utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
+        ended_s = max(started_s, ended_s)  # a clock may be set back
+        row = (
+            task.platform_task_id,
+            task.platform_agent_id,
+            _utf8(agent_id),
+            times.stamp(started_s),
+            times.stamp(ended_s),
+            "success" if result.status in _FINE else "error",
+            given,
+            None if output == "null" else output,
+            error,
+            round((ended_s - started_s) * 1000),
+            task.attempt,
+            _utf8(worker_id),
+            task.workflow_instance_id,
+            task.task_id,
+            result.status.value,
+            logs,
+            " ".join([f"{name}-{what}" for name, what in done if what]) or None,
+            1000 + len(given) + len(output) + len(error or "") + len(logs),
+        )
+        self._put(row)
+
+    def _put(self, row: Row) -> None:
+        with self._changed:
+            if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row[-1] < QUEUE_MAX_BYTES:
                 self._rows.append(row)
-                self._bytes += size_bytes
+                self._bytes += row[-1]
                 if len(self._rows) == 1:
-                    self._filled.notify()
+                    self._changed.notify()
                 return
             self._lost += 1
-            is_first = self._lost == 1
-        if is_first:
-            text = "The history can't keep up: executions go unrecorded until it does"
-            logger.error(text, extra={"action": "history_overflow"})
+            if self._lost > 1:
+                return
+        text = "The history can't keep up: executions go unrecorded until it does"
+        logger.error(text, extra={"action": "history_overflow"})
 
     def close(self) -> None:
         """Write what is left, for at most CLOSE_S."""
-        with self._filled:
+        with self._changed:
             self._closed = True
-            self._filled.notify()
-        self._closing.set()
+            self._changed.notify()
         self._thread.join(CLOSE_S)
-        with self._filled:
+        with self._changed:
             lost = self._lost + len(self._rows)
         if lost:
             logger.error("Not recorded: %s", counted(lost, "execution"), extra={"action": "history_lost"})
@@ -93,43 +123,44 @@ class Recorder:
     # -- the thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        pause_s = GATHER_S
         while True:
-            with self._filled:
+            with self._changed:
                 while not self._rows and not self._closed:
-                    self._filled.wait()
+                    self._changed.wait()
                 if not self._rows:
                     break
-            is_last_try = self._closing.wait(GATHER_S)
-            if not self._write_batch():
-                if self._is_useless or is_last_try:
-                    break
-                self._closing.wait(RETRY_S)
-        if self._db is not None:
-            self._db.close()
+                is_last_try = self._changed.wait_for(lambda: self._closed, pause_s)
+                batch = list(islice(self._rows, BATCH_ROWS))
+            is_written = self._write(batch)
+            if is_last_try and not is_written:
+                break
+            pause_s = GATHER_S if is_written else RETRY_S
+        self._drop_connection()
 
-    def _write_batch(self) -> bool:
+    def _write(self, batch: list[Row]) -> bool:
         """Commit the oldest rows; False when they stay in the queue."""
-        with self._filled:
-            batch = list(islice(self._rows, BATCH_ROWS))
         try:
             self._insert(batch)
         except (Error, OSError, StorageError) as error:
+            self._drop_connection()
             self._failed(error)
             return False
-        with self._filled:
+        with self._changed:
             for row in batch:
                 self._rows.popleft()
-                self._bytes -= _size_bytes(row)
+                self._bytes -= row[-1]
         if self._trouble:
             logger.warning("Executions are recorded again", extra={"action": "history_recovered"})
-        self._trouble = False
+        self._trouble = ""
         return True
 
     def _insert(self, batch: list[Row]) -> None:
         if self._db is None or not self._path.exists():  # somebody may have moved it away
-            self._open()
+            self._drop_connection()
+            self._db = open_shared(self._path)
+            schema.prepare(self._db)
         db = self._db
-        assert db is not None
         db.execute("BEGIN IMMEDIATE")
         for start in range(0, len(batch), STATEMENT_ROWS):
             rows = batch[start : start + STATEMENT_ROWS]
@@ -137,19 +168,9 @@ class Recorder:
             last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
             ids = range(last_id - len(rows) + 1, last_id + 1)
-            facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *row[_COLUMNS:])]
+            facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *row[_COLUMNS:-1])]
             db.execute(_insertion("execution_facts", ("id", *schema.FACTS), len(rows)), facts)
         db.execute("COMMIT")
-
-    def _open(self) -> None:
-        self._drop_connection()
-        db = open_shared(self._path)
-        try:
-            schema.prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        self._db = db
 
     def _drop_connection(self) -> None:
         if self._db is not None:
@@ -157,18 +178,15 @@ class Recorder:
             self._db = None
 
     def _failed(self, error: Exception) -> None:
-        self._drop_connection()
+        trouble = "Executions are not recorded now, and are tried again: %s: %s"
         if isinstance(error, StorageError) or is_damage(error):
-            text = "Executions are not recorded: %s can't be used: %s"
-            with self._filled:
-                self._is_useless = True
+            trouble = "Executions are not recorded: %s can't be used: %s"
+            with self._changed:
+                self._closed = True
                 self._rows.clear()
-                self._bytes = 0
-        else:
-            text = "Executions are not recorded now, and are tried again: %s: %s"
-        if not self._trouble:
-            logger.error(text, self._path, error, extra={"action": "history_failed"})
-        self._trouble = True
+        if trouble != self._trouble:
+            logger.error(trouble, self._path, error, extra={"action": "history_failed"})
+        self._trouble = trouble
 
 
 @contextmanager
@@ -188,47 +206,6 @@ def recording(wanted: bool, path: Path, redact: Iterable[str]) -> Iterator[Calla
 def _insertion(table: str, names: Sequence[str], count: int) -> str:
     values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - our own names
-
-
-def _row(
-    agent_id: str,
-    worker_id: str,
-    task: Task,
-    result: TaskResult,
-    started_s: float,
-    ended_s: float,
-    secret_keys: frozenset[str],
-) -> Row:
-    """Texts and numbers only: the function may go on to change its own values."""
-    given, given_done = shape.shaped(own_input(task.wire), secret_keys)  # as it came: not the function's own dict
-    output, output_done = shape.shaped(result.output_data, secret_keys)
-    lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
-    logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
-    done = (("input", given_done), ("output", output_done), ("logs", logs_done))
-    reason = result.reason_for_incompletion
-    return (
-        task.platform_task_id,
-        task.platform_agent_id,
-        _utf8(agent_id),
-        times.stamp(started_s),
-        times.stamp(max(started_s, ended_s)),
-        "success" if result.status in _FINE else "error",
-        given,
-        None if output == "null" else output,
-        reason and _utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES)),
-        max(0, round((ended_s - started_s) * 1000)),
-        min(task.attempt, 2**31),
-        _utf8(worker_id),
-        task.workflow_instance_id,
-        task.task_id,
-        result.status.value,
-        logs,
-        " ".join(f"{name}-{what}" for name, what in done if what) or None,
-    )
-
-
-def _size_bytes(row: Row) -> int:
-    return 1000 + sum(len(value) for value in row if isinstance(value, str))
 
 
 def _utf8(text: str) -> str:

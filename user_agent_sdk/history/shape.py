@@ -8,7 +8,7 @@ from typing import Any
 VALUE_MAX_BYTES = 1024 * 1024  # of one input, output or log
 BLANK = "***"
 _KEY_MAX_CHARS = 1000  # where a value is cut
-_TOO_DEEP = {"…": "(not kept: nested too deep to look for what must be blanked)"}
+_dumps = json.JSONEncoder(check_circular=False).encode  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
 
 
 def shaped(value: Any, secret_keys: frozenset[str] = frozenset()) -> tuple[str, str]:
@@ -19,12 +19,14 @@ def shaped(value: Any, secret_keys: frozenset[str] = frozenset()) -> tuple[str, 
     """
     try:
         kept = _blanked(value, secret_keys) if secret_keys else value
+        text = _dumps(kept)
+        if len(text) > VALUE_MAX_BYTES:
+            return _dumps(cut(kept, VALUE_MAX_BYTES)), "cut"
+        return text, "" if kept is value or kept == value else "blanked"
     except RecursionError:
-        kept = _TOO_DEEP
-    text = _dumps(kept)
-    if len(text) > VALUE_MAX_BYTES:
-        return _dumps(cut(kept, VALUE_MAX_BYTES)), "cut"
-    return text, "" if kept is value or text == _dumps(value) else "blanked"
+        return _dumps({"…": "(not kept: nested too deep)"}), "cut"
+    except (ValueError, TypeError) as error:
+        return _dumps({"…": f"(not kept: {type(error).__name__})"}), "cut"
 
 
 def _blanked(value: Any, keys: frozenset[str]) -> Any:
@@ -35,19 +37,9 @@ def _blanked(value: Any, keys: frozenset[str]) -> Any:
     return value
 
 
-def _dumps(value: Any) -> str:
-    try:
-        return json.dumps(value)  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
-    except (ValueError, TypeError, RecursionError) as error:
-        return json.dumps({"…": f"(not kept: {type(error).__name__})"})
-
-
 def cut(value: Any, max_bytes: int) -> Any:
-    """The beginning of ``value``, with a mark at each place where something is missing."""
-    try:
-        return _cut(value, [max_bytes])
-    except RecursionError:
-        return {"…": "(cut: nested too deep)"}
+    """The beginning of ``value``, with a mark at each place where something is missing. Raises RecursionError."""
+    return _cut(value, [max_bytes])
 
 
 def _cut(value: Any, left: list[int]) -> Any:
