@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ..errors import NotFoundError, StorageError
-from ..storage import Connection, Error, open_existing, open_shared
+from ..storage import Error, open_existing, open_shared
 from . import schema, times
 
 DISORDER_ROWS = 1000  # rows are in the order of their ends, save where two processes or a clock step mix them
@@ -43,10 +45,8 @@ class Record(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The ten columns, JSON texts parsed (what is none stays text), and ``extra`` for the rest."""
-        document: dict[str, Any] = {name: getattr(self, name) for name in schema.COLUMNS}
-        document.update(input_data=parse(self.input_data), output_data=parse(self.output_data))
-        document["extra"] = {name: getattr(self, name) for name in schema.FACTS}
-        document["extra"]["logs"] = parse(self.logs)
+        document = {name: parse(value) if name in _BIG else value for name, value in self._asdict().items()}
+        document["extra"] = {name: document.pop(name) for name in schema.FACTS}
         return document
 
     def log_lines(self) -> list[tuple[float | None, str]]:
@@ -118,19 +118,20 @@ class History:
         ``since``: those that ended then or later. Not ``full``: without input, output and logs.
         Raises StorageError.
         """
-        by_id = agent_id or user_agent_id
         given = {"h.agent_id = ?": agent_id, "h.user_agent_id = ?": user_agent_id, "h.id > ?": after_id}
         # The plus keeps SQLite from taking the index on the status, which most rows share, over that on an id.
-        given["+h.status = ?" if by_id else "h.status = ?"] = status
+        given["+h.status = ?" if agent_id or user_agent_id else "h.status = ?"] = status
         wanted = {term: value for term, value in given.items() if value not in (None, "")}
         where = "WHERE " + " AND ".join(wanted) if wanted else ""
-        tail = f"{where} ORDER BY h.id {'DESC' if after_id is None else 'ASC'}"
+        left_out = () if full else _BIG
+        names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]
+        names += [f"f.{name}" if self._has_facts and name not in left_out else "NULL" for name in schema.FACTS]
+        joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._has_facts else ""
+        order = "DESC" if after_id is None else "ASC"
+        query = f"SELECT {', '.join(names)} FROM execution_history h {joined} {where} ORDER BY h.id {order}"  # noqa: S608
         try:
-            if since is None:
-                yield from self._rows(f"{tail} LIMIT ?", (*wanted.values(), -1 if limit is None else limit), full)
-                return
-            for row_id in self._ids(tail, tuple(wanted.values()), since.__le__, limit):
-                yield from self._rows("WHERE h.id = ?", (row_id,), full)
+            records = map(_record, self._db.execute(query, [*wanted.values()]))
+            yield from islice(records if since is None else _ended(records, since.__le__), limit)
         except Error as error:
             raise StorageError(f"{self._path} can't be read: {error}") from None
 
@@ -142,35 +143,18 @@ class History:
         what = "nothing is recorded" if record_id is None else f"there is no execution {record_id}"
         raise NotFoundError(f"{what} in {self._path}", hints=["useragent history lists what there is"])
 
-    def _rows(self, tail: str, values: tuple[Any, ...], full: bool) -> Iterator[Record]:
-        left_out = () if full else _BIG
-        names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]
-        names += [f"f.{name}" if self._has_facts and name not in left_out else "NULL" for name in schema.FACTS]
-        joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._has_facts else ""
-        for row in self._db.execute(f"SELECT {', '.join(names)} FROM execution_history h {joined} {tail}", values):  # noqa: S608 - our own names
-            yield _record(row)
 
-    def _ids(
-        self, tail: str, values: tuple[Any, ...], is_wanted: Callable[[datetime], bool], limit: int | None = None
-    ) -> Iterator[int]:
-        """Those whose end is wanted, until a long run of rows is not."""
-        passed = found = 0
-        columns = "h.id, h.started_at, h.ended_at"
-        for row_id, started, ended in self._db.execute(f"SELECT {columns} FROM execution_history h {tail}", values):  # noqa: S608 - our own names
-            when = times.moment(ended) or times.moment(started)
-            passed += 1
-            if when is not None and is_wanted(when):
-                passed, found = 0, found + 1
-                yield row_id
-            if found == limit or passed == DISORDER_ROWS:
-                return
-
-    def ids_before(self, before: datetime) -> list[int]:
-        """The executions that ended earlier; one whose time can't be read is not among them. Raises StorageError."""
-        try:
-            return list(self._ids("ORDER BY h.id", (), lambda when: when < before))
-        except Error as error:
-            raise StorageError(f"{self._path} can't be read: {error}") from None
+def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> Iterator[Record]:
+    """Those whose end is wanted, until a long run of them is not. An end that can't be read is not."""
+    passed = 0
+    for record in records:
+        when = times.moment(record.ended_at) or times.moment(record.started_at)
+        passed += 1
+        if when is not None and is_wanted(when):
+            passed = 0
+            yield record
+        elif passed == DISORDER_ROWS:
+            return
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -181,9 +165,10 @@ def _record(row: tuple[Any, ...]) -> Record:
             fields[name] = value if isinstance(value, (int, float)) and abs(value) <= 2**63 else None  # not Infinity
         elif value is not None:
             fields[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    started, ended = times.moment(fields["started_at"]), times.moment(fields["ended_at"])
-    if fields["duration_ms"] is None and started and ended:
-        fields["duration_ms"] = max(0, round((ended - started).total_seconds() * 1000))
+    if fields["duration_ms"] is None:
+        started, ended = times.moment(fields["started_at"]), times.moment(fields["ended_at"])
+        if started and ended:
+            fields["duration_ms"] = max(0, round((ended - started).total_seconds() * 1000))
     return Record(**fields)
 
 
@@ -193,27 +178,21 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
     Raises StorageError.
     """
     with History(path) as history:  # says what is wrong with the file, without changing it
-        ids = history.ids_before(before)
+        ids = [(record.id,) for record in _ended(history.find(after_id=0, full=False), before.__gt__)]
     if dry_run or not ids:
         return len(ids)
     try:
-        db = open_shared(path)
-        try:
+        with closing(open_shared(path)) as db:
             db.execute("PRAGMA secure_delete=ON")
             schema.prepare(db)
             for start in range(0, len(ids), PRUNE_ROWS):
-                _delete(db, ids[start : start + PRUNE_ROWS])
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    for table in ("execution_history", "execution_facts"):
+                        db.executemany(f"DELETE FROM {table} WHERE id = ?", ids[start : start + PRUNE_ROWS])  # noqa: S608
+                # Where the file was made for it; not execute(), as in the journal.
+                db.executescript("PRAGMA incremental_vacuum")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            db.close()
     except (Error, OSError) as error:
         raise StorageError(f"{path} can't be pruned: {error}", code="io") from None
     return len(ids)
-
-
-def _delete(db: Connection, ids: list[int]) -> None:
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        for table in ("execution_history", "execution_facts"):
-            db.executemany(f"DELETE FROM {table} WHERE id = ?", [(row_id,) for row_id in ids])  # noqa: S608
-    db.executescript("PRAGMA incremental_vacuum")  # where the file was made for it; not execute(), as in the journal
