@@ -257,7 +257,7 @@ class LargeTest(HistoryTest):
         shown = "\n".join(views.detail(large, plain, 1000))
         self.assertLess(len(shown), 10_000)
         self.assertIn("(cut: 10,000,000 characters in all)", shown)
-        self.assertEqual(len(views.pretty(large.input_data or "", None)), 10_000_016)
+        self.assertEqual(len(views.highlighted(large.input_data or "", plain, None)), 10_000_016)
         stream = io.StringIO()
         report.write_report([large], stream, "history.db", "all executions", None)
         self.assertLess(len(stream.getvalue()), 100_000)

@@ -80,7 +80,7 @@ def _line_form(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], 
     if args.jsonl:
         return lambda record: json_text(record.to_json(), sys.stdout)
     if not terminal.is_interactive():
-        terminal.write("\t".join(views.PIPED))
+        terminal.write("\t".join(Record._fields))
         return views.piped
     paint = partial(terminal.paint, on=terminal.wants_color(sys.stdout, args.color))
     table = views.Table(latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout))

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import chain
 from math import ceil
 from string import Template
@@ -198,7 +199,7 @@ def _values(record: Record) -> Iterable[Html]:
         yield fill("value", size="wide", title="Error", kind="err", text=_shortened(record.error_message))
     for title, value in (("Input", record.input_data), ("Output", record.output_data)):
         if value is not None:
-            shown = Html(views.highlighted(value, _mark, VALUE_MAX_CHARS, html.escape))
+            shown = Html(views.highlighted(value, _mark, VALUE_MAX_CHARS, partial(html.escape, quote=False)))
             yield fill("value", size="", title=title, kind="", text=shown)
     if log:
         yield fill("value", size="wide", title="Log", kind="", text=_shortened(log))

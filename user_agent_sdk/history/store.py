@@ -145,7 +145,7 @@ class History:
 
 
 def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> Iterator[Record]:
-    """Those whose end is wanted, until a long run of them is not. An end that can't be read is not."""
+    """Those whose end is wanted, until a long run of them is not. One that can't be read is not wanted."""
     passed = 0
     for record in records:
         when = times.moment(record.ended_at) or times.moment(record.started_at)

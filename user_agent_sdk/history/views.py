@@ -13,14 +13,14 @@ from datetime import datetime
 from typing import Callable
 
 from ..logs import escape
-from . import schema, shape, times
+from . import shape, times
 from .store import Record, parse
 
 Paint = Callable[[str, str], str]
 SHOWN_MAX_CHARS = 64 * 1024  # of a value on a terminal; a pipe gets all of it
-PIPED = (*schema.COLUMNS, *schema.FACTS)
 STATUS_COLORS = {"success": "green", "error": "red"}
 _GAP = 2
+_NAMES = ("ID", "STATUS", "STARTED", "TIME", "USER AGENT", "TASK", "AGENT", "ERROR")
 # The columns of texts, the most telling first, with the cells that each needs to say anything.
 _TEXTS = {"USER AGENT": 10, "ERROR": 20, "TASK": 10, "AGENT": 10}
 
@@ -62,25 +62,20 @@ class Table:
         this_year = str(datetime.now().year)
         self._is_short = all((record.started_at or this_year).startswith(this_year) for record in records)
         rows = [self._cells(record) for record in records]
-        self._widths = {
-            "ID": max([2, *(len(row["ID"]) for row in rows)]),
-            "STATUS": 7,
-            "STARTED": 14 if self._is_short else 19,
-            "TIME": 7,
-        }
-        left = total - sum(self._widths.values()) - _GAP * (len(self._widths) - 1)
+        id_cells = max([2, *(len(row["ID"]) for row in rows)])
+        self._widths = {"ID": id_cells, "STATUS": 7, "STARTED": 14 if self._is_short else 19, "TIME": 7}
+        left = room = total - sum(self._widths.values()) - _GAP * (len(self._widths) - 1)
         wanted: dict[str, int] = {}
         for name, least in _TEXTS.items():
             want = max([0, *(width(row[name]) for row in rows)])
-            if (want or not rows) and left >= sum(_GAP + _TEXTS[other] for other in wanted) + _GAP + least:
-                wanted[name] = max(want, len(name)) if records else 40
+            if (want or not rows) and room >= _GAP + least:
+                wanted[name] = max(want, len(name)) if rows else 40
+                room -= _GAP + least
         left -= _GAP * len(wanted)
         for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
-            share = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest to others
-            self._widths[name] = share
-            left -= share
-        texts = [name for name in ("USER AGENT", "TASK", "AGENT", "ERROR") if name in wanted]
-        self._columns = [*list(self._widths)[:4], *texts]
+            self._widths[name] = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest
+            left -= self._widths[name]
+        self._columns = [name for name in _NAMES if name in self._widths]
 
     def header(self) -> str:
         return self._paint(self._line({name: name for name in self._columns}), "bold")
@@ -98,17 +93,17 @@ class Table:
 
     def _cells(self, record: Record) -> dict[str, str]:
         started = (record.started_at or "").replace("T", " ")[:19]
-        cells = {
-            "ID": str(record.id),
-            "STATUS": record.status or "",
-            "STARTED": started[5:] if self._is_short else started,
-            "TIME": times.lasted(record.duration_ms),
-            "USER AGENT": record.user_agent_id or "",
-            "TASK": record.task_id or record.wire_task_id or "",
-            "AGENT": record.agent_id or "",
-            "ERROR": record.error_message or "",
-        }
-        return {name: self._clean(escape(text[:300])) for name, text in cells.items()}
+        texts = (
+            str(record.id),
+            record.status or "",
+            started[5:] if self._is_short else started,
+            times.lasted(record.duration_ms),
+            record.user_agent_id or "",
+            record.task_id or record.wire_task_id or "",
+            record.agent_id or "",
+            record.error_message or "",
+        )
+        return {name: self._clean(escape(text[:300])) for name, text in zip(_NAMES, texts)}
 
 
 def piped(record: Record) -> str:
@@ -162,27 +157,21 @@ def shortened(text: str, max_chars: int | None) -> str:
     return f"{text[:max_chars]}\n… (cut: {len(text):,} characters in all)"
 
 
-def pretty(text: str, max_chars: int | None = None) -> str:
-    """Stored JSON, indented, shortened where it is long; what is no JSON as it stands. Safe to print."""
-    value = parse(text)
-    if value is text:
-        return escape(shortened(text, max_chars), keep="\n\t")
-    if max_chars is not None and len(text) > max_chars:
-        value = shape.cut(value, max_chars)
-    return escape(json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
-
-
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d[\d.eE+-]*')
 
 
 def highlighted(text: str, paint: Paint, max_chars: int | None, quote: Callable[[str], str] = str) -> str:
-    """:func:`pretty`, its keys, texts, numbers and literals painted; every piece goes through ``quote`` first."""
-    shown = pretty(text, max_chars)
-    if parse(text) is text:
-        return quote(shown)
-    parts, end = [], 0
-    for token in _TOKEN.finditer(shown):
+    """Stored JSON, indented, shortened where it is long, its keys, texts, numbers and literals painted; what is no
+    JSON as it stands. Safe to print. ``quote`` makes it safe elsewhere and must leave quotation marks alone."""
+    value = parse(text)
+    if value is text:
+        return quote(escape(shortened(text, max_chars), keep="\n\t"))
+    if max_chars is not None and len(text) > max_chars:
+        value = shape.cut(value, max_chars)
+    shown = quote(escape(json.dumps(value, ensure_ascii=False, indent=2), keep="\n"))
+
+    def painted(token: re.Match[str]) -> str:
         color = ("bold" if token[2] else "green") if token[1] else "magenta"
-        parts += [quote(shown[end : token.start()]), paint(quote(token[1] or token[0]), color), token[2] or ""]
-        end = token.end()
-    return "".join([*parts, quote(shown[end:])])
+        return paint(token[1] or token[0], color) + (token[2] or "")
+
+    return _TOKEN.sub(painted, shown)
