@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import chain
 from math import ceil
 from string import Template
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from .. import pages
 from .._version import __version__
@@ -40,43 +39,24 @@ class Html(str):
 
 def fill(part: str, **values: object) -> Html:
     """A part of ``report.html`` with ``values`` in it: their control characters spelled out, their markup escaped."""
-    safe = {name: value if isinstance(value, Html) else _text(value) for name, value in values.items()}
-    return Html(Template(_PARTS[part]).substitute(safe))
+    return Html(Template(_PARTS[part]).substitute({name: _safe(value) for name, value in values.items()}))
 
 
-def _text(value: object, keep: str = "") -> Html:
-    return Html(html.escape(escape(str(value), keep)))
+def _safe(value: object, keep: str = "") -> Html:
+    if isinstance(value, list):
+        return Html("".join(map(_safe, value)))
+    return value if isinstance(value, Html) else Html(html.escape(escape(str(value), keep)))
 
 
-def _joined(parts: Iterable[str]) -> Html:
-    return Html("".join(parts))
+class Run(NamedTuple):
+    """What the figures need of an execution."""
 
-
-class Summary:
-    """What the figures need of the executions seen so far, newest first."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[datetime, bool]] = []
-        self.durations: dict[str, list[tuple[float, bool]]] = {}
-        self.runs: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        self.latest: dict[str, int] = {}  # a row of the table for each error
-
-    def add(self, record: Record, is_shown: bool) -> None:
-        agent, failed = record.user_agent_id or record.agent_id or "(none)", record.status == "error"
-        self.runs[agent] += 1
-        when = times.moment(record.started_at) or times.moment(record.ended_at)
-        if when is not None and 1971 < when.year < 9000:  # beyond, calendars end
-            self.points.append((when, failed))
-        if record.duration_ms is not None:
-            self.durations.setdefault(agent, []).append((record.duration_ms, failed))
-        if failed:
-            self.failures[agent] += 1
-            error = _brief(record.error_message or "(no message)")
-            self.errors[error] += 1
-            if is_shown:
-                self.latest.setdefault(error, record.id)
+    id: int
+    agent: str
+    failed: bool
+    error: str
+    when: datetime | None
+    duration_ms: float | None
 
 
 def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: str, limit: int | None) -> int:
@@ -84,32 +64,42 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
 
     ``source``: the file's name. ``scope``: which executions these are, in words; at most ``limit`` of them.
     """
-    summary, rows, count = Summary(), [], 0
-    for count, record in enumerate(records, 1):
-        summary.add(record, count <= ROWS_MAX)
-        if count <= ROWS_MAX:
+    runs: list[Run] = []
+    rows: list[Html] = []
+    for record in records:
+        runs.append(_run(record))
+        if len(rows) < ROWS_MAX:
             rows.append(_row(record))
-    now = datetime.now().astimezone()
-    failed = sum(summary.failures.values())
+    now, count, failed = datetime.now().astimezone(), len(runs), sum(run.failed for run in runs)
+    points = [(run.when, run.failed) for run in runs if run.when is not None]
     page = fill(
         "page",
         policy=Html(_POLICY),
         source=source,
         scope=scope + (f", the newest {limit:,}" if count == limit else ""),
-        span=_span(summary.points),
+        span=_span(points),
         made=f"{now:%d %b %Y %H:%M} {timezone(now.utcoffset() or timedelta())}",
         count=f"{count:,}",
         rate=_rate(failed, count),
         failed=f"{failed:,}",
         alarm="alarm" if failed else "",
-        **_percentiles(chain.from_iterable(summary.durations.values())),
-        figures=_figures(summary) if count else "",
+        **_percentiles(runs),
+        figures=_figures(runs, points) if runs else "",
         newest=f"the newest {len(rows):,} of {count:,}" if len(rows) < count else "",
         rows=Html("\n".join([fill("head"), *rows])) if rows else fill("nothing"),
         version=__version__,
     )
     stream.write(page)
     return count
+
+
+def _run(record: Record) -> Run:
+    agent = record.user_agent_id or record.agent_id or "(none)"
+    error = _brief(record.error_message or "(no message)")
+    when = times.moment(record.started_at) or times.moment(record.ended_at)
+    if when is not None and not 1971 < when.year < 9000:  # beyond, calendars end
+        when = None
+    return Run(record.id, agent, record.status == "error", error, when, record.duration_ms)
 
 
 def _brief(text: str) -> str:
@@ -128,54 +118,60 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def _percentiles(durations: Iterable[tuple[float, bool]]) -> dict[str, str]:
-    ordered = sorted(ms for ms, _ in durations)
+def _percentiles(runs: Iterable[Run]) -> dict[str, str]:
+    ordered = sorted(run.duration_ms for run in runs if run.duration_ms is not None)
     shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
     return {name: times.lasted(percentile(ordered, share)) if ordered else "–" for name, share in shares.items()}
 
 
 def _rate(failures: int, count: int) -> str:
     """Never 100 % while something failed, nor 0 % while something did not."""
-    share = f"{(count - failures) / count * 100:.1f}".replace(".0", "") if count else "–"
+    if not count:
+        return "–"
+    share = f"{(count - failures) / count * 100:.1f}".replace(".0", "")
     if failures and share == "100":
         return "> 99.9 %"
-    return "< 0.1 %" if failures < count and share == "0" else f"{share} %" if count else share
+    return "< 0.1 %" if failures < count and share == "0" else f"{share} %"
 
 
-def _figures(summary: Summary) -> Html:
-    durations = list(chain.from_iterable(summary.durations.values()))
-    drawn = {"Over time": charts.timeline(summary.points), "Durations": charts.histogram(durations)}
-    agents = [_agent(summary, agent, runs) for agent, runs in summary.runs.most_common(AGENTS_MAX)]
-    more = len(summary.runs) - len(agents)
+def _figures(runs: Sequence[Run], points: Sequence[tuple[datetime, bool]]) -> Html:
+    durations = [(run.duration_ms, run.failed) for run in runs if run.duration_ms is not None]
+    drawn = {"Over time": charts.timeline(points), "Durations": charts.histogram(durations)}
+    by_agent: dict[str, list[Run]] = {}
+    for run in runs:
+        by_agent.setdefault(run.agent, []).append(run)
+    agents = sorted(by_agent.values(), key=len, reverse=True)
+    more = len(agents) - AGENTS_MAX
     return fill(
         "figures",
-        charts=_joined(fill("chart", title=title, svg=Html(svg)) for title, svg in drawn.items() if svg),
-        agents=_joined(agents),
-        more=f"and {more:,} more agents" if more else "",
-        errors=_errors(summary),
+        charts=[fill("chart", title=title, svg=Html(svg)) for title, svg in drawn.items() if svg],
+        agents=[_agent(of_one) for of_one in agents[:AGENTS_MAX]],
+        more=f"and {more:,} more agents" if more > 0 else "",
+        errors=_errors(runs),
     )
 
 
-def _agent(summary: Summary, agent: str, runs: int) -> Html:
-    failed = summary.failures[agent]
+def _agent(runs: Sequence[Run]) -> Html:
+    count, failed = len(runs), sum(run.failed for run in runs)
     return fill(
         "agent",
-        agent=agent[:_BRIEF_CHARS],
-        runs=f"{runs:,}",
-        rate=_rate(failed, runs),
-        good=f"{64 * (runs - failed) / runs:.1f}",
+        agent=runs[0].agent[:_BRIEF_CHARS],
+        runs=f"{count:,}",
+        rate=_rate(failed, count),
+        good=f"{64 * (count - failed) / count:.1f}",
         radius=0 if failed else 3,
         failed=f"{failed:,}",
-        **_percentiles(summary.durations.get(agent, ())),
+        **_percentiles(runs),
     )
 
 
-def _errors(summary: Summary) -> str:
+def _errors(runs: Sequence[Run]) -> str:
+    latest = {run.error: run.id for run in reversed(runs[:ROWS_MAX]) if run.failed}  # of those with a row in the table
     rows = []
-    for error, count in summary.errors.most_common(ERRORS_MAX):
-        link = fill("link", id=summary.latest[error]) if error in summary.latest else ""
+    for error, count in Counter(run.error for run in runs if run.failed).most_common(ERRORS_MAX):
+        link = fill("link", id=latest[error]) if error in latest else ""
         rows.append(fill("error", error=error, count=f"{count:,}", link=link))
-    return fill("errors", rows=_joined(rows)) if rows else ""
+    return fill("errors", rows=rows) if rows else ""
 
 
 def _row(record: Record) -> Html:
@@ -188,8 +184,8 @@ def _row(record: Record) -> Html:
         duration=times.lasted(record.duration_ms),
         agent=(record.user_agent_id or record.agent_id or "")[:_BRIEF_CHARS],
         error=_brief(record.error_message or ""),
-        facts=_joined(fill("fact", name=name, value=value) for name, value in views.facts(record).items()),
-        values=_joined(_values(record)),
+        facts=[fill("fact", name=name, value=value) for name, value in views.facts(record).items()],
+        values=list(_values(record)),
     )
 
 
@@ -206,7 +202,7 @@ def _values(record: Record) -> Iterable[Html]:
 
 
 def _shortened(text: str) -> Html:
-    return _text(views.shortened(text, VALUE_MAX_CHARS), keep="\n")
+    return _safe(views.shortened(text, VALUE_MAX_CHARS), keep="\n")
 
 
 def _mark(text: str, color: str) -> str:
