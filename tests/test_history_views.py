@@ -29,8 +29,8 @@ def record(number: int, **fields: Any) -> Record:
 
 class TableTest(HistoryTest):
     def table(self, records: list[Record], total: int = 80) -> list[str]:
-        table = views.Table(records, total, plain, str)
-        return [table.header(), *map(table.line, records)]
+        header, line = views.table(records, total, plain, str)
+        return [header, *map(line, records)]
 
     def test_80_columns_hold_a_row_and_always_its_id_and_status(self) -> None:
         """0.2.0's table at 80 columns showed neither an id nor a status."""
@@ -79,10 +79,10 @@ class HostileTest(HistoryTest):
         self.records = self.found()
 
     def test_no_view_lets_a_control_character_through(self) -> None:
-        table = views.Table(self.records, 200, plain, str)
+        _, line = views.table(self.records, 200, plain, str)
         for one in self.records:
             for text in (
-                table.line(one), views.piped(one).replace("\t", ""), *views.detail(one, plain, 1000),
+                line(one), views.piped(one).replace("\t", ""), *views.detail(one, plain, 1000),
             ):  # fmt: skip
                 self.assertIsNone(UNSAFE.search(text), text[:200])
             self.assertEqual(views.piped(one).count("\t"), len(Record._fields) - 1)

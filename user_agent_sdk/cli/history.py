@@ -83,9 +83,11 @@ def _line_form(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], 
         terminal.write("\t".join(Record._fields))
         return views.piped
     paint = partial(terminal.paint, on=terminal.wants_color(sys.stdout, args.color))
-    table = views.Table(latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout))
-    terminal.write(table.header())
-    return table.line
+    header, line = views.table(
+        latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout)
+    )
+    terminal.write(header)
+    return line
 
 
 def _print(records: Iterable[Record], args: Namespace) -> None:

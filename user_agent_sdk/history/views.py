@@ -51,59 +51,55 @@ def fit(text: str, cells: int, mark: str = "…") -> str:
     return text + " " * (cells - width(text))
 
 
-class Table:
-    """Lines of ``total`` cells at most, whose columns are laid out for ``records``: id, status, time and
-    duration always; then as many of the texts as there is room for."""
+def table(
+    records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]
+) -> tuple[str, Callable[[Record], str]]:
+    """The header, and what makes a record a line: of ``total`` cells at most, in columns laid out for ``records``."""
+    this_year = str(datetime.now().year)
+    is_short = all((record.started_at or this_year).startswith(this_year) for record in records)
+    mark = "…" if clean("…") == "…" else ".."
 
-    def __init__(self, records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]) -> None:
-        self._paint = paint
-        self._clean = clean
-        self._mark = "…" if clean("…") == "…" else ".."
-        this_year = str(datetime.now().year)
-        self._is_short = all((record.started_at or this_year).startswith(this_year) for record in records)
-        rows = [self._cells(record) for record in records]
-        id_cells = max([2, *(len(row["ID"]) for row in rows)])
-        self._widths = {"ID": id_cells, "STATUS": 7, "STARTED": 14 if self._is_short else 19, "TIME": 7}
-        left = room = total - sum(self._widths.values()) - _GAP * (len(self._widths) - 1)
-        wanted: dict[str, int] = {}
-        for name, least in _TEXTS.items():
-            want = max([0, *(width(row[name]) for row in rows)])
-            if (want or not rows) and room >= _GAP + least:
-                wanted[name] = max(want, len(name)) if rows else 40
-                room -= _GAP + least
-        left -= _GAP * len(wanted)
-        for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
-            self._widths[name] = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest
-            left -= self._widths[name]
-        self._columns = [name for name in _NAMES if name in self._widths]
-
-    def header(self) -> str:
-        return self._paint(self._line({name: name for name in self._columns}), "bold")
-
-    def line(self, record: Record) -> str:
-        return self._line(self._cells(record), STATUS_COLORS.get(record.status or ""))
-
-    def _line(self, cells: dict[str, str], color: str | None = None) -> str:
-        parts = []
-        for name in self._columns:
-            room = self._widths[name]
-            part = cells[name].rjust(room) if name in ("ID", "TIME") else fit(cells[name], room, self._mark)
-            parts.append(self._paint(part, color) if color and name == "STATUS" else part)
-        return (" " * _GAP).join(parts).rstrip()
-
-    def _cells(self, record: Record) -> dict[str, str]:
+    def cells(record: Record) -> dict[str, str]:
         started = (record.started_at or "").replace("T", " ")[:19]
         texts = (
             str(record.id),
             record.status or "",
-            started[5:] if self._is_short else started,
+            started[5:] if is_short else started,
             times.lasted(record.duration_ms),
             record.user_agent_id or "",
             record.task_id or record.wire_task_id or "",
             record.agent_id or "",
             record.error_message or "",
         )
-        return {name: self._clean(escape(text[:300])) for name, text in zip(_NAMES, texts)}
+        return {name: clean(escape(text[:300])) for name, text in zip(_NAMES, texts)}
+
+    def line(row: dict[str, str], color: str | None = None) -> str:
+        parts = []
+        for name, room in widths.items():
+            part = row[name].rjust(room) if name in ("ID", "TIME") else fit(row[name], room, mark)
+            parts.append(paint(part, color) if color and name == "STATUS" else part)
+        return (" " * _GAP).join(parts).rstrip()
+
+    widths = _widths([cells(record) for record in records], total, 14 if is_short else 19)
+    header = paint(line({name: name for name in widths}), "bold")
+    return header, lambda record: line(cells(record), STATUS_COLORS.get(record.status or ""))
+
+
+def _widths(rows: Sequence[dict[str, str]], total: int, started_cells: int) -> dict[str, int]:
+    """Of id, status, time and duration always; then of as many of the texts as there is room for."""
+    widths = {"ID": max([2, *(len(row["ID"]) for row in rows)]), "STATUS": 7, "STARTED": started_cells, "TIME": 7}
+    left = room = total - sum(widths.values()) - _GAP * (len(widths) - 1)
+    wanted: dict[str, int] = {}
+    for name, least in _TEXTS.items():
+        want = max([0, *(width(row[name]) for row in rows)])
+        if (want or not rows) and room >= _GAP + least:
+            wanted[name] = max(want, len(name)) if rows else 40
+            room -= _GAP + least
+    left -= _GAP * len(wanted)
+    for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
+        widths[name] = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest to others
+        left -= widths[name]
+    return {name: widths[name] for name in _NAMES if name in widths}
 
 
 def piped(record: Record) -> str:
