@@ -102,12 +102,12 @@ class HistoryTest(unittest.TestCase):
         with History(self.path) as history:
             return list(history.find(**filters))
 
-    def await_row(self) -> None:
-        """Until a recorder has written its first row."""
+    def await_rows(self, count: int = 1) -> None:
+        """Until a recorder has written so many rows."""
         never, deadline = threading.Event(), time.monotonic() + 10
         while time.monotonic() < deadline:
             with contextlib.suppress(StorageError):
-                if self.found():
+                if len(self.found()) >= count:
                     return
             never.wait(0.005)
-        self.fail("no row was written")
+        self.fail(f"no {count} rows were written")

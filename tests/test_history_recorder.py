@@ -246,7 +246,7 @@ class TroubleTest(HistoryTest):
         """A log rotation took the file away, and later executions went into the file that was gone."""
         recorder = self.start()
         recorder.record(*execution())
-        self.await_row()
+        self.await_rows()
         if os.name == "nt":
             self.skipTest("Windows does not move a file that is open")
         self.path.rename(self.folder / "old.db")
@@ -265,6 +265,16 @@ class TroubleTest(HistoryTest):
         self.assertEqual(len(self.found()), 3)
         self.assertEqual(said.actions, ["history_overflow", "history_lost"])
         self.assertIn("Not recorded: 7 executions", said.texts[-1])
+
+    def test_a_full_batch_is_followed_by_the_next_without_a_pause(self) -> None:
+        """With a pause after each, 5,000 executions a second were all that it could write: the rest went lost."""
+        with mock.patch.object(module, "BATCH_ROWS", 1), mock.patch.object(module, "GATHER_S", 0.5):
+            recorder = Recorder(self.path)
+            for _ in range(40):
+                recorder.record(*execution())
+            recorder.start()
+            self.await_rows(40)
+            recorder.close()
 
     def test_large_rows_fill_the_queue_by_their_bytes(self) -> None:
         recorder = Recorder(self.path)
@@ -297,7 +307,7 @@ class SharingTest(HistoryTest):
     def test_a_reader_and_a_writer_of_500_rows_a_second_do_not_hinder_each_other(self) -> None:
         said, recorder, stop, counts = Said(self), self.start(), threading.Event(), []
         recorder.record(*execution())
-        self.await_row()
+        self.await_rows()
 
         def read() -> None:
             while not stop.is_set():

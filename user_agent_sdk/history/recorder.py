@@ -1,8 +1,8 @@
 """Writes executions down, beside the worker and never in its way.
 
-``record`` runs on a slot's thread, after the report: it puts the execution's row in a bounded queue. One
-thread writes, a few commits a second. A database that is locked or full is
-said once and tried again; one that is damaged or not ours is said once and left alone.
+``record`` runs on a slot's thread, after the report: it puts the execution's row in a bounded queue. One thread
+writes, a few commits a second. A database that is locked or full is said once and tried again; one that is damaged
+or not ours is said once and left alone.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Recorder:
             is_written = self._write(batch)
             if is_last_try and not is_written:
                 break
-            pause_s = GATHER_S if is_written else RETRY_S
+            pause_s = RETRY_S if not is_written else GATHER_S if len(batch) < BATCH_ROWS else 0.0
         self._drop_connection()
 
     def _write(self, batch: list[Row]) -> bool:
