@@ -389,8 +389,8 @@ class FilesTest(CliTest):
                     raise OSError(errno.EINVAL, "Invalid argument")
                 return super().astimezone(tz)
 
-        times._minute.cache_clear()
-        self.addCleanup(times._minute.cache_clear)
+        times._second.cache_clear()
+        self.addCleanup(times._second.cache_clear)
         with mock.patch.object(times, "datetime", Windows):
             self.assertTrue(times.stamp(0.0).startswith("1970-01-01T00:00:00.000000+00:00"))
             self.assertIsNone(times.moment("1970-01-01T00:00:00"))

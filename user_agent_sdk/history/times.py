@@ -12,18 +12,18 @@ _FRACTION = re.compile(r"\.(\d+)")
 
 def stamp(epoch_s: float) -> str:
     """Local time with its offset, always equally long: 0.2.0 sorts these as texts, among its own."""
-    minute, left_us = divmod(round(epoch_s * 1e6), 60_000_000)
-    begins, offset = _minute(minute)
-    return f"{begins}{left_us // 1_000_000:02d}.{left_us % 1_000_000:06d}{offset}"
+    second, left_us = divmod(round(epoch_s * 1e6), 1_000_000)
+    begins, offset = _second(second)
+    return f"{begins}.{left_us:06d}{offset}"
 
 
-@lru_cache(maxsize=16)  # a date and its zone cost more than all the rest; no zone is off by seconds any more
-def _minute(minute: int) -> tuple[str, str]:
+@lru_cache(maxsize=64)  # a date and its zone cost more than all the rest; no zone is off by seconds any more
+def _second(second: int) -> tuple[str, str]:
     try:
-        text = datetime.fromtimestamp(minute * 60).astimezone().isoformat()
+        text = datetime.fromtimestamp(second).astimezone().isoformat()
     except OSError:  # Windows knows no local time on the first day of 1970, where a damaged journal puts its tasks
-        text = datetime.fromtimestamp(minute * 60, timezone.utc).isoformat()
-    return text[:17], text[19:]
+        text = datetime.fromtimestamp(second, timezone.utc).isoformat()
+    return text[:19], text[19:]
 
 
 def moment(text: object) -> datetime | None:
