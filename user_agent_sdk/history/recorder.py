@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 QUEUE_MAX_ROWS = 10_000
 QUEUE_MAX_BYTES = 64 * 1024 * 1024
 BATCH_ROWS = 1000  # a commit: a reader, or another writer, never waits long
-STATEMENT_ROWS = 100  # nine values each: SQLite may take 999. A statement for each row would contend for the GIL
+# Nine values each: SQLite may take 999. A statement for each row would contend for the interpreter; and few sizes,
+# since each statement that is kept compiled takes 100 kB.
+STATEMENT_ROWS = (100, 10, 1)
 GATHER_S = 0.2
 RETRY_S = 1.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
@@ -162,8 +164,7 @@ class Recorder:
             schema.prepare(self._db)
         db = self._db
         db.execute("BEGIN IMMEDIATE")
-        for start in range(0, len(batch), STATEMENT_ROWS):
-            rows = batch[start : start + STATEMENT_ROWS]
+        for rows in _portions(batch):
             columns = [value for row in rows for value in row[:_COLUMNS]]
             last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
@@ -201,6 +202,14 @@ def recording(wanted: bool, path: Path, redact: Iterable[str]) -> Iterator[Calla
         yield lambda execution: recorder.record(*execution)
     finally:
         recorder.close()
+
+
+def _portions(batch: list[Row]) -> Iterator[list[Row]]:
+    start = 0
+    while start < len(batch):
+        size = next(size for size in STATEMENT_ROWS if start + size <= len(batch))
+        yield batch[start : start + size]
+        start += size
 
 
 def _insertion(table: str, names: Sequence[str], count: int) -> str:
