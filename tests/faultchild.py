@@ -57,16 +57,12 @@ def is_result(args: Any, _: Any) -> bool:
     return args[2].state == "result"
 
 
-def is_result_row(args: Any, _: Any) -> bool:
-    return args[2][1] == "result"  # the statement's values: the row, then its state
-
-
 POINTS: dict[str, Callable[[], None]] = {
     "polled": lambda: kill(Gate, "_answered", lambda args, _: bool(args[2]), before=True),
     "journaled": lambda: kill(slots, "execute", before=True),
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),
-    "stopped while committing": lambda: kill(Journal, "_run", is_result_row, before=True, number=signal.SIGTERM),
+    "stopped while committing": lambda: kill(Journal, "_put", is_result, before=True, number=signal.SIGTERM),
     "posted": lambda: kill(Delivery, "settle", before=True),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),

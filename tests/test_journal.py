@@ -241,7 +241,7 @@ class FilesTest(Kept):
     def test_a_newer_file_is_left_alone_and_that_is_said_once(self) -> None:
         journal = self.opened()
         journal.add(entry("t"))
-        journal._run("PRAGMA user_version=99", ())
+        journal._guarded(lambda db: db.execute("PRAGMA user_version=99"))
         self.die(journal)
         before = (self.folder / "1.db").read_bytes()
         other = self.journal()
@@ -395,7 +395,7 @@ class TroubleTest(Kept):
     def test_a_file_damaged_in_use_is_set_aside_and_all_rows_are_written_anew(self) -> None:
         journal = self.opened()
         rows = [journal.add(done(str(number), b"x" * 3000)) for number in range(50)]
-        journal._run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        journal._guarded(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
         with self.assertLogs(LOG, "WARNING") as said:
             journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
             journal.free(rows[0])

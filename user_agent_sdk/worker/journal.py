@@ -12,7 +12,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -92,7 +91,7 @@ class Journal:
 
     def _put(self, row: int, entry: Entry) -> None:
         self._live[row] = entry
-        self._run(WRITE, (row, *entry))  # in trouble it is written when that is mended
+        self._guarded(journal_file.write, row, entry)  # in trouble it is written when that is mended
 
     def free(self, row: int) -> None:
         """The row is done with. It goes with the next task's row, or within a second."""
@@ -167,7 +166,7 @@ class Journal:
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
             gone = self._swept.intersection(self._free)
-            if gone and self._run_all([(DELETE, (row,)) for row in gone]):
+            if gone and self._guarded(journal_file.write_all, [(DELETE, (row,)) for row in gone]):
                 self._free = [row for row in self._free if row not in gone]
             self._swept = set(self._free)
             self._limit_late()
@@ -179,24 +178,18 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
-            self._run_all([(DELETE, (row,)) for row in self._free])
+            self._guarded(journal_file.write_all, [(DELETE, (row,)) for row in self._free])
             self._guarded(journal_file.shrink)
             if self._db is not None:
                 self._db.close()
                 self._db = None
 
-    def _run(self, statement: str, values: Sequence[Any]) -> bool:
-        """One statement, one commit. False, and said once, when it could not be written."""
-        return self._guarded(lambda db: db.execute(statement, values))
-
-    def _run_all(self, statements: Iterable[tuple[str, Any]]) -> bool:
-        return self._guarded(lambda db: journal_file.write_all(db, statements))
-
-    def _guarded(self, act: Callable[[storage.Connection], object]) -> bool:
+    def _guarded(self, act: Callable[..., object], *args: Any) -> bool:
+        """Do something with the file, in one commit. False, and said once, when that could not be written."""
         if self._db is None or self._trouble:
             return False
         try:
-            act(self._db)
+            act(self._db, *args)
         except (storage.Error, OSError) as error:
             self._failed(error)
             return False
@@ -220,9 +213,9 @@ class Journal:
         if self._db is None:
             self._open(is_late=True)
         rows = [(WRITE, (row, *entry)) for row, entry in self._live.items()]
-        if not self._run_all([(CLEAR, ()), *rows]) and not self._trouble:
-            for statement, values in rows:  # one can't be stored, and must not cost the others
-                self._run(statement, values)
+        if not self._guarded(journal_file.write_all, [(CLEAR, ()), *rows]) and not self._trouble:
+            for row, entry in self._live.items():  # one can't be stored, and must not cost the others
+                self._guarded(journal_file.write, row, entry)
         if not self._trouble:
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
@@ -287,7 +280,8 @@ class Journal:
         try:
             ours = {next(self._ids): entry for entry in journal_file.read(other).values()}
             writes = [(WRITE, (row, *entry)) for row, entry in ours.items()]
-            if writes and self._run_all(writes):  # from here on they are in both: twice is better than not at all
+            if writes and self._guarded(journal_file.write_all, writes):
+                # From here on they are in both: twice is better than not at all.
                 self._live.update(ours)
                 self._found.update(ours)
                 journal_file.write_all(other, [(CLEAR, ())])

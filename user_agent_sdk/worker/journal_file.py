@@ -162,6 +162,10 @@ def object_in(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def write(db: storage.Connection, row: int, entry: Entry) -> None:
+    db.execute(WRITE, (row, *entry))
+
+
 def write_all(db: storage.Connection, statements: Iterable[tuple[str, Any]]) -> None:
     """Several statements, one commit: all of them or none."""
     db.execute("BEGIN IMMEDIATE")
