@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import types
 import unittest
 from typing import Any, Callable
 
-from user_agent_sdk.agents import REGISTRY, make_agent, register_user_agent, user_agent
+from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent, user_agent
 from user_agent_sdk.errors import AgentError, ConfigError, NonRetryableException
 
 PLATFORM = types.SimpleNamespace(
@@ -17,7 +18,7 @@ PLATFORM = types.SimpleNamespace(
 
 
 def call(func: Any, given: dict[str, Any] | None = None) -> Any:
-    agent = make_agent(func)
+    agent = Agent(func)
     args, kwargs = agent.bind(PLATFORM, given or {})
     return agent.func(*args, **kwargs)
 
@@ -57,7 +58,7 @@ class Registry(unittest.TestCase):
             return 1
 
         self.assertTrue(inspect.iscoroutinefunction(fetch))
-        self.assertTrue(REGISTRY[0].is_async)
+        self.assertIs(REGISTRY[0].func, fetch)
 
     def test_what_the_decorator_does_not_set_is_none(self) -> None:
         @user_agent()
@@ -99,8 +100,8 @@ class Registry(unittest.TestCase):
         def agent() -> None: ...
 
         line = agent.__code__.co_firstlineno
-        self.assertTrue(make_agent(agent).location.endswith(f"test_agents.py:{line}"))
-        self.assertTrue(make_agent(passing_all_on(agent)).location.endswith(f"test_agents.py:{line}"))
+        self.assertTrue(Agent(agent).where.endswith(f"test_agents.py:{line})"))
+        self.assertTrue(Agent(passing_all_on(agent)).where.endswith(f"test_agents.py:{line})"))
 
     def test_options_that_make_no_sense_are_refused_by_name(self) -> None:
         def agent() -> None: ...
@@ -109,6 +110,7 @@ class Registry(unittest.TestCase):
             {"workers": 0}, {"workers": -1}, {"workers": True}, {"workers": 2.0}, {"workers": "4"},
             {"poll_interval": -1}, {"poll_interval": True}, {"poll_interval": float("nan")}, {"poll_interval": "1s"},
             {"timeout_s": 0}, {"timeout_s": float("inf")}, {"agent_id": ""}, {"agent_id": 7}, {"domain": " "},
+            {"poll_interval": 10**400},  # an int that no float can hold ended in an OverflowError
         ]  # fmt: skip
         for options in wrong:
             with self.subTest(options), self.assertRaises(ConfigError) as caught:
@@ -124,7 +126,7 @@ class Registry(unittest.TestCase):
     def test_agents_can_be_dictionary_keys_whatever_their_defaults(self) -> None:
         def agent(x: Any = []) -> None: ...  # noqa: B006 - an unhashable default is the point
 
-        self.assertEqual(len({make_agent(agent): 1}), 1)
+        self.assertEqual(len({Agent(agent): 1}), 1)
 
 
 class Binding(unittest.TestCase):
@@ -189,19 +191,31 @@ class Binding(unittest.TestCase):
         self.assertEqual(call(Robot().work, given), ("work", 1))
         self.assertEqual(call(Robot.still, given), ("still", 1))
         self.assertEqual(call(Robot.__dict__["raw"], given), ("raw", 1))
-        agent = make_agent(Robot())
-        self.assertTrue(agent.is_async)
-        self.assertEqual(agent.bind(PLATFORM, given), ([], {"a": 1}))
-        self.assertTrue(make_agent(functools.partial(Robot().__call__)).is_async)
+        self.assertEqual(asyncio.run(call(Robot(), given)), 1)
+        self.assertEqual(Agent(Robot()).bind(PLATFORM, given), ([], {"a": 1}))
+        self.assertEqual(asyncio.run(call(functools.partial(Robot().__call__), given)), 1)
 
     def test_what_a_partial_has_preset_can_not_be_changed_by_a_task(self) -> None:
         def agent(amount: int, limit: int = 10, **rest: int) -> Any:
             return amount, limit, rest
 
         self.assertEqual(call(functools.partial(agent, limit=3), {"amount": 5, "limit": 999}), (5, 3, {}))
+        # One that was filled by its position reached **rest: "got multiple values for argument 'amount'".
+        self.assertEqual(call(functools.partial(agent, 5), {"amount": 7, "limit": 2, "x": 1}), (5, 2, {"x": 1}))
 
     def test_a_decorator_that_wraps_and_passes_all_on_is_seen_through(self) -> None:
         self.assertEqual(call(passing_all_on(lambda a, logger: (a, logger)), {"a": 1}), (1, "the logger"))
+
+    def test_a_default_is_left_to_a_decorator_that_knows_better(self) -> None:
+        def agent(a: int, database: str = "none") -> tuple[int, str]:
+            return a, database
+
+        @functools.wraps(agent)
+        def connected(**given: Any) -> Any:
+            given.setdefault("database", "open")
+            return agent(**given)
+
+        self.assertEqual(call(connected, {"a": 1}), (1, "open"))
 
     def test_a_wrapper_that_names_its_parameters_gets_those(self) -> None:
         def inner(input_data: dict[str, int], logger: Any) -> Any:
@@ -227,7 +241,7 @@ class Binding(unittest.TestCase):
 class Refusals(unittest.TestCase):
     def refused(self, func: Any) -> str:
         with self.assertRaises(AgentError) as caught:
-            make_agent(func)
+            Agent(func)
         self.assertEqual(caught.exception.code, "agent-signature")
         self.assertTrue(caught.exception.hints)
         return str(caught.exception)

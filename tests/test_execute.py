@@ -15,7 +15,7 @@ import unittest
 from datetime import date
 from typing import Any
 
-from user_agent_sdk.agents import make_agent
+from user_agent_sdk.agents import Agent
 from user_agent_sdk.conductor.wire import LogLine, Task, TaskResult, TaskStatus, encode
 from user_agent_sdk.errors import NonRetryableException
 from user_agent_sdk.worker import async_loop
@@ -50,7 +50,7 @@ class Executing(unittest.TestCase):
 
     def run_agent(self, func: Any, **wire: Any) -> TaskResult:
         task = make_task(**wire)
-        result = execute(make_agent(func), task, "worker-1", stopping=self.stopping, run_async=self.runner.run)
+        result = execute(Agent(func), task, "worker-1", stopping=self.stopping, run_async=self.runner.run)
         encode(result.to_wire())  # whatever it is, it can be sent
         self.assertEqual((result.task_id, result.workflow_instance_id), (task.task_id, task.workflow_instance_id))
         self.assertEqual(result.worker_id, "worker-1")
@@ -303,7 +303,7 @@ class AsyncFunctions(Executing):
             loops.append(asyncio.get_running_loop())
             return 1
 
-        result = execute(make_agent(agent), make_task(), "w", stopping=self.stopping)
+        result = execute(Agent(agent), make_task(), "w", stopping=self.stopping)
         self.assertEqual(result.output_data, {"result": 1})
         self.assertTrue(loops[0].is_closed())
 
@@ -424,7 +424,7 @@ class Imports(unittest.TestCase):
     def test_asyncio_is_imported_by_the_first_async_run_only(self) -> None:
         module = sys.modules.pop("asyncio")
         self.addCleanup(sys.modules.__setitem__, "asyncio", module)
-        result = execute(make_agent(lambda num1: num1), make_task(), "w", stopping=threading.Event())
+        result = execute(Agent(lambda num1: num1), make_task(), "w", stopping=threading.Event())
         self.assertEqual(json.loads(encode(result.to_wire()))["outputData"], {"result": 2})
         self.assertNotIn("asyncio", sys.modules)
         self.assertFalse(hasattr(async_loop, "asyncio"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import user_agent_sdk
 from tests.cli import keep_imports_as_they_are
 from user_agent_sdk import loader
-from user_agent_sdk.agents import REGISTRY, Agent, make_agent
+from user_agent_sdk.agents import REGISTRY, Agent
 from user_agent_sdk.errors import AgentError, ConfigError
 
 AGENT = "from user_agent_sdk import user_agent\n@user_agent()\ndef work(): return 1\n"
@@ -185,7 +185,7 @@ class LoaderTest(unittest.TestCase):
     # Ids
 
     def test_agents_without_an_id_take_the_default_and_one_id_serves_one_agent(self) -> None:
-        own, other = make_agent(lambda: 1, "own"), make_agent(lambda: 2)
+        own, other = Agent(lambda: 1, "own"), Agent(lambda: 2)
         self.assertEqual([agent.agent_id for agent in loader.identify([own, other], "default")], ["own", "default"])
         for agents, default in (([other], None), ([own, other], "own"), ([other, other], "d")):
             with self.assertRaises(AgentError) as caught:

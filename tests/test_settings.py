@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from user_agent_sdk.agents import make_agent
+from user_agent_sdk.agents import Agent
 from user_agent_sdk.errors import ConfigError, UsageError
 from user_agent_sdk.settings import TABLE, Settings, load
 
@@ -64,8 +64,8 @@ class SettingsTest(unittest.TestCase):
         )
 
     def test_an_agent_gets_flag_then_environment_then_decorator_then_default(self) -> None:
-        agent = make_agent(lambda: None, workers=3, domain="declared", poll_interval=250, worker_id="mine")
-        bare = make_agent(lambda: None)
+        agent = Agent(lambda: None, workers=3, domain="declared", poll_interval_ms=250, worker_id="mine")
+        bare = Agent(lambda: None)
         plain = self.load(GOOD)
         self.assertEqual(plain.resolve(agent)[1:], ("mine", "declared", 250, 3, None))
         self.assertEqual(plain.resolve(bare)[2:], (None, 1000, 1, None))
@@ -81,11 +81,11 @@ class SettingsTest(unittest.TestCase):
 
     def test_a_functions_own_time_limit_wins_over_the_general_one(self) -> None:
         found = self.load(GOOD, task_timeout_s="20")
-        self.assertEqual(found.resolve(make_agent(lambda: None, timeout_s=5)).timeout_s, 5)
-        self.assertEqual(found.resolve(make_agent(lambda: None)).timeout_s, 20)
+        self.assertEqual(found.resolve(Agent(lambda: None, timeout_s=5)).timeout_s, 5)
+        self.assertEqual(found.resolve(Agent(lambda: None)).timeout_s, 20)
 
     def test_the_environment_names_of_0_2_0_are_honoured(self) -> None:
-        first, second = make_agent(lambda: None, "First", domain="declared"), make_agent(lambda: None, "second")
+        first, second = Agent(lambda: None, "First", domain="declared"), Agent(lambda: None, "second")
         env = {
             "conductor_worker_domain": "all",
             "CONDUCTOR_WORKER_First_DOMAIN": "one",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from user_agent_sdk import settings as settings_module
-from user_agent_sdk.agents import make_agent
+from user_agent_sdk.agents import Agent
 from user_agent_sdk.cli import waiting
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.worker.context import current_task
@@ -101,7 +101,7 @@ class RunnerTest(unittest.TestCase):
         self.sandbox = sandbox
         plain = settings_module.load({}, environ={}, target=False)
         settings = replace(plain.on_sandbox(sandbox.credentials("a"), None), **changes)
-        runner = Runner(settings, [make_agent(func, "a")])
+        runner = Runner(settings, [Agent(func, "a")])
         self.thread = threading.Thread(target=runner.run, daemon=True)
         self.addCleanup(self.thread.join, LONG_S)
         self.addCleanup(runner.stop, 0)

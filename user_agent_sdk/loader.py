@@ -59,13 +59,13 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
         agent_id = agent.agent_id or default_id
         if agent_id is None:
             raise AgentError(
-                f"the agent {_where(agent)} has no id",
+                f"the agent {agent.where} has no id",
                 code="no-agent",
                 hints=["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"],
             )
         if agent_id in by_id:
             raise AgentError(
-                f"two agents have the id {agent_id!r}: {_where(by_id[agent_id])} and {_where(agent)}",
+                f"two agents have the id {agent_id!r}: {by_id[agent_id].where} and {agent.where}",
                 code="no-agent",
                 hints=["give each its own: @user_agent(agent_id=...)"],
             )
@@ -178,7 +178,3 @@ def _keep_own_frames(shown: traceback.TracebackException) -> None:
             seen.append(part)
             part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(_OWN_CODE)]
             todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
-
-
-def _where(agent: Agent) -> str:
-    return f"{agent.name} ({agent.location})" if agent.location else agent.name

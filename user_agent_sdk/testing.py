@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .agents import REGISTRY, make_agent
+from .agents import REGISTRY, Agent
 from .conductor.wire import PLATFORM_AGENT_ID, PLATFORM_TASK_ID, Task, TaskResult, encode
 from .errors import UsageError
 from .worker.execute import execute
@@ -48,7 +48,7 @@ def run_task(
     ``stopping``: an Event that is set makes the worker look as if it were draining. ``timeout_s`` is
     not applied. Raises AgentError for a function that can't be an agent, UsageError for an input that is not JSON.
     """
-    agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or make_agent(func)
+    agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or Agent(func)
     agent = replace(agent, agent_id=agent_id or agent.agent_id or "test-agent")
     given: dict[str, Any] = {PLATFORM_TASK_ID: platform_task_id, PLATFORM_AGENT_ID: platform_agent_id}
     wire = {

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from user_agent_sdk import logs
-from user_agent_sdk.agents import make_agent
+from user_agent_sdk.agents import Agent
 from user_agent_sdk.conductor import auth, connection, wire
 from user_agent_sdk.conductor.client import Client, PollError
 from user_agent_sdk.conductor.transport import Transport
@@ -175,7 +175,7 @@ class Polls(_Wire):
 
     def __enter__(self) -> Polls:
         super().__enter__()
-        self.agent = make_agent(echo)
+        self.agent = Agent(echo)
         self._begin()
         return self
 

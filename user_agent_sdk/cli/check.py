@@ -170,7 +170,7 @@ def _agents(script: Path, settings: Settings | None) -> Iterator[Row]:
             agents = loader.identify(agents, settings.agent_id)
         for agent in agents:
             takes = ", ".join(parameter.name for parameter in agent.parameters) or "nothing"
-            what = f"{agent.name} ({agent.location}) takes {takes}"
+            what = f"{agent.where} takes {takes}"
             if settings is not None:
                 own = settings.resolve(agent)
                 what += f"; id {own.agent_id}, workers {own.workers}, as {own.worker_id}"

@@ -65,7 +65,7 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
     CURRENT.set(current)
     args, kwargs = agent.bind(current, current.task.input_data)
     value = agent.func(*args, **kwargs)
-    if hasattr(type(value), "__await__"):  # not only what is_async says: a plain wrapper may return a coroutine
+    if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
         value = run_async(value)
     if isinstance(value, TaskResult):
         return _checked(value)
