@@ -163,6 +163,13 @@ class LoaderTest(unittest.TestCase):
             self.assertNotIn(foreign, error.message)
         self.assertIsInstance(error.__cause__, KeyError)  # all of it, for -d
 
+    def test_a_long_chain_of_exceptions_is_one_error(self) -> None:
+        """Python 3.9 compared its links with one another, and all that hangs on them: a RecursionError of ours."""
+        text = "error = None\nfor number in range(3000):\n    cause, error = error, ValueError(number)\n"
+        text += "    error.__cause__ = cause\nraise error\n"
+        error = self.refused("chained.py", text)
+        self.assertIn("ValueError: 2999", error.message)
+
     def test_a_script_that_exits_is_an_error_and_an_interrupt_is_not(self) -> None:
         error = self.refused("exits.py", "import sys\ntry:\n    1/0\nexcept Exception:\n    sys.exit(0)\n")
         self.assertIn("SystemExit", error.message)

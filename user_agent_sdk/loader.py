@@ -14,10 +14,10 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.abc import Loader
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest
@@ -85,27 +85,19 @@ def _is_public(name: str) -> bool:
     return name == PUBLIC_NAME or name.startswith(PUBLIC_NAME + ".")
 
 
-class _Alias:
+def _own_name(public_name: str) -> str:
+    return _PACKAGE + public_name[len(PUBLIC_NAME) :]
+
+
+class _Alias(Loader):
     """Answers for ``user_agent_sdk`` and all in it with the modules of this package."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if not _is_public(name):
-            return None
-        try:
-            own = importlib.import_module(_PACKAGE + name[len(PUBLIC_NAME) :])
-        except ModuleNotFoundError:
-            return None
-        loader: Any = self
-        return ModuleSpec(name, loader, loader_state=(own, own.__spec__))
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module: ModuleType = spec.loader_state[0]
-        return module
+        is_ours = _is_public(name) and importlib.util.find_spec(_own_name(name))
+        return ModuleSpec(name, self) if is_ours else None
 
     def exec_module(self, module: ModuleType) -> None:
-        state = module.__spec__.loader_state if module.__spec__ else None
-        if state is not None:
-            module.__spec__ = state[1]  # the import system has just put the alias there
+        sys.modules[module.__name__] = importlib.import_module(_own_name(module.__name__))  # import takes that instead
 
 
 def _script(path: Path) -> Path:
@@ -132,8 +124,7 @@ def _run(path: Path) -> list[Agent]:
         sys.path[:] = [*others, str(path.parent)]
         name = f"_agent_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise AgentError(f"{path} can't be imported")
+    assert spec is not None and spec.loader is not None  # as its suffix is one of SOURCE_SUFFIXES
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look a class's module up by name
     already = len(REGISTRY)
@@ -170,11 +161,9 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
 
 
 def _keep_own_frames(shown: traceback.TracebackException) -> None:
-    seen: list[traceback.TracebackException] = []
-    todo: list[traceback.TracebackException | None] = [shown]
+    todo = [shown]
     while todo:
         part = todo.pop()
-        if part is not None and part not in seen:
-            seen.append(part)
-            part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(_OWN_CODE)]
-            todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+        part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(_OWN_CODE)]
+        linked = (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
+        todo += [each for each in linked if each is not None]
