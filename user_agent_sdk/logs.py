@@ -7,13 +7,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TextIO
 from urllib.parse import quote, quote_plus
 
@@ -82,30 +81,24 @@ class Redactor:
 redactor = Redactor()  # the process's own: whoever gets hold of a secret or a token adds it here
 
 
-class TextFormatter(logging.Formatter):
+def _text(record: logging.LogRecord, full_date: bool) -> str:
     """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
-
-    def __init__(self, full_date: bool) -> None:
-        super().__init__()
-        self._full_date = full_date
-
-    def format(self, record: logging.LogRecord) -> str:
-        second, left_s = divmod(record.created, 1)
-        date, time, offset = _second(second)
-        if self._full_date:
-            time = f"{date}T{time}.{int(left_s * 1000):03d}{offset}"
-        first = f"{time} {record.levelname:<7} {record.getMessage()}"
-        known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
-        if "task_id" in known:  # the task says whose it is, and most attempts are the first
-            known.pop("agent_id", None)
-            if known.get("attempt") == 1:
-                del known["attempt"]
-            if not self._full_date:  # on a terminal a line should fit
-                known["task_id"] = str(known["task_id"])[:8]
-        if known:
-            first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
-        shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
-        return "\n    ".join([escape(redactor(first)), *shown])
+    second, left_s = divmod(record.created, 1)
+    date, time, offset = _second(second)
+    if full_date:
+        time = f"{date}T{time}.{int(left_s * 1000):03d}{offset}"
+    first = f"{time} {record.levelname:<7} {record.getMessage()}"
+    known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
+    if "task_id" in known:  # the task says whose it is, and most attempts are the first
+        known.pop("agent_id", None)
+        if known.get("attempt") == 1:
+            del known["attempt"]
+        if not full_date:  # on a terminal a line should fit
+            known["task_id"] = str(known["task_id"])[:8]
+    if known:
+        first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
+    shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
+    return "\n    ".join([escape(redactor(first)), *shown])
 
 
 @lru_cache(maxsize=4)  # most lines share theirs with others
@@ -115,73 +108,59 @@ def _second(epoch_s: float) -> tuple[str, str, str]:
     return text[:10], text[11:19], text[19:]
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts (UTC), level, logger, msg, what ``extra`` gave of FIELDS, exc."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, timezone.utc)
-        line: dict[str, object] = {
-            "ts": moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "msg": redactor(record.getMessage()),
-        }
-        for key in FIELDS:
-            value = record.__dict__.get(key)
-            if value is not None:
-                line[key] = value if isinstance(value, (int, float)) else redactor(str(value))
-        shown = _traceback(record)
-        if shown:
-            line["exc"] = shown
-        return json_text(line, self._stream)
+def _json(record: logging.LogRecord, stream: TextIO) -> str:
+    """One JSON object: ts (UTC), level, logger, msg, what ``extra`` gave of FIELDS, exc."""
+    line: dict[str, object] = {
+        "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")[:23] + "Z",
+        "level": record.levelname,
+        "logger": record.name,
+        "msg": redactor(record.getMessage()),
+    }
+    for key in FIELDS:
+        value = record.__dict__.get(key)
+        if value is not None:
+            line[key] = value if isinstance(value, (int, float)) else redactor(str(value))
+    shown = _traceback(record)
+    if shown:
+        line["exc"] = shown
+    return json_text(line, stream)
 
 
 def _traceback(record: logging.LogRecord) -> str:
-    if not (record.exc_info or record.exc_text or record.stack_info):
-        return ""
     shown = record.exc_text or ""
     if record.exc_info and record.exc_info[0] and not shown:
         shown = "".join(traceback.format_exception(*record.exc_info))
     return redactor("\n".join(text.rstrip("\n") for text in (shown, record.stack_info or "") if text))
 
 
-class Handler(logging.Handler):
+class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at run time before 3.11
     """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self.stream = stream
+    def __init__(self, stream: TextIO, as_json: bool) -> None:
+        super().__init__(stream)
+        self._formatted = partial(_json, stream=stream) if as_json else partial(_text, full_date=not stream.isatty())
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def format(self, record: logging.LogRecord) -> str:
         try:
-            text = self.format(record)
+            text = self._formatted(record)
         except Exception as error:  # a %d for a text, a __str__ that raises: say where, and go on
             text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
-        try:
-            self.stream.write(encodable(text, self.stream) + "\n")
-            self.stream.flush()
-        except (OSError, ValueError):  # a full disk, a closed pipe: there is nowhere left to say it
-            pass
+        return encodable(text, self.stream)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk, a closed pipe: there is nowhere left to say it."""
 
 
-def setup(level: str, log_format: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
-    """Send every log line of the process to ``stream`` (stderr), from ``level`` up. Once, by the command line.
+def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None) -> None:
+    """Send every log line of the process to ``stream``, from ``level`` up. Once, by the command line.
 
     ``log_format`` is "text" or "json". Calling it again replaces the handler.
     """
-    stream = sys.stderr if stream is None else stream
     for secret in secrets:
         redactor.add(secret)
     root = logging.getLogger()
     root.setLevel(level)
     for old in [old for old in root.handlers if isinstance(old, Handler)]:
         root.removeHandler(old)
-    if stream is None:  # pythonw.exe has no stderr
-        return
-    handler = Handler(stream)
-    handler.setFormatter(JsonFormatter(stream) if log_format == "json" else TextFormatter(not stream.isatty()))
-    root.addHandler(handler)
+    if stream is not None:  # pythonw.exe has no stderr
+        root.addHandler(Handler(stream, log_format == "json"))
