@@ -12,7 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from functools import lru_cache, partial
+from functools import partial
 from typing import TextIO
 from urllib.parse import quote, quote_plus
 
@@ -83,11 +83,8 @@ redactor = Redactor()  # the process's own: whoever gets hold of a secret or a t
 
 def _text(record: logging.LogRecord, full_date: bool) -> str:
     """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
-    second, left_s = divmod(record.created, 1)
-    date, time, offset = _second(second)
-    if full_date:
-        time = f"{date}T{time}.{int(left_s * 1000):03d}{offset}"
-    first = f"{time} {record.levelname:<7} {record.getMessage()}"
+    moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+    first = f"{moment if full_date else moment[11:19]} {record.levelname:<7} {record.getMessage()}"
     known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
     if "task_id" in known:  # the task says whose it is, and most attempts are the first
         known.pop("agent_id", None)
@@ -99,13 +96,6 @@ def _text(record: logging.LogRecord, full_date: bool) -> str:
         first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
     shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
     return "\n    ".join([escape(redactor(first)), *shown])
-
-
-@lru_cache(maxsize=4)  # most lines share theirs with others
-def _second(epoch_s: float) -> tuple[str, str, str]:
-    """The local date, time and offset of a whole second."""
-    text = datetime.fromtimestamp(epoch_s).astimezone().isoformat()
-    return text[:10], text[11:19], text[19:]
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
