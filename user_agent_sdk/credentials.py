@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError, nearest
 
@@ -19,7 +19,7 @@ DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
 FILE_NAME = "credentials.json"
 
-Layer = dict[str, tuple[Any, str]]  # setting -> its value and where that came from
+Layer = MutableMapping[str, tuple[Any, str]]  # setting -> its value and where that came from
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, or IPv6
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
@@ -92,12 +92,6 @@ def _split(text: str) -> SplitResult:
     if port == 0 or not _HOST.fullmatch(parts.hostname or "") or any(c in text for c in " \\"):
         raise ValueError(f"has no usable host or port: {shown}")
     return parts
-
-
-def password(proxy_url: str) -> str | None:
-    """The password in a proxy's address, as it was meant."""
-    found = urlsplit(proxy_url).password
-    return unquote(found) if found else None
 
 
 def derived(base_url: str) -> tuple[str, str]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from . import credentials
 from .credentials import Secret, existing_file, from_home, plain, secret, url
@@ -101,6 +103,9 @@ class Setting(NamedTuple):
     group: str = "options"
 
 
+Given = Iterable[tuple[Setting, str, str]]  # what one place says: the setting, its text, and what to call the place
+
+
 def _row(*values: Any, **more: Any) -> Any:
     """A field of Settings, with its row of the table: a Setting without its name, which is the field's."""
     setting = Setting("", *values, **more)
@@ -138,7 +143,7 @@ class Settings:
         flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform")
     platform: str = _row("", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform")
     base_url: str | None = _row("", "USERAGENT_BASE_URL", url, key="baseUrl")
-    service_url: str = _row("", "USERAGENT_SERVICE_URL", url, key="serviceUrl")
+    service_url: str = _row("", "USERAGENT_SERVICE_URL", url, "", key="serviceUrl")
     auth_url: str | None = _row("", "USERAGENT_AUTH_URL", url, key="authUrl")
     client_id: str | None = _row("", "USERAGENT_CLIENT_ID", key="clientId")
     client_secret: Secret | None = _row("", "USERAGENT_CLIENT_SECRET", secret, key="clientSecret")
@@ -203,7 +208,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must appear in no output."""
-        password = credentials.password(self.proxy) if self.proxy else None
+        password = unquote(urlsplit(self.proxy or "").password or "")
         return tuple(text for text in (self.client_secret, self.auth_secret, password) if text)
 
     def resolve(self, agent: Any) -> AgentSettings:
@@ -265,9 +270,9 @@ def parsed(parse: Callable[[str], Any], text: str, source: str, error: type[User
 
 
 def load(
-    flags: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any],
     *,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = os.environ,
     script: Path | None = None,
     target: bool = True,
 ) -> Settings:
@@ -277,64 +282,46 @@ def load(
 
     Raises UsageError for a flag, ConfigError for anything else.
     """
-    environ = os.environ if environ is None else environ
-    layers = [_flag_layer(flags or {}), _environment_layer(environ)]
     warnings: list[str] = []
-    path = None
-    if target:
-        named = next((layer["config_file"] for layer in layers if "config_file" in layer), None)
-        path = credentials.find(named, environ, script)
-        if path is not None:
-            layers.append(_file_layer(path, warnings, only_agent_id=any("conductor" in layer for layer in layers)))
-    for layer in layers:
+    layers = ChainMap(_layer(_in_flags(flags), UsageError), _layer(_in_environment(environ)))
+    path = credentials.find(layers.get("config_file"), environ, script) if target else None
+    if path is not None:
+        layers.maps.append(_layer(_in_file(path, warnings, only_agent_id="conductor" in layers)))
+    for layer in layers.maps:
         credentials.fold(layer, warnings)
-    values: dict[str, Any] = {row.name: row.default for row in TABLE}
-    sources = dict.fromkeys(values, "default")
-    for layer in reversed(layers):
-        values.update({name: value for name, (value, _) in layer.items()})
-        sources.update({name: source for name, (_, source) in layer.items()})
+    layers.maps.append({row.name: (row.default, "default") for row in TABLE})
+    values = {name: value for name, (value, _) in layers.items()}
+    sources = {name: source for name, (_, source) in layers.items()}
     if sources["log_level"] == "default":
         values["log_level"] = "DEBUG" if values["debug"] else "WARNING" if values["quiet"] else "INFO"
     if target:
         credentials.complete(values, sources, path, warnings)
-    values.update(
-        service_url=values["service_url"] or "",
-        config_file=path,
-        sources=sources,
-        warnings=tuple(warnings),
-        worker_env={k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")},
-    )
-    return Settings(**values)
+    values["config_file"] = path
+    worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
+    return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env)
 
 
-def _flag_layer(flags: Mapping[str, Any]) -> credentials.Layer:
-    layer: credentials.Layer = {}
+def _layer(given: Given, error: type[UserAgentError] = ConfigError) -> credentials.Layer:
+    return {row.name: (parsed(row.parse, text, source, error), source) for row, text, source in given}
+
+
+def _in_flags(flags: Mapping[str, Any]) -> Given:
     for row in TABLE:
         given = flags.get(row.name)
         if given is not None and row.flags:
-            text = ",".join(given) if isinstance(given, list) else given
-            layer[row.name] = (parsed(row.parse, text, row.flags[-1], UsageError), row.flags[-1])
-    return layer
+            yield row, ",".join(given) if isinstance(given, list) else given, row.flags[-1]
 
 
-def _environment_layer(environ: Mapping[str, str]) -> credentials.Layer:
-    layer: credentials.Layer = {}
+def _in_environment(environ: Mapping[str, str]) -> Given:
     for row in TABLE:
         text = environ.get(row.env, "")
         if text.strip():  # a variable set to nothing is not set: that is how container files unset one
-            source = f"environment variable {row.env}"
-            layer[row.name] = (parsed(row.parse, text, source, ConfigError), source)
-    return layer
+            yield row, text, f"environment variable {row.env}"
 
 
-def _file_layer(path: Path, warnings: list[str], only_agent_id: bool) -> credentials.Layer:
+def _in_file(path: Path, warnings: list[str], only_agent_id: bool) -> Given:
     rows = {row.key: row for row in TABLE if row.key}
-    layer: credentials.Layer = {}
     for key, text in credentials.read(path, rows, warnings).items():
-        row, source = rows[key], f"{key} in {path}"
-        if only_agent_id and key != "agentId":
-            continue
-        if row.parse is existing_file:
-            text = str(path.parent / from_home(text))
-        layer[row.name] = (parsed(row.parse, text, source, ConfigError), source)
-    return layer
+        row = rows[key]
+        if key == "agentId" or not only_agent_id:
+            yield row, str(path.parent / from_home(text)) if row.parse is existing_file else text, f"{key} in {path}"

@@ -68,7 +68,7 @@ class CredentialsFiles(Target):
         self.path.write_bytes(case)
         self.path.chmod(0o600)
         try:
-            found = settings.load(environ={"USERAGENT_CONFIG_FILE": str(self.path)})
+            found = settings.load({}, environ={"USERAGENT_CONFIG_FILE": str(self.path)})
             repr(found)
             connect(found).transport.close()
         except ConfigError as error:
