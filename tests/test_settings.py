@@ -243,7 +243,8 @@ class SettingsTest(unittest.TestCase):
     def test_plain_http_is_for_this_machine_only(self) -> None:
         for url in ("http://localhost:1/api", "http://127.0.0.1/api", "http://127.8.9.1:1/api", "http://[::1]:1/api"):
             self.assertEqual(self.load({**GOOD, "serviceUrl": url, "authUrl": url}).service_url, url)
-        for url in ("http://h.example/api", "http://127.evil.example/api", "http://localhost.evil.example/api"):
+        far = ("http://h.example/api", "http://127.evil.example/api", "http://localhost.evil.example/api")
+        for url in (*far, "http://127.999.1.1/api"):  # no address, so a name to look up, and it passed for this machine
             self.assertIn("plain http", self.refused({**GOOD, "serviceUrl": url}))
             self.assertIn("plain http", self.refused({**GOOD, "authUrl": url}))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -22,7 +23,6 @@ FILE_NAME = "credentials.json"
 Layer = MutableMapping[str, tuple[Any, str]]  # setting -> its value and where that came from
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, or IPv6
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _NUMERIC = re.compile(r"[0-9.]+|.*:.*")
 
 
@@ -108,6 +108,16 @@ def derived(base_url: str) -> tuple[str, str]:
         f"https://external-api.{netloc}/api",
         f"https://auth.{netloc}/realms/user-agent/protocol/openid-connect/token",
     )
+
+
+def is_loopback(host: str) -> bool:
+    """True for ``localhost`` and loopback addresses: what never leaves this machine."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Path | None) -> Path | None:
@@ -263,4 +273,4 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
 
 
 def _private(address: str) -> bool:
-    return address.startswith("https:") or _LOOPBACK.fullmatch(urlsplit(address).hostname or "") is not None
+    return address.startswith("https:") or is_loopback(urlsplit(address).hostname or "")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .._version import __version__
+from ..credentials import is_loopback
 from ..errors import ConfigError
 from .connection import Connection, Proxy, TransportError
 from .reply import Response
@@ -290,13 +291,3 @@ def _parse_proxy(url: str) -> Proxy:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
     return Proxy(host, port, authorization)
-
-
-def is_loopback(host: str) -> bool:
-    """True for ``localhost`` and loopback addresses: what never leaves this machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
