@@ -141,8 +141,7 @@ def _epoch() -> int:
     released = re.search(rf"^## {re.escape(__version__)} \((\d{{4}}-\d\d-\d\d)\)$", changes, re.MULTILINE)
     if released is None:
         raise ValueError(f"CHANGES.md has no line '## {__version__} (YYYY-MM-DD)'")
-    day = datetime.strptime(released.group(1), "%Y-%m-%d").replace(tzinfo=timezone.utc)
-    return int(day.timestamp())
+    return int(datetime.fromisoformat(f"{released[1]}T00:00:00+00:00").timestamp())
 
 
 def _metadata() -> bytes:

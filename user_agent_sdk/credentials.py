@@ -147,7 +147,7 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
         raw = path.read_bytes()
         if len(raw) > FILE_MAX_BYTES:
             raise ConfigError(f"{path} is too large to be a credentials file")
-        given = json.loads(raw.decode(json.detect_encoding(raw)))  # editors on Windows add a BOM, or write UTF-16
+        given = json.loads(raw)  # editors on Windows add a BOM, or write UTF-16
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
     except json.JSONDecodeError as error:

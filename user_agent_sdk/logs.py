@@ -42,8 +42,6 @@ def json_text(value: object, stream: TextIO) -> str:
     """``value`` as one line of JSON for ``stream``: as it is in UTF-8, else in ASCII. On Windows a pipe's two
     ends may be of different code pages."""
     text = json.dumps(value, ensure_ascii=not (stream.encoding or "utf-8").lower().startswith("utf"))
-    if encodable(text, stream) != text:  # a lone surrogate
-        text = json.dumps(value)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -55,13 +53,11 @@ def counted(number: int, what: str) -> str:
 class Redactor:
     """Blanks known secrets, also in the forms that they take in an address or a form."""
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _kept and _tokens, and the change of _known
         self._kept: list[str] = []
         self._tokens: deque[str] = deque(maxlen=64)  # they come and go: the latest are enough
         self._known: list[str] = []  # both, the longest first: one may be a part of another
-        for secret in secrets:
-            self.add(secret)
 
     def add(self, secret: str, *, is_token: bool = False) -> None:
         """Blank it from now on; a token only until many newer ones came."""
