@@ -50,8 +50,9 @@ class Lifetime:
         self._life_s = life_s
         self._born = now
         self._born_wall = wall
-        self.refresh_at = now + life_s * (0.7 + 0.15 * rand())  # a fleet's tokens don't expire together
-        self.expires_at = now + life_s
+        sure_s = life_s - min(1.0, life_s / 2)  # a JWT's times are whole seconds: it may die one sooner than was said
+        self.refresh_at = now + sure_s * (0.7 + 0.15 * rand())  # a fleet's tokens don't expire together
+        self.expires_at = now + sure_s
 
     def is_young(self, now: float, wall: float) -> bool:
         """True while a refusal can't be the token's age: asking for another would change nothing."""
