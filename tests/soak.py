@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from user_agent_sdk.worker.journal import LOG_MAX_BYTES
+
 from .benchmark.contenders import SMALL, Bench, ours
 from .benchmark.measure import Child, PlatformProcess, pause
 
@@ -33,6 +35,7 @@ class Sample(NamedTuple):
     descriptors: int
     threads: int
     journal_bytes: int
+    log_bytes: int  # of the journal: what came since it was last settled
 
 
 class Reading(NamedTuple):
@@ -44,8 +47,10 @@ def sampled(pid: int, tasks: int, journal: Path) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    journal_bytes = sum(path.stat().st_size for path in journal.rglob("*.db*"))
-    return Sample(tasks, int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"]), journal_bytes)
+    sizes = {path.name: path.stat().st_size for path in journal.rglob("*.db*")}
+    log_bytes = sizes.pop("1.db-log")
+    memory_kb = int(fields["VmRSS"].split()[0])
+    return Sample(tasks, memory_kb, descriptors, int(fields["Threads"]), sum(sizes.values()), log_bytes)
 
 
 def soak(
@@ -112,6 +117,8 @@ def findings(samples: list[Sample], readings: list[Reading], tasks: int) -> list
         after = max(getattr(sample, name) for sample in later)
         if after > before * SLACK:  # a journal's log may hold a page more
             found.append(f"{name} grew from {before} to {after}")
+    if max(sample.log_bytes for sample in samples) > LOG_MAX_BYTES or samples[-1].log_bytes:
+        found.append(f"the journal's log is not settled: {[sample.log_bytes for sample in samples]}")
     at_first, at_last = costs_us(readings)
     if at_last > at_first * COST_MAX:
         found.append(f"a task's CPU grew from {at_first:.0f} to {at_last:.0f} us")

@@ -280,15 +280,13 @@ class CheckTest(CliTest):
         states = [journal_file.RESULT, journal_file.TAKEN, journal_file.REJECTED]
         for folder in (journal_file.folder_of(root, "akabot", url, "the-client"), root / "0123456789ab"):
             folder.mkdir(parents=True)
-            db = journal_file.lock(folder / "1.db")
-            assert db is not None
+            file = journal_file.lock(folder / "1.db")
+            assert file is not None
             done = ("COMPLETED", b'{"status":"COMPLETED"}')
-            entries = [(journal_file.WRITE, (row, *Entry(state, f"t{row}", "w", "a", "me", *done)))
-                       for row, state in enumerate(states)]  # fmt: skip
-            journal_file.write_all(db, entries)
+            file.settle({row: Entry(state, f"t{row}", "w", "a", "me", *done) for row, state in enumerate(states)})
             self.check()
             self.assertIn(f"{folder / '1.db'} is in use by a running worker", self.found("ok", "journal"))
-            db.close()
+            file.close()
         (root / "0123456789ab" / "2.db").write_bytes(b"not a database at all" * 100)
         self.assertEqual(self.check().code, 0)
         found = self.found("warn", "journal")

@@ -29,9 +29,9 @@ class JournalCommandTest(CliTest):
             journal.add(one)
         self.addCleanup(journal.close)
         if dead:
-            assert journal._db is not None
-            journal._db.close()
-            journal._db = None
+            assert journal._file is not None
+            journal._file.close()
+            journal._file = None
         return journal
 
     def states(self) -> dict[str, str]:
@@ -110,6 +110,7 @@ class JournalCommandTest(CliTest):
     def test_another_folder_and_wrong_words(self) -> None:
         self.leave(entry("t1"))
         self.assertEqual(json.loads(self.run_main("journal", "--journal", "elsewhere", "--json").out), [])
+        self.assertEqual(json.loads(self.run_main("journal", "--journal", "x" * 5000, "--json").out), [])
         for words in (("show",), ("list", "t1"), ("mend", "t1"), ("--no-journal",)):
             self.assertEqual(self.run_main("journal", *words).code, 2, words)
 

@@ -23,7 +23,7 @@ from user_agent_sdk.history import schema
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.exchange import Reply, Request
 
-from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, agent, hasten, rows, working
+from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, FullFile, agent, hasten, rows, working
 
 LONG = os.environ.get("USERAGENT_LONG") == "1"
 
@@ -245,9 +245,11 @@ class WireFaultsTest(Faults):
     def test_a_disk_that_is_full_while_results_are_in_hand_stops_no_report(self) -> None:
         with working(self.box, agent(lambda: "x" * 9000), self.journal) as worker:
             self.box.await_calls("poll", 1)
-            db = worker.runner._journal._db
-            assert db is not None
-            db.execute("PRAGMA max_page_count=3")
+            file = worker.runner._journal._file
+            assert file is not None
+            file._db.execute("PRAGMA max_page_count=3")
+            file._log.close()
+            file._log = FullFile(file._log.name, "ab")
             with self.assertLogs("user_agent_sdk.worker.journal", "ERROR") as said:
                 for _ in range(5):
                     self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")

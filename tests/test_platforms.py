@@ -343,11 +343,11 @@ class FilesTest(CliTest):
             other.open()
             row = other.add(entry("left"))
             self.assertTrue(row)
-            assert other._db is not None
-            other._db.close()  # its process ends
+            assert other._file is not None
+            other._file.close()  # its process ends
             self.assertEqual([one.task_id for one in journal.adopt().values()], ["left"])
-            assert journal._db is not None
-            journal._db.close()
+            assert journal._file is not None
+            journal._file.close()
             Path("journal/1.db").write_bytes(b"another " * 500)
             with self.assertLogs("user_agent_sdk.worker.journal", "ERROR"):
                 again = Journal(Path("journal"))

@@ -207,8 +207,8 @@ class TakeOverTest(WorkerTest):
         journal.open()
         for entry in entries:
             journal.add(entry)
-        assert journal._db is not None
-        journal._db.close()
+        assert journal._file is not None
+        journal._file.close()
 
     def poll(self, **policy: Any) -> tuple[str, dict[str, Any]]:
         one = self.box.submit(AGENT, {"n": 1}, **policy)

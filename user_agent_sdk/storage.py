@@ -5,7 +5,9 @@ Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functio
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sqlite3
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -55,7 +57,6 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         if path.stat().st_size == 0:  # it would be written into a file that has it already, too
-            db.execute("PRAGMA page_size=1024")  # a commit writes whole pages, and most rows are small
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # free pages go, content and all, when somebody asks
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
@@ -119,17 +120,37 @@ def set_aside(path: Path) -> Path:
 
     Returns the new path. Raises OSError.
     """
+    target = _beside(path)
+    os.replace(path, target)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            os.replace(beside, target.with_name(target.name + suffix))
+    return target
+
+
+def open_appending(path: Path) -> io.FileIO:
+    """A file of bytes that is only written at its end, made with mode 0600 if it is missing. Raises OSError."""
+    _create_private(path)
+    return open(path, "ab", buffering=0)
+
+
+def copy_aside(path: Path) -> Path:
+    """Copy a damaged file that will go on being used; the copy's path. Raises OSError."""
+    target = _beside(path)
+    _create_private(target)
+    shutil.copyfile(path, target)
+    return target
+
+
+def _beside(path: Path) -> Path:
+    """A name for a damaged file that nothing has yet."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     target = path.with_name(f"{path.name}.corrupt-{stamp}")
     number = 1
     while target.exists():
         number += 1
         target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
-    os.replace(path, target)
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(path.name + suffix)
-        if beside.exists():
-            os.replace(beside, target.with_name(target.name + suffix))
     return target
 
 

@@ -86,10 +86,11 @@ class CredentialsFiles(Target):
 
 
 class Kept(NamedTuple):
-    """The files of a journal: the main one, and its write-ahead log where there is one."""
+    """The files of a journal: the main one, SQLite's write-ahead log, and the log of what is not settled."""
 
-    db: bytes
-    wal: bytes
+    db: bytes = b""
+    wal: bytes = b""
+    log: bytes = b""
 
 
 class JournalFiles(Target):
@@ -137,24 +138,24 @@ class JournalFiles(Target):
             journal.add(self._entry(number))
         late = self._entry(1)._replace(task_id="late-1")
         journal.keep_late(journal.add(late), late)
-        db = journal._db
-        assert db is not None
+        log = (folder / "1.db-log").read_bytes()
+        journal.sweep()
         wal = (folder / "1.db-wal").read_bytes()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        kept = Kept((folder / "1.db").read_bytes(), wal)
         journal.close()
-        return kept
+        return Kept((folder / "1.db").read_bytes(), wal, log)
 
     def make(self, rng: Random) -> Kept:
         sample, other = rng.choice(self.samples), rng.choice(self.samples)
-        kind = rng.randrange(10)
+        kind = rng.randrange(12)
         if kind < 4:
-            return Kept(self._with_odd_values(rng, sample.db), b"")
+            return Kept(self._with_odd_values(rng, sample.db))
         if kind < 7:
-            return Kept(damaged(rng, sample.db, [other.db]), b"")
+            return Kept(damaged(rng, sample.db, [other.db]))
         if kind < 9:
-            return Kept(b"", damaged(rng, sample.wal, [other.wal]))
-        return Kept(damaged(rng, sample.db, []), damaged(rng, sample.wal, []))
+            return Kept(wal=damaged(rng, sample.wal, [other.wal]))
+        if kind < 11:
+            return Kept(other.db, log=damaged(rng, sample.log, [other.log]))
+        return Kept(damaged(rng, sample.db, []), damaged(rng, sample.wal, []), damaged(rng, sample.log, []))
 
     def _with_odd_values(self, rng: Random, data: bytes) -> bytes:
         path = self.folder / "made" / "odd.db"
@@ -186,6 +187,7 @@ class JournalFiles(Target):
         path.write_bytes(case.db)
         if case.wal:
             (self.journal / "1.db-wal").write_bytes(case.wal)
+        (self.journal / "1.db-log").write_bytes(case.log)
         before = self._readable(path, case)
         first = Runner(self.settings, [])
         stack.callback(_closed, first._journal)
@@ -218,8 +220,8 @@ class JournalFiles(Target):
 
     def _readable(self, path: Path, case: Kept) -> set[int] | None:
         """The ids that SQLite alone reads in an undamaged file; None where it is damaged."""
-        if case.wal:
-            return None  # looking would change it
+        if case.wal or case.log:
+            return None  # looking would change it, or the log may change the rows
         db = sqlite3.connect(path.as_uri() + "?immutable=1", uri=True)
         db.text_factory = bytes
         try:
@@ -254,8 +256,8 @@ class JournalFiles(Target):
 
 def _closed(journal: Journal) -> None:
     """However its case ended."""
-    if journal._db is not None:
-        journal._db.close()
+    if journal._file is not None:
+        journal._file.close()
 
 
 def attempt(db: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> None:

@@ -12,6 +12,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,14 +20,15 @@ from .. import storage
 from ..conductor.wire import Task, TaskStatus
 from ..errors import StorageError
 from . import journal_file
-from .journal_file import CLEAR, DELETE, LATE, RESULT, WRITE, Entry
+from .journal_file import LATE, RESULT, Entry
 
 log = logging.getLogger(__name__)
 
 LATE_KEPT_S = 24 * 3600
 LATE_ROWS = 1000
 LATE_BYTES = 64 * 1024 * 1024
-CHECKPOINT_EVERY_S = 10.0
+SHRINK_EVERY_S = 10.0
+LOG_MAX_BYTES = 16 * 1024 * 1024
 REOPEN_EVERY_S = 5.0
 FILES_TRIED = 256  # a file system without locks would have us try for ever
 
@@ -58,28 +60,28 @@ class Journal:
         self._sync = sync
         self._clock = clock
         self._wall = wall
-        self._lock = threading.Lock()  # guards all below, and each statement on _db
+        self._lock = threading.Lock()  # guards all below, and what is done with _file
         self._live: dict[int, Entry] = {}
-        self._free: list[int] = []  # rows that are done with, to be replaced or swept
-        self._swept: set[int] = set()  # those that the last sweep found
+        self._free: list[int] = []  # numbers of rows that are done with
+        self._unsettled: set[int] = set()  # rows that came, changed or went since the file's database was written
         self._ids = itertools.count(1)
-        self._db: storage.Connection | None = None
+        self._file: journal_file.File | None = None
         self._path: Path | None = None
         self._trouble = False  # the file can't be written now
         self._said: set[object] = set()  # what was logged and need not be again
         self._retry_at = 0.0
-        self._checkpoint_at = 0.0
+        self._shrink_at = 0.0
         self._found: dict[int, Entry] = {}  # of a file that was opened late: adopt() tells of it
 
     @property
     def is_on_disk(self) -> bool:
         """True while what is written survives the process."""
-        return self._db is not None and not self._trouble
+        return self._file is not None and not self._trouble
 
     # -- the life of a row -------------------------------------------------------------------------
 
     def add(self, entry: Entry) -> int:
-        """Write a new row; its id. Back when it is on disk, as is :meth:`replace`."""
+        """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
         with self._lock:
             row = self._free.pop() if self._free else next(self._ids)
             self._put(row, entry)
@@ -91,16 +93,20 @@ class Journal:
 
     def _put(self, row: int, entry: Entry) -> None:
         self._live[row] = entry
-        self._guarded(journal_file.write, row, entry)  # in trouble it is written when that is mended
+        self._unsettled.add(row)
+        file = self._file
+        if file is not None and self._guarded(file.put, row, entry) and file.log_bytes > LOG_MAX_BYTES:
+            self._settle()
 
     def free(self, row: int) -> None:
-        """The row is done with. It goes with the next task's row, or within a second."""
+        """The row is done with. It goes within a second."""
         with self._lock:
             self._let_go(row)
 
     def _let_go(self, row: int) -> None:
         if self._live.pop(row, None) is not None:
             self._free.append(row)
+            self._unsettled.add(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
@@ -161,40 +167,41 @@ class Journal:
             return {row: entry for row, entry in found.items() if row in self._live}
 
     def sweep(self) -> None:
-        """Upkeep, twice a second: done rows go, an empty file shrinks, a broken one is tried again."""
+        """Upkeep, twice a second: the database is written, an empty file shrinks, a broken one is tried again."""
         with self._lock:
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
-            gone = self._swept.intersection(self._free)
-            if gone and self._guarded(journal_file.write_all, [(DELETE, (row,)) for row in gone]):
-                self._free = [row for row in self._free if row not in gone]
-            self._swept = set(self._free)
             self._limit_late()
-            if self._free or any(entry.is_pending for entry in self._live.values()):
-                return
-            if self._clock() >= self._checkpoint_at:
-                self._checkpoint_at = self._clock() + CHECKPOINT_EVERY_S
-                self._guarded(journal_file.shrink)
+            self._settle()
+            if self._clock() >= self._shrink_at and not any(entry.is_pending for entry in self._live.values()):
+                self._shrink_at = self._clock() + SHRINK_EVERY_S
+                self._shrink()
 
     def close(self) -> None:
         with self._lock:
-            self._guarded(journal_file.write_all, [(DELETE, (row,)) for row in self._free])
-            self._guarded(journal_file.shrink)
-            if self._db is not None:
-                self._db.close()
-                self._db = None
+            self._settle()
+            self._shrink()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _settle(self) -> None:
+        rows = {row: self._live.get(row) for row in self._unsettled}
+        if rows and self._file is not None and self._guarded(self._file.settle, rows):
+            self._unsettled.clear()
+
+    def _shrink(self) -> None:
+        if self._file is not None:
+            self._guarded(self._file.shrink)
 
     def _guarded(self, act: Callable[..., object], *args: Any) -> bool:
-        """Do something with the file, in one commit. False, and said once, when that could not be written."""
-        if self._db is None or self._trouble:
+        """Do something with the file. False, and said once, when that could not be done."""
+        if self._trouble:
             return False
         try:
-            act(self._db, *args)
+            act(*args)
         except (storage.Error, OSError) as error:
             self._failed(error)
-            return False
-        except (ValueError, OverflowError) as error:  # an id that is no text: no other row suffers from it
-            log.error("A row can't be stored: %s", error, extra=_ACTION)
             return False
         return True
 
@@ -203,19 +210,19 @@ class Journal:
         self._retry_at = self._clock() + REOPEN_EVERY_S
         text = "The journal %s can't be written (%s): results are kept in memory only until it can"
         self._say("trouble", logging.ERROR, text, self._path or self._folder, error)
-        if storage.is_damage(error) and self._db is not None and self._path is not None:
-            self._db.close()
-            self._db = None
+        if storage.is_damage(error) and self._file is not None and self._path is not None:
+            with suppress(OSError):
+                self._file.empty_log()  # all rows are here, and are written to the next file
+            self._file.close()
+            self._file = None
             self._set_aside(self._path, error)
 
     def _recover(self) -> None:
         self._trouble = False
-        if self._db is None:
+        if self._file is None:
             self._open(is_late=True)
-        rows = [(WRITE, (row, *entry)) for row, entry in self._live.items()]
-        if not self._guarded(journal_file.write_all, [(CLEAR, ()), *rows]) and not self._trouble:
-            for row, entry in self._live.items():  # one can't be stored, and must not cost the others
-                self._guarded(journal_file.write, row, entry)
+        if self._file is not None and self._guarded(self._file.settle, self._live, True):
+            self._unsettled.clear()
         if not self._trouble:
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
@@ -231,27 +238,27 @@ class Journal:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = self._lock_first(self._folder)
-            rows = journal_file.read(self._db)
+            self._file = self._lock_first(self._folder)
+            rows = self._file.read()
         except (storage.Error, StorageError, OSError) as error:
             self._failed(error)
-            if self._db is not None:  # what could not be read must not be cleared: it is opened anew
-                self._db.close()
-                self._db = None
+            if self._file is not None:  # what could not be read must not be cleared: it is opened anew
+                self._file.close()
+                self._file = None
             return
         for row, entry in rows.items():
             self._found[next(self._ids) if is_late else row] = entry
         self._live.update(self._found)
 
-    def _lock_first(self, folder: Path) -> storage.Connection:
+    def _lock_first(self, folder: Path) -> journal_file.File:
         for number in range(1, FILES_TRIED + 1):
             self._path = folder / f"{number}.db"
-            db = self._lock_file(self._path)
-            if db is not None:
-                return db
+            file = self._lock_file(self._path)
+            if file is not None:
+                return file
         raise OSError(f"none of {FILES_TRIED} files could be locked")
 
-    def _lock_file(self, path: Path) -> storage.Connection | None:
+    def _lock_file(self, path: Path) -> journal_file.File | None:
         """The file, locked; None when another process has it, or it is newer."""
         try:
             return journal_file.lock(path, self._sync)
@@ -278,14 +285,17 @@ class Journal:
         if other is None:
             return
         try:
-            ours = {next(self._ids): entry for entry in journal_file.read(other).values()}
-            writes = [(WRITE, (row, *entry)) for row, entry in ours.items()]
-            if writes and self._guarded(journal_file.write_all, writes):
-                # From here on they are in both: twice is better than not at all.
-                self._live.update(ours)
+            ours = {next(self._ids): entry for entry in other.read().values()}
+            self._live.update(ours)
+            self._unsettled.update(ours)
+            self._settle()
+            if self._unsettled:  # they stay where they are
+                for row in ours:
+                    self._let_go(row)
+            elif ours:  # in both files: twice is better than not at all
                 self._found.update(ours)
-                journal_file.write_all(other, [(CLEAR, ())])
-                journal_file.shrink(other)
+                other.settle({}, True)
+                other.shrink()
         finally:
             other.close()
 
