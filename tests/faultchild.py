@@ -62,7 +62,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "journaled": lambda: kill(slots, "execute", before=True),
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),
-    "stopped while committing": lambda: kill(Journal, "_put", is_result, before=True, number=signal.SIGTERM),
+    "stopped while committing": lambda: kill(Journal, "replace", is_result, before=True, number=signal.SIGTERM),
     "posted": lambda: kill(Delivery, "settle", before=True),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),

@@ -248,19 +248,33 @@ class LogTest(Kept):
                 expected = [task_id for task_id, end in (("a", first), ("b", len(log))) if size >= end]
                 self.assertEqual([one.task_id for one in self.stored()[0].values()], expected)
 
-    def test_a_damaged_one_is_copied_and_said_and_the_records_before_are_used(self) -> None:
+    def test_a_damaged_one_is_copied_and_said_and_the_sound_records_are_used(self) -> None:
+        for where, change in (("content", 20), ("length", 7), ("checksum", 0)):
+            with self.subTest(where):
+                self.folder = self.folder.with_name(where)
+                journal = self.opened()
+                journal.add(done("a"))
+                first = self.path.stat().st_size
+                journal.add(done("b"))
+                journal.add(done("c"))
+                log = bytearray(self.path.read_bytes())
+                log[first + change] ^= 1
+                self.path.write_bytes(log)
+                with self.assertLogs(FILE_LOG, "ERROR") as said:
+                    self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
+                self.assertEqual(len(said.output), 1)
+                [kept] = self.folder.glob("1.db-log.corrupt-*")
+                self.assertEqual(kept.read_bytes(), log)
+
+    def test_what_follows_a_record_that_found_no_room_is_used(self) -> None:
+        """A full disk cuts a record off; another thread's, a moment later, may find room again."""
         journal = self.opened()
         journal.add(done("a"))
-        first = self.path.stat().st_size
-        journal.add(done("b"))
-        log = bytearray(self.path.read_bytes())
-        log[first + 20] ^= 1
-        self.path.write_bytes(log)
-        with self.assertLogs(FILE_LOG, "ERROR") as said:
-            self.assertEqual(self.reopened(journal), {"a": RESULT})
-        self.assertEqual(len(said.output), 1)
-        [kept] = self.folder.glob("1.db-log.corrupt-*")
-        self.assertEqual(kept.read_bytes(), log)
+        with self.path.open("ab") as log:
+            log.write(journal_file._record(2, done("b"))[:30])
+        file_of(journal).append(3, done("c"))
+        with self.assertLogs(FILE_LOG, "ERROR"):
+            self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
 
     def test_zeros_at_its_end_are_damage(self) -> None:
         """A file system may have made room for what a power cut then kept from the disk."""

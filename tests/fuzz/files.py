@@ -136,9 +136,9 @@ class JournalFiles(Target):
         journal.open()
         for number in range(rows):
             journal.add(self._entry(number))
+        log = (folder / "1.db-log").read_bytes()
         late = self._entry(1)._replace(task_id="late-1")
         journal.keep_late(journal.add(late), late)
-        log = (folder / "1.db-log").read_bytes()
         journal.sweep()
         wal = (folder / "1.db-wal").read_bytes()
         journal.close()

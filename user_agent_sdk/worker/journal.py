@@ -60,7 +60,7 @@ class Journal:
         self._sync = sync
         self._clock = clock
         self._wall = wall
-        self._lock = threading.Lock()  # guards all below, and what is done with _file
+        self._lock = threading.Lock()  # guards all below, and what is done with _file save appending
         self._live: dict[int, Entry] = {}
         self._free: list[int] = []  # numbers of rows that are done with
         self._unsettled: set[int] = set()  # rows that came, changed or went since the file's database was written
@@ -84,19 +84,37 @@ class Journal:
         """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
         with self._lock:
             row = self._free.pop() if self._free else next(self._ids)
-            self._put(row, entry)
+        self._write(row, entry)
         return row
 
     def replace(self, row: int, entry: Entry) -> None:
+        self._write(row, entry)
+
+    def _write(self, row: int, entry: Entry) -> None:
         with self._lock:
             self._put(row, entry)
+            if self._sync == "full":  # to the disk itself: SQLite knows how, on every system
+                self._settle()
+                return
+            file = None if self._trouble else self._file
+        if file is None:
+            return
+        # Not under the lock: Python lets others run during a write, and they would all come to stand before it. A row
+        # that is being written is known to be unsettled, so whoever empties the log has it in the database.
+        try:
+            is_long = file.append(row, entry) > LOG_MAX_BYTES
+        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile, as damaged
+            with self._lock:
+                if file is self._file and not self._trouble:
+                    self._failed(error)
+            return
+        if is_long:
+            with self._lock:
+                self._settle()
 
     def _put(self, row: int, entry: Entry) -> None:
         self._live[row] = entry
         self._unsettled.add(row)
-        file = self._file
-        if file is not None and self._guarded(file.put, row, entry) and file.log_bytes > LOG_MAX_BYTES:
-            self._settle()
 
     def free(self, row: int) -> None:
         """The row is done with. It goes within a second."""
@@ -127,6 +145,7 @@ class Journal:
         with self._lock:
             self._put(row, entry._replace(state=LATE, taken_ms=int(self._wall() * 1000)))
             self._limit_late()
+            self._settle()  # no log: a limit may let the row go to another thread before that is written
 
     def forget_late(self, task_id: str) -> None:
         for row, entry in self.live().items():
@@ -286,8 +305,8 @@ class Journal:
             return
         try:
             ours = {next(self._ids): entry for entry in other.read().values()}
-            self._live.update(ours)
-            self._unsettled.update(ours)
+            for row, entry in ours.items():
+                self._put(row, entry)
             self._settle()
             if self._unsettled:  # they stay where they are
                 for row in ours:

@@ -95,24 +95,20 @@ def files_of(folder: Path) -> list[Path]:
 
 
 class File:
-    """A file that this process holds alone, until it is closed. Not safe from several threads at once."""
+    """A file that this process holds alone, until it is closed. Of several threads at once all may append, and one
+    may do something else."""
 
-    def __init__(self, db: storage.Connection, log_file: io.FileIO, sync: str) -> None:
+    def __init__(self, db: storage.Connection, log_file: io.FileIO) -> None:
         self._db = db
         self._log = log_file
-        self._is_synced = sync == "full"  # each change goes to the disk itself: SQLite knows how, on every system
-        self.log_bytes = 0
 
-    def put(self, row: int, entry: Entry) -> None:
-        """Back when a kill can't take it any more; with sync full a power cut neither. Raises Error, OSError."""
-        if self._is_synced:
-            self._store(row, entry)
-            return
+    def append(self, row: int, entry: Entry) -> int:
+        """Write a row to the log; how long that is now, in bytes. Raises OSError, ValueError when it is closed."""
         record = _record(row, entry)
         written = self._log.write(record)
         if written != len(record):
             raise OSError(f"only {written} of {len(record)} bytes could be written: the disk is full")
-        self.log_bytes += len(record)
+        return self._log.tell()
 
     def settle(self, rows: Mapping[int, Entry | None], is_all: bool = False) -> None:
         """Write these rows to the database, and delete those that are None (or all others), in one commit. They
@@ -127,7 +123,6 @@ class File:
     def empty_log(self) -> None:
         """What is not settled is not on disk any more. Raises OSError."""
         self._log.truncate(0)
-        self.log_bytes = 0
 
     def _store(self, row: int, entry: Entry | None) -> None:
         try:
@@ -165,7 +160,7 @@ def lock(path: Path, sync: str = "normal") -> File | None:
     log_path = path.with_name(path.name + "-log")
     try:
         _prepare(db, path)
-        file = File(db, storage.open_appending(log_path), sync)
+        file = File(db, storage.open_appending(log_path))
     except BaseException:
         db.close()
         raise
@@ -187,33 +182,38 @@ def _record(row: int, entry: Entry) -> bytes:
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _records(data: bytes) -> Iterator[tuple[int, Entry]]:
-    """What a log holds, oldest first. A kill may have cut off the last record; ValueError for any other that is no
-    record any more."""
+def _read_log(data: bytes) -> tuple[dict[int, Entry], int | None]:
+    """The last record of each row, and the first byte that is damaged. A kill may have cut off the last record of all:
+    that is no damage."""
+    rows: dict[int, Entry] = {}
+    bad = damaged = None
     start = 0
     while start + _HEAD.size <= len(data):
         checksum, size = _HEAD.unpack_from(data, start)
         content = data[start + _HEAD.size : start + _HEAD.size + size]
-        if len(content) < size:
-            return
-        if not size or zlib.crc32(content) != checksum:
-            raise ValueError(f"it is damaged from byte {start} on")
-        texts, _, rest = content.partition(b"\n")
-        row, *fields = json.loads(texts)
-        fields[_BODY], fields[_TASK] = rest[: fields[_BODY]], rest[fields[_BODY] :]
-        yield row, Entry(*fields)
-        start += _HEAD.size + size
+        if size and len(content) == size and zlib.crc32(content) == checksum:
+            texts, _, rest = content.partition(b"\n")
+            row, *fields = json.loads(texts)
+            fields[_BODY], fields[_TASK] = rest[: fields[_BODY]], rest[fields[_BODY] :]
+            rows[row] = Entry(*fields)
+            damaged = bad
+            start += _HEAD.size + size
+            continue
+        if bad is None:
+            bad = start
+            damaged = start if len(content) == size else None
+        start = data.find(b"[", start + _HEAD.size + 1) - _HEAD.size  # a record's text begins with one
+        if start < 0:
+            break
+    return rows, damaged
 
 
 def _replay(file: File, log_path: Path) -> None:
-    rows: dict[int, Entry | None] = {}
-    try:
-        for row, entry in _records(log_path.read_bytes()):
-            rows[row] = entry
-    except (ValueError, TypeError, IndexError) as error:
+    rows, damaged = _read_log(log_path.read_bytes())
+    if damaged is not None:
         kept = storage.copy_aside(log_path)
-        text = "%s: %s; it is kept as %s, and what it holds from there on is not delivered"
-        log.error(text, log_path, error, kept.name, extra={"action": "journal"})
+        text = "%s is damaged from byte %d on; it is kept as %s, and what can't be read there is not delivered"
+        log.error(text, log_path, damaged, kept.name, extra={"action": "journal"})
     file.settle(rows)
 
 
