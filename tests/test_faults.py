@@ -400,6 +400,13 @@ class StopTest(Children):
             self.box.await_calls("poll", 2)
             child.send_signal(signal.SIGINT)
             self.assertEqual(child.wait(LONG_S), 0)
+        # SIGTERM had its default effect then: -15
+        with self.subTest("asking for its first token"), self.box.hanging("token") as (asked, go):
+            child = self.child("waits", journal="first")
+            self.assertTrue(asked.wait(LONG_S))
+            child.terminate()
+            self.assertEqual(child.wait(LONG_S), 0)
+            self.assertFalse(go.is_set())
         with self.subTest("refreshing its token"), self.box.down("token"):
             child = self.child("waits", journal="token")
             self.box.await_calls("token", self.box.calls["token"] + 2)

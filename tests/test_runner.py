@@ -354,17 +354,9 @@ class DrainTest(WorkerTest):
         self.assertEqual(rows(self.journal), [])
 
     def test_a_task_that_comes_with_a_reports_reply_is_handed_back_too(self) -> None:
-        asked, go = threading.Event(), threading.Event()
-
-        def slow_report(kind: str, request: Request, proceed: Any) -> Any:
-            if kind == "report":
-                asked.set()
-                go.wait(LONG_S)
-            return PASS
-
-        self.box.faults.append(slow_report)
         first, second = self.box.put(), self.box.put()
-        with working(self.box, agent(lambda: 1), platform="conductor") as worker:
+        hanging, works = self.box.hanging("report"), working(self.box, agent(lambda: 1), platform="conductor")
+        with hanging as (asked, go), works as worker:
             self.assertTrue(asked.wait(LONG_S))
             worker.runner.stop()
             self.await_stopping(worker)

@@ -89,6 +89,24 @@ class Box(Sandbox):
         finally:
             self.faults.remove(fault)
 
+    @contextmanager
+    def hanging(self, hung: str) -> Iterator[tuple[threading.Event, threading.Event]]:
+        """While this lasts, calls of that kind are not answered before the second event; the first one tells of one."""
+        asked, go = threading.Event(), threading.Event()
+
+        def fault(kind: str, request: Request, proceed: Any) -> Any:
+            if kind == hung:
+                asked.set()
+                go.wait(LONG_S)
+            return PASS
+
+        self.faults.append(fault)
+        try:
+            yield asked, go
+        finally:
+            go.set()
+            self.faults.remove(fault)
+
     def put(self, agent_id: str = AGENT, /, **given: Any) -> str:
         """Submit a task whose response timeout is long."""
         return self.submit(agent_id, given, retries=2)

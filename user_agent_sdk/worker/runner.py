@@ -93,6 +93,7 @@ class Runner:
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
+        self._is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # Whose journal it is: a result must never reach another platform or tenant.
         whose = (settings.platform, settings.service_url, settings.client_id or "")
@@ -147,8 +148,14 @@ class Runner:
 
         Raises AuthRefusedError when the credentials are refused at the start.
         """
-        self._check_credentials()
-        with signals.into(self._numbers):
+        with signals.into(self._numbers, breaks=lambda: self._is_checking):
+            try:
+                self._check_credentials()
+            except KeyboardInterrupt:  # by a signal: nothing was begun that could be drained
+                self._target.transport.close()
+                return EXIT_OK
+            finally:
+                self._is_checking = False
             try:
                 self._start()
                 self._serve()
