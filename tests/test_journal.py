@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import tempfile
+import time
 import unittest
 import unittest.mock
 from collections.abc import Iterator
@@ -275,6 +276,14 @@ class LogTest(Kept):
         file_of(journal).append(3, done("c"))
         with self.assertLogs(FILE_LOG, "ERROR"):
             self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
+
+    def test_damage_before_many_brackets_is_read_past_at_once(self) -> None:
+        """Each could begin a record, and all that followed was copied to see: a start that took hours."""
+        data = b"\xff" * 9 + b"[" * 1_000_000 + journal_file._record(1, done("a"))
+        began = time.process_time()
+        rows, damaged = journal_file._read_log(data)
+        self.assertLess(time.process_time() - began, 4.0)  # 0.3 s, and 12 s when all was copied
+        self.assertEqual(([one.task_id for one in rows.values()], damaged), (["a"], 0))
 
     def test_zeros_at_its_end_are_damage(self) -> None:
         """A file system may have made room for what a power cut then kept from the disk."""

@@ -190,18 +190,19 @@ def _read_log(data: bytes) -> tuple[dict[int, Entry], int | None]:
     start = 0
     while start + _HEAD.size <= len(data):
         checksum, size = _HEAD.unpack_from(data, start)
-        content = data[start + _HEAD.size : start + _HEAD.size + size]
-        if size and len(content) == size and zlib.crc32(content) == checksum:
+        end = start + _HEAD.size + size
+        is_whole = end <= len(data)  # asked first: what is no head would have all that follows copied
+        if is_whole and size and zlib.crc32(content := data[start + _HEAD.size : end]) == checksum:
             texts, _, rest = content.partition(b"\n")
             row, *fields = json.loads(texts)
             fields[_BODY], fields[_TASK] = rest[: fields[_BODY]], rest[fields[_BODY] :]
             rows[row] = Entry(*fields)
             damaged = bad
-            start += _HEAD.size + size
+            start = end
             continue
         if bad is None:
             bad = start
-            damaged = start if len(content) == size else None
+            damaged = start if is_whole else None
         start = data.find(b"[", start + _HEAD.size + 1) - _HEAD.size  # a record's text begins with one
         if start < 0:
             break
@@ -209,7 +210,10 @@ def _read_log(data: bytes) -> tuple[dict[int, Entry], int | None]:
 
 
 def _replay(file: File, log_path: Path) -> None:
-    rows, damaged = _read_log(log_path.read_bytes())
+    data = log_path.read_bytes()
+    if not data:
+        return
+    rows, damaged = _read_log(data)
     if damaged is not None:
         kept = storage.copy_aside(log_path)
         text = "%s is damaged from byte %d on; it is kept as %s, and what can't be read there is not delivered"
