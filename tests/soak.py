@@ -48,7 +48,7 @@ def sampled(pid: int, tasks: int, journal: Path) -> Sample:
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     sizes = {path.name: path.stat().st_size for path in journal.rglob("*.db*")}
-    log_bytes = sizes.pop("1.db-log")
+    log_bytes = sizes.pop("1.db-log", 0)  # the first look may come before it
     memory_kb = int(fields["VmRSS"].split()[0])
     return Sample(tasks, memory_kb, descriptors, int(fields["Threads"]), sum(sizes.values()), log_bytes)
 

@@ -84,31 +84,30 @@ class Journal:
         """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
         with self._lock:
             row = self._free.pop() if self._free else next(self._ids)
-        self._write(row, entry)
+            self._put(row, entry)
+        self._append(row, entry)
         return row
 
     def replace(self, row: int, entry: Entry) -> None:
-        self._write(row, entry)
-
-    def _write(self, row: int, entry: Entry) -> None:
         with self._lock:
             self._put(row, entry)
-            if self._sync == "full":  # to the disk itself: SQLite knows how, on every system
-                self._settle()
-                return
-            file = None if self._trouble else self._file
-        if file is None:
+        self._append(row, entry)
+
+    def _append(self, row: int, entry: Entry) -> None:
+        """Not under the lock: Python lets others run during a write, and they would all come to stand before it. The
+        row was put before, so whoever empties the log has it in the database."""
+        file = self._file
+        if file is None or self._trouble:
             return
-        # Not under the lock: Python lets others run during a write, and they would all come to stand before it. A row
-        # that is being written is known to be unsettled, so whoever empties the log has it in the database.
         try:
-            is_long = file.append(row, entry) > LOG_MAX_BYTES
+            # With "full" each change goes to the disk itself, by SQLite, which knows how on every system.
+            must_settle = self._sync == "full" or file.append(row, entry) > LOG_MAX_BYTES
         except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile, as damaged
             with self._lock:
                 if file is self._file and not self._trouble:
                     self._failed(error)
             return
-        if is_long:
+        if must_settle:
             with self._lock:
                 self._settle()
 
