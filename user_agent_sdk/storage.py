@@ -1,4 +1,4 @@
-"""The one opener of SQLite files: modes, locks, checks, and what to do with a file that is no good.
+"""The one opener of what is kept on disk: modes, locks, checks, and what to do with a file that is no good.
 
 Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functions.
 """
@@ -64,6 +64,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
         db.execute("COMMIT")
         db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
         db.execute(f"PRAGMA fullfsync={sync == 'full':d}")  # on macOS fsync() leaves the data in the drive's cache
+        db.execute("PRAGMA wal_autocheckpoint=16")  # pages: commits are few and small, and so stays the file
         db.execute("PRAGMA secure_delete=FAST")  # what is deleted from a page that stays is overwritten
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
