@@ -249,7 +249,7 @@ class LogTest(Kept):
                 expected = [task_id for task_id, end in (("a", first), ("b", len(log))) if size >= end]
                 self.assertEqual([one.task_id for one in self.stored()[0].values()], expected)
 
-    def test_a_damaged_one_is_copied_and_said_and_the_sound_records_are_used(self) -> None:
+    def test_a_damaged_one_is_set_aside_and_said_and_the_sound_records_are_used(self) -> None:
         for where, change in (("content", 20), ("length", 7), ("checksum", 0)):
             with self.subTest(where):
                 self.folder = self.folder.with_name(where)
@@ -261,11 +261,13 @@ class LogTest(Kept):
                 log = bytearray(self.path.read_bytes())
                 log[first + change] ^= 1
                 self.path.write_bytes(log)
+                inode = storage.inode(self.path)
                 with self.assertLogs(FILE_LOG, "ERROR") as said:
                     self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
                 self.assertEqual(len(said.output), 1)
                 [kept] = self.folder.glob("1.db-log.corrupt-*")
                 self.assertEqual(kept.read_bytes(), log)
+                self.assertEqual(storage.inode(kept), inode, "a copy took the room that its rows needed on a full disk")
 
     def test_what_follows_a_record_that_found_no_room_is_used(self) -> None:
         """A full disk cuts a record off; another thread's, a moment later, may find room again."""
@@ -293,6 +295,15 @@ class LogTest(Kept):
             log.write(b"\0" * 100)
         with self.assertLogs(FILE_LOG, "ERROR"):
             self.assertEqual(self.reopened(journal), {"a": RESULT})
+
+    def test_what_it_holds_is_used_though_its_database_is_gone(self) -> None:
+        """Whoever set that aside was killed before it had made a new one, and no other worker looked here."""
+        mine, dead = self.opened(), self.opened()
+        dead.add(done("a"))
+        self.die(dead)
+        for path in [*self.folder.glob("2.db"), *self.folder.glob("2.db-wal")]:
+            path.unlink()
+        self.assertEqual([one.task_id for one in mine.adopt().values()], ["a"])
 
     def test_what_it_holds_is_used_though_its_database_is_damaged(self) -> None:
         journal = self.opened()
@@ -488,6 +499,65 @@ class TroubleTest(Kept):
         rows_kept, late = self.stored()
         self.assertEqual(sorted(one.task_id for one in rows_kept.values()), sorted([*map(str, range(10, 20)), "after"]))
         self.assertEqual(late, ["late"])
+
+    def test_a_stop_writes_what_was_kept_in_memory_without_waiting_for_the_next_try(self) -> None:
+        """There was room again, but a worker that was stopped within 5 s of the trouble took its results along."""
+        journal = self.opened()
+        with self.assertLogs(LOG, "WARNING"):
+            with self.full_disk(journal):
+                journal.add(done("t", b"x" * 9000))
+                self.assertFalse(journal.save())
+            journal.close()
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
+
+    def test_only_what_is_not_on_disk_is_written_again(self) -> None:
+        """All rows were: a day's late results took more room than there was, and each try filled the disk."""
+        journal = self.opened()
+        for number in range(20):
+            keep_late(journal, done(str(number), b"x" * 5000))
+        with self.assertLogs(LOG, "WARNING"):
+            with self.full_disk(journal):
+                journal.add(done("t"))
+            written: list[str] = []
+            file_of(journal)._db.set_trace_callback(written.append)
+            self.assertTrue(journal.save())
+        self.assertEqual(len([one for one in written if one.startswith("REPLACE")]), 1)
+        self.assertEqual([one for one in written if one.startswith("DELETE")], [])
+
+    def test_of_two_that_find_a_file_damaged_one_sets_it_aside(self) -> None:
+        """The second moved the new file of the first away, whose results then were where nobody looks."""
+        self.folder.mkdir()
+        (self.folder / "1.db").write_bytes(b"noise" * 1000)
+        quicker, slower = self.journal(), self.journal()
+        lock = journal_file.lock
+
+        def overtaken(path: Path, sync: str) -> journal_file.File | None:
+            journal_file.lock = lock
+            try:
+                return lock(path, sync)
+            finally:
+                quicker.open()
+
+        self.addCleanup(setattr, journal_file, "lock", lock)
+        journal_file.lock = overtaken  # type: ignore[assignment]
+        with self.assertLogs(LOG, "ERROR") as said:
+            slower.open()
+        self.assertEqual(len(said.output), 1)
+        self.assertEqual(len(list(self.folder.glob("*.corrupt-*"))), 1)
+        self.assertEqual([one._path.name for one in (quicker, slower) if one._path], ["1.db", "2.db"])
+
+    def test_a_file_that_is_set_aside_while_it_is_opened_is_no_trouble(self) -> None:
+        journal, lock = self.journal(), journal_file.lock
+
+        def moved(path: Path, sync: str) -> journal_file.File | None:
+            journal_file.lock = lock
+            raise sqlite3.OperationalError("disk I/O error")
+
+        self.addCleanup(setattr, journal_file, "lock", lock)
+        journal_file.lock = moved  # type: ignore[assignment]
+        with self.assertLogs(LOG, "WARNING"):
+            journal.open()
+        self.assertTrue(journal.is_on_disk)
 
     def test_a_folder_that_cannot_be_made_is_memory_until_it_can(self) -> None:
         self.folder.write_text("a file is in the way")

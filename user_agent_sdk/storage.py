@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sqlite3
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -116,16 +115,23 @@ def is_damage(error: Exception) -> bool:
     )
 
 
+def inode(path: Path) -> int:
+    """Tells a file from another one that has its name later; 0 for none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file that can't be used, with what SQLite keeps beside it; never delete it.
 
     Returns the new path. Raises OSError.
     """
     target = _beside(path)
-    os.replace(path, target)
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-wal", "-shm", ""):  # the file last: as soon as it is gone, another process may have made a new one
         beside = path.with_name(path.name + suffix)
-        if beside.exists():
+        if not suffix or beside.exists():
             os.replace(beside, target.with_name(target.name + suffix))
     return target
 
@@ -134,14 +140,6 @@ def open_appending(path: Path) -> io.FileIO:
     """A file of bytes that is only written at its end, made with mode 0600 if it is missing. Raises OSError."""
     _create_private(path)
     return open(path, "ab", buffering=0)
-
-
-def copy_aside(path: Path) -> Path:
-    """Copy a damaged file that will go on being used; the copy's path. Raises OSError."""
-    target = _beside(path)
-    _create_private(target)
-    shutil.copyfile(path, target)
-    return target
 
 
 def _beside(path: Path) -> Path:

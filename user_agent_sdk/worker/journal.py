@@ -166,6 +166,8 @@ class Journal:
         """Lock the first free file of the folder; its rows, left by a process that ended."""
         with self._lock:
             self._open()
+            if self._trouble:  # perhaps only because another process, which found it damaged, set it aside just now
+                self._recover()
             # One row in a damaged file may be the last that SQLite has; none could follow it.
             self._ids = itertools.count(1 + max((row for row in self._found if 0 < row < 2**53), default=0))
             found, self._found = self._found, {}
@@ -195,9 +197,17 @@ class Journal:
                 self._shrink_at = self._clock() + SHRINK_EVERY_S
                 self._shrink()
 
-    def close(self) -> None:
+    def save(self) -> bool:
+        """Write what is in memory only, without the pause that follows on trouble; whether all is on disk now."""
         with self._lock:
+            if self._trouble:
+                self._recover()
             self._settle()
+            return self.is_on_disk
+
+    def close(self) -> None:
+        self.save()
+        with self._lock:
             self._shrink()
             if self._file is not None:
                 self._file.close()
@@ -231,16 +241,17 @@ class Journal:
         if storage.is_damage(error) and self._file is not None and self._path is not None:
             with suppress(OSError):
                 self._file.empty_log()  # all rows are here, and are written to the next file
+            seen = storage.inode(self._path)
             self._file.close()
             self._file = None
-            self._set_aside(self._path, error)
+            self._set_aside(self._path, seen, error)
 
     def _recover(self) -> None:
         self._trouble = False
         if self._file is None:
             self._open(is_late=True)
-        if self._file is not None and self._guarded(self._file.settle, self._live, True):
-            self._unsettled.clear()
+        self._settle()
+        self._shrink()
         if not self._trouble:
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
@@ -267,6 +278,8 @@ class Journal:
         for row, entry in rows.items():
             self._found[next(self._ids) if is_late else row] = entry
         self._live.update(self._found)
+        if is_late:
+            self._unsettled.update(rows, self._live)
 
     def _lock_first(self, folder: Path) -> journal_file.File:
         for number in range(1, FILES_TRIED + 1):
@@ -278,18 +291,23 @@ class Journal:
 
     def _lock_file(self, path: Path) -> journal_file.File | None:
         """The file, locked; None when another process has it, or it is newer."""
+        seen = storage.inode(path)
         try:
             return journal_file.lock(path, self._sync)
         except storage.NewerFileError as error:
             self._say(path, logging.WARNING, "%s; it is left alone", error)
             return None
         except storage.UnusableFileError as error:
-            self._set_aside(path, error)
+            self._set_aside(path, seen, error)
             return journal_file.lock(path, self._sync)
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
+    def _set_aside(self, path: Path, seen: int, error: Exception) -> None:
+        if storage.inode(path) != seen:  # another process did it, and has a new file there
+            return
         try:
             kept = storage.set_aside(path)
+        except FileNotFoundError:
+            return
         except OSError as why:
             self._say(
                 path, logging.ERROR, "The journal %s is damaged (%s) and can't be set aside: %s", path, error, why
@@ -303,7 +321,8 @@ class Journal:
         if other is None:
             return
         try:
-            ours = {next(self._ids): entry for entry in other.read().values()}
+            theirs = other.read()
+            ours = {next(self._ids): entry for entry in theirs.values()}
             for row, entry in ours.items():
                 self._put(row, entry)
             self._settle()
@@ -312,7 +331,7 @@ class Journal:
                     self._let_go(row)
             elif ours:  # in both files: twice is better than not at all
                 self._found.update(ours)
-                other.settle({}, True)
+                other.settle(dict.fromkeys(theirs))
                 other.shrink()
         finally:
             other.close()

@@ -30,7 +30,7 @@ SCHEMA = 2  # 1 had the late results in a table of their own
 APPLICATION_ID = 0x55414A31
 TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "rejected"
 DAMAGED = "its row in the journal is damaged"
-_FILE_NAME = re.compile(r"\d+\.db")
+_FILE_NAME = re.compile(r"(\d+\.db)(-log)?")
 _TEXTS = ("state", "task_id", "workflow_id", "agent_id", "worker_id", "status", "input_hash", "reason")
 
 
@@ -89,9 +89,10 @@ def folder_of(root: Path, *identity: str) -> Path:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The journal's files in a target's folder, lowest number first."""
-    found = [path for path in folder.glob("*.db") if _FILE_NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem))
+    """The journal's files in a target's folder, lowest number first. One may be missing while its log is there: it
+    was set aside, and who did that was killed before there was a new one."""
+    names = {match[1] for path in folder.glob("*.db*") if (match := _FILE_NAME.fullmatch(path.name))}
+    return sorted(map(folder.joinpath, names), key=lambda path: int(path.stem))
 
 
 class File:
@@ -110,28 +111,15 @@ class File:
             raise OSError(f"only {written} of {len(record)} bytes could be written: the disk is full")
         return self._log.tell()
 
-    def settle(self, rows: Mapping[int, Entry | None], is_all: bool = False) -> None:
-        """Write these rows to the database, and delete those that are None (or all others), in one commit. They
-        must be all that changed: the log is empty then. Raises Error, OSError."""
-        with _commit(self._db):
-            if is_all:
-                self._db.execute("DELETE FROM entry")
-            for row, entry in rows.items():
-                self._store(row, entry)
+    def settle(self, rows: Mapping[int, Entry | None]) -> None:
+        """Write these rows to the database, and delete those that are None, in one commit. They must be all that
+        changed: the log is empty then. Raises Error, OSError."""
+        _store(self._db, rows)
         self.empty_log()
 
     def empty_log(self) -> None:
         """What is not settled is not on disk any more. Raises OSError."""
         self._log.truncate(0)
-
-    def _store(self, row: int, entry: Entry | None) -> None:
-        try:
-            if entry is None:
-                self._db.execute("DELETE FROM entry WHERE id = ?", (row,))
-            else:
-                self._db.execute(_WRITE, (row, *entry))
-        except (ValueError, OverflowError) as error:  # an id that is no text: no other row suffers from it
-            log.error("A row can't be stored: %s", error, extra={"action": "journal"})
 
     def read(self) -> dict[int, Entry]:
         """All settled rows by id. What a disk has changed in one is told by its types and its JSON; such a row is
@@ -160,16 +148,11 @@ def lock(path: Path, sync: str = "normal") -> File | None:
     log_path = path.with_name(path.name + "-log")
     try:
         _prepare(db, path)
-        file = File(db, storage.open_appending(log_path))
+        _replay(db, log_path)
+        return File(db, storage.open_appending(log_path))
     except BaseException:
         db.close()
         raise
-    try:
-        _replay(file, log_path)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 def _record(row: int, entry: Entry) -> bytes:
@@ -209,16 +192,30 @@ def _read_log(data: bytes) -> tuple[dict[int, Entry], int | None]:
     return rows, damaged
 
 
-def _replay(file: File, log_path: Path) -> None:
-    data = log_path.read_bytes()
-    if not data:
+def _replay(db: storage.Connection, log_path: Path) -> None:
+    if not log_path.exists():
         return
-    rows, damaged = _read_log(data)
-    if damaged is not None:
-        kept = storage.copy_aside(log_path)
+    rows, damaged = _read_log(log_path.read_bytes())
+    if rows:
+        _store(db, rows)
+    if damaged is None:
+        os.truncate(log_path, 0)
+    else:  # renamed, which takes no room on a full disk
+        kept = storage.set_aside(log_path)
         text = "%s is damaged from byte %d on; it is kept as %s, and what can't be read there is not delivered"
         log.error(text, log_path, damaged, kept.name, extra={"action": "journal"})
-    file.settle(rows)
+
+
+def _store(db: storage.Connection, rows: Mapping[int, Entry | None]) -> None:
+    with _commit(db):
+        for row, entry in rows.items():
+            try:
+                if entry is None:
+                    db.execute("DELETE FROM entry WHERE id = ?", (row,))
+                else:
+                    db.execute(_WRITE, (row, *entry))
+            except (ValueError, OverflowError) as error:  # an id that is no text: no other row suffers from it
+                log.error("A row can't be stored: %s", error, extra={"action": "journal"})
 
 
 def _prepare(db: storage.Connection, path: Path) -> None:

@@ -271,7 +271,7 @@ class Runner:
         self._await_deliveries()
         left = self._undelivered()
         if left:
-            fate = "kept in the journal" if self._journal.is_on_disk else "there is no journal: lost"
+            fate = "kept in the journal" if self._journal.save() else "there is no journal: lost"
             log.error("Undelivered: %s; %s", counted(left, "result"), fate, extra={"action": "undelivered"})
         else:
             log.log(level, "Stopped", extra={"action": "stopped"})
