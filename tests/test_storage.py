@@ -53,6 +53,15 @@ class StorageTest(unittest.TestCase):
             self.assertEqual(db.execute("PRAGMA journal_mode").fetchone()[0], "wal")
             db.close()
 
+    def test_nothing_passes_through_the_temporary_folder(self) -> None:
+        """An insert of many rows had its undo, outputs and all, in /var/tmp/etilqs_… for its duration."""
+        for opener in (storage.open_shared, storage.open_existing, storage.open_exclusive):
+            db = opener(self.path)
+            assert db is not None
+            with self.subTest(opener.__name__):
+                self.assertEqual(db.execute("PRAGMA temp_store").fetchone()[0], 2)  # MEMORY
+            db.close()
+
     def test_what_is_no_database_is_told_from_what_is_locked(self) -> None:
         for name, content in (("zeros", b"\0" * 8192), ("text", b"not a database at all" * 500)):
             path = self.folder / name

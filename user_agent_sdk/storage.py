@@ -29,13 +29,19 @@ class NewerFileError(StorageError):
     """The file was written by a newer release; it is left alone."""
 
 
+def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = False) -> Connection:
+    db = sqlite3.connect(name, timeout=timeout_s, isolation_level=None, check_same_thread=False, uri=is_uri)
+    db.execute("PRAGMA temp_store=MEMORY")  # else inputs and outputs pass through the system's temporary folder
+    return db
+
+
 def open_shared(path: Path) -> Connection:
     """A file that several processes may write (WAL), made with mode 0600 if it is missing.
 
     Raises Error, OSError, UnusableFileError.
     """
     _create_private(path)
-    db = sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    db = _connect(str(path))
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
@@ -53,7 +59,7 @@ def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
     Raises Error, OSError, UnusableFileError.
     """
     _create_private(path)
-    db = sqlite3.connect(str(path), timeout=0, isolation_level=None, check_same_thread=False)
+    db = _connect(str(path), timeout_s=0.0)
     try:
         if path.stat().st_size == 0:  # it would be written into a file that has it already, too
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # free pages go, content and all, when somebody asks
@@ -91,8 +97,7 @@ def open_existing(path: Path) -> Connection:
         # On a read-only disk SQLite can't make the files that it wants beside one; then nobody writes either.
         names.append(_uri(path.resolve()) + "?immutable=1")
     for name in names:
-        is_uri = name != names[0]
-        db = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=is_uri)
+        db = _connect(name, is_uri=name != names[0])
         try:
             db.execute("PRAGMA query_only=ON")
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
