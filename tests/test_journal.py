@@ -615,15 +615,50 @@ class TroubleTest(Kept):
         journal.sweep()
         file_of(journal).shrink()
         journal.add(done("in the log"))
+        self.now += 60
         with self.assertLogs(LOG, "WARNING") as said:
             journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
             journal.free(rows[0])
-            self.now += 6
-            journal.sweep()
+            journal.sweep()  # at once: it was on disk, and must be again
+            self.assertTrue(journal.is_on_disk)
         self.assertEqual(len(said.output), 3)
         self.assertEqual(len(list(self.folder.glob("*.corrupt-*"))), 1)
         self.die(journal)
         self.assertEqual(len(self.stored()[0]), 50)
+
+    def test_a_disk_that_damages_every_file_is_tried_now_and_then(self) -> None:
+        journal = self.opened()
+        with self.assertLogs(LOG, "WARNING"):
+            for _ in range(100):
+                journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
+                journal.sweep()
+                self.now += 0.5
+        self.assertLessEqual(len(list(self.folder.glob("1.db.corrupt-*"))), 11)
+
+    def test_an_append_beside_the_damage_is_not_taken_for_a_dead_processs(self) -> None:
+        """It came after the log was emptied and before that was closed, and was adopted as a run that had died."""
+        journal = self.opened()
+        file, self.now = file_of(journal), self.now + 60
+        row = journal.add(entry("t"))
+        with self.assertLogs(LOG, "WARNING"):
+            journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
+            with self.assertRaises(ValueError):
+                file.append(row, entry("t"))
+            journal.sweep()
+        self.assertEqual((journal.adopt(), list(journal.live())), ({}, [row]))
+
+    def test_room_for_the_log_is_enough(self) -> None:
+        """A checkpoint that found no room in the database was trouble too: what came then was kept in memory only."""
+        journal = self.opened()
+        full = sqlite3.OperationalError("database or disk is full")
+        with unittest.mock.patch.object(file_of(journal), "shrink", side_effect=full):
+            for _ in range(3):
+                self.now += journal_module.SHRINK_EVERY_S
+                journal.sweep()
+                self.assertTrue(journal.is_on_disk)
+        journal.add(done("t"))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
     def test_while_it_cannot_write_it_adopts_nothing(self) -> None:
         dead, journal = self.opened(), self.opened()
@@ -719,6 +754,17 @@ class LateTest(Kept):
         rows = journal.open()
         self.assertEqual(([one.task_id for one in rows.values() if one.is_pending], late_in(rows)), (["t2"], ["t1"]))
         self.assertEqual(journal.find_result("t1", entry("t3")), b"{}")
+
+    def test_a_file_of_a_release_that_knew_no_log_is_marked_as_one_that_has_it(self) -> None:
+        """Else that release, started again, would write past the log, which came back later over newer rows."""
+        journal = self.opened()
+        journal.add(done("t"))
+        journal.sweep()
+        file_of(journal)._db.execute("PRAGMA user_version=2")
+        self.die(journal)
+        again = self.journal()
+        self.assertEqual([one.task_id for one in again.open().values()], ["t"])
+        self.assertEqual(file_of(again)._db.execute("PRAGMA user_version").fetchone()[0], 3)
 
     def test_a_version_that_a_disk_has_changed_costs_no_row(self) -> None:
         """The fuzzer found it: with 1 for its version and no table of late results, a file was never opened again."""

@@ -81,6 +81,18 @@ class StorageTest(unittest.TestCase):
         with self.assertRaises(storage.UnusableFileError):
             storage.open_exclusive(self.path)
 
+    def test_a_header_that_a_disk_has_changed_is_damage(self) -> None:
+        """SQLite calls it an operational error; the file was neither used nor set aside."""
+        db = storage.open_exclusive(self.path)
+        assert db is not None
+        db.execute("CREATE TABLE t(x)")
+        db.close()
+        content = bytearray(self.path.read_bytes())
+        content[47] = 9  # the schema's format
+        self.path.write_bytes(content)
+        with self.assertRaises(storage.UnusableFileError):
+            storage.open_exclusive(self.path)
+
     def test_set_aside_keeps_every_file_under_its_own_name(self) -> None:
         kept = []
         for _ in range(3):

@@ -115,6 +115,8 @@ def is_locked(error: Exception) -> bool:
 
 def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
+    if str(error) == "unsupported file format":  # an OperationalError, for a header that a disk has changed
+        return True
     return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
         error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
     )

@@ -72,16 +72,20 @@ class Jobs:
         self._lock = threading.Lock()  # guards all below
         self._held: set[str] = set()
         self._started: set[Job] = set()
-        self.copies = 0  # how often a poll returned a task that is held here
+        self._copies = 0
 
     def hold(self, task_id: str) -> bool:
         """Begin to hold a task; False when it is held already."""
         with self._lock:
-            if task_id in self._held:
-                self.copies += 1
-                return False
+            is_new = task_id not in self._held
             self._held.add(task_id)
-            return True
+            return is_new
+
+    def copy_came(self) -> int:
+        """A poll returned a task that is held here; how often that was."""
+        with self._lock:
+            self._copies += 1
+            return self._copies
 
     def release(self, task_id: str) -> None:
         with self._lock:

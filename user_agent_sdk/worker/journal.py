@@ -12,9 +12,8 @@ import json
 import logging
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from .. import storage
 from ..conductor.wire import Task, TaskStatus
@@ -70,6 +69,7 @@ class Journal:
         self._trouble = False  # the file can't be written now
         self._said: set[object] = set()  # what was logged and need not be again
         self._retry_at = 0.0
+        self._opened_at = 0.0
         self._shrink_at = 0.0
         self._found: dict[int, Entry] = {}  # of a file that was opened late: adopt() tells of it
 
@@ -215,23 +215,22 @@ class Journal:
 
     def _settle(self) -> None:
         rows = {row: self._live.get(row) for row in self._unsettled}
-        if rows and self._file is not None and self._guarded(self._file.settle, rows):
-            self._unsettled.clear()
-
-    def _shrink(self) -> None:
-        if self._file is not None:
-            self._guarded(self._file.shrink)
-
-    def _guarded(self, act: Callable[..., object], *args: Any) -> bool:
-        """Do something with the file. False, and said once, when that could not be done."""
-        if self._trouble:
-            return False
+        if not rows or self._file is None or self._trouble:
+            return
         try:
-            act(*args)
+            self._file.settle(rows)
+            self._unsettled.clear()
         except (storage.Error, OSError) as error:
             self._failed(error)
-            return False
-        return True
+
+    def _shrink(self) -> None:
+        if self._file is None or self._trouble:
+            return
+        try:
+            self._file.shrink()
+        except (storage.Error, OSError) as error:  # without room for that it stays as it is, and goes on being written
+            if storage.is_damage(error):
+                self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         self._trouble = True
@@ -239,10 +238,9 @@ class Journal:
         text = "The journal %s can't be written (%s): results are kept in memory only until it can"
         self._say("trouble", logging.ERROR, text, self._path or self._folder, error)
         if storage.is_damage(error) and self._file is not None and self._path is not None:
-            with suppress(OSError):
-                self._file.empty_log()  # all rows are here, and are written to the next file
+            self._retry_at = self._opened_at + REOPEN_EVERY_S  # that is now, unless new files are damaged as well
             seen = storage.inode(self._path)
-            self._file.close()
+            self._file.discard()  # all rows are here, and are written to the next file
             self._file = None
             self._set_aside(self._path, seen, error)
 
@@ -251,7 +249,6 @@ class Journal:
         if self._file is None:
             self._open(is_late=True)
         self._settle()
-        self._shrink()
         if not self._trouble:
             self._said.discard("trouble")
             log.warning("The journal %s is written again", self._path, extra=_ACTION)
@@ -275,6 +272,7 @@ class Journal:
                 self._file.close()
                 self._file = None
             return
+        self._opened_at = self._clock()
         for row, entry in rows.items():
             self._found[next(self._ids) if is_late else row] = entry
         self._live.update(self._found)

@@ -26,7 +26,7 @@ from ..errors import PlatformError, StorageError
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2  # 1 had the late results in a table of their own
+SCHEMA = 3  # 2 had no log beside it, 1 had the late results in a table of their own
 APPLICATION_ID = 0x55414A31
 TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "rejected"
 DAMAGED = "its row in the journal is damaged"
@@ -115,10 +115,6 @@ class File:
         """Write these rows to the database, and delete those that are None, in one commit. They must be all that
         changed: the log is empty then. Raises Error, OSError."""
         _store(self._db, rows)
-        self.empty_log()
-
-    def empty_log(self) -> None:
-        """What is not settled is not on disk any more. Raises OSError."""
         self._log.truncate(0)
 
     def read(self) -> dict[int, Entry]:
@@ -130,6 +126,13 @@ class File:
         """Give free pages back and empty the write-ahead log into the file: what was deleted is then nowhere."""
         self._db.executescript("PRAGMA incremental_vacuum")  # execute() frees one page alone on Python 3.11
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def discard(self) -> None:
+        """Close a damaged file; what is in its log goes. First closed: an append that comes now must not be in it."""
+        self._log.close()
+        with contextlib.suppress(OSError):
+            os.truncate(self._log.name, 0)
+        self._db.close()
 
     def close(self) -> None:
         self._log.close()

@@ -264,7 +264,7 @@ class Slot:
     def _copy_came(self, task: Task) -> None:
         """A poll returned a task that is held here: neither run nor reported a second time."""
         log.warning("Task %s came again while it is held here", task.task_id, extra={"action": "copy_ignored"})
-        if self._services.jobs.copies > COPIES_ALLOWED:
+        if self._services.jobs.copy_came() > COPIES_ALLOWED:
             self._services.leases.give_up()
 
     def _out_of_time(self, job: Job, timeout_s: float) -> None:
