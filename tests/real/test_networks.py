@@ -103,11 +103,16 @@ class NetworkTestCase(unittest.TestCase):
         self.assertEqual([one.output for one in done], [{"result": number + 1} for number in range(tasks)], worker.log)
         return worker.log
 
-    def says(self, credentials: dict[str, str], *words: str, **environ: str) -> None:
-        """A worker's log has a line with all ``words``."""
+    def says(self, credentials: dict[str, str], *words: str, then: str = "", **environ: str) -> None:
+        """A worker's log has a line with all ``words``; it is stopped when there is one with ``then`` too."""
         worker = self.worker(credentials)
+
+        def has_said() -> bool:
+            lines = list(worker.log)
+            return any(all(word in line for word in words) for line in lines) and any(then in line for line in lines)
+
         with environment(**environ), worker:
-            said = wait_until(lambda: any(all(word in line for word in words) for line in list(worker.log)), PATIENCE_S)
+            said = wait_until(has_said, PATIENCE_S)
             self.assertEqual(worker.stop(), 0, worker.log)
         self.assertTrue(said, (words, worker.log))
         self.assertNotIn("Traceback", "\n".join(worker.log))
@@ -248,7 +253,8 @@ class Certificates(NetworkTestCase):
         self.assert_failed(found, "tls-untrusted", "certificate", "caFile")
         warned = [row["message"] for row in found[1] if row["status"] == "warn" and row["check"] == "TLS"]
         self.assertEqual(warned, [f"SSL_CERT_FILE names a file that does not exist: {nowhere}"])
-        self.says(credentials, "SSL_CERT_FILE names a file that does not exist", nowhere, SSL_CERT_FILE=nowhere)
+        words = ("SSL_CERT_FILE names a file that does not exist", nowhere)
+        self.says(credentials, *words, then="There is no token yet", SSL_CERT_FILE=nowhere)  # first heeds signals then
 
     def test_no_switch_turns_verification_off(self) -> None:
         """The names by which other programs and libraries are told to trust anybody."""
