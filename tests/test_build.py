@@ -144,7 +144,7 @@ class ReleaseTest(unittest.TestCase):
         self.assertTrue(data.startswith(b"#!/usr/bin/env python3\nPK"))
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inside = {name: archive.read(name) for name in archive.namelist()}
-        self.assertIn(b"sys.exit(main())", inside.pop("__main__.py"))
+        self.assertIn(b"sys.exit(program())", inside.pop("__main__.py"))
         self.assertEqual(inside, {name: self.wheel.read(name) for name in self.wheel.namelist()})
         if os.name == "posix":
             self.assertTrue(os.access(self.folder / "out" / "useragent.pyz", os.X_OK))
@@ -195,7 +195,7 @@ class BackendTest(FolderTest):
         with zipfile.ZipFile(self.folder / name) as wheel:
             [pointer] = [name for name in wheel.namelist() if name.endswith(".pth")]
             self.assertEqual(wheel.read(pointer).decode().strip(), str(ROOT))
-            self.assertIn("useragent = user_agent_sdk.cli:main", wheel.read(wheel.namelist()[3]).decode())
+            self.assertIn("useragent = user_agent_sdk.cli:program", wheel.read(wheel.namelist()[3]).decode())
 
     def test_archives_are_the_same_on_every_python(self) -> None:
         """These digests were taken on 3.9.18 and 3.13.0; whichever Python runs this must reach them."""

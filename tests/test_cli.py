@@ -207,6 +207,13 @@ class TerminalTest(CliTest):
 
 
 class StartTest(CliTest):
+    def test_a_thread_that_a_function_left_does_not_keep_the_process(self) -> None:
+        code = (
+            "import sys, threading; import user_agent_sdk.cli as c; c.LEFT_S = 0.1; sys.argv = ['x', '--version'];"
+            " threading.Thread(target=threading.Event().wait).start(); sys.exit(c.program())"
+        )
+        self.assertEqual(self.run_process("-c", code).code, 0)
+
     def modules_after(self, code: str) -> set[str]:
         ended = self.run_process("-c", f"import sys; {code}; print(*sys.modules)")
         self.assertEqual(ended.code, 0, ended.err)

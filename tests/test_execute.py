@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import subprocess
 import sys
 import threading
 import unittest
@@ -69,6 +70,49 @@ class Results(Executing):
         result = self.run_agent(lambda input_data: input_data["num1"] + input_data["num2"])
         self.assertEqual((result.status, result.output_data), (TaskStatus.COMPLETED, {"result": 5}))
         self.assertIsNone(result.reason_for_incompletion)
+
+    def test_a_record_factory_with_a_field_of_ours_fails_no_task(self) -> None:
+        """It is how scripts give every line a task_id; logging then refuses ours, after the function had ended."""
+        before = logging.getLogRecordFactory()
+
+        def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+            record = before(*args, **kwargs)
+            record.task_id = "-"
+            return record
+
+        self.addCleanup(logging.setLogRecordFactory, before)
+        logger = logging.getLogger("user_agent_sdk.worker.execute")
+        self.addCleanup(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
+        logging.setLogRecordFactory(factory)
+        self.assertEqual(self.run_agent(lambda: 7).status, TaskStatus.COMPLETED)
+
+    def test_a_result_without_logs_completes(self) -> None:
+        result = self.run_agent(lambda: TaskResult(status=TaskStatus.COMPLETED, logs=None))  # type: ignore[arg-type]
+        self.assertEqual(result.status, TaskStatus.COMPLETED)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "there is no fork here")
+    def test_a_child_that_a_function_forks_is_no_second_worker(self) -> None:
+        """Its sys.exit() was caught as the function's, and it reported the task as failed beside the parent."""
+        code = (
+            "import os, sys, threading\n"
+            "from user_agent_sdk.agents import Agent\nfrom user_agent_sdk.conductor.wire import Task\n"
+            "from user_agent_sdk.worker.execute import execute\n"
+            "def forks():\n    if os.fork() == 0:\n        sys.exit(3)\n    return os.wait()[1]\n"
+            "print(execute(Agent(forks), Task({'taskId': 't', 'workflowInstanceId': 'w'}), 'me',"
+            " stopping=threading.Event(), run_async=None).output_data, flush=True)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout.strip(), done.returncode), ("{'result': 0}", 0), done.stderr)
+
+    def test_an_async_agent_that_closed_its_loop_costs_the_next_task_nothing(self) -> None:
+        async def closes() -> None:
+            asyncio.get_running_loop().call_soon(lambda: None)
+
+        self.assertEqual(self.run_agent(closes).status, TaskStatus.COMPLETED)
+        assert self.runner._loop is not None
+        self.runner._loop.close()
+        self.assertEqual(self.run_agent(closes).status, TaskStatus.COMPLETED)
 
     def test_platform_keys_reach_only_their_parameters(self) -> None:
         def agent(input_data: Any, platform_task_id: str, platform_agent_id: str, **rest: Any) -> Any:

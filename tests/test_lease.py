@@ -125,6 +125,17 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertEqual(len(platform.sent["a"]), 1)
         self.assertEqual(platform.timeouts, {0.15 / 6})
 
+    def test_an_odd_400_costs_no_lease_and_a_404_ends_it(self) -> None:
+        """One from a gateway was taken for the platform's word: never extended again, the task ran twice."""
+        answers = {"a": [Outcome(Verdict.REFUSED, "HTTP 400"), APPLIED], "b": [Outcome(Verdict.REFUSED, "HTTP 404")]}
+        platform = Platform(lambda task_id: answers[task_id].pop(0) if answers[task_id] else APPLIED)
+        keeper = self.keeper(platform)
+        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+            self.hold(keeper, lease("b", 0.1), lease("a", 0.1))
+            platform.await_sent("a", 6)
+        self.assertEqual(len(said.output), 2)
+        self.assertEqual(len(platform.sent["b"]), 1)
+
     def test_a_failed_extension_is_sent_again_after_a_tenth_of_the_lease(self) -> None:
         contacts: list[int] = []
         answers = [Outcome(Verdict.LATER, "HTTP 503"), Outcome(Verdict.MAYBE, "lost"), APPLIED]

@@ -8,6 +8,7 @@ import logging
 import re
 import unittest
 from typing import Any
+from unittest import mock
 
 from user_agent_sdk import logs
 from user_agent_sdk.conductor.auth import Fetched, TokenSource
@@ -54,6 +55,21 @@ class LogsTest(unittest.TestCase):
         self.assertTrue(ended.endswith("INFO    ended  [task_id=t1 duration_ms=12.5]"), ended)
         self.log.info("long", extra={"task_id": "0123456789ab"})  # it made most lines wrap
         self.assertTrue(stream.getvalue().endswith("  [task_id=01234567]\n"), stream.getvalue())
+
+    def test_a_handler_of_the_scripts_that_raises_costs_our_callers_nothing(self) -> None:
+        """Its log server was away: a completed task was reported as failed, and the slot's thread died."""
+        stream = io.StringIO()
+        ours = logging.getLogger("user_agent_sdk")
+        self.addCleanup(setattr, ours, "propagate", ours.propagate)
+        self.addCleanup(setattr, ours, "handlers", ours.handlers)
+        logging.getLogger().handlers.clear()
+        broken = logging.Handler()
+        broken.emit = mock.Mock(side_effect=ConnectionError("log server down"))  # type: ignore[method-assign]
+        logging.getLogger().addHandler(broken)
+        logs.setup("INFO", "text", (), stream)
+        logging.getLogger("user_agent_sdk.worker.slots").info("delivered")
+        self.assertEqual(broken.emit.call_count, 1)
+        self.assertIn("delivered", stream.getvalue())
 
     def test_a_line_in_a_file_has_the_full_date_with_its_offset(self) -> None:
         stream = self.setup_on(io.StringIO())

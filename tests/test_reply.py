@@ -141,6 +141,14 @@ class Refused(unittest.TestCase):
             read(*pieces, limit=limit)
         return str(caught.exception)
 
+    def test_json_that_ends_with_the_connection_and_is_not_whole(self) -> None:
+        """A proxy died half way; the ids in what had come made of it a task that failed for good."""
+        head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+        whole = b'[{"taskId": "t", "inputData": {"n": 1}}]\n'
+        self.assertEqual(read(head + whole).body, whole)
+        for size in (1, 20, len(whole) - 5):
+            self.assertIn("cut off", self.assert_refused(head + whole[:size]))
+
     def test_what_is_no_http_1_reply(self) -> None:
         for start in (
             b"ICY 200 OK\r\n\r\n",

@@ -17,7 +17,7 @@ from unittest import mock
 
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
-from user_agent_sdk.errors import AuthRefusedError
+from user_agent_sdk.errors import AuthRefusedError, PlatformError
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import journal_file
 from user_agent_sdk.worker.journal import Journal, input_hash
@@ -150,6 +150,12 @@ class RunTest(WorkerTest):
         with self.assertRaises(AuthRefusedError):
             Runner(settings, [agent(lambda: 1)]).run()
         self.assertEqual(self.box.calls["poll"], 0)
+
+    def test_an_id_that_could_never_be_polled_for_ends_it(self) -> None:
+        """It was a traceback each quarter of a second, for ever."""
+        with self.assertRaises(PlatformError) as caught:
+            Runner(settings_for(self.box), [agent(lambda: 1, agent_id=".")])
+        self.assertEqual(caught.exception.code, "config-invalid")
 
     def test_a_platform_that_is_down_at_the_start_is_waited_for(self) -> None:
         with self.box.down():

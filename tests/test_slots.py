@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from user_agent_sdk.conductor import connection as connection_module
 from user_agent_sdk.conductor.wire import TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import slots as slots_module
@@ -254,7 +255,8 @@ class SlotsTest(unittest.TestCase):
 
     # -- copies, surplus, hand-backs -------------------------------------------------------------------
 
-    def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
+    def copies_of_a_running_task(self, lease_s: float, extensions: int) -> bool:
+        """Whether the worker gave its extensions up."""
         runs: list[int] = []
         started, go, copies = threading.Event(), threading.Event(), threading.Semaphore(0)
         given: list[bytes] = []
@@ -265,7 +267,7 @@ class SlotsTest(unittest.TestCase):
                 return PASS
             if reply.body:
                 given.append(reply.body)
-            elif given and len(self.box.faults) and started.is_set():
+            elif given and len(self.box.faults) and started.is_set() and self.box.calls["extend"] >= extensions:
                 copies.release()
                 return Reply(200, given[0])
             return reply
@@ -278,17 +280,24 @@ class SlotsTest(unittest.TestCase):
 
         self.box.faults.append(hands_out_again)
         with working(self.box, agent(slow), workers=2) as worker, self.assertLogs(SLOTS, "WARNING"):
-            with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
-                first = self.box.put(n=1)
-                for _ in range(4):
-                    self.assertTrue(copies.acquire(timeout=LONG_S))
-            self.assertEqual(len(said.output), 1)
+            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=lease_s)
+            for _ in range(4):
+                self.assertTrue(copies.acquire(timeout=LONG_S))
             self.box.faults.clear()
             self.box.await_calls("poll", self.box.calls["poll"] + 2)  # the last copy was looked at
+            is_off = worker.runner._services.leases._off
             go.set()
             self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
             self.await_clean(worker)
         self.assertEqual((runs, len(self.box.reports)), ([1], 1))
+        return is_off
+
+    def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
+        self.assertTrue(self.copies_of_a_running_task(lease_s=6.0, extensions=1))
+
+    def test_copies_of_a_task_that_was_never_extended_end_no_extensions(self) -> None:
+        """A queue that gives a task twice now and then turned them off for the life of the process."""
+        self.assertFalse(self.copies_of_a_running_task(lease_s=3600.0, extensions=0))
 
     def test_surplus_is_handed_back_once_and_the_same_id_twice_is_one_task(self) -> None:
         """The copy in the same reply was once handed back as surplus while the first ran: two workers had it."""
@@ -355,6 +364,33 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
         self.assertEqual((self.box.calls["put-back"], marks), (1, [["once"]]))
         self.assertIn("could not be put back", said.output[0])
+
+    def test_an_in_progress_that_could_not_be_sent_is_sent_later(self) -> None:
+        """What it had to say was dropped because a connection was refused for a moment."""
+        hasten(self, backoff_BASE_S=0.01)
+        started, go, refused = threading.Event(), threading.Event(), threading.Semaphore(0)
+        real = connection_module._connect
+
+        def refuses(*args: Any) -> Any:
+            refused.release()
+            raise ConnectionRefusedError(111, "Connection refused")
+
+        def puts_back() -> Any:
+            started.set()
+            go.wait(LONG_S)
+            return TaskResult(status="IN_PROGRESS", output_data={"cursor": 17}, callback_after_seconds=1)
+
+        with working(self.box, agent(puts_back)) as worker:
+            self.box.put()
+            self.assertTrue(started.wait(LONG_S))
+            self.addCleanup(setattr, connection_module, "_connect", real)
+            connection_module._connect = refuses
+            worker.runner._target.transport.close()
+            go.set()
+            for _ in range(2):
+                self.assertTrue(refused.acquire(timeout=LONG_S))
+            connection_module._connect = real
+            self.box.await_calls("put-back", 1)
 
     # -- what breaks -------------------------------------------------------------------------------------
 

@@ -17,4 +17,4 @@ if not package:  # the folder was named, whatever it is called: it is no package
 elif sys.path and sys.path[0] == os.getcwd():
     sys.path.append(sys.path.pop(0))  # a json.py in the current folder must not take the real one's place
 
-sys.exit(import_module(package + ".cli").main())
+sys.exit(import_module(package + ".cli").program())

@@ -36,7 +36,7 @@ SUMMARY = "A dependable worker for akaBot 2.0 and Conductor workflows, on nothin
 AUTHOR = "The user-agent-sdk authors"
 LICENSE = "Apache-2.0"
 REQUIRES_PYTHON = ">=3.9"
-SCRIPTS = {"useragent": "user_agent_sdk.cli:main"}
+SCRIPTS = {"useragent": "user_agent_sdk.cli:program"}
 CLASSIFIERS = (
     "Operating System :: OS Independent",
     "Programming Language :: Python :: 3 :: Only",
@@ -58,9 +58,9 @@ import sys
 
 if sys.version_info < (3, 9):
     sys.exit("useragent needs Python 3.9 or later, this is " + sys.version.split()[0])
-from user_agent_sdk.cli import main
+from user_agent_sdk.cli import program
 
-sys.exit(main())
+sys.exit(program())
 """
 
 Files = Mapping[str, bytes]  # path in the archive, with /, to content

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import TextIO
@@ -137,6 +138,18 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
         """A full disk, a closed pipe: there is nowhere left to say it."""
 
 
+class _Onward(logging.Handler):
+    """From our loggers to the root's handlers: a script's own may raise (its log server is down), which must cost
+    no result."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level:
+                with suppress(Exception):
+                    handler.handle(record)
+        return True
+
+
 def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None) -> None:
     """Send every log line of the process to ``stream``, from ``level`` up. Once, by the command line.
 
@@ -150,3 +163,5 @@ def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | 
         root.removeHandler(old)
     if stream is not None:  # pythonw.exe has no stderr
         root.addHandler(Handler(stream, log_format == "json"))
+    ours = logging.getLogger(__name__.rpartition(".")[0])
+    ours.propagate, ours.handlers = False, [_Onward()]

@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from .app import main
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
+
+LEFT_S = 5.0
+
+
+def program() -> int:
+    """:func:`main` as a process of its own, which ends: Python would wait for ever for a thread that an agent's
+    function has started and left."""
+    code = main()
+    threading = sys.modules.get("threading")
+    if threading is not None and any(not one.daemon for one in threading.enumerate() if one.name != "MainThread"):
+        timer = threading.Timer(LEFT_S, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
+    return code

@@ -61,7 +61,10 @@ class Reader:
         connection = fields.get("connection", "").lower()
         keep = "close" not in connection if minor else "keep-alive" in connection
         body, framed = self._body(status, fields, limit_bytes)
-        return Response(status, fields, _unpacked(body, fields, limit_bytes)), keep and framed
+        reply = Response(status, fields, _unpacked(body, fields, limit_bytes))
+        if not framed and reply.body and reply.body[:1] in b"{[" and reply.body.rstrip()[-1:] not in b"]}":
+            raise BadReplyError("the JSON is cut off, and nothing told its length")
+        return reply, keep and framed
 
     def read_head(self) -> tuple[int, int, Mapping[str, str]]:
         """HTTP/1.x's x, the status, and the header fields."""

@@ -28,7 +28,7 @@ class AsyncRunner:
         """
         import asyncio
 
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         loop = self._loop
         try:

@@ -193,7 +193,7 @@ class Delivery:
         parcel.refusals += 1
         if parcel.refused_at is None:
             parcel.refused_at = now
-        task_id, extra = parcel.entry.task_id, {"action": "result_refused", "task_id": parcel.entry.task_id}
+        task_id, extra = parcel.entry.task_id, {"action": "result_refused"}
         if parcel.refusals < REFUSALS or now - parcel.refused_at < REFUSED_FOR_S:
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S

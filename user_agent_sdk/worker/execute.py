@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any
@@ -51,7 +53,8 @@ def execute(
             lines.add(*line)
         if log.isEnabledFor(logging.INFO):
             outcome = result.status.value.replace("_", " ").lower()
-            log.info("%s: %s", agent.name, outcome, extra={"action": "task_ended", **fields, **_duration(began)})
+            with suppress(Exception):  # a script's record factory that has a field of ours, say: not the task's fault
+                log.info("%s: %s", agent.name, outcome, extra={"action": "task_ended", **fields, **_duration(began)})
     except BaseException as error:
         result = _failure(error, agent, {**fields, **_duration(began)}, lines)
     result.task_id = task.task_id
@@ -64,7 +67,12 @@ def execute(
 def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any]], Any]) -> TaskResult:
     CURRENT.set(current)
     args, kwargs = agent.bind(current, current.task.input_data)
-    value = agent.func(*args, **kwargs)
+    pid = os.getpid()
+    try:
+        value = agent.func(*args, **kwargs)
+    finally:
+        if os.getpid() != pid:  # a child that the function forked: not a second worker, whatever it ends with
+            os._exit(0)
     if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
         value = run_async(value)
     if isinstance(value, TaskResult):
@@ -87,7 +95,7 @@ def _checked(given: TaskResult) -> TaskResult:
         output_data=None if given.output_data is None else to_output(given.output_data),
         reason_for_incompletion=None if reason is None else sendable(str(reason), REASON_MAX_CHARS),
         callback_after_seconds=None if wait_s is None else math.ceil(wait_s),
-        logs=[line if isinstance(line, LogLine) else LogLine(str(line), _now_ms()) for line in given.logs],
+        logs=[line if isinstance(line, LogLine) else LogLine(str(line), _now_ms()) for line in given.logs or ()],
         extend_lease=True if given.extend_lease else None,
     )
 

@@ -43,6 +43,7 @@ class Lease:
         self.held_until = 0.0  # monotonic; no extension before: a report is on its way
         self.is_held = False  # one was due, and waits for that
         self.flight: threading.Event | None = None  # of the last extension; set when it has landed
+        self.was_refused = False  # which was said
         self._is_void = False
 
     def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
@@ -159,9 +160,11 @@ class LeaseKeeper:
                 self._failed = False
                 self._on_contact()
             return max(0.0, sent_at + lease.period_s - now)
-        if outcome.verdict is Verdict.REFUSED:
+        if outcome.verdict is Verdict.REFUSED and not lease.was_refused:
+            lease.was_refused = True
             log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
-            return None
+        if outcome.verdict is Verdict.REFUSED and outcome.reason.startswith("HTTP 404"):
+            return None  # there is no such task; any other refusal may be a gateway's
         self._failed = True
         log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
         return lease.retry_s

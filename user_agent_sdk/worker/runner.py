@@ -22,7 +22,7 @@ from ..agents import Agent
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
 from ..conductor.transport import Transport
-from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict
+from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict, segment
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
@@ -126,6 +126,7 @@ class Runner:
         self._deadline: float | None = None  # of the drain, on the clock
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
+        segment(own.agent_id or agent.name)  # raises for what could never be polled for
         intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, Load(time.process_time))
         gate = Gate(
             self._target.client,
@@ -335,8 +336,10 @@ class Runner:
         entry = finished(job, job.result or _stopped(job))
         self._services.leases.drop(job.lease)
         self._journal.replace(job.row, entry)
+        sent_at = time.monotonic()
         outcome = self._target.client.report(entry.body, (entry.task_id, entry.workflow_id), LAST_REPORT_S)
-        if outcome.verdict is Verdict.APPLIED:
+        # An extension on its way may undo it: then the next worker reports it once more.
+        if outcome.verdict is Verdict.APPLIED and job.lease.quiet_at <= sent_at:
             self._journal.free(job.row)
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ A slot is one thread that does one task at a time; it polls only while it is fre
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from typing import Callable, NamedTuple
@@ -14,6 +15,7 @@ from ..agents import Agent
 from ..conductor.client import REPORT_TIMEOUT_S, Client, Outcome
 from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict, encode
 from .async_loop import AsyncRunner
+from .backoff import Backoff
 from .delivery import Delivery
 from .execute import execute
 from .gate import Gate, Taken
@@ -67,7 +69,7 @@ class Slot:
             except BaseException as error:
                 log.critical("A slot of %s failed; it goes on", self._gate.agent_id, exc_info=True, extra=_FAILED)
                 self._abandon(error)
-                if self._services.stopping.wait(RESTART_PAUSE_S):
+                if self._services.stopping.wait(RESTART_PAUSE_S) and self._fetch is None:  # else a task may be in it
                     return
 
     def _take_and_work(self) -> None:
@@ -241,10 +243,14 @@ class Slot:
         somebody else while a third runs it. So its row says so before it is sent, once."""
         services = self._services
         services.jobs.release(entry.task_id)  # another slot may get it before the reply is here
-        sent_at = time.monotonic()
+        sent_at, pauses = time.monotonic(), Backoff(random.random)
         try:
-            outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
-            services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
+            while True:
+                outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
+                services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
+                was_sent = outcome.verdict is not Verdict.LATER or outcome.reason.startswith("HTTP ")
+                if was_sent or services.stopping.wait(pauses.failed()):
+                    break
             if outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
                 log.warning(text, entry.task_id, outcome.reason, extra={"action": "put_back_failed"})
@@ -258,13 +264,15 @@ class Slot:
         wire = TaskResult(task.task_id, task.workflow_instance_id, TaskStatus.IN_PROGRESS, callback_after_seconds=0)
         wire.worker_id = self._gate.worker_id
         entry = self._entry(ONCE, task, self._lease(task), time.time())._replace(body=encode(wire.to_wire()), task=b"")
-        log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back", "task_id": task.task_id})
         self._send_once(self._services.journal.add(entry), entry)
+        log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back"})
 
     def _copy_came(self, task: Task) -> None:
         """A poll returned a task that is held here: neither run nor reported a second time."""
         log.warning("Task %s came again while it is held here", task.task_id, extra={"action": "copy_ignored"})
-        if self._services.jobs.copy_came() > COPIES_ALLOWED:
+        held = self._services.jobs.find(task.task_id)
+        was_extended = held is not None and held.lease.flight is not None  # else it is the queue that gave it twice
+        if was_extended and self._services.jobs.copy_came() > COPIES_ALLOWED:
             self._services.leases.give_up()
 
     def _out_of_time(self, job: Job, timeout_s: float) -> None:
