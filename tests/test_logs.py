@@ -62,6 +62,7 @@ class LogsTest(unittest.TestCase):
         ours = logging.getLogger("user_agent_sdk")
         self.addCleanup(setattr, ours, "propagate", ours.propagate)
         self.addCleanup(setattr, ours, "handlers", ours.handlers)
+        ours.handlers = []
         logging.getLogger().handlers.clear()
         broken = logging.Handler()
         broken.emit = mock.Mock(side_effect=ConnectionError("log server down"))  # type: ignore[method-assign]

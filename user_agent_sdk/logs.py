@@ -164,4 +164,6 @@ def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | 
     if stream is not None:  # pythonw.exe has no stderr
         root.addHandler(Handler(stream, log_format == "json"))
     ours = logging.getLogger(__name__.rpartition(".")[0])
-    ours.propagate, ours.handlers = False, [_Onward()]
+    ours.propagate = False
+    if not any(isinstance(one, _Onward) for one in ours.handlers):
+        ours.addHandler(_Onward())
