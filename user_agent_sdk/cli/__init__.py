@@ -17,7 +17,7 @@ def program() -> int:
     function has started and left."""
     code = main()
     threading = sys.modules.get("threading")
-    if threading is not None and any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+    if threading is not None and not all(one.daemon for one in {*threading.enumerate()} - {threading.main_thread()}):
         timer = threading.Timer(LEFT_S, os._exit, (code,))
         timer.daemon = True
         timer.start()
