@@ -223,6 +223,29 @@ class SlotsTest(unittest.TestCase):
         self.assertEqual((ran, self.box.calls["put-back"]), ([1], 1))
         self.assertEqual(self.box.engine.wait(second, 0).attempts[0].status, "SCHEDULED")
 
+    def test_a_slot_that_breaks_at_a_stop_hands_it_back_too(self) -> None:
+        """The slot ended there, and what the poll had brought was with nobody."""
+        came, go = self.held_report()
+        with working(self.box, agent(lambda n: n)) as worker:
+            delivery = worker.runner._services.delivery
+            real = delivery.settle
+
+            def breaks(*args: Any) -> None:
+                real(*args)
+                raise MemoryError("once")
+
+            delivery.settle = breaks  # type: ignore[method-assign]
+            self.box.put(n=1)
+            self.assertTrue(came.wait(LONG_S))
+            second = self.box.put(n=2)
+            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            with self.assertLogs(SLOTS, "CRITICAL"):
+                worker.runner.stop()
+                worker.runner._services.stopping.wait(LONG_S)
+                go.set()
+                self.assertEqual(worker.ended(), 0)
+        self.assertEqual(self.box.engine.wait(second, 0).attempts[0].status, "SCHEDULED")
+
     def test_a_slot_that_breaks_meanwhile_still_runs_what_it_brings(self) -> None:
         """Left unread, the task would be with nobody until its response timeout is over."""
         hasten(self, slots_RESTART_PAUSE_S=0.01)
