@@ -8,12 +8,11 @@ others grows by a hundredth, or when the last 10,000 tasks take clearly more CPU
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from user_agent_sdk.worker.journal import LOG_MAX_BYTES
 
@@ -28,12 +27,6 @@ SLACK = 1.01
 STEP_S = 0.2
 LIMIT_S = 3600.0
 WINDOW = 10_000
-# What SQLite opens for a moment is no leak: a descriptor too many is there in most of the later samples.
-HEIGHTS: dict[str, Callable[[list[int]], int]] = {
-    "descriptors": statistics.median_high,
-    "threads": statistics.median_high,
-    "journal_bytes": max,
-}
 
 
 class Sample(NamedTuple):
@@ -119,9 +112,9 @@ def findings(samples: list[Sample], readings: list[Reading], tasks: int) -> list
     growth_kb = grown_kb(samples, tasks)
     if growth_kb >= GROWTH_MAX_KB:
         found.append(f"memory grew by {growth_kb} kB")
-    for name, height in HEIGHTS.items():
+    for name in ("descriptors", "threads", "journal_bytes"):
         before = max(getattr(sample, name) for sample in early)
-        after = height([getattr(sample, name) for sample in later])
+        after = max(getattr(sample, name) for sample in later)
         if after > before * SLACK:  # a journal's log may hold a page more
             found.append(f"{name} grew from {before} to {after}")
     if max(sample.log_bytes for sample in samples) > LOG_MAX_BYTES or samples[-1].log_bytes:

@@ -755,25 +755,25 @@ class LateTest(Kept):
         self.assertEqual(([one.task_id for one in rows.values() if one.is_pending], late_in(rows)), (["t2"], ["t1"]))
         self.assertEqual(journal.find_result("t1", entry("t3")), b"{}")
 
-    def test_a_file_of_a_release_that_knew_no_log_is_marked_as_one_that_has_it(self) -> None:
-        """Else that release, started again, would write past the log, which came back later over newer rows."""
+    def reopened_with(self, version: int) -> list[str]:
+        """The tasks in a journal's file after its version was changed; it is opened as one of this release."""
         journal = self.opened()
         journal.add(done("t"))
         journal.sweep()
-        file_of(journal)._db.execute("PRAGMA user_version=2")
+        file_of(journal)._db.execute(f"PRAGMA user_version={version}")
         self.die(journal)
         again = self.journal()
-        self.assertEqual([one.task_id for one in again.open().values()], ["t"])
+        found = [one.task_id for one in again.open().values()]
         self.assertEqual(file_of(again)._db.execute("PRAGMA user_version").fetchone()[0], 3)
+        return found
+
+    def test_a_file_of_a_release_that_knew_no_log_is_marked_as_one_that_has_it(self) -> None:
+        """Else that release, started again, would write past the log, which came back later over newer rows."""
+        self.assertEqual(self.reopened_with(version=2), ["t"])
 
     def test_a_version_that_a_disk_has_changed_costs_no_row(self) -> None:
         """The fuzzer found it: with 1 for its version and no table of late results, a file was never opened again."""
-        journal = self.opened()
-        journal.add(done("t"))
-        journal.sweep()
-        file_of(journal)._db.execute("PRAGMA user_version=1")
-        self.die(journal)
-        self.assertEqual([one.task_id for one in self.journal().open().values()], ["t"])
+        self.assertEqual(self.reopened_with(version=1), ["t"])
 
 
 class DamageTest(Kept):

@@ -316,7 +316,9 @@ class SlotsTest(unittest.TestCase):
         return is_off
 
     def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
-        self.assertTrue(self.copies_of_a_running_task(lease_s=6.0, extensions=1))
+        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+            self.assertTrue(self.copies_of_a_running_task(lease_s=6.0, extensions=1))
+        self.assertEqual(len(said.output), 1)
 
     def test_copies_of_a_task_that_was_never_extended_end_no_extensions(self) -> None:
         """A queue that gives a task twice now and then turned them off for the life of the process."""

@@ -160,11 +160,12 @@ class LeaseKeeper:
                 self._failed = False
                 self._on_contact()
             return max(0.0, sent_at + lease.period_s - now)
-        if outcome.verdict is Verdict.REFUSED and not lease.was_refused:
-            lease.was_refused = True
-            log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
-        if outcome.verdict is Verdict.REFUSED and outcome.reason.startswith("HTTP 404"):
-            return None  # there is no such task; any other refusal may be a gateway's
+        if outcome.verdict is Verdict.REFUSED:
+            if not lease.was_refused:
+                lease.was_refused = True
+                log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
+            if outcome.reason.startswith("HTTP 404"):
+                return None  # there is no such task; any other refusal may be a gateway's
         self._failed = True
         log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
         return lease.retry_s

@@ -126,11 +126,12 @@ class Runner:
         self._deadline: float | None = None  # of the drain, on the clock
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
-        segment(own.agent_id or agent.name)  # raises for what could never be polled for
+        agent_id = own.agent_id or agent.name
+        segment(agent_id)  # raises for what could never be polled for
         intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, Load(time.process_time))
         gate = Gate(
             self._target.client,
-            own.agent_id or agent.name,
+            agent_id,
             own.worker_id,
             own.domain,
             intake,
