@@ -155,7 +155,7 @@ class Reports(ClientTest):
     def test_it_is_posted_as_it_is(self) -> None:
         for dialect, path in ((AKABOT, "/api/tasks/external"), (CONDUCTOR, "/api/tasks")):
             server = self.says(b"t-1", head="Content-Type: text/plain")
-            self.assertEqual(self.client(server, dialect).report(REPORT, OF), Outcome(Verdict.APPLIED))
+            self.assertEqual(self.client(server, dialect).report(REPORT, OF), Outcome(Verdict.APPLIED, status=200))
             (request,) = server.requests
             self.assertEqual((request.method, request.target, request.body), ("POST", path, REPORT))
             self.assertEqual(request.headers["content-type"], "application/json")
@@ -264,7 +264,7 @@ class ReportAndPoll(ClientTest):
     def test_akabot_has_no_such_exchange(self) -> None:
         server = self.says(b"t-1")
         client = self.client(server)
-        self.assertEqual(client.report_and_poll(REPORT, OF), (Outcome(Verdict.APPLIED), []))
+        self.assertEqual(client.report_and_poll(REPORT, OF), (Outcome(Verdict.APPLIED, status=200), []))
         self.assertEqual((server.requests[0].target, client.can_report_and_poll), ("/api/tasks/external", False))
 
 

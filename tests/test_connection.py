@@ -173,6 +173,23 @@ class Kept(ConnectionTest):
         threading.Event().wait(0.06)
         self.assertEqual(fetch().body, b"ok")
 
+    def test_the_rest_of_one_that_has_begun_is_waited_for_when_it_is_fetched_late(self) -> None:
+        """A large one does not fit what the system keeps for us: nobody read, so it could not all come in time."""
+        begun = Arrivals()
+
+        def handle(peer: Peer) -> None:
+            peer.request()
+            peer.send(OK[:-1])
+            begun.arrived()
+            if not peer.has_left(2 * rooms.OVERTIME_S):
+                peer.send(OK[-1:])
+            peer.until_left()
+
+        fetch = self.connect(self.serve(handle)).begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
+        begun.wait(1)
+        threading.Event().wait(0.06)
+        self.assertEqual(fetch().body, b"ok")
+
     def test_one_that_never_came_is_over_when_it_is_fetched_late(self) -> None:
         fetch = self.connect(self.serve(Peer.until_left)).begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         threading.Event().wait(0.06)

@@ -21,7 +21,7 @@ LOG = "user_agent_sdk.worker.delivery"
 LONG_S = 20.0
 APPLIED = Outcome(Verdict.APPLIED)
 DOWN = Outcome(Verdict.LATER, "HTTP 503")
-REFUSED = Outcome(Verdict.REFUSED, "HTTP 400: no")
+REFUSED = Outcome(Verdict.REFUSED, "HTTP 400: no", status=400)
 
 
 class Platform:
@@ -122,7 +122,7 @@ class DeliveryTest(unittest.TestCase):
     def test_one_too_large_becomes_a_small_failure_for_good_that_says_so(self) -> None:
         delivery = self.delivery()
         parcel = self.parcel(delivery)
-        too_large = Outcome(Verdict.REFUSED, "HTTP 413: too large")
+        too_large = Outcome(Verdict.REFUSED, "HTTP 413: too large", status=413)
         with self.assertLogs(LOG, "WARNING"):
             delivery._settled(parcel, too_large)
             self.now += 30

@@ -127,7 +127,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_an_odd_400_costs_no_lease_and_a_404_ends_it(self) -> None:
         """One from a gateway was taken for the platform's word: never extended again, the task ran twice."""
-        answers = {"a": [Outcome(Verdict.REFUSED, "HTTP 400"), APPLIED], "b": [Outcome(Verdict.REFUSED, "HTTP 404")]}
+        answers = {"a": [Outcome(Verdict.REFUSED, status=400), APPLIED], "b": [Outcome(Verdict.REFUSED, status=404)]}
         platform = Platform(lambda task_id: answers[task_id].pop(0) if answers[task_id] else APPLIED)
         keeper = self.keeper(platform)
         with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
@@ -150,7 +150,7 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertEqual(contacts, [1])  # the first success wakes whoever waits out the outage
 
     def test_a_task_that_the_platform_does_not_know_is_left(self) -> None:
-        platform = Platform(lambda task_id: Outcome(Verdict.REFUSED, "HTTP 404: No such task found by id: a"))
+        platform = Platform(lambda task_id: Outcome(Verdict.REFUSED, "No such task found by id: a", status=404))
         keeper = self.keeper(platform)
         with self.assertLogs("user_agent_sdk.worker.lease", "WARNING"):
             self.hold(keeper, lease("a", 0.03))

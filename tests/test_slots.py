@@ -417,6 +417,19 @@ class SlotsTest(unittest.TestCase):
             connection_module._connect = real
             self.box.await_calls("put-back", 1)
 
+    def test_an_in_progress_whose_token_was_refused_is_sent_again(self) -> None:
+        hasten(self, backoff_BASE_S=0.01)
+        refusals = [Reply.of({"message": "who are you?"}, 401)]
+
+        def puts_back() -> Any:
+            return TaskResult(status="IN_PROGRESS", output_data={"cursor": 17}, callback_after_seconds=1)
+
+        self.box.faults.append(lambda kind, *_: refusals.pop() if kind == "put-back" and refusals else PASS)
+        with working(self.box, agent(puts_back)):
+            self.box.put()
+            self.box.await_calls("put-back", 2)
+        self.assertEqual([report["outputData"] for report in self.box.reports[:2]], [{"cursor": 17}] * 2)
+
     # -- what breaks -------------------------------------------------------------------------------------
 
     def test_a_result_that_cannot_be_encoded_is_a_failure_for_good_that_says_so(self) -> None:

@@ -32,11 +32,13 @@ class PollError(PlatformError):
 
 
 class Outcome(NamedTuple):
-    """What became of a report, why in one line, and how long the server asked us to wait."""
+    """What became of a report, why in one line, how long the server asked us to wait, and the reply's HTTP status
+    (0 without a reply)."""
 
     verdict: Verdict
     reason: str = ""
     retry_after_s: float | None = None
+    status: int = 0
 
 
 class Client:
@@ -143,7 +145,7 @@ def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome
     except PlatformError as error:
         return Outcome(Verdict.AUTH, error.message), None
     verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
-    return Outcome(verdict, reason, retry_after_s(reply)), reply
+    return Outcome(verdict, reason, retry_after_s(reply), reply.status), reply
 
 
 def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:

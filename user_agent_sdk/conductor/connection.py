@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling either end
 OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
+LARGE_OVERTIME_S = 10.0  # for the rest of one that has begun: the sender waits for us, who did not read
 PIECE_BYTES = 65536
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
@@ -125,7 +126,7 @@ class Connection(Reader):
         try:
             now = time.monotonic()
             if self._deadline <= now:
-                self._deadline = now + OVERTIME_S
+                self._deadline = now + (LARGE_OVERTIME_S if self._poll(False, OVERTIME_S) else OVERTIME_S)
             reply, keep = self.read(limit_bytes)
             self._used_at, self.is_busy = time.monotonic(), False
             if not keep or self._broke_off is not None:

@@ -197,7 +197,7 @@ class Delivery:
         if parcel.refusals < REFUSALS or now - parcel.refused_at < REFUSED_FOR_S:
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
-        if outcome.reason.startswith("HTTP 413") and parcel.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
+        if outcome.status == 413 and parcel.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
             parcel.entry = _too_large(parcel.entry, outcome.reason)
             self._journal.replace(parcel.row, parcel.entry)
             parcel.refusals, parcel.refused_at = 0, None

@@ -164,7 +164,7 @@ class LeaseKeeper:
             if not lease.was_refused:
                 lease.was_refused = True
                 log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
-            if outcome.reason.startswith("HTTP 404"):
+            if outcome.status == 404:
                 return None  # there is no such task; any other refusal may be a gateway's
         self._failed = True
         log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)

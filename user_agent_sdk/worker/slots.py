@@ -248,8 +248,8 @@ class Slot:
             while True:
                 outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
                 services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
-                was_sent = outcome.verdict is not Verdict.LATER or outcome.reason.startswith("HTTP ")
-                if was_sent or services.stopping.wait(pauses.failed()):
+                was_never_heard = outcome.verdict is Verdict.LATER and not outcome.status
+                if not (was_never_heard or outcome.verdict is Verdict.AUTH) or services.stopping.wait(pauses.failed()):
                     break
             if outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
