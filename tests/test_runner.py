@@ -400,6 +400,18 @@ class DrainTest(WorkerTest):
             done = self.box.wait(one, LONG_S)
         self.assertEqual(([it.status for it in done.attempts], done.output), (["FAILED", "COMPLETED"], {"result": 5}))
 
+    def test_a_last_report_that_an_extension_may_undo_keeps_its_row(self) -> None:
+        """It was done with at the platform's 200; an extension applied after it left the task to its timeout."""
+        blocks, started, _ = self.blocking()
+        hanging, works = self.box.hanging("extend"), working(self.box, blocks, self.journal, drain_timeout_s=0.1)
+        with hanging as (asked, _), works as worker:
+            one = self.box.submit(AGENT, {}, response_timeout_s=1.2, retries=0)
+            self.assertTrue(started.acquire(timeout=LONG_S))
+            self.assertTrue(asked.wait(LONG_S))
+            self.assertEqual(worker.stop(), 7)
+            self.assertEqual(self.box.wait(one, 0).status, "FAILED")
+        self.assertEqual([(state, status) for state, _, status in rows(self.journal)], [("result", "FAILED")])
+
     def test_an_undelivered_result_is_exit_7_and_the_next_process_delivers_it(self) -> None:
         with self.box.down("report"), working(self.box, agent(lambda: 1), self.journal, drain_timeout_s=0.3) as worker:
             one = self.box.put()
