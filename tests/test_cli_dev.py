@@ -148,7 +148,7 @@ class DevTest(CliTest):
         shown = self.err.getvalue()
         self.assertIn(f"page at {self.sandbox.origin}", shown)
         self.assertIn(f"submit -a greet -i input.json --url {self.sandbox.origin}", shown)
-        self.assertIn("submit -a own#id", shown)
+        self.assertIn('submit -a "own#id" -i', shown)
         self.assertIn('submit -a "own id" -i', shown)
         session.reload(["agent.py"])
         self.assertEqual(self.err.getvalue().count("page at"), 1)  # the same one, with its tasks

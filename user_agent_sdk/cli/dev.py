@@ -28,9 +28,8 @@ from ..sandbox import page, server
 from ..settings import Settings
 from ..worker import signals
 from ..worker.runner import Runner
-from . import app, options, run, terminal, waiting
+from . import app, options, run, submit, terminal, waiting
 from .options import Parser
-from .submit import PORT
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def main(args: Namespace) -> int:
         sandbox = None
         if args.sandbox:
             try:
-                sandbox = stack.enter_context(server.Sandbox(PORT))
+                sandbox = stack.enter_context(server.Sandbox(submit.PORT))
             except UserAgentError:  # somebody has the port
                 sandbox = stack.enter_context(server.Sandbox())
             page.install(sandbox)
@@ -213,10 +212,8 @@ class Session:
 
 def _explain(sandbox: server.Sandbox, agents: Sequence[Agent]) -> None:
     terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
-    url = "" if sandbox.port == PORT else f" --url {sandbox.origin}"
-    for agent_id in (str(agent.agent_id) for agent in agents):
-        shown = f'"{agent_id}"' if " " in agent_id else agent_id
-        terminal.note(f"  {terminal.program()} submit -a {shown} -i input.json{url}")
+    for agent in agents:
+        terminal.note(f"  {submit.command(sandbox.origin, str(agent.agent_id))}")
 
 
 def _short(path: str | Path) -> str:

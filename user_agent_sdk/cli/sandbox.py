@@ -9,12 +9,11 @@ import queue
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import loader
-from ..agents import Agent
 from ..conductor.transport import is_loopback
 from ..credentials import FILE_NAME, from_home, read
 from ..errors import EXIT_OK, ConfigError, UsageError, UserAgentError
@@ -22,9 +21,8 @@ from ..logs import escape
 from ..sandbox import page, server
 from ..settings import parsed, whole
 from ..worker import signals
-from . import options, run, terminal
+from . import options, run, submit, terminal
 from .options import Parser
-from .submit import PORT
 
 AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
@@ -33,7 +31,8 @@ LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not inter
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
     group = parser.titled("sandbox")
-    group.add_argument("--port", metavar="N", default=str(PORT), help=f"0 takes a free one (default: {PORT})")
+    group.add_argument("--port", metavar="N", default=str(submit.PORT),
+                       help=f"0 takes a free one (default: {submit.PORT})")  # fmt: skip
     group.add_argument("--credentials", metavar="FILE", help="write a credentials file that points at it")
     parser.titled("output").add_argument("--json", action="store_true", help="its addresses on stdout, as one line")
 
@@ -46,12 +45,13 @@ def main(args: Namespace) -> int:
     with server.Sandbox(port) as sandbox:
         with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
             agents = run.named(loader.load(script), settings) if script is not None else []
-        agent_id = settings.agent_id or (str(agents[0].agent_id) if len(agents) == 1 else AGENT_ID)
+        agent_id = str(agents[0].agent_id) if agents else settings.agent_id or AGENT_ID
         credentials = sandbox.credentials(agent_id)
         if path:
             write_credentials(path, credentials)
-        commands = _commands(sandbox, agents, agent_id, path)
-        page.install(sandbox, [] if agents else [commands["run a worker"]])
+        commands = {} if agents else {"run a worker": _run_command(sandbox, agent_id, path)}
+        page.install(sandbox, list(commands.values()))
+        commands["submit a task"] = submit.command(sandbox.origin, agent_id)
         if args.json:
             known = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
             file = str(path.absolute()) if path else None
@@ -100,23 +100,12 @@ def _is_of_a_sandbox(path: Path) -> bool:
     return given.get("clientId") == server.CLIENT_ID and is_loopback(host or "")
 
 
-def _commands(sandbox: server.Sandbox, agents: Sequence[Agent], agent_id: str, path: Path | None) -> dict[str, str]:
-    """What to do next, as command lines."""
-    program = terminal.program()
-    is_found = path is not None and path.absolute() == Path(FILE_NAME).absolute()
-    commands = {}
-    if not agents:
-        target = f"-c {_quoted(str(path))}" if path else f"--conductor {sandbox.url} -a {_quoted(agent_id)}"
-        commands["run a worker"] = f"{program} run agent.py{'' if is_found else ' ' + target}"
-    url = "" if is_found or sandbox.port == PORT else f" --url {sandbox.origin}"
-    to = str(agents[0].agent_id) if agents else agent_id
-    commands["submit a task"] = f"{program} submit -a {_quoted(to)} -i input.json{url}"
-    return commands
-
-
-def _quoted(word: str) -> str:
-    """For sh, cmd and PowerShell alike."""
-    return word if all(char.isalnum() or char in "-_./\\:" for char in word) else f'"{word}"'
+def _run_command(sandbox: server.Sandbox, agent_id: str, path: Path | None) -> str:
+    """How to start a worker; what is in the credentials file of this folder it finds by itself."""
+    target = f" --conductor {sandbox.url} -a {terminal.quoted(agent_id)}"
+    if path is not None:
+        target = "" if path.absolute() == Path(FILE_NAME).absolute() else f" -c {terminal.quoted(str(path))}"
+    return f"{terminal.program()} run agent.py{target}"
 
 
 def _wait_for_signal() -> None:

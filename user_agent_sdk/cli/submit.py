@@ -39,6 +39,12 @@ def configure(parser: Parser) -> None:
     group.add_argument("-c", "--config-file", metavar="FILE", help="credentials file to use")
 
 
+def command(origin: str, agent_id: str) -> str:
+    """The command line that puts a task on the sandbox there."""
+    url = "" if origin.endswith(f":{PORT}") else f" --url {origin}"
+    return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
+
+
 def main(args: Namespace) -> None:
     wait_s = parsed(number(0, 10**6, "seconds"), args.wait, "--wait", UsageError)
     given = options.read_input(args.input)

@@ -53,6 +53,11 @@ def program() -> str:
     return f'{python} "{sys.argv[0]}"' if started_as.endswith(".pyz") else f"{python} -m user_agent_sdk"
 
 
+def quoted(word: str) -> str:
+    """An argument of a command that is shown, for sh, cmd and PowerShell alike."""
+    return word if all(char.isalnum() or char in "-_./\\:" for char in word) else f'"{word}"'
+
+
 def as_started(hint: str) -> str:
     """The hint with ``useragent COMMAND`` as this program was started: who installed nothing has no such command."""
     return re.sub(r"(?<![\w/\\.-])useragent (?=-h|[a-z])", lambda _: f"{program()} ", hint)
