@@ -88,7 +88,7 @@ class WrongConfigurationTest(CliTest):
                 with mock.patch.dict(os.environ, wrong.environ):
                     ended = self.run_main("run", "agent.py", *wrong.words)
                 first, *rest = ended.err.splitlines()
-                self.assertEqual((ended.code, ended.out), (CODES[wrong.code].exit_code, ""), ended.err)
+                self.assertEqual((ended.code, ended.out), (CODES[wrong.code][0], ""), ended.err)
                 shown = first.replace(here + os.sep, "{here}/")
                 self.assertEqual(shown, f"useragent: error[{wrong.code}]: {wrong.message}")
                 hints = [line.replace(here + os.sep, "{here}/") for line in rest if line.startswith("hint: ")]

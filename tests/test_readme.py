@@ -72,7 +72,7 @@ class TablesTest(unittest.TestCase):
     def test_the_error_codes_are_the_codes_own(self) -> None:
         section = TEXT[TEXT.index("### Error codes") : TEXT.index("### Settings")]
         rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (.*) \|$", section, re.MULTILINE)
-        self.assertEqual(rows, [(code, str(row.exit_code), row.meaning) for code, row in CODES.items()])
+        self.assertEqual(rows, [(code, str(exit_code), meaning) for code, (exit_code, meaning) in CODES.items()])
 
     def test_every_setting_is_listed_with_its_variable_key_and_flags(self) -> None:
         section = TEXT[TEXT.index("### Settings") : TEXT.index("### Files")]

@@ -21,33 +21,25 @@ EXIT_UNDELIVERED = 7  # stopped past the drain timeout, or with results only in 
 EXIT_INTERRUPTED = 130  # second Ctrl+C
 
 
-class ErrorCode:
-    """What a code means, and the exit status of a command that ends with it."""
-
-    def __init__(self, exit_code: int, meaning: str) -> None:
-        self.exit_code = exit_code
-        self.meaning = meaning
-
-
-CODES = {
-    "usage": ErrorCode(EXIT_USAGE, "the command line is not understood"),
-    "config-missing": ErrorCode(EXIT_CONFIG, "no credentials were found, or a key is missing"),
-    "config-invalid": ErrorCode(EXIT_CONFIG, "a setting or the credentials file can't be used"),
-    "auth-refused": ErrorCode(EXIT_AUTH, "the token endpoint refused the credentials"),
-    "platform-unreachable": ErrorCode(EXIT_UNREACHABLE, "no usable answer came from the platform"),
-    "tls-untrusted": ErrorCode(EXIT_UNREACHABLE, "the server's certificate is not trusted"),
-    "agent-missing": ErrorCode(EXIT_AGENT, "there is no agent script at that path"),
-    "agent-load": ErrorCode(EXIT_AGENT, "the agent script raised an error while it was loaded"),
-    "no-agent": ErrorCode(EXIT_AGENT, "the script defines no agent, one without an id, or one id twice"),
-    "agent-signature": ErrorCode(EXIT_AGENT, "a parameter of an agent can't be filled from a task"),
-    "db-missing": ErrorCode(EXIT_FAILED, "the database file does not exist"),
-    "db-invalid": ErrorCode(EXIT_FAILED, "the file is not a database that this version can read"),
-    "not-found": ErrorCode(EXIT_FAILED, "nothing is known under that id"),
-    "exists": ErrorCode(EXIT_FAILED, "a file is in the way and was left alone"),
-    "io": ErrorCode(EXIT_FAILED, "a file could not be read or written"),
-    "task-failed": ErrorCode(EXIT_FAILED, "the task ended without completing"),
-    "undelivered": ErrorCode(EXIT_UNDELIVERED, "results are still waiting in the journal"),
-    "internal": ErrorCode(EXIT_FAILED, "a bug in this program"),
+CODES = {  # the exit status of a command that ends with it, and what it means
+    "usage": (EXIT_USAGE, "the command line is not understood"),
+    "config-missing": (EXIT_CONFIG, "no credentials were found, or a key is missing"),
+    "config-invalid": (EXIT_CONFIG, "a setting or the credentials file can't be used"),
+    "auth-refused": (EXIT_AUTH, "the token endpoint refused the credentials"),
+    "platform-unreachable": (EXIT_UNREACHABLE, "no usable answer came from the platform"),
+    "tls-untrusted": (EXIT_UNREACHABLE, "the server's certificate is not trusted"),
+    "agent-missing": (EXIT_AGENT, "there is no agent script at that path"),
+    "agent-load": (EXIT_AGENT, "the agent script raised an error while it was loaded"),
+    "no-agent": (EXIT_AGENT, "the script defines no agent, one without an id, or one id twice"),
+    "agent-signature": (EXIT_AGENT, "a parameter of an agent can't be filled from a task"),
+    "db-missing": (EXIT_FAILED, "the database file does not exist"),
+    "db-invalid": (EXIT_FAILED, "the file is not a database that this version can read"),
+    "not-found": (EXIT_FAILED, "nothing is known under that id"),
+    "exists": (EXIT_FAILED, "a file is in the way and was left alone"),
+    "io": (EXIT_FAILED, "a file could not be read or written"),
+    "task-failed": (EXIT_FAILED, "the task ended without completing"),
+    "undelivered": (EXIT_UNDELIVERED, "results are still waiting in the journal"),
+    "internal": (EXIT_FAILED, "a bug in this program"),
 }
 
 
@@ -76,7 +68,7 @@ class UserAgentError(Exception):
 
     @property
     def exit_code(self) -> int:
-        return CODES[self.code].exit_code
+        return CODES[self.code][0]
 
 
 class UsageError(UserAgentError):

@@ -36,7 +36,7 @@ from . import files, mutate
 from .core import Target, Wrong
 
 _COLOR = re.compile("\x1b\\[\\d+m")
-EXIT_CODES = {code.exit_code for code in CODES.values()} | {0}
+EXIT_CODES = {exit_code for exit_code, _ in CODES.values()} | {0}
 
 
 class Terminal(io.StringIO):

@@ -59,7 +59,7 @@ def main(args: Namespace) -> int:
     script = options.script_of(args) if args.agent or args.path else None
     with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
         rows = [row._replace(message=_safe(row.message), fix=row.fix and _safe(row.fix)) for row in _all(args, script)]
-    code = next((CODES[row.code].exit_code for row in rows if row.code), EXIT_OK)
+    code = next((CODES[row.code][0] for row in rows if row.code), EXIT_OK)
     if args.json:
         document = {"ok": code == EXIT_OK, "exit_code": code, "checks": [row._asdict() for row in rows]}
         terminal.write_json(document)
