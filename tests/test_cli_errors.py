@@ -34,8 +34,8 @@ WRONG = (
           "in the environment", "download it from the akaBot Workflow Builder, or name it: -c FILE", file=None),
     Wrong("config-missing", "the credentials file creds.json does not exist (from --config-file)",
           "did you mean credentials.json?", words=("-c", "creds.json")),
-    Wrong("config-invalid", "{here}/credentials.json, line 2, column 16: not JSON: Expecting ':' delimiter",
-          "mend that line, or download it again", file='{"clientId": "a",\n"clientSecret" "b"}'),
+    Wrong("config-invalid", "{here}/credentials.json is not JSON: Expecting ':' delimiter: line 2 column 16 (char 33)",
+          "mend it there, or download it again", file='{"clientId": "a",\n"clientSecret" "b"}'),
     Wrong("config-missing", "{here}/credentials.json has no clientSecret", "{here}/credentials.json has an unknown key "
           "'clientSecrt': did you mean 'clientSecret'?", file={"clientId": "a", "clientSecrt": SECRET}),
     Wrong("config-invalid", "agentId in {here}/credentials.json must be a string, not a number",

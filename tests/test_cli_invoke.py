@@ -102,7 +102,7 @@ class InvokeTest(CliTest):
         for given, said in (
             ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", "PowerShell"),
             ('{"a": NaN}', "NaN"),
-            ("input.json", "input.json, line 2, column"), ("[" * 99999, "not JSON"), (".", "--input .: "),
+            ("input.json", "line 2 column"), ("[" * 99999, "not JSON"), (".", "--input .: "),
         ):  # fmt: skip
             ended = self.run_main("invoke", "sum_agent.py", "-i", given)
             self.assertEqual((ended.code, ended.out), (2, ""), given[:20])

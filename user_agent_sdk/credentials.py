@@ -150,11 +150,8 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
         given = json.loads(raw)  # editors on Windows add a BOM, or write UTF-16
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
-    except json.JSONDecodeError as error:
-        where = f"{path}, line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{where}: not JSON: {error.msg}", hints=["mend that line, or download it again"]) from None
-    except (ValueError, RecursionError):  # no text, a number of 4,300 digits, or too deep
-        raise ConfigError(f"{path} is not a JSON file") from None
+    except (ValueError, RecursionError) as error:  # not JSON, no text, a number of 4,300 digits, or too deep
+        raise ConfigError(f"{path} is not JSON: {error}", hints=["mend it there, or download it again"]) from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path} must hold a JSON object, not {_named(given)}")
     _warn_if_exposed(path, warnings)

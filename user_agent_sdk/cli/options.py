@@ -119,12 +119,9 @@ def read_input(text: str) -> dict[str, Any]:
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
     try:
         value = json.loads(raw, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        hints = [NO_QUOTES] if source == "--input" else []
-        where = f"{source}, line {error.lineno}, column {error.colno}"
-        raise UsageError(f"{where}: not JSON: {error.msg}", hints=hints) from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{source}: not JSON: {error}") from None
+        hints = [NO_QUOTES] if source == "--input" and '"' not in text else []
+        raise UsageError(f"{source} is not JSON: {error}", hints=hints) from None
     if not isinstance(value, dict):
         raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")
     return value
