@@ -70,8 +70,14 @@ def run(argv: Sequence[str] | None = None) -> None:
     the worker was stopped and everything is delivered; otherwise ends the process with the command's
     exit code (SystemExit).
     """
-    from .cli.run import run_calling_script
+    import sys
 
-    exit_code = run_calling_script(argv)
+    from .cli import main
+    from .errors import UsageError
+
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        raise UsageError("user_agent_sdk.run() was called outside a script")
+    exit_code = main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
     if exit_code:
         raise SystemExit(exit_code)

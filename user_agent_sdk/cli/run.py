@@ -1,4 +1,4 @@
-"""``useragent run AGENT``, and ``user_agent_sdk.run()`` in a script; and what other commands do to run agents.
+"""``useragent run AGENT``; and what other commands do to run agents.
 
 What loads an agent imports all that it needs at its top: the script's folder is then not yet on sys.path, and an
 email.py there is not ours.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -18,12 +17,11 @@ from dataclasses import replace
 from .. import loader
 from .._version import __version__
 from ..agents import Agent
-from ..errors import UsageError
 from ..history.recorder import recording
 from ..logs import counted
 from ..settings import Settings
 from ..worker.runner import Runner
-from . import app, options, waiting
+from . import options, waiting
 from .options import Parser
 
 logger = logging.getLogger(__name__)
@@ -37,13 +35,6 @@ def main(args: Namespace) -> int:
     script = options.script_of(args)
     settings = options.prepare(args, script)
     return work(settings, loader.identify(loader.load(script), settings.agent_id))
-
-
-def run_calling_script(argv: Sequence[str] | None) -> int:
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is None:
-        raise UsageError("user_agent_sdk.run() was called outside a script")
-    return app.main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
 
 
 def work(settings: Settings, agents: Sequence[Agent]) -> int:
