@@ -83,9 +83,7 @@ def _line_form(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], 
         terminal.write("\t".join(Record._fields))
         return views.piped
     paint = partial(terminal.paint, on=terminal.wants_color(sys.stdout, args.color))
-    header, line = views.table(
-        latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout)
-    )
+    header, line = views.table(latest, shutil.get_terminal_size().columns, paint, partial(encodable, stream=sys.stdout))
     terminal.write(header)
     return line
 
