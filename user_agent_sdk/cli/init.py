@@ -18,7 +18,7 @@ from .options import Parser
 
 PACKAGE = "user_agent_sdk"
 _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
-_KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem")
+_KEPT = (".py", ".typed", ".md", ".html")
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""
@@ -125,9 +125,9 @@ def _package() -> Iterator[tuple[str, bytes]]:
 
 def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:
     for path in folder.iterdir():
-        if path.is_dir() and path.name[0] not in "._":
+        if path.is_dir():
             yield from _files_in(path, f"{name}/{path.name}")
-        elif path.name.endswith(_KEPT) and path.name != "credentials.json" and path.is_file():
+        elif path.name.endswith(_KEPT) and path.is_file():
             yield f"{name}/{path.name}", path.read_bytes()
 
 
