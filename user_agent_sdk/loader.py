@@ -140,15 +140,17 @@ def _run(path: Path) -> list[Agent]:
 
 def _load_error(path: Path, error: BaseException) -> AgentError:
     """What went wrong, then the script's own part of the traceback, and a hint where there is one."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frames = frames.tb_next
     try:
-        shown = traceback.TracebackException.from_exception(error)
+        shown = traceback.TracebackException(type(error), error, frames)
     except (SyntaxError, ValueError):  # 3.9 runs a script whose bytes are no UTF-8, and then can't quote its lines
         return AgentError(f"{path.name} raised {type(error).__name__} while it was loaded: {error}")
     if isinstance(error, SyntaxError):
         lines = list(shown.format_exception_only())
         what = f"{error.filename or path}:{error.lineno}: {lines[-1].strip()}"
         return AgentError("\n".join([what, *"".join(lines[1:-1]).splitlines()]))
-    _keep_own_frames(shown)
     hints = []
     if isinstance(error, ModuleNotFoundError) and error.name:
         hints = [f"is {error.name!r} installed for this Python? {sys.executable} -m pip install ..."]
@@ -158,12 +160,3 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
         hints = ['put what ends the program under: if __name__ == "__main__":']
     what = f"{path.name} raised {type(error).__name__} while it was loaded"
     return AgentError("\n".join([what, *"".join(shown.format()).splitlines()]), hints=hints)
-
-
-def _keep_own_frames(shown: traceback.TracebackException) -> None:
-    todo = [shown]
-    while todo:
-        part = todo.pop()
-        part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(_OWN_CODE)]
-        linked = (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
-        todo += [each for each in linked if each is not None]
