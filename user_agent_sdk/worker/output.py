@@ -60,25 +60,18 @@ def to_output(value: Any) -> dict[str, Any]:
     The answer is made of dict, list, str, int, float, bool and None only; a dict that already is comes
     back itself. Raises OutputError, naming the place, for what can't be sent.
     """
-    output = value if type(value) is dict else _as_object(value)
+    fields = value if type(value) is dict else _fields(value)
+    output = {"result": value} if fields is None else fields
     try:
         if type(output) is not dict or not _is_plain(output):
             output = _convert(output)
         size = len(encode(output))
-    except (ValueError, RecursionError):  # NaN, a lone surrogate: the slow way knows where
-        output = _convert(output)
-        try:
-            size = len(encode(output))
-        except (ValueError, RecursionError) as error:
-            raise OutputError(f"the output can't be sent as JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        _convert(output)  # NaN, a lone surrogate: the slow way knows where
+        raise OutputError(f"the output can't be sent as JSON: {error}") from None
     if size > MAX_BYTES:
         raise OutputError(f"the output has {size:,} bytes as JSON; the platform takes {MAX_BYTES:,}")
     return output
-
-
-def _as_object(value: Any) -> Any:
-    fields = _fields(value)
-    return {"result": value} if fields is None else fields
 
 
 def _fields(value: Any) -> Any:
