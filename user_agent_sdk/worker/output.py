@@ -209,19 +209,15 @@ def _scalar(value: Any, place: _Place) -> Any:
 
 
 def _key(key: Any, place: _Place) -> str:
-    if type(key) is not str:
-        while isinstance(key, enum.Enum):
-            key = key.value
-        if key is None or isinstance(key, bool):
-            return json.dumps(key)
-        if isinstance(key, (int, float, UUID, Decimal, PurePath, datetime.date, datetime.time)):
-            key = str(_scalar(key, place))
-        elif not isinstance(key, str):
-            raise OutputError(f"{place}: a key of type {_type(key)} can't be sent as JSON")
-        key = str.__str__(key)
-    if not key.isascii():
-        _check_text(key, place)
-    return str(key)
+    if type(key) is str and key.isascii():  # as most are: no need to look further
+        return key
+    while isinstance(key, enum.Enum):
+        key = key.value
+    if key is None or isinstance(key, bool):
+        return json.dumps(key)
+    if not isinstance(key, (str, int, float, UUID, Decimal, PurePath, datetime.date, datetime.time)):
+        raise OutputError(f"{place}: a key of type {_type(key)} can't be sent as JSON")
+    return str(_scalar(key, place))
 
 
 def _check_text(text: str, place: _Place) -> None:
