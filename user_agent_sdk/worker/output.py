@@ -147,7 +147,7 @@ def _convert(output: Any) -> Any:
             inner = None if item is None or type(item) in (str, int, float, bool) else _open(item, here)
             if inner is not None:
                 if len(levels) >= MAX_DEPTH:
-                    raise OutputError(_too_deep(here))
+                    raise OutputError(_too_deep([*(level.place for level in levels), here]))
                 levels.append(inner)
                 item = inner.target
             if isinstance(target, dict):
@@ -228,19 +228,14 @@ def _check_text(text: str, place: _Place) -> None:
         raise OutputError(f"{place}: half of a surrogate pair ({bad}) at character {error.start}") from None
 
 
-def _too_deep(place: _Place) -> str:
-    """Too deep, or without an end: then some container is inside itself."""
-    chain: list[_Place] = []
-    step: _Place | None = place
-    while step is not None:
-        chain.append(step)
-        step = step.outer
+def _too_deep(chain: list[_Place]) -> str:
+    """Too deep, or without an end: then some container of the chain, the outermost first, is inside itself."""
     seen: dict[int, _Place] = {}
-    for here in reversed(chain):
+    for here in chain:
         outer = seen.setdefault(id(here.container), here)
         if outer is not here:
             return f"{here}: a circular reference, back to {outer}"
-    return f"{place}: nested more than {MAX_DEPTH} deep"
+    return f"{chain[-1]}: nested more than {MAX_DEPTH} deep"
 
 
 def _member(key: str) -> str:
