@@ -86,6 +86,8 @@ ROWS = (
     Row("50 ms an exchange, 64 workers", (*plain(BARE), (JOURNAL, WAITING)), 64, delay_ms=50, part=0.5),
     Row("200 ms an exchange, 8 workers", plain(BARE, JOURNAL), delay_ms=200, part=0.02),
     Row("200 ms an exchange, 64 workers", plain(BARE, JOURNAL), 64, delay_ms=200, part=0.2),
+    Row("what the journal costs, 8 workers", (*plain(MEMORY), (JOURNAL, ratio(0.85))), part=3),
+    Row("what the history costs, 8 workers", (*plain(JOURNAL), (RECORD, ratio(0.85))), part=3),
     Row("update-v2, 8 workers", (*plain(CONDUCTOR_PYTHON), (CONDUCTOR, ratio(2.0)))),
     Row("default settings, 8 workers", (*plain(SEED), (DEFAULTS, ratio(120)))),
 )
