@@ -124,9 +124,8 @@ class Connection(Reader):
         if self._sock is not sock:
             raise TransportError(f"{self._where}: the connection was closed", sent=True)
         try:
-            now = time.monotonic()
-            if self._deadline <= now:
-                self._deadline = now + (LARGE_OVERTIME_S if self._poll(False, OVERTIME_S) else OVERTIME_S)
+            if self._deadline <= time.monotonic() and self._poll(False, OVERTIME_S):
+                self._deadline = time.monotonic() + LARGE_OVERTIME_S
             reply, keep = self.read(limit_bytes)
             self._used_at, self.is_busy = time.monotonic(), False
             if not keep or self._broke_off is not None:
