@@ -14,13 +14,16 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.abc import Loader
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest
+
+if TYPE_CHECKING:  # when it runs it costs a tenth of a worker's start
+    from importlib.abc import Loader
 
 PUBLIC_NAME = "user_agent_sdk"  # what scripts import
 _PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
@@ -89,12 +92,15 @@ def _own_name(public_name: str) -> str:
     return _PACKAGE + public_name[len(PUBLIC_NAME) :]
 
 
-class _Alias(Loader):
+class _Alias:
     """Answers for ``user_agent_sdk`` and all in it with the modules of this package."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         is_ours = _is_public(name) and importlib.util.find_spec(_own_name(name))
-        return ModuleSpec(name, self) if is_ours else None
+        return ModuleSpec(name, cast("Loader", self)) if is_ours else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An empty one, as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
         sys.modules[module.__name__] = importlib.import_module(_own_name(module.__name__))  # import takes that instead
