@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from user_agent_sdk.conductor.wire import encode
 from user_agent_sdk.errors import OutputError
-from user_agent_sdk.worker.output import MAX_BYTES, MAX_DEPTH, to_output
+from user_agent_sdk.worker import output
+from user_agent_sdk.worker.output import MAX_BYTES, MAX_DEPTH
 
 
 class Colour(enum.Enum):
@@ -45,6 +46,14 @@ class Item:
 
 class Text(str):
     pass
+
+
+def to_output(value: Any) -> dict[str, Any]:
+    """The output, whose JSON is what any other encoder of the wire makes of it."""
+    fields, encoded = output.to_output(value)
+    if encoded != encode(fields):
+        raise AssertionError(encoded[:200])
+    return fields
 
 
 def nested(depth: int) -> dict[str, Any]:

@@ -288,6 +288,15 @@ class Results(unittest.TestCase):
             },
         )
 
+    def test_the_body_is_the_same_whether_its_output_is_encoded_already_or_not(self) -> None:
+        for lines in ([], [LogLine('a "line"', 17)]):
+            result = TaskResult("t", "w", output_data={"a": ["ü", None, {}]}, worker_id="me", logs=lines)
+            body = result.to_json()
+            self.assertEqual(json.loads(body), result.to_wire())
+            result.encoded_output = encode(result.output_data)
+            self.assertEqual(json.loads(result.to_json()), result.to_wire())
+            self.assertEqual(len(result.to_json()), len(body))
+
     def test_a_status_that_the_server_does_not_know_is_refused_here(self) -> None:
         self.assertRaises(ValueError, TaskResult, status="DONE")
         self.assertIs(TaskResult(status="FAILED").status, TaskStatus.FAILED)

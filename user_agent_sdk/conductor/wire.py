@@ -148,6 +148,7 @@ class TaskResult:
         self.worker_id = worker_id
         self.logs = logs
         self.extend_lease = extend_lease
+        self.encoded_output = b""  # output_data as JSON, where that is known
 
     def __repr__(self) -> str:
         return f"TaskResult(task_id={self.task_id!r}, status={self.status.value!r})"
@@ -175,6 +176,14 @@ class TaskResult:
                 {"log": line.log, "taskId": self.task_id, "createdTime": line.created_ms} for line in self.logs
             ]
         return {key: value for key, value in wire.items() if value is not None}
+
+    def to_json(self) -> bytes:
+        """The report's body. Raises what :func:`encode` does, RecursionError and TypeError."""
+        wire = self.to_wire()
+        if not self.encoded_output:
+            return encode(wire)
+        del wire["outputData"]
+        return b'%b,"outputData":%b}' % (encode(wire)[:-1], self.encoded_output)
 
 
 def encode(value: object) -> bytes:

@@ -77,7 +77,12 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
         value = run_async(value)
     if isinstance(value, TaskResult):
         return _checked(value)
-    return TaskResult(output_data=to_output(value))
+    return _with_output(TaskResult(), value)
+
+
+def _with_output(result: TaskResult, value: Any) -> TaskResult:
+    result.output_data, result.encoded_output = to_output(value)
+    return result
 
 
 def _checked(given: TaskResult) -> TaskResult:
@@ -90,14 +95,14 @@ def _checked(given: TaskResult) -> TaskResult:
     if wait_s is not None and not (isinstance(wait_s, (int, float)) and 0 <= wait_s < math.inf):
         raise OutputError(f"callback_after_seconds={wait_s!r} of the returned TaskResult is not seconds, 0 or more")
     reason = given.reason_for_incompletion
-    return TaskResult(
+    result = TaskResult(
         status=status,
-        output_data=None if given.output_data is None else to_output(given.output_data),
         reason_for_incompletion=None if reason is None else sendable(str(reason), REASON_MAX_CHARS),
         callback_after_seconds=None if wait_s is None else math.ceil(wait_s),
         logs=[line if isinstance(line, LogLine) else LogLine(str(line), _now_ms()) for line in given.logs or ()],
         extend_lease=True if given.extend_lease else None,
     )
+    return result if given.output_data is None else _with_output(result, given.output_data)
 
 
 def _duration(began: float) -> dict[str, float]:

@@ -54,10 +54,11 @@ class _Place(NamedTuple):
         return text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
 
 
-def to_output(value: Any) -> dict[str, Any]:
-    """The output for a returned value: objects as they are, anything else as ``{"result": value}``.
+def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
+    """The output for a returned value, objects as they are, anything else as ``{"result": value}``; and its JSON,
+    which has to be made to know its size.
 
-    The answer is made of dict, list, str, int, float, bool and None only; a dict that already is comes
+    The output is made of dict, list, str, int, float, bool and None only; a dict that already is comes
     back itself. Raises OutputError, naming the place, for what can't be sent.
     """
     fields = value if type(value) is dict else _fields(value)
@@ -65,13 +66,13 @@ def to_output(value: Any) -> dict[str, Any]:
     try:
         if type(output) is not dict or not _is_plain(output):
             output = _convert(output)
-        size = len(encode(output))
+        encoded = encode(output)
     except (ValueError, RecursionError) as error:
         _convert(output)  # NaN, a lone surrogate: the slow way knows where
         raise OutputError(f"the output can't be sent as JSON: {error}") from None
-    if size > MAX_BYTES:
-        raise OutputError(f"the output has {size:,} bytes as JSON; the platform takes {MAX_BYTES:,}")
-    return output
+    if len(encoded) > MAX_BYTES:
+        raise OutputError(f"the output has {len(encoded):,} bytes as JSON; the platform takes {MAX_BYTES:,}")
+    return output, encoded
 
 
 def _fields(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple
 
 from ..agents import Agent
 from ..conductor.client import REPORT_TIMEOUT_S, Client, Outcome
-from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict, encode
+from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict
 from .async_loop import AsyncRunner
 from .backoff import Backoff
 from .delivery import Delivery
@@ -263,7 +263,7 @@ class Slot:
             return  # a copy of one that is held
         wire = TaskResult(task.task_id, task.workflow_instance_id, TaskStatus.IN_PROGRESS, callback_after_seconds=0)
         wire.worker_id = self._gate.worker_id
-        entry = self._entry(ONCE, task, self._lease(task), time.time())._replace(body=encode(wire.to_wire()), task=b"")
+        entry = self._entry(ONCE, task, self._lease(task), time.time())._replace(body=wire.to_json(), task=b"")
         self._send_once(self._services.journal.add(entry), entry)
         log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back"})
 
@@ -324,11 +324,12 @@ def finished(job: Job, result: TaskResult) -> Entry:
     replaced by a failure that says so."""
     result.task_id, result.workflow_instance_id = job.entry.task_id, job.entry.workflow_id
     try:
-        body = encode(result.to_wire())
+        body = result.to_json()
     except (ValueError, TypeError, RecursionError) as error:
-        result.status, result.output_data, result.logs = TaskStatus.FAILED_WITH_TERMINAL_ERROR, None, ()
+        result.status, result.logs = TaskStatus.FAILED_WITH_TERMINAL_ERROR, ()
+        result.output_data, result.encoded_output = None, b""
         result.reason_for_incompletion = f"the result can't be sent: {type(error).__name__}: {error}"[:REASON_MAX_CHARS]
-        body = encode(result.to_wire())
+        body = result.to_json()
     return job.entry._replace(
         state=RESULT, status=result.status.value, body=body, lease_until_ms=job.lease.until_ms, task=b""
     )
