@@ -196,9 +196,12 @@ class LateResultTest(OutageTestCase):
 
 
 class RestartTest(OutageTestCase):
-    def test_results_in_hand_outlive_a_restart_of_conductor_and_count_at_once(self) -> None:
+    def test_results_in_hand_outlive_a_restart_of_conductor_and_are_its_last_word(self) -> None:
         """Extensions that meet Conductor's own timeout bring an ended attempt back to life. When nothing more
-        was said of it, since its retry was answered, the workflow hung for three minutes."""
+        was said of it, since its retry was answered, the workflow hung for three minutes.
+
+        How soon the workflows end is Conductor's to say: its sweeper drops one whose lock is held, and comes back
+        to it after one or two minutes (seen: all results were there, and one workflow ended after 96 s)."""
         self.prepare(response_timeout_s=2)
         worker = self.worker("-w", "8")
         begun = self.begin(8, 3.0)
@@ -211,8 +214,22 @@ class RestartTest(OutageTestCase):
         print(json.dumps({"after a restart of Conductor all ended after_s": round(took_s, 1), **attempts}))
         self.assertEqual([workflow["status"] for workflow in workflows], ["COMPLETED"] * 8)
         self.assertEqual(len(self.runs()), 8, "no task was run twice")
-        self.assertLess(took_s, 60)
         self.assertEqual(worker.stop(), 0)
+        for workflow in workflows:
+            for task in workflow["tasks"]:
+                with self.subTest(task=task["taskId"], status=task["status"]):
+                    self.assert_was_reported_in_time(task["taskId"], task["status"], started)
+
+    def assert_was_reported_in_time(self, task_id: str, status: str, started: float) -> None:
+        """Within 30 s of the restart, or of being handed out later; and no extension was sent after that."""
+        said = [seen for seen in self.stack.gateway.seen() if seen.task_id == task_id and seen.status == 200]
+        said.sort(key=lambda seen: seen.at_s)  # as they were sent: a server that starts may keep one for seconds
+        if status == "TIMED_OUT" and [seen.route for seen in said] == ["poll"]:
+            return  # the reply to the poll came too late for anybody
+        given_at = next(seen.at_s for seen in said if seen.route == "poll")
+        reported_at = [seen.at_s for seen in said if seen.route == "report"]
+        self.assertEqual(said[-1].result, "COMPLETED", said)
+        self.assertLess(reported_at[0] - max(given_at, started), 30, said)
 
 
 class StopTest(OutageTestCase):
