@@ -170,13 +170,25 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper = LeaseKeeper(Client(), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
         outcomes, held = [Outcome(Verdict.MAYBE), APPLIED, Outcome(Verdict.LATER)], lease()
         keeper._extend(held)
-        self.assertEqual(held.quiet_at, 105.0)
+        self.assertEqual(held.quiet_at, 110.0)
         now[0] = 101.0
         keeper._extend(held)
-        self.assertEqual(held.quiet_at, 105.0, "the one before may still be")
-        now[0] = 110.0
+        self.assertEqual(held.quiet_at, 110.0, "the one before may still be")
+        now[0] = 120.0
         keeper._extend(held)
-        self.assertEqual((held.quiet_at, during), (110.0, [float("inf")] * 3))
+        self.assertEqual((held.quiet_at, during), (120.0, [float("inf")] * 3))
+
+    def test_a_platform_that_stalls_is_not_heaped_with_extensions_of_leases_that_are_over(self) -> None:
+        """Conductor, just started on a busy machine, took 9 s for each. 111 for 8 tasks waited there by then, all of
+        them given up here, and each could bring an ended attempt back to life."""
+        now, held, outcomes = [100.0], lease(lease_s=2.0), [Outcome(Verdict.MAYBE)] * 2 + [Outcome(Verdict.LATER)]
+        client = Platform(lambda task_id: outcomes.pop(0))
+        keeper = LeaseKeeper(client, clock=lambda: now[0])  # type: ignore[arg-type]
+        keeper.begin(held, 100.0)
+        self.assertEqual(keeper._extend(held), 0.2, "it may still be saved")
+        now[0] = 102.0
+        self.assertEqual(keeper._extend(held), 3.0)
+        self.assertEqual(keeper._extend(held), 0.2, "nobody works on that one")
 
     def test_no_extension_is_sent_beside_a_report_unless_that_takes_a_third_of_the_lease(self) -> None:
         """Conductor kept the extension's copy of the task, in progress, of the two that it worked on at once."""

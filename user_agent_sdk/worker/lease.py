@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 SENDERS = 4
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
-LINGER_S = 5.0  # how long the platform may still work on an extension that it did not answer
+LINGER_S = 10.0  # how long the platform may still work on an extension that it did not answer
+STALLED_S = 3.0  # after one that it did not answer, of a lease that is over: it works on them all, one after the other
 _NEVER_MS = 2**62
 
 
@@ -168,7 +169,8 @@ class LeaseKeeper:
                 return None  # there is no such task; any other refusal may be a gateway's
         self._failed = True
         log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
-        return lease.retry_s
+        is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(lease)
+        return max(lease.retry_s, STALLED_S) if is_stalled else lease.retry_s
 
 
 _BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
