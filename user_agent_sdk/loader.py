@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest
 
-if TYPE_CHECKING:  # when it runs it costs a tenth of a worker's start
+if TYPE_CHECKING:  # at run time it would bring importlib.resources with it
     from importlib.abc import Loader
 
 PUBLIC_NAME = "user_agent_sdk"  # what scripts import
