@@ -126,6 +126,15 @@ class LogsTest(unittest.TestCase):
         self.assertEqual(redactor(f"{SECRET} token/199 token%2F199"), "*** *** ***")
         self.assertEqual(redactor("token/000"), "token/000")
 
+    def test_a_secret_is_blanked_inside_json_too(self) -> None:
+        """A proxy's password with a quote in it stood readable in a body that an agent logged as JSON."""
+        secret = 'pass"word\\\u00e9'
+        redactor = logs.Redactor()
+        redactor.add(secret)
+        for is_ascii in (True, False):
+            body = json.dumps({"password": secret}, ensure_ascii=is_ascii)
+            self.assertEqual(redactor(body), '{"password": "***"}')
+
     def test_a_token_is_blanked_from_the_moment_it_is_fetched(self) -> None:
         source = TokenSource(lambda: Fetched("fresh-from-the-endpoint", 60), "Authorization", "Bearer ")
         source.headers()

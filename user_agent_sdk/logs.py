@@ -52,7 +52,7 @@ def counted(number: int, what: str) -> str:
 
 
 class Redactor:
-    """Blanks known secrets, also in the forms that they take in an address or a form."""
+    """Blanks known secrets, also in the forms that they take in an address, a form or JSON."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _kept and _tokens, and the change of _known
@@ -62,9 +62,10 @@ class Redactor:
 
     def add(self, secret: str, *, is_token: bool = False) -> None:
         """Blank it from now on; a token only until many newer ones came."""
+        in_json = (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
         with self._lock:
             known: list[str] | deque[str] = self._tokens if is_token else self._kept
-            for form in (str(secret), quote(secret, safe=""), quote_plus(secret)):
+            for form in (str(secret), quote(secret, safe=""), quote_plus(secret), *in_json):
                 if len(form) >= _SHORTEST_SECRET and form not in known:
                     known.append(form)
             self._known = sorted([*self._kept, *self._tokens], key=len, reverse=True)
