@@ -77,6 +77,16 @@ class InitTest(CliTest):
         again = self.in_project("-m", "user_agent_sdk", "init", "--vendor", "--force", vendored=True)
         self.assertEqual(again.code, 0, again.err)  # the copy that runs is not written over itself
 
+    def test_what_a_notebook_left_in_a_copy_is_not_copied_on(self) -> None:
+        self.assertEqual(self.run_main("init", "project", "--vendor").code, 0)
+        left = self.folder / "project" / "user_agent_sdk" / ".ipynb_checkpoints" / "agents-checkpoint.py"
+        left.parent.mkdir()
+        left.write_text("")
+        self.assertEqual(self.in_project("-m", "user_agent_sdk", "init", "next", "--vendor", vendored=True).code, 0)
+        copied = self.folder / "project" / "next" / "user_agent_sdk"
+        self.assertTrue((copied / "agents.py").is_file())
+        self.assertFalse((copied / ".ipynb_checkpoints").exists())
+
     def test_a_zipapp_can_give_a_copy_of_itself(self) -> None:
         program = self.folder / "useragent.pyz"
         program.write_bytes(_build._zip({**_build._tree("user_agent_sdk"), "__main__.py": _build.ZIPAPP_MAIN}))

@@ -125,6 +125,8 @@ def _package() -> Iterator[tuple[str, bytes]]:
 
 def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:
     for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue  # what a notebook or a checker left there
         if path.is_dir():
             yield from _files_in(path, f"{name}/{path.name}")
         elif path.name.endswith(_KEPT) and path.is_file():
