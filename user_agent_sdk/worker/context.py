@@ -152,7 +152,9 @@ class TaskLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         # Not Logger's: its cache is cleared for registered loggers only.
-        return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
+        if self.disabled or self.manager.disable >= level:
+            return False
+        return level >= (self.level or logging.INFO) or (not self.level and AGENT_LOG.isEnabledFor(level))
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
         child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._fields)
@@ -160,15 +162,18 @@ class TaskLogger(logging.Logger):
         return child
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
-        record.__dict__.update({**self._fields, **record.__dict__})
         try:
-            text = _FORMATTER.format(record)
+            is_long = record.exc_info or record.exc_text or record.stack_info
+            text = _FORMATTER.format(record) if is_long else record.getMessage()
         except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
             what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
             text = f"{what} (this line's arguments don't fit: {type(error).__name__})"
         self._lines.add(text, int(record.created * 1000))
+        goes_on = self.propagate and AGENT_LOG.isEnabledFor(record.levelno)
+        if self.handlers or goes_on:
+            record.__dict__.update({**self._fields, **record.__dict__})
         for handler in self.handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
-        if self.propagate and AGENT_LOG.isEnabledFor(record.levelno):
+        if goes_on:
             AGENT_LOG.handle(record)
