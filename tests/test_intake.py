@@ -7,7 +7,18 @@ import random
 import unittest
 from typing import Callable
 
-from user_agent_sdk.worker.intake import CROWDED, LOOK_S, SILENT_S, SPARE, Intake, Load, Poll
+from user_agent_sdk.worker.intake import (
+    BESIDE_S,
+    CROWDED,
+    LIKELY_S,
+    LOOK_S,
+    RELIEF_S,
+    SILENT_S,
+    SPARE,
+    Intake,
+    Load,
+    Poll,
+)
 
 IDLE, BUSY, FULL = SPARE - 0.1, (SPARE + CROWDED) / 2, 1.0  # of a core
 
@@ -27,6 +38,7 @@ class Play:
         self.intake, self.free, self.answer, self.trip_s, self.work_s = intake, slots, answer, trip_s, work_s
         self.now = 0.0
         self.open = self.widest = 0
+        self.uncovered_s = 0.0  # how long no poll was open
         self.sent: list[float] = []
         self.hits: list[float] = []
         self._events: list[tuple[float, int, Poll | None]] = []
@@ -39,7 +51,9 @@ class Play:
                 self._send()
                 continue
             due = self._events[0][0] if self._events else until_s
-            self.now = due if wait_s is None else min(due, self.now + wait_s)
+            then = due if wait_s is None else min(due, self.now + wait_s)
+            self.uncovered_s += 0.0 if self.open else then - self.now
+            self.now = then
             while self._events and self._events[0][0] <= self.now:
                 self._reply(heapq.heappop(self._events)[2])
         return self
@@ -98,6 +112,42 @@ class IntakeTest(unittest.TestCase):
     def test_time_that_the_server_held_a_poll_counts_as_pause(self) -> None:
         sent = play(lambda now: "empty", trip_s=5.0).run(60.0).sent
         self.assertTrue(all(b - a < 5.001 for a, b in zip(sent, sent[1:])), sent)
+
+    def test_a_poll_that_waits_in_the_server_is_relieved_before_it_ends(self) -> None:
+        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
+        played = Play(intake, 8, lambda now: "empty", trip_s=5.0, work_s=0.1).run(100.0)
+        self.assertEqual(played.widest, 2)
+        self.assertTrue(all(abs(b - a - RELIEF_S) < 0.001 for a, b in zip(played.sent, played.sent[1:])), played.sent)
+        self.assertEqual(played.uncovered_s, 0.0)
+
+    def test_where_a_next_task_is_likely_a_second_poll_waits_between_two_looks_of_the_server(self) -> None:
+        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
+        intake.begin(9.0)
+        intake.hit(10.0)
+        intake.begin(10.0)
+        intake.unchained()
+        self.assertEqual(intake.wait_s(10.0), 0.0)
+        first = intake.begin(10.0)
+        self.assertAlmostEqual(intake.wait_s(10.0) or 0.0, BESIDE_S)
+        second = intake.begin(10.0 + BESIDE_S)
+        self.assertTrue(first.lead and second.lead)
+        intake.empty(first, 15.0)
+        third = intake.begin(15.0)  # relieves the second, which nears its end
+        intake.empty(second, 10.0 + BESIDE_S + 5.0)
+        self.assertGreater(10.0 + BESIDE_S + 5.0, 10.0 + LIKELY_S)
+        self.assertAlmostEqual(intake.wait_s(15.05) or 0.0, RELIEF_S - BESIDE_S)
+        self.assertTrue(third.lead)
+
+    def test_one_slot_alone_relieves_nobody(self) -> None:
+        intake = Intake(1, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
+        played = Play(intake, 1, lambda now: "empty", trip_s=5.0, work_s=0.1).run(100.0)
+        self.assertEqual((played.widest, len(played.sent)), (1, 20))
+
+    def test_a_probe_of_a_platform_that_is_down_is_not_relieved(self) -> None:
+        intake = Intake(8, 1.0, lambda: 1.0, lambda now: IDLE, is_kept=True)
+        played = Play(intake, 8, lambda now: "fail", trip_s=15.0, work_s=0.1)
+        intake.failed(intake.begin(0.0), 0.0, None)
+        self.assertEqual(played.run(100.0).widest, 1)
 
     def test_a_deep_queue_is_taken_at_full_width_over_a_slow_network(self) -> None:
         played = play(lambda now: "hit", slots=20, trip_s=0.05, work_s=0.2).run(10.0)
@@ -165,6 +215,14 @@ class IntakeTest(unittest.TestCase):
         intake.begin(0.0)
         intake.hit(0.0)
         self.assertEqual([intake.begin(0.0).lead, intake.begin(0.0).lead], [True, False])
+
+    def test_the_relief_waits_in_the_server_too(self) -> None:
+        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
+        intake.begin(0.0)
+        self.assertAlmostEqual(intake.wait_s(1.0) or 0.0, RELIEF_S - 1.0)
+        self.assertEqual(intake.wait_s(RELIEF_S), 0.0)
+        self.assertTrue(intake.begin(RELIEF_S).lead)
+        self.assertIsNone(intake.wait_s(2 * RELIEF_S))  # two are enough
 
     def test_an_interval_of_zero_is_no_busy_loop(self) -> None:
         intake = Intake(8, 0.0, random.Random(1).random, lambda now: IDLE)

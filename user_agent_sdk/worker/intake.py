@@ -5,6 +5,9 @@ slots may poll (twice as many with each hit); one empty poll brings it back to o
 short and grows to the poll interval. So an idle agent costs one poll an interval however many workers it has,
 and a deep queue is taken at full width. While polls fail, one slot probes.
 
+Where the server keeps a poll it looks at its queue every 100 ms only, counted from when the poll came. So a second
+one waits beside it, if a slot is free, for as long as a next task is likely; later, when the first nears its end.
+
 Threads share one interpreter: where functions end at once and the platform is near, a second slot that polls
 makes the first one wait for it, and both are slower than one was. So another slot comes in only where there is
 time to spare, or nobody at it; and of two whose functions are quick one stops when there is none.
@@ -22,10 +25,13 @@ JITTER = 0.1
 SPARE, CROWDED = 0.6, 0.95  # shares of a core: below the one another slot helps, above the other one is too many
 LOOK_S = 0.005  # how often a free slot looks whether it would help
 SILENT_S = 0.01  # nobody polls: those at it are all in their functions
+BESIDE_S = 0.05  # after this long a kept poll is joined by a second, half way between two looks of the server
+LIKELY_S = 5.0  # if a task came no longer ago: often a workflow's next step
+RELIEF_S = 4.2  # else: of the 5 s that a poll is kept. That makes 0.24 polls/s at rest
 
 
 class Poll(NamedTuple):
-    """A poll under way. ``lead``: the only one of its agent, which may wait in the server."""
+    """A poll under way. ``lead``: the first of its agent, or the one that joined it; it may wait in the server."""
 
     sent_at: float
     epoch: int
@@ -50,15 +56,23 @@ class Load:
 
 
 class Intake:
-    """The polling state of one agent. ``load`` says what share of a core the process uses, given the time."""
+    """The polling state of one agent. ``load`` says what share of a core the process uses, given the time;
+    ``is_kept``: the server keeps a poll that finds nothing, for LONG_POLL_MAX_MS."""
 
     def __init__(
-        self, workers: int, interval_s: float, rand: Callable[[], float], load: Callable[[float], float]
+        self,
+        workers: int,
+        interval_s: float,
+        rand: Callable[[], float],
+        load: Callable[[float], float],
+        is_kept: bool = False,
     ) -> None:
         self._workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
         self._load = load
+        self._is_kept = is_kept
+        self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand)
         self._width = 1  # how many may poll at once; more than one after a hit
         self._polling = 0
@@ -80,7 +94,10 @@ class Intake:
     def wait_s(self, now: float) -> float | None:
         """How long a free slot waits before it may poll, or looks again; None: until something has changed."""
         if not self._has_room():
-            return None
+            if not self._is_kept or self._polling != 1 or self.is_failing:
+                return None
+            is_likely = now - self._hit_at < LIKELY_S
+            return max(0.0, self.begun_at + (BESIDE_S if is_likely else RELIEF_S) - now)
         if now < self.next_at:
             return self.next_at - now
         if self._width == 1 or now - self.begun_at >= SILENT_S or self._load(now) < SPARE:
@@ -95,11 +112,12 @@ class Intake:
     def begin(self, now: float) -> Poll:
         self._polling += 1
         self.begun_at = now
-        return Poll(now, self._epoch, lead=self._polling == 1)
+        return Poll(now, self._epoch, lead=self._polling == 1 or self._width == 1)
 
     def hit(self, now: float) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
         self._polling -= 1
+        self._hit_at = now
         self._width = min(self._workers, self._width * 2)
         self._pause_s = 0.0
         self.next_at = now

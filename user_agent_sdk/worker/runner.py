@@ -128,7 +128,8 @@ class Runner:
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
         segment(agent_id)  # raises for what could never be polled for
-        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, Load(time.process_time))
+        interval_s, load = own.poll_interval_ms / 1000, Load(time.process_time)
+        intake = Intake(own.workers, interval_s, random.random, load, self._target.client.can_wait)
         gate = Gate(
             self._target.client,
             agent_id,
