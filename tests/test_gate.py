@@ -42,15 +42,8 @@ class GateTest(unittest.TestCase):
         self.contacts: list[int] = []
         self.load = 0.0
 
-    def gate(
-        self,
-        platform: Any,
-        workers: int = 8,
-        budget: Budget | None = None,
-        interval_s: float = 0.01,
-        is_kept: bool = False,
-    ) -> Gate:
-        intake = Intake(workers, interval_s, random.Random(5).random, lambda now: self.load, is_kept)
+    def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
+        intake = Intake(workers, interval_s, random.Random(5).random, lambda now: self.load, platform.can_wait)
         budget = budget or Budget(None)
         return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
 
@@ -265,26 +258,30 @@ class GateTest(unittest.TestCase):
         assert taken is not None
         self.assertEqual(taken[1], 104.0)  # a plain poll may have had its task given away when it was sent
 
-    def test_a_poll_that_waits_in_the_server_is_joined_by_one_other(self) -> None:
-        opened, go = threading.Semaphore(0), threading.Event()
+    def test_a_poll_that_waits_in_the_server_is_joined_by_one_other_where_tasks_are_not_counted(self) -> None:
+        """An agent that asked for one of the last tasks for a second poll, too, kept another agent from it."""
+        for budget, polls in ((Budget(None), 2), (Budget(5), 1)):
+            with self.subTest(polls=polls):
+                self.stopping = threading.Event()
+                opened, go = threading.Semaphore(0), threading.Event()
 
-        def answer() -> list[Task]:
-            opened.release()
-            go.wait(LONG_S)
-            return tasks()
+                def answer(opened: threading.Semaphore = opened, go: threading.Event = go) -> list[Task]:
+                    opened.release()
+                    go.wait(LONG_S)
+                    return []
 
-        platform = Platform(answer, can_wait=True)
-        gate = self.gate(platform, is_kept=True)
-        gate._intake._hit_at = float("inf")  # the second comes at once
-        threads = self.slots(gate, 4, lambda found: None)
-        for _ in range(2):
-            self.assertTrue(opened.acquire(timeout=LONG_S))
-        self.assertFalse(opened.acquire(timeout=0.05))
-        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS] * 2)
-        self.stopping.set()
-        gate.wake()
-        go.set()
-        self.join(threads)
+                platform = Platform(answer, can_wait=True)
+                gate = self.gate(platform, budget=budget)
+                gate._intake._hit_at = float("inf")  # a task came just now
+                threads = self.slots(gate, 4, lambda found: None)
+                for _ in range(polls):
+                    self.assertTrue(opened.acquire(timeout=LONG_S))
+                self.assertFalse(opened.acquire(timeout=0.1))
+                self.assertEqual(platform.waits, [LONG_POLL_MAX_MS] * polls)
+                self.stopping.set()
+                gate.wake()
+                go.set()
+                self.join(threads)
 
     def test_failures_are_said_once_and_the_end_wakes_the_others(self) -> None:
         answers: list[Any] = [PollError("HTTP 503"), PollError("HTTP 503"), []]

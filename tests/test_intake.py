@@ -5,20 +5,10 @@ from __future__ import annotations
 import heapq
 import random
 import unittest
+import unittest.mock
 from typing import Callable
 
-from user_agent_sdk.worker.intake import (
-    BESIDE_S,
-    CROWDED,
-    LIKELY_S,
-    LOOK_S,
-    RELIEF_S,
-    SILENT_S,
-    SPARE,
-    Intake,
-    Load,
-    Poll,
-)
+from user_agent_sdk.worker.intake import CROWDED, JOIN_S, LIKELY_S, LOOK_S, SILENT_S, SPARE, Intake, Load, Poll
 
 IDLE, BUSY, FULL = SPARE - 0.1, (SPARE + CROWDED) / 2, 1.0  # of a core
 
@@ -38,7 +28,6 @@ class Play:
         self.intake, self.free, self.answer, self.trip_s, self.work_s = intake, slots, answer, trip_s, work_s
         self.now = 0.0
         self.open = self.widest = 0
-        self.uncovered_s = 0.0  # how long no poll was open
         self.sent: list[float] = []
         self.hits: list[float] = []
         self._events: list[tuple[float, int, Poll | None]] = []
@@ -46,14 +35,14 @@ class Play:
     def run(self, until_s: float) -> Play:
         while self.now < until_s:
             wait_s = self.intake.wait_s(self.now) if self.free else None
+            if wait_s is None and self.free:
+                wait_s = self.intake.joins_in_s(self.now)
             if wait_s == 0:
                 self.free -= 1
                 self._send()
                 continue
             due = self._events[0][0] if self._events else until_s
-            then = due if wait_s is None else min(due, self.now + wait_s)
-            self.uncovered_s += 0.0 if self.open else then - self.now
-            self.now = then
+            self.now = due if wait_s is None else min(due, self.now + wait_s)
             while self._events and self._events[0][0] <= self.now:
                 self._reply(heapq.heappop(self._events)[2])
         return self
@@ -112,42 +101,6 @@ class IntakeTest(unittest.TestCase):
     def test_time_that_the_server_held_a_poll_counts_as_pause(self) -> None:
         sent = play(lambda now: "empty", trip_s=5.0).run(60.0).sent
         self.assertTrue(all(b - a < 5.001 for a, b in zip(sent, sent[1:])), sent)
-
-    def test_a_poll_that_waits_in_the_server_is_relieved_before_it_ends(self) -> None:
-        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
-        played = Play(intake, 8, lambda now: "empty", trip_s=5.0, work_s=0.1).run(100.0)
-        self.assertEqual(played.widest, 2)
-        self.assertTrue(all(abs(b - a - RELIEF_S) < 0.001 for a, b in zip(played.sent, played.sent[1:])), played.sent)
-        self.assertEqual(played.uncovered_s, 0.0)
-
-    def test_where_a_next_task_is_likely_a_second_poll_waits_between_two_looks_of_the_server(self) -> None:
-        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
-        intake.begin(9.0)
-        intake.hit(10.0)
-        intake.begin(10.0)
-        intake.unchained()
-        self.assertEqual(intake.wait_s(10.0), 0.0)
-        first = intake.begin(10.0)
-        self.assertAlmostEqual(intake.wait_s(10.0) or 0.0, BESIDE_S)
-        second = intake.begin(10.0 + BESIDE_S)
-        self.assertTrue(first.lead and second.lead)
-        intake.empty(first, 15.0)
-        third = intake.begin(15.0)  # relieves the second, which nears its end
-        intake.empty(second, 10.0 + BESIDE_S + 5.0)
-        self.assertGreater(10.0 + BESIDE_S + 5.0, 10.0 + LIKELY_S)
-        self.assertAlmostEqual(intake.wait_s(15.05) or 0.0, RELIEF_S - BESIDE_S)
-        self.assertTrue(third.lead)
-
-    def test_one_slot_alone_relieves_nobody(self) -> None:
-        intake = Intake(1, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
-        played = Play(intake, 1, lambda now: "empty", trip_s=5.0, work_s=0.1).run(100.0)
-        self.assertEqual((played.widest, len(played.sent)), (1, 20))
-
-    def test_a_probe_of_a_platform_that_is_down_is_not_relieved(self) -> None:
-        intake = Intake(8, 1.0, lambda: 1.0, lambda now: IDLE, is_kept=True)
-        played = Play(intake, 8, lambda now: "fail", trip_s=15.0, work_s=0.1)
-        intake.failed(intake.begin(0.0), 0.0, None)
-        self.assertEqual(played.run(100.0).widest, 1)
 
     def test_a_deep_queue_is_taken_at_full_width_over_a_slow_network(self) -> None:
         played = play(lambda now: "hit", slots=20, trip_s=0.05, work_s=0.2).run(10.0)
@@ -216,18 +169,91 @@ class IntakeTest(unittest.TestCase):
         intake.hit(0.0)
         self.assertEqual([intake.begin(0.0).lead, intake.begin(0.0).lead], [True, False])
 
-    def test_the_relief_waits_in_the_server_too(self) -> None:
-        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, is_kept=True)
-        intake.begin(0.0)
-        self.assertAlmostEqual(intake.wait_s(1.0) or 0.0, RELIEF_S - 1.0)
-        self.assertEqual(intake.wait_s(RELIEF_S), 0.0)
-        self.assertTrue(intake.begin(RELIEF_S).lead)
-        self.assertIsNone(intake.wait_s(2 * RELIEF_S))  # two are enough
-
     def test_an_interval_of_zero_is_no_busy_loop(self) -> None:
         intake = Intake(8, 0.0, random.Random(1).random, lambda now: IDLE)
         played = Play(intake, 8, lambda now: "empty", 0.0, 0.0).run(1.0)
         self.assertLessEqual(len(played.sent), 101)
+
+
+class Joining(unittest.TestCase):
+    """Two polls that wait in the server find a task sooner than one."""
+
+    def played(
+        self, slots: int = 8, interval_s: float = 1.0, trip_s: float = 5.0, hits: tuple[float, ...] = ()
+    ) -> Play:
+        """100 s with a server that keeps polls for ``trip_s``, and has a task after each of ``hits``."""
+        due = list(hits)
+
+        def answer(now: float) -> str:
+            if not due or now < due[0]:
+                return "empty"
+            due.pop(0)
+            return "hit"
+
+        intake = Intake(slots, interval_s, lambda: 0.0, lambda now: IDLE, can_wait=True)
+        return Play(intake, slots, answer, trip_s, work_s=0.1).run(100.0)
+
+    def test_only_after_a_task_are_there_two(self) -> None:
+        self.assertEqual(self.played().widest, 1)
+        played = self.played(hits=(40.0,))
+        self.assertEqual(played.widest, 2)
+        at_rest = [at for at in played.sent if at > 50.0]
+        self.assertGreaterEqual(min(b - a for a, b in zip(at_rest, at_rest[1:])), 5.0)
+
+    def test_one_slot_alone_joins_nobody(self) -> None:
+        played = self.played(slots=1, hits=(40.0,))
+        self.assertEqual((played.widest, len(played.sent)), (1, 20))
+
+    def test_a_long_interval_is_kept(self) -> None:
+        """The second poll was once sent whatever the interval, and one after it, for ever."""
+        for interval_s in (5.0, 60.0, 3600.0):
+            without, with_one = self.played(interval_s=interval_s), self.played(interval_s=interval_s, hits=(5.0,))
+            self.assertLessEqual(len(with_one.sent), len(without.sent) + 4, interval_s)
+
+    def test_a_server_that_does_not_keep_polls_is_asked_no_more_often(self) -> None:
+        """A gateway that answered each poll after 60 ms got 20 polls/s for 5 s after each task."""
+        for trip_s in (0.001, 0.06, 0.3, 3.9):
+            hits = tuple(4.0 * number for number in range(25))
+            polls = len(self.played(trip_s=trip_s, hits=hits).sent)
+            with unittest.mock.patch("user_agent_sdk.worker.intake.LIKELY_S", 0.0):
+                self.assertLessEqual(polls, len(self.played(trip_s=trip_s, hits=hits).sent) + 1, trip_s)
+
+    def test_a_probe_of_a_platform_that_is_down_is_not_joined(self) -> None:
+        intake = Intake(8, 1.0, lambda: 1.0, lambda now: IDLE, can_wait=True)
+        intake.begin(0.0)
+        intake.hit(0.0)
+        polls = [intake.begin(0.0) for _ in range(2)]
+        intake.unchained()
+        self.assertIsNotNone(intake.joins_in_s(0.0))
+        intake.failed(polls[0], 0.0, None)
+        intake.begin(1.0)
+        self.assertIsNone(intake.joins_in_s(1.0))
+
+    def test_the_second_waits_in_the_server_too_between_two_looks_of_it(self) -> None:
+        intake = Intake(8, 1.0, lambda: 0.0, lambda now: IDLE, can_wait=True)
+        intake.begin(5.0)
+        intake.hit(10.0)
+        intake.begin(10.0)
+        intake.unchained()
+        self.assertIsNone(intake.joins_in_s(10.0))  # there is room
+        first = intake.begin(10.0)
+        self.assertIsNone(intake.wait_s(10.0))
+        self.assertAlmostEqual(intake.joins_in_s(10.0) or 0.0, JOIN_S)
+        second = intake.begin(10.0 + JOIN_S)
+        self.assertTrue(first.lead and second.lead)
+        self.assertIsNone(intake.joins_in_s(11.0))  # two are enough
+        intake.empty(first, 10.0 + LIKELY_S)
+        self.assertIsNone(intake.joins_in_s(10.0 + LIKELY_S))
+
+    def test_where_polls_can_not_wait_nobody_joins_one_that_is_slow(self) -> None:
+        intake = intake_of(8)
+        intake.empty(intake.begin(0.0), 6.0)
+        intake.begin(6.0)
+        intake.hit(7.0)
+        intake.begin(7.0)
+        intake.unchained()
+        intake.begin(7.0)
+        self.assertIsNone(intake.joins_in_s(8.0))
 
 
 class Crowds(unittest.TestCase):

@@ -164,7 +164,7 @@ class TaskLogger(logging.Logger):
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
         try:
             is_long = record.exc_info or record.exc_text or record.stack_info
-            text = _FORMATTER.format(record) if is_long else record.getMessage()
+            text = _FORMATTER.format(record) if is_long else str(record.getMessage())
         except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
             what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
             text = f"{what} (this line's arguments don't fit: {type(error).__name__})"

@@ -57,6 +57,10 @@ class Budget:
             self._on_spent()
 
     @property
+    def is_limited(self) -> bool:
+        return self._left is not None
+
+    @property
     def is_scarce(self) -> bool:
         """All that is left is reserved, and other agents wait for what comes of it."""
         return self._is_shared and self._left is not None and self._reserved >= self._left
@@ -159,6 +163,8 @@ class Gate:
             while not self._is_over():
                 now = self._clock()
                 wait_s = self._intake.wait_s(now)
+                if wait_s is None and not self._budget.is_limited:
+                    wait_s = self._intake.joins_in_s(now)
                 if wait_s == 0 and self._budget.reserve(self):
                     self._changed.notify()  # somebody else looks from now on whether one more would help
                     return self._intake.begin(now)

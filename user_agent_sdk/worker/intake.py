@@ -5,8 +5,8 @@ slots may poll (twice as many with each hit); one empty poll brings it back to o
 short and grows to the poll interval. So an idle agent costs one poll an interval however many workers it has,
 and a deep queue is taken at full width. While polls fail, one slot probes.
 
-Where the server keeps a poll it looks at its queue every 100 ms only, counted from when the poll came. So a second
-one waits beside it, if a slot is free, for as long as a next task is likely; later, when the first nears its end.
+A server that keeps a poll looks at its queue every 100 ms only, counted from when the poll came. So for a few seconds
+after a task, when a next one is likely, a second slot joins the one that waits there.
 
 Threads share one interpreter: where functions end at once and the platform is near, a second slot that polls
 makes the first one wait for it, and both are slower than one was. So another slot comes in only where there is
@@ -25,9 +25,9 @@ JITTER = 0.1
 SPARE, CROWDED = 0.6, 0.95  # shares of a core: below the one another slot helps, above the other one is too many
 LOOK_S = 0.005  # how often a free slot looks whether it would help
 SILENT_S = 0.01  # nobody polls: those at it are all in their functions
-BESIDE_S = 0.05  # after this long a kept poll is joined by a second, half way between two looks of the server
-LIKELY_S = 5.0  # if a task came no longer ago: often a workflow's next step
-RELIEF_S = 4.2  # else: of the 5 s that a poll is kept. That makes 0.24 polls/s at rest
+LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
+JOIN_S = 0.05  # after the first poll, half way between two looks of the server
+KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
 
 
 class Poll(NamedTuple):
@@ -57,7 +57,7 @@ class Load:
 
 class Intake:
     """The polling state of one agent. ``load`` says what share of a core the process uses, given the time;
-    ``is_kept``: the server keeps a poll that finds nothing, for LONG_POLL_MAX_MS."""
+    ``can_wait``: the server is asked to keep a poll that finds nothing."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Intake:
         interval_s: float,
         rand: Callable[[], float],
         load: Callable[[float], float],
-        is_kept: bool = False,
+        can_wait: bool = False,
     ) -> None:
         self._workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
         self._load = load
-        self._is_kept = is_kept
+        self._can_wait = self._is_kept = can_wait  # whether it does is seen: a gateway may answer at once
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand)
         self._width = 1  # how many may poll at once; more than one after a hit
@@ -94,15 +94,19 @@ class Intake:
     def wait_s(self, now: float) -> float | None:
         """How long a free slot waits before it may poll, or looks again; None: until something has changed."""
         if not self._has_room():
-            if not self._is_kept or self._polling != 1 or self.is_failing:
-                return None
-            is_likely = now - self._hit_at < LIKELY_S
-            return max(0.0, self.begun_at + (BESIDE_S if is_likely else RELIEF_S) - now)
+            return None
         if now < self.next_at:
             return self.next_at - now
         if self._width == 1 or now - self.begun_at >= SILENT_S or self._load(now) < SPARE:
             return 0.0
         return LOOK_S
+
+    def joins_in_s(self, now: float) -> float | None:
+        """The same for a slot that has no room: until it may join the one poll that waits in the server."""
+        is_alone = self._polling == 1 and not self._has_room() and not self.is_failing
+        if is_alone and self._is_kept and now - self._hit_at < LIKELY_S:
+            return max(0.0, self.begun_at + JOIN_S - now)
+        return None
 
     def goes_on(self, now: float, is_quick: bool) -> bool:
         """May a slot that had a task poll again at once? ``is_quick``: its function took no time."""
@@ -127,6 +131,8 @@ class Intake:
         """Nothing there. The pause counts from the sending: time that the server held us is part of it."""
         self._polling -= 1
         self._width = 1
+        if poll.lead:
+            self._is_kept = self._can_wait and now - poll.sent_at > KEPT_S
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))
