@@ -152,9 +152,7 @@ class TaskLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         # Not Logger's: its cache is cleared for registered loggers only.
-        if self.disabled or self.manager.disable >= level:
-            return False
-        return level >= (self.level or logging.INFO) or (not self.level and AGENT_LOG.isEnabledFor(level))
+        return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
         child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._fields)
