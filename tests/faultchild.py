@@ -20,9 +20,9 @@ from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.client import Client
 from user_agent_sdk.conductor.wire import TaskResult
 from user_agent_sdk.worker import slots
-from user_agent_sdk.worker.delivery import Delivery
-from user_agent_sdk.worker.gate import Gate
-from user_agent_sdk.worker.journal import Journal
+from user_agent_sdk.worker.keeping.delivery import Delivery
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.polling.gate import Gate
 from user_agent_sdk.worker.runner import Runner
 
 ORDER = json.loads(sys.argv[1]) if __name__ == "__main__" else {}

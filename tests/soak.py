@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from user_agent_sdk.worker.journal import LOG_MAX_BYTES
+from user_agent_sdk.worker.keeping.journal import LOG_MAX_BYTES
 
 from .benchmark.contenders import SMALL, Bench, ours
 from .benchmark.measure import Child, PlatformProcess, pause

@@ -6,7 +6,7 @@ import logging
 import random
 import unittest
 
-from user_agent_sdk.worker.backoff import Backoff, Outage
+from user_agent_sdk.worker.polling.backoff import Backoff, Outage
 
 log = logging.getLogger("test.backoff")
 

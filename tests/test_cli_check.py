@@ -22,8 +22,8 @@ from tests.support import Request, Server, answering
 from user_agent_sdk.cli import check
 from user_agent_sdk.conductor.wire import encode
 from user_agent_sdk.sandbox.server import Sandbox
-from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker.journal_file import Entry
+from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal_file import Entry
 
 AGENT_ID = "0000#user-agent"
 DATA = Path(__file__).parent / "data"

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from tests.cli import CliTest
-from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker.journal import Journal
-from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 
 
 def entry(task_id: str, state: str = REJECTED, **changes: object) -> Entry:

@@ -11,7 +11,7 @@ from typing import Any
 
 from user_agent_sdk.conductor.wire import Task, encode
 from user_agent_sdk.errors import UserAgentError
-from user_agent_sdk.worker.context import (
+from user_agent_sdk.worker.running.context import (
     AGENT_LOG,
     CURRENT,
     MAX_BYTES,

@@ -10,14 +10,14 @@ from typing import Any
 
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import TaskStatus, Verdict, encode
-from user_agent_sdk.worker.delivery import Delivery, Parcel
-from user_agent_sdk.worker.journal import Journal
-from user_agent_sdk.worker.journal_file import LATE, REJECTED, RESULT, Entry
-from user_agent_sdk.worker.lease import Lease, LeaseKeeper
+from user_agent_sdk.worker.keeping.delivery import Delivery, Parcel
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.journal_file import LATE, REJECTED, RESULT, Entry
+from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
 
 from .workerbox import hasten
 
-LOG = "user_agent_sdk.worker.delivery"
+LOG = "user_agent_sdk.worker.keeping.delivery"
 LONG_S = 20.0
 APPLIED = Outcome(Verdict.APPLIED)
 DOWN = Outcome(Verdict.LATER, "HTTP 503")
@@ -259,7 +259,7 @@ class DeliveryTest(unittest.TestCase):
 
         hasten(self, timetable_FAILED_AGAIN_S=0.05, timetable_RESTART_PAUSE_S=0.01)
         delivery = self.delivery(Breaks(), clock=time.monotonic)
-        with self.assertLogs("user_agent_sdk.worker.timetable", "CRITICAL"):
+        with self.assertLogs("user_agent_sdk.worker.keeping.timetable", "CRITICAL"):
             delivery.start()
             self.addCleanup(delivery.close)
             delivery.post(self.parcel(delivery, status=TaskStatus.FAILED.value))

@@ -24,7 +24,7 @@ FLOORS = (
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
 )
-ROOM_OF = {"credentials": "settings"}
+ROOM_OF = {"credentials": "settings", "watching": "worker"}
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -165,12 +165,12 @@ class DoorsTest(unittest.TestCase):
             ("errors.py", "from . import settings"),
             ("worker/slots.py", "def f():\n    from ..cli.app import main"),
             ("worker/slots.py", "import user_agent_sdk.errors"),
-            ("worker/journal.py", "import sqlite3"),
+            ("worker/keeping/journal.py", "import sqlite3"),
             ("sandbox/engine.py", "from urllib import request"),
             ("sandbox/engine.py", "from urllib.request import urlopen"),
             ("worker/slots.py", "import asyncio"),
             ("conductor/transport.py", "if True:\n    import ssl"),
-            ("worker/status.py", "def f():\n    import http.server"),
+            ("watching/status.py", "def f():\n    import http.server"),
         ):
             path = PACKAGE / module
             found = [wrong_door(module_name(path), each) for each in imports(ast.parse(line), path)]

@@ -19,10 +19,10 @@ from typing import Any
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.conductor.wire import LogLine, Task, TaskResult, TaskStatus, encode
 from user_agent_sdk.errors import NonRetryableException
-from user_agent_sdk.worker import async_loop
-from user_agent_sdk.worker.async_loop import AsyncRunner
-from user_agent_sdk.worker.context import AGENT_LOG, current_task
-from user_agent_sdk.worker.execute import execute
+from user_agent_sdk.worker.running import event_loop
+from user_agent_sdk.worker.running.context import AGENT_LOG, current_task
+from user_agent_sdk.worker.running.event_loop import AsyncRunner
+from user_agent_sdk.worker.running.execute import execute
 
 FAILED, TERMINAL = TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR
 
@@ -81,7 +81,7 @@ class Results(Executing):
             return record
 
         self.addCleanup(logging.setLogRecordFactory, before)
-        logger = logging.getLogger("user_agent_sdk.worker.execute")
+        logger = logging.getLogger("user_agent_sdk.worker.running.execute")
         self.addCleanup(logger.setLevel, logger.level)
         logger.setLevel(logging.INFO)
         logging.setLogRecordFactory(factory)
@@ -97,7 +97,7 @@ class Results(Executing):
         code = (
             "import os, sys, threading\n"
             "from user_agent_sdk.agents import Agent\nfrom user_agent_sdk.conductor.wire import Task\n"
-            "from user_agent_sdk.worker.execute import execute\n"
+            "from user_agent_sdk.worker.running.execute import execute\n"
             "def forks():\n    if os.fork() == 0:\n        sys.exit(3)\n    return os.wait()[1]\n"
             "print(execute(Agent(forks), Task({'taskId': 't', 'workflowInstanceId': 'w'}), 'me',"
             " stopping=threading.Event(), run_async=None).output_data, flush=True)\n"
@@ -411,8 +411,8 @@ class AsyncFunctions(Executing):
         self.assertEqual(ended, ["cancelled"] * 2)
 
     def test_a_leftover_that_refuses_to_end_costs_the_loop_not_the_slot(self) -> None:
-        self.addCleanup(setattr, async_loop, "LEFTOVER_WAIT_S", async_loop.LEFTOVER_WAIT_S)
-        async_loop.LEFTOVER_WAIT_S = 0.01
+        self.addCleanup(setattr, event_loop, "LEFTOVER_WAIT_S", event_loop.LEFTOVER_WAIT_S)
+        event_loop.LEFTOVER_WAIT_S = 0.01
         loops = []
 
         async def stubborn() -> None:
@@ -430,7 +430,7 @@ class AsyncFunctions(Executing):
                 await asyncio.sleep(0)
             return num1
 
-        with self.assertLogs("user_agent_sdk.worker.async_loop", "WARNING"):
+        with self.assertLogs("user_agent_sdk.worker.running.event_loop", "WARNING"):
             self.assertEqual(self.run_agent(agent, inputData={"num1": 1}).output_data, {"result": 1})
         self.assertEqual(self.run_agent(agent).output_data, {"result": 2})
         self.assertTrue(loops[0].is_closed())
@@ -471,7 +471,7 @@ class Imports(unittest.TestCase):
         result = execute(Agent(lambda num1: num1), make_task(), "w", stopping=threading.Event())
         self.assertEqual(json.loads(encode(result.to_wire()))["outputData"], {"result": 2})
         self.assertNotIn("asyncio", sys.modules)
-        self.assertFalse(hasattr(async_loop, "asyncio"))
+        self.assertFalse(hasattr(event_loop, "asyncio"))
 
 
 if __name__ == "__main__":

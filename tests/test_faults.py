@@ -136,7 +136,7 @@ class WireFaultsTest(Faults):
         portal = Reply(200, b"<html>Please log in", "text/html")
         for fake in (portal, Reply(200, b"[1]"), Reply(200, b'{"taskId":7}'), Reply(200, b'{"taskId":"a"')):
             self.once("poll", lambda request, proceed, fake=fake: fake)
-            said = self.assertLogs("user_agent_sdk.worker.gate", "WARNING")
+            said = self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING")
             with self.subTest(fake.body), working(self.box, agent(lambda: 1)), said:
                 self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
         self.box.reports.clear()
@@ -235,7 +235,7 @@ class WireFaultsTest(Faults):
             self.box.await_calls("poll", 1)
         (path,) = self.journal.glob("*/1.db")
         path.write_bytes(b"\xff" * 5000)
-        logged = self.assertLogs("user_agent_sdk.worker.journal", "ERROR")
+        logged = self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR")
         with logged as said, working(self.box, agent(lambda: 1), self.journal) as worker:
             self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
             self.assertTrue(worker.runner._journal.is_on_disk)
@@ -250,7 +250,7 @@ class WireFaultsTest(Faults):
             file._db.execute("PRAGMA max_page_count=3")
             file._log.close()
             file._log = FullFile(file._log.name, "ab")
-            with self.assertLogs("user_agent_sdk.worker.journal", "ERROR") as said:
+            with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR") as said:
                 for _ in range(5):
                     self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
             self.assertEqual(len(said.output), 1)

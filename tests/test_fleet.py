@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from user_agent_sdk.conductor.auth import Lifetime
-from user_agent_sdk.worker.intake import Intake
+from user_agent_sdk.worker.polling.intake import Intake
 
 PROCESSES = 1000
 WORKERS = 8

@@ -17,7 +17,7 @@ from user_agent_sdk import credentials, loader
 from user_agent_sdk.cli import options
 from user_agent_sdk.conductor import auth, client, wire
 from user_agent_sdk.history import times
-from user_agent_sdk.worker import journal_file
+from user_agent_sdk.worker.keeping import journal_file
 
 CASES = 150
 PLANTED_CASES = 1000

@@ -9,8 +9,9 @@ from typing import Any, Callable
 
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
-from user_agent_sdk.worker.gate import Budget, Gate
-from user_agent_sdk.worker.intake import Intake
+from user_agent_sdk.worker.polling.budget import Budget
+from user_agent_sdk.worker.polling.gate import Gate
+from user_agent_sdk.worker.polling.intake import Intake
 
 LONG_S = 20.0
 
@@ -93,7 +94,7 @@ class GateTest(unittest.TestCase):
 
                 gate = self.gate(Platform(answer))
                 gate._intake._backoff._rand = lambda: 0.001  # failures cost 30 ms at most
-                with self.assertLogs("user_agent_sdk.worker.gate", "INFO"):
+                with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO"):
                     threads = self.slots(gate, 8, work)
                     for _ in range(150):
                         self.assertTrue(hits.acquire(timeout=LONG_S), "polling stopped")
@@ -294,7 +295,7 @@ class GateTest(unittest.TestCase):
 
         gate = self.gate(Platform(answer))
         gate._intake._backoff._rand = lambda: 0.0
-        with self.assertLogs("user_agent_sdk.worker.gate", "INFO") as logged:
+        with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO") as logged:
             for _ in range(3):
                 gate.take()
         self.assertEqual([record.action for record in logged.records], ["outage_started", "outage_over"])
@@ -309,7 +310,7 @@ class GateTest(unittest.TestCase):
         for _ in range(4):
             gate._intake.begin(0.0)
             gate._intake.hit(0.0)  # it was at full width
-        with self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
+        with self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING"):
             gate.take()
         self.assertTrue(gate.is_failing)
         gate._intake.begin(0.0)
@@ -326,7 +327,7 @@ class GateTest(unittest.TestCase):
                 raise error
 
             platform.begin_poll = begin_poll  # type: ignore[method-assign]
-            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.gate", "WARNING"):
+            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING"):
                 poll = gate.go_on(False)
                 assert poll is not None
                 if raised is None:

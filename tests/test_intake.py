@@ -8,7 +8,7 @@ import unittest
 import unittest.mock
 from typing import Callable
 
-from user_agent_sdk.worker.intake import CROWDED, JOIN_S, LIKELY_S, LOOK_S, SILENT_S, SPARE, Intake, Load, Poll
+from user_agent_sdk.worker.polling.intake import CROWDED, JOIN_S, LIKELY_S, LOOK_S, SILENT_S, SPARE, Intake, Load, Poll
 
 IDLE, BUSY, FULL = SPARE - 0.1, (SPARE + CROWDED) / 2, 1.0  # of a core
 
@@ -215,7 +215,7 @@ class Joining(unittest.TestCase):
         for trip_s in (0.001, 0.06, 0.3, 3.9):
             hits = tuple(4.0 * number for number in range(25))
             polls = len(self.played(trip_s=trip_s, hits=hits).sent)
-            with unittest.mock.patch("user_agent_sdk.worker.intake.LIKELY_S", 0.0):
+            with unittest.mock.patch("user_agent_sdk.worker.polling.intake.LIKELY_S", 0.0):
                 self.assertLessEqual(polls, len(self.played(trip_s=trip_s, hits=hits).sent) + 1, trip_s)
 
     def test_a_probe_of_a_platform_that_is_down_is_not_joined(self) -> None:

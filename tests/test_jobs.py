@@ -7,9 +7,9 @@ import threading
 import unittest
 
 from user_agent_sdk.conductor.wire import Task, TaskResult
-from user_agent_sdk.worker.jobs import Job, Jobs
-from user_agent_sdk.worker.journal_file import TAKEN, Entry
-from user_agent_sdk.worker.lease import Lease
+from user_agent_sdk.worker.keeping.jobs import Job, Jobs
+from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
+from user_agent_sdk.worker.keeping.lease import Lease
 
 
 def job(task_id: str, row: int = 1) -> Job:

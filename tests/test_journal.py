@@ -15,15 +15,15 @@ from pathlib import Path
 
 from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import Task, parse_tasks
-from user_agent_sdk.worker import journal as journal_module
-from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker.journal import Journal, input_hash
-from user_agent_sdk.worker.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping import journal as journal_module
+from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal import Journal, input_hash
+from user_agent_sdk.worker.keeping.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
 
 from .workerbox import FullFile, hasten
 
-LOG = "user_agent_sdk.worker.journal"
-FILE_LOG = "user_agent_sdk.worker.journal_file"
+LOG = "user_agent_sdk.worker.keeping.journal"
+FILE_LOG = "user_agent_sdk.worker.keeping.journal_file"
 DAY_S = 86400.0
 
 

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import Verdict
-from user_agent_sdk.worker.lease import Lease, LeaseKeeper
+from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
 
 LONG_S = 20.0
 DAY_S = 86400.0
@@ -130,7 +130,7 @@ class LeaseKeeperTest(unittest.TestCase):
         answers = {"a": [Outcome(Verdict.REFUSED, status=400), APPLIED], "b": [Outcome(Verdict.REFUSED, status=404)]}
         platform = Platform(lambda task_id: answers[task_id].pop(0) if answers[task_id] else APPLIED)
         keeper = self.keeper(platform)
-        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
             self.hold(keeper, lease("b", 0.1), lease("a", 0.1))
             platform.await_sent("a", 6)
         self.assertEqual(len(said.output), 2)
@@ -152,7 +152,7 @@ class LeaseKeeperTest(unittest.TestCase):
     def test_a_task_that_the_platform_does_not_know_is_left(self) -> None:
         platform = Platform(lambda task_id: Outcome(Verdict.REFUSED, "No such task found by id: a", status=404))
         keeper = self.keeper(platform)
-        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING"):
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING"):
             self.hold(keeper, lease("a", 0.03))
             platform.await_sent("a", 1)
             self.assertTrue(keeper._table.wait_empty(LONG_S))
@@ -258,7 +258,7 @@ class LeaseKeeperTest(unittest.TestCase):
     def test_a_platform_that_does_not_know_extend_lease_is_asked_no_more_and_that_is_said_once(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)
-        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
             self.hold(keeper, lease("a", 0.03), lease("b", 0.03))
             platform.await_sent("a", 1)
             keeper.give_up()

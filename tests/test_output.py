@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from user_agent_sdk.conductor.wire import encode
 from user_agent_sdk.errors import OutputError
-from user_agent_sdk.worker import output
-from user_agent_sdk.worker.output import MAX_BYTES, MAX_DEPTH
+from user_agent_sdk.worker.running import output
+from user_agent_sdk.worker.running.output import MAX_BYTES, MAX_DEPTH
 
 
 class Colour(enum.Enum):

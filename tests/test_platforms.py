@@ -49,8 +49,10 @@ from user_agent_sdk.history.recorder import Recorder
 from user_agent_sdk.logs import json_text
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import load
-from user_agent_sdk.worker import journal_file, signals, status
-from user_agent_sdk.worker.journal import Journal
+from user_agent_sdk.watching import status
+from user_agent_sdk.worker import signals
+from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal import Journal
 
 from .historybox import execution
 
@@ -74,7 +76,7 @@ BRANCHES = {
 ENDLESS = {
     ("history/recorder.py", "_run"),
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
-    ("worker/gate.py", "_wait"),
+    ("worker/polling/gate.py", "_wait"),
 }
 NASTY = "đơn ✓ é 🚀 ─│"
 
@@ -338,7 +340,7 @@ class FilesTest(CliTest):
             foreign.execute("CREATE TABLE another(programs)")
             foreign.close()
             journal, other = Journal(Path("journal")), Journal(Path("journal"))
-            with self.assertLogs("user_agent_sdk.worker.journal", "ERROR"):
+            with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR"):
                 journal.open()
             other.open()
             row = other.add(entry("left"))
@@ -349,7 +351,7 @@ class FilesTest(CliTest):
             assert journal._file is not None
             journal._file.close()
             Path("journal/1.db").write_bytes(b"another " * 500)
-            with self.assertLogs("user_agent_sdk.worker.journal", "ERROR"):
+            with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR"):
                 again = Journal(Path("journal"))
                 again.open()
                 self.assertTrue(again.is_on_disk)

@@ -19,9 +19,9 @@ from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError, PlatformError
 from user_agent_sdk.sandbox.exchange import Reply, Request
-from user_agent_sdk.worker import journal_file
-from user_agent_sdk.worker.journal import Journal, input_hash
-from user_agent_sdk.worker.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal import Journal, input_hash
+from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.runner import Runner
 
 from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, Worker, agent, hasten, rows, settings_for, working
@@ -321,7 +321,7 @@ class DrainTest(WorkerTest):
         self.assertEqual([len(self.box.wait(one, 0).attempts) for one in ids], [1] * 3)
 
     def test_a_function_can_see_that_a_drain_has_begun(self) -> None:
-        from user_agent_sdk.worker.context import current_task
+        from user_agent_sdk.worker.running.context import current_task
 
         started = threading.Event()
 

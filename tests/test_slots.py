@@ -90,7 +90,7 @@ class SlotsTest(unittest.TestCase):
             return n + 1
 
         with working(self.box, agent(quick), workers=2) as worker, self.assertLogs(SLOTS, "INFO") as said:
-            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.delivery", "WARNING"):
+            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.keeping", "WARNING"):
                 first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.2, retries=100)
                 self.lapse(first)
                 self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 3)
@@ -140,7 +140,7 @@ class SlotsTest(unittest.TestCase):
 
         self.box.faults.append(other_input)
         with working(self.box, agent(quick)) as worker:
-            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.delivery", "WARNING"):
+            with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.keeping", "WARNING"):
                 first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.4, retries=1)
                 self.lapse(first)
             done = self.box.wait(first, LONG_S)
@@ -202,7 +202,7 @@ class SlotsTest(unittest.TestCase):
             first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.9)
             self.assertTrue(came.wait(LONG_S))
             second = self.box.submit(AGENT, {"n": 2}, response_timeout_s=0.9)
-            with self.assertLogs("user_agent_sdk.worker.delivery", "INFO"):
+            with self.assertLogs("user_agent_sdk.worker.keeping.delivery", "INFO"):
                 done = [self.box.wait(one, LONG_S) for one in (first, second)]
                 self.await_clean(worker)
         self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 2)
@@ -316,7 +316,7 @@ class SlotsTest(unittest.TestCase):
         return is_off
 
     def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
-        with self.assertLogs("user_agent_sdk.worker.lease", "WARNING") as said:
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
             self.assertTrue(self.copies_of_a_running_task(lease_s=6.0, extensions=1))
         self.assertEqual(len(said.output), 1)
 

@@ -20,11 +20,12 @@ from tests.workerbox import AGENT, Box, Worker, agent, working
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import TaskStatus, Verdict
 from user_agent_sdk.errors import UserAgentError
-from user_agent_sdk.worker.gate import Budget, Gate
-from user_agent_sdk.worker.intake import Intake
-from user_agent_sdk.worker.journal import Journal
-from user_agent_sdk.worker.metrics import FAMILIES, Metrics
-from user_agent_sdk.worker.status import ANSWERED_S, REQUEST_BYTES, SILENT_S, Status, StatusServer
+from user_agent_sdk.watching.metrics import FAMILIES, Metrics
+from user_agent_sdk.watching.status import ANSWERED_S, REQUEST_BYTES, SILENT_S, Status, StatusServer
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.polling.budget import Budget
+from user_agent_sdk.worker.polling.gate import Gate
+from user_agent_sdk.worker.polling.intake import Intake
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\n"])*"'
@@ -248,7 +249,7 @@ class Ports(unittest.TestCase):
         for request in (b"POST /x HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"\xff\x00 / x\r\n\r\n"):
             self.assertIn(b" 405 ", self.ask(server, request)[:20])
 
-    @mock.patch("user_agent_sdk.worker.status.REQUEST_S", 0.1)
+    @mock.patch("user_agent_sdk.watching.status.REQUEST_S", 0.1)
     def test_no_client_keeps_the_others_from_an_answer(self) -> None:
         server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
         with socket.create_connection(("127.0.0.1", server.port)) as mute:

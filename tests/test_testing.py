@@ -12,7 +12,7 @@ from user_agent_sdk.agents import REGISTRY, user_agent
 from user_agent_sdk.conductor.wire import Task, TaskResult
 from user_agent_sdk.errors import AgentError, UsageError
 from user_agent_sdk.testing import run_task
-from user_agent_sdk.worker.context import AGENT_LOG, current_task
+from user_agent_sdk.worker.running.context import AGENT_LOG, current_task
 
 
 class RunTask(unittest.TestCase):

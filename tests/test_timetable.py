@@ -8,7 +8,7 @@ import time
 import unittest
 from typing import Callable
 
-from user_agent_sdk.worker.timetable import Timetable
+from user_agent_sdk.worker.keeping.timetable import Timetable
 
 LONG_S = 20.0
 
@@ -109,7 +109,7 @@ class TimetableTest(unittest.TestCase):
 
     def test_what_raises_is_said_tried_again_and_stops_no_thread(self) -> None:
         for error in (ValueError("no"), SystemExit(3), KeyboardInterrupt()):
-            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.timetable", "CRITICAL") as said:
+            with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.keeping", "CRITICAL") as said:
                 acted = threading.Semaphore(0)
 
                 def act(item: str, error: BaseException = error, acted: threading.Semaphore = acted) -> None:

@@ -15,9 +15,9 @@ from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.cli import waiting
 from user_agent_sdk.sandbox.server import Sandbox
-from user_agent_sdk.worker.context import current_task
+from user_agent_sdk.watching.waits import Waits
 from user_agent_sdk.worker.runner import Runner
-from user_agent_sdk.worker.waits import Waits
+from user_agent_sdk.worker.running.context import current_task
 
 LONG_S = 20.0
 WALL = time.mktime((2026, 1, 2, 12, 30, 0, 0, 0, -1))
@@ -155,7 +155,7 @@ class RunnerTest(unittest.TestCase):
                 failed.set()
 
         runner = self.runner(lambda: None, service_url="http://127.0.0.1:1/api", client_id=None)
-        log = logging.getLogger("user_agent_sdk.worker.gate")
+        log = logging.getLogger("user_agent_sdk.worker.polling.gate")
         handler = Watcher()
         log.addHandler(handler)
         self.addCleanup(log.removeHandler, handler)

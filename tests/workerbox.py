@@ -22,6 +22,7 @@ from user_agent_sdk.worker.runner import Runner
 
 logging.getLogger("user_agent_sdk").addHandler(logging.NullHandler())  # what is not asserted is not printed
 
+PACKAGE = Path(settings_module.__file__).parent
 AGENT = "tested#user-agent"
 LONG_S = 20.0  # no test waits that long, unless it fails
 Fault = Callable[[str, Request, Callable[[Request], Any]], Any]
@@ -130,8 +131,9 @@ def hasten(case: Any, **pauses: float) -> None:
     from importlib import import_module
 
     for name, value in pauses.items():
-        room, _, constant = name.partition("_")
-        module = import_module(f"user_agent_sdk.worker.{room}")
+        stem, _, constant = name.partition("_")
+        [path] = (PACKAGE / "worker").rglob(f"{stem}.py")
+        module = import_module(".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]))
         case.addCleanup(setattr, module, constant, getattr(module, constant))
         setattr(module, constant, value)
 
@@ -187,7 +189,7 @@ class FullFile(io.FileIO):
 
 def rows(folder: Path) -> list[tuple[str, str, str]]:
     """(state, task id, status) of every row in a journal whose process has ended."""
-    from user_agent_sdk.worker import journal_file
+    from user_agent_sdk.worker.keeping import journal_file
 
     found = []
     for path in sorted(folder.glob("*/*.db")):

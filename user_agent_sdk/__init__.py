@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from .agents import register_user_agent, user_agent
     from .conductor.wire import Task, TaskResult, TaskStatus
     from .errors import NonRetryableException, UserAgentError
-    from .worker.context import current_task
+    from .worker.running.context import current_task
 
 _HOMES = {
     "user_agent": ".agents",
     "register_user_agent": ".agents",
-    "current_task": ".worker.context",
+    "current_task": ".worker.running.context",
     "Task": ".conductor.wire",
     "TaskResult": ".conductor.wire",
     "TaskStatus": ".conductor.wire",

@@ -1,3 +1,3 @@
 """The version, in one place that needs no package metadata: a copied folder has none."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -23,7 +23,7 @@ from typing import Any
 from .agents import REGISTRY, Agent
 from .conductor.wire import PLATFORM_AGENT_ID, PLATFORM_TASK_ID, Task, TaskResult, encode
 from .errors import UsageError
-from .worker.execute import execute
+from .worker.running.execute import execute
 
 
 def run_task(

@@ -21,14 +21,14 @@ from user_agent_sdk.conductor import auth, connection, wire
 from user_agent_sdk.conductor.client import Client, PollError
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.errors import PlatformError
-from user_agent_sdk.worker.delivery import Delivery
-from user_agent_sdk.worker.intake import Poll
-from user_agent_sdk.worker.jobs import Jobs
-from user_agent_sdk.worker.journal import Journal
-from user_agent_sdk.worker.lease import LeaseKeeper
-from user_agent_sdk.worker.metrics import Metrics
+from user_agent_sdk.watching.metrics import Metrics
+from user_agent_sdk.worker.keeping.delivery import Delivery
+from user_agent_sdk.worker.keeping.jobs import Jobs
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.lease import LeaseKeeper
+from user_agent_sdk.worker.keeping.timetable import Timetable
+from user_agent_sdk.worker.polling.intake import Poll
 from user_agent_sdk.worker.slots import Services, Slot
-from user_agent_sdk.worker.timetable import Timetable
 
 from . import mutate
 from .core import Target, Wrong

@@ -203,7 +203,7 @@ def _journal(settings: Settings) -> Iterator[Row]:
 
 def _kept(settings: Settings, root: Path) -> Iterator[Row]:
     """What is in the journals; a file that a worker holds is left alone, and so is one that can't be read."""
-    from ..worker import journal_file
+    from ..worker.keeping import journal_file
 
     found = journal_file.leftovers(root)
     for path in found.in_use:

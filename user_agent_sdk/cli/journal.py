@@ -15,8 +15,8 @@ from typing import Any
 from .. import storage
 from ..errors import NotFoundError, StorageError, UsageError
 from ..logs import escape
-from ..worker import journal_file
-from ..worker.journal_file import REJECTED, RESULT, TAKEN, Left
+from ..worker.keeping import journal_file
+from ..worker.keeping.journal_file import REJECTED, RESULT, TAKEN, Left
 from . import options, terminal
 from .options import Parser
 

@@ -26,19 +26,21 @@ from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus,
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
-from . import journal_file, signals
-from .adopt import take_over
-from .delivery import Delivery
-from .gate import Budget, Gate
-from .intake import Intake, Load
-from .jobs import Execution, Job, Jobs
-from .journal import Journal
-from .lease import LeaseKeeper
-from .metrics import Metrics
+from ..watching.metrics import Metrics
+from ..watching.status import Status, StatusServer
+from ..watching.waits import Waits
+from . import signals
+from .keeping import journal_file
+from .keeping.adopt import take_over
+from .keeping.delivery import Delivery
+from .keeping.jobs import Execution, Job, Jobs
+from .keeping.journal import Journal
+from .keeping.lease import LeaseKeeper
+from .keeping.timetable import Timetable
+from .polling.budget import Budget
+from .polling.gate import Gate
+from .polling.intake import Intake, Load
 from .slots import Services, Slot, finished
-from .status import Status, StatusServer
-from .timetable import Timetable
-from .waits import Waits
 
 log = logging.getLogger(__name__)
 

@@ -14,17 +14,17 @@ from typing import Callable, NamedTuple
 from ..agents import Agent
 from ..conductor.client import REPORT_TIMEOUT_S, Client, Outcome
 from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict
-from .async_loop import AsyncRunner
-from .backoff import Backoff
-from .delivery import Delivery
-from .execute import execute
-from .gate import Gate, Taken
-from .jobs import Execution, Job, Jobs
-from .journal import Journal, input_hash
-from .journal_file import ONCE, RESULT, TAKEN, Entry, object_in
-from .lease import Lease, LeaseKeeper
-from .metrics import Metrics
-from .timetable import Timetable
+from ..watching.metrics import Metrics
+from .keeping.delivery import Delivery
+from .keeping.jobs import Execution, Job, Jobs
+from .keeping.journal import Journal, input_hash
+from .keeping.journal_file import ONCE, RESULT, TAKEN, Entry, object_in
+from .keeping.lease import Lease, LeaseKeeper
+from .keeping.timetable import Timetable
+from .polling.backoff import Backoff
+from .polling.gate import Gate, Taken
+from .running.event_loop import AsyncRunner
+from .running.execute import execute
 
 log = logging.getLogger(__name__)
 

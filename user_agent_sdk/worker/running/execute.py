@@ -14,11 +14,11 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any
 
-from ..agents import Agent
-from ..conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
-from ..errors import NonRetryableException, OutputError
-from .async_loop import run_once
+from ...agents import Agent
+from ...conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
+from ...errors import NonRetryableException, OutputError
 from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, log_fields, sendable
+from .event_loop import run_once
 from .output import to_output
 
 log = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Mapping
 
-from ..conductor.wire import TaskResult, TaskStatus
-from ..logs import counted
+from ...conductor.wire import TaskResult, TaskStatus
+from ...logs import counted
+from ..slots import Services, finished
 from . import journal_file
 from .jobs import Execution, Job
 from .journal_file import Entry
 from .lease import Lease
-from .slots import Services, finished
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ import threading
 import time
 from typing import Callable
 
-from ..conductor.client import Client, Outcome
-from ..conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
-from .backoff import Backoff, Outage
+from ...conductor.client import Client, Outcome
+from ...conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
+from ...watching.metrics import Metrics
+from ..polling.backoff import Backoff, Outage
 from .journal import Journal
 from .journal_file import REJECTED, Entry
 from .lease import Lease, LeaseKeeper
-from .metrics import Metrics
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Callable
 from .._version import __version__
 from ..errors import UserAgentError
 from ..logs import counted
-from .journal_file import ONCE, REJECTED, RESULT, TAKEN
+from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
 
 if TYPE_CHECKING:
-    from .gate import Gate
-    from .slots import Services
+    from ..worker.polling.gate import Gate
+    from ..worker.slots import Services
 
 log = logging.getLogger(__name__)
 

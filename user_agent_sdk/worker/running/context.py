@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from ..conductor.wire import LogLine, Task
-from ..errors import AgentError
+from ...conductor.wire import LogLine, Task
+from ...errors import AgentError
 
 MAX_LINES = 1000  # of a task's log: the first half and the last half are kept
 MAX_BYTES = 256 * 1024

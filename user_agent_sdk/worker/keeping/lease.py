@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Callable
 
-from ..conductor.client import Client, Outcome
-from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, Verdict
+from ...conductor.client import Client, Outcome
+from ...conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, Verdict
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)

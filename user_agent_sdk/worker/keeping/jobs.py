@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-from ..conductor.wire import Task, TaskResult
+from ...conductor.wire import Task, TaskResult
 from .journal_file import Entry
 from .lease import Lease
 

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from .. import storage
-from ..conductor.wire import Task, TaskStatus
-from ..errors import StorageError
+from ... import storage
+from ...conductor.wire import Task, TaskStatus
+from ...errors import StorageError
 from . import journal_file
 from .journal_file import LATE, RESULT, Entry
 

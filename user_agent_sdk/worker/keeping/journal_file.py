@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import storage
-from ..conductor.wire import Task, parse_tasks
-from ..errors import PlatformError, StorageError
+from ... import storage
+from ...conductor.wire import Task, parse_tasks
+from ...errors import PlatformError, StorageError
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ..conductor.wire import encode
-from ..errors import OutputError
+from ...conductor.wire import encode
+from ...errors import OutputError
 
 MAX_BYTES = 10 * 1024 * 1024  # more: the server says 200, fails the task and drops the output
 MAX_DEPTH = 900  # the server refuses 1000; Python 3.9's own json stops at about 970 inside a thread

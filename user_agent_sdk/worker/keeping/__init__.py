@@ -1,0 +1,1 @@
+"""A task from the poll's reply until its result is delivered."""

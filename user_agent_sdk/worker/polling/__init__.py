@@ -1,0 +1,1 @@
+"""When to ask the platform for a task."""

@@ -1,0 +1,1 @@
+"""One task, one result: the user's function, a guest."""
