@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the program in a process of its own and writes down what it does outside itself.
 
 ``python -m tests.audited REPORT all`` imports every module of the package, ``python -m tests.audited REPORT

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command line run in this process, in a folder of its own, with a clean environment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the platform does on the wire, told as tests: one suite for the real server and for our sandbox.
 
 A sentence here that the real server keeps and the sandbox does not is a defect of the sandbox; one that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker process for the fault tests: ``python -m tests.faultchild JSON``.
 
 It tells of each started function in a line on stdout, and kills itself where it is told to; the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the history's tests share: a folder, executions to record, and rows as an old release wrote them."""
 
 from __future__ import annotations

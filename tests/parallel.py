@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All tests over a few processes, one class at a time: what ``python -m unittest`` does when nothing is named.
 
 The parent loads the tests and repeats to unittest's own result, test by test, what its children say, so that

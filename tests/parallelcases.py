@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What test_parallel.py runs: every way in which a test can end. No file of tests, by its name."""
 
 from __future__ import annotations

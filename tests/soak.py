@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A long run in one process: ``python -m tests.soak [--tasks 200000] [--workers 8] [-- -r]``. Linux, some minutes.
 
 What follows ``--`` are options of the worker. Its memory, descriptors, threads and journal are read from outside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several test files share: a server that says exactly the bytes a test wants, a clock that
 moves when it is told to, and waits that end when something has happened."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registering functions, and filling their parameters from a task."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an auditor asks, answered by the source and by a run that is watched: which hosts are contacted, which
 files are written, which variables are read, which threads are started, and what is not there at all."""
 

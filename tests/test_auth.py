@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One token for all threads, fetched as seldom as can be; no clock that jumps and no endpoint that lies undoes it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting after failures, and speaking of an outage."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The build backend needs no tool, and the same tree gives the same bytes everywhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every command has in common: help, errors, exit codes, odd forms of options, encodings, start-up."""
 
 from __future__ import annotations

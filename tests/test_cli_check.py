@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent check``: finds what is wrong, says how to mend it, takes no task and tells no secret."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent dev``: every save counts, no save ends it, and Ctrl+C does at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configurations that are wrong, each with the message that somebody sees who made that mistake."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent init``: what it writes works at once, and what was there before is not lost."""
 
 from __future__ import annotations

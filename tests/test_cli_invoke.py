@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent invoke``: one task on an embedded platform, the answer on stdout, the rest on stderr."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent journal``: what ended processes left; a running worker's file is not touched."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent run``, and ``user_agent_sdk.run()``: against the embedded platform, over the wire."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent sandbox``: the platform as a process of its own, and the credentials file that it writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent submit``: a task for a sandbox, from the first look for it to the output on stdout."""
 
 from __future__ import annotations

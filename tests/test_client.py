@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One attempt a call, over a real socket: what each answer, and each way of not answering, comes to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox does on the wire what the real server does, in both dialects."""
 
 from __future__ import annotations

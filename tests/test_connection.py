@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One connection: kept, never trusted for longer than its deadline, and never used to say a thing twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The current task, and a log that belongs to one task alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may import whom, and how large a thing may grow: the plan of the house, read from the source."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One task in, one result out, whatever the function does."""
 
 from __future__ import annotations

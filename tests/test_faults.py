@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong with workers, done to a whole one on loopback: no result is lost, nothing runs twice
 for no reason. Kills and signals are done to child processes."""
 

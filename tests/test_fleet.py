@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """1,000 processes of 8 workers on a simulated clock: the real polling, backoff and token code against a
 platform that is away for ten minutes. ``python -m tests.test_fleet table`` prints what it gets to see.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fuzzer itself: a few hundred cases of each target, and a bug planted in each is found.
 
 The full run is ``python -m tests.fuzz``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slots that wait for their turn to poll: no lost wake-up, the last task exact, a poll never cut short."""
 
 from __future__ import annotations

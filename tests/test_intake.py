@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may poll, and when: the polling of an agent, played on a clock that costs no time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is held here, and who may report it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal: what is written survives, what can't be written stops nothing."""
 
 from __future__ import annotations

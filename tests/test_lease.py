@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leases: extended in time, whatever hangs, fails or jumps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An agent script is imported as Python itself would, and a broken one ends in one clear error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log lines: readable, one an event, free of secrets and control characters, and never a cause of failure."""
 
 from __future__ import annotations

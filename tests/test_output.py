@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a function may return, what becomes of it, and how the place of what can't be sent is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages that lie beside the code, wherever the code was copied to."""
 
 from __future__ import annotations

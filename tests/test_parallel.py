@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several processes run is reported as if it were one, and nothing is left out without a word."""
 
 from __future__ import annotations

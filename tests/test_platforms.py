@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows and macOS, as far as they can be had here: their behaviour is put in the place of this system's.
 
 ``BRANCHES`` names every place where the package asks what it runs on, and the tests that answer for the other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The README's commands run and print what it says, and its tables are the code's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replies are read as the standard library reads them, and what could be endless or cut off is refused."""
 
 from __future__ import annotations

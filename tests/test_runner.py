@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole worker: start, taking over, drain, stop, and every way out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's own promises: waiting, memory, counts. What it shares with the real platform is in conformance.py."""
 
 from __future__ import annotations

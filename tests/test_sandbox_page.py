@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's page as a server sees it: its policy, what it loads, and what feeds it. How it behaves in
 a browser is in ``tests/real/test_page_browser.py``."""
 

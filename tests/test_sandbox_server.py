@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's server: who may talk to it, its tokens, its own API, and that it leaves nothing behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of 0.2.0's own documentation, to the letter, load and run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where settings come from, and what is refused before anything is sent."""
 
 from __future__ import annotations

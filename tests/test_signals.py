@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signals become numbers in a queue."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop of a slot, against the platform in a box: whatever happens to a task, nothing of it stays
 behind, and no work is done twice that need not be."""
 

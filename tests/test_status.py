@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The status port: what /healthz, /readyz and /metrics say of a worker, and the text that Prometheus reads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one opener of SQLite files."""
 
 from __future__ import annotations

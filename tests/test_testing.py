@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """run_task: what people's own unit tests stand on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things due at times, acted on by a few threads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a request may go, through whom, and whom it trusts on the way."""
 
 from __future__ import annotations

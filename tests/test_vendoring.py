@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder works wherever it is copied to, under any name, and from a zip; and a script that says
 ``from user_agent_sdk import ...`` gets the copy whose command runs it."""
 

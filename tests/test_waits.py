@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person in front of a worker is told while it waits, and that nobody else is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every fact of the protocol, and that nothing which comes over the wire can surprise the worker."""
 
 from __future__ import annotations

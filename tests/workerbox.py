@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker and a platform in one process for the worker's tests: a sandbox that can be told to
 misbehave, and a Runner in a thread."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker for akaBot 2.0 and Conductor workflows: decorate a function, run the file.
 
     from user_agent_sdk import user_agent

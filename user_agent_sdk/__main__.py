@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The build backend (PEP 517, PEP 660), and the one command that makes a release. No tool, no network.
 
     python -m user_agent_sdk._build [FOLDER]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``@user_agent``, the registry, and how a task's input reaches a function's parameters.
 
 A function's signature is read when it is registered, not for each task; annotations are never evaluated.

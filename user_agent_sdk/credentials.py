@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """credentials.json: where it is looked for, how it is read, and which addresses may get its secret.
 
 ``settings`` declares the keys; this module knows the file and the URLs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every exception of this package, under one root, and the tables of error and exit codes.
 
 An error says what happened, with what, and (in ``hints``) what to do next.

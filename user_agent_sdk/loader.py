@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Import an agent script by its path, and find the agents in it.
 
 The script sees what a plain ``python script.py`` would give it: its folder first on ``sys.path`` (last if it is called

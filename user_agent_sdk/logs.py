@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log lines: one an event, as text for people or JSON for machines, without secrets or control
 characters. Only the command line calls ``setup``; everything else just uses ``logging``.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTML files that lie beside the code, each with one style and one script of its own."""
 
 from __future__ import annotations

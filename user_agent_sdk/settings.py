@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every setting, declared once, as a field of ``Settings``: the command line's options, the environment, the
 credentials file and the checks all follow from ``TABLE``, which is made of those.
 

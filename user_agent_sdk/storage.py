@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one opener of what is kept on disk: modes, locks, checks, and what to do with a file that is no good.
 
 Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functions.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For the unit tests of your own agents: run one as the worker would, without a platform.
 
     from user_agent_sdk.testing import run_task

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m tests.benchmark``; ``-h`` lists the options. Linux and macOS; some minutes, best on a machine at rest.
 
 Each row gives all contenders the same work, in turn and repeated, in one run: the figures to read are the

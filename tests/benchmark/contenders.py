@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workers that are measured, each as a command for a process of its own, and the work that they are given."""
 
 from __future__ import annotations

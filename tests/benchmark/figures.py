@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is no ratio of speeds: at rest, from start to first poll, over many tasks, and on disk."""
 
 from __future__ import annotations

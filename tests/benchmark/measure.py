@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes and what they used: the platform's, and a contender's from its start to its end."""
 
 from __future__ import annotations

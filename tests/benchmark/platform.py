@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An in-memory platform in a process of its own: both dialects, a token endpoint, and a delay for
 every exchange. One thread, one selector, no parsing that is not needed, so that it is not the limit.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is compared, as a table. The first contender of a row is the yardstick of its ratios."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bad input: valid samples, mutated by a seeded generator, through what reads them in earnest.
 
 ``python -m tests.fuzz [--cases N] [--seed N] [--only TARGET] [--case N]``; a finding is printed with the

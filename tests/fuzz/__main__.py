@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs every target for as many cases as asked for, and says what was found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people run: the history's commands on mutated files, mutated command lines, mutated scripts.
 
 Nothing here starts a worker, connects or listens, or runs code that is not on the list below.

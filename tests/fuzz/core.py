@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all targets share: how a case is made, run, bounded in time, and judged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that somebody else wrote, or that a disk has changed: credentials and journals."""
 
 from __future__ import annotations

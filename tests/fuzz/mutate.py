@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutations: of bytes, of text, of JSON with an eye for its structure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes over the wire: replies to a poll, to a report that asks for the next task, to a plea for a token.
 
 The bytes go through the real transport, connection and decoder; only the socket is played.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests against the real servers: ``USERAGENT_REAL=1 python -m unittest discover -s tests/real -t .``
 
 Without ``USERAGENT_REAL=1`` they are skipped; with it a server that is missing or does not boot is a failure.

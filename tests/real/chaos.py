@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A seeded chaos run against the real servers: workers are killed, the gateway fails, Conductor is stopped and started.
 
     python -m tests.real.chaos [--workflows 1000] [--seed N] [--processes 4] [--minutes M]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of the chaos run, for this worker and for conductor-python."""
 
 from __future__ import annotations

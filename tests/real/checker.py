@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Judges a chaos run from what the outside saw: the platform's workflows, the gateway's log, the agents' own file.
 
 A run is one line that an agent wrote when its function began; an attempt is one task id of a workflow,

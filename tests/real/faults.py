@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The faults that the gateway can make, and which request each of them strikes.
 
     503         refused, nothing done, with Retry-After when one is given

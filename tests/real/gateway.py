@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway as the akaBot platform has one: its paths and tokens in front of a plain Conductor, and faults on order.
 
     GET  /api/tasks/external/poll/{agentId}   -> Conductor  GET  /api/tasks/poll/{taskType}

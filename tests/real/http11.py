@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """As much of HTTP/1.1 as a gateway in a test needs, without the price of http.server's header parsing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A company's network on loopback: real squid with and without a password, and real nginx with TLS, as child processes.
 
     with Networks(upstream_port) as networks:                # a second: nginx and squid start, certificates are made

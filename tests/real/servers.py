@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds, boots and stops the real servers: Conductor OSS and Keycloak, on loopback, as child processes.
 
 Both come from Maven Central through the ``mvn`` client. Conductor wants a JDK of 25 or later

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real platform on loopback: Conductor OSS, Keycloak, and the gateway that makes them one akaBot platform.
 
     with Stack() as stack:                                   # about a minute: two JVMs boot

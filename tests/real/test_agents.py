@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scripts as people write them, run by the command as operators run it, against the real servers."""
 
 from __future__ import annotations

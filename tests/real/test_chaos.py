@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The short form of the chaos run, and that its checker can go red."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conductor itself, and behind the gateway as akaBot, does on the wire what our sandbox does."""
 
 from __future__ import annotations

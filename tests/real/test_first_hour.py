@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The README's first five minutes, typed into a terminal: each command works the first time and fits.
 
 From the package and the examples alone, with one Python and nothing else on the PATH, at two widths, with

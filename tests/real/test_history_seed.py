@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The published 0.2.0 and this SDK on each other's history files.
 
 ``USERAGENT_SEED_PYTHON`` names a Python (3.12 or newer) in whose environment user-agent-sdk 0.2.0 is installed.

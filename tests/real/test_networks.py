@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker in a company's network: real squid, real nginx, certificates of every kind, names that only the proxy knows.
 
 But for the last test the platform behind them is the sandbox; all is run as operators run it, by ``useragent``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Outages, kills and stops by hand, one at a time. ``USERAGENT_LONG=1`` makes the outage 3 minutes long."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is shipped, taken through the tools that people use, and installed where there is no network at all.
 
 The tools come through pip. USERAGENT_PYTHONS may name interpreters, separated as in PATH; without it those of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's page in a real Chromium, driven through ChromeDriver's own protocol.
 
 Skipped where there is no Chromium; with ``USERAGENT_REAL=1`` that is a failure.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report in a real browser: nothing that was stored runs there, and people can use it.
 
 Debian's Chromium (package ``chromium``). A page that runs a script says so in its title.

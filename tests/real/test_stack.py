@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real platform does what the tests of the package lean on: shown with raw HTTP, with none of our code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gateway's check of a Bearer token: RS256 with the public keys of Keycloak, by ``pow`` alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent run`` as a process of its own, as an operator starts it."""
 
 from __future__ import annotations

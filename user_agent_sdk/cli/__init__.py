@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: one module a command, found through the table in ``app``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program ``useragent``: picks a command, runs it, and turns every error into a message and an exit code.
 
 A command is one row of ``COMMANDS`` and the module of its name with ``configure(parser)`` and ``main(args)``, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent check [AGENT]``: all that could keep a worker from starting or from doing its work, each with
 its remedy.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent dev AGENT``: as ``run``, but each save loads the agent afresh.
 
 All in one process: the old worker drains in its thread while a new one starts with the new code. Files

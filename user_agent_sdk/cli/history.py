@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent history``: what was run, as a table, as data, as a report, or as it happens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent history-detail ID``, or ``hd``: all that is known about one execution."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent history-prune``: takes old executions out of the history."""
 
 from __future__ import annotations

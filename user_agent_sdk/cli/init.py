@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent init [DIR]``: a project to start from. Nothing of the user's is lost: what is there already is
 an error, or with ``--force`` overwritten, save a .gitignore, which only gains lines."""
 

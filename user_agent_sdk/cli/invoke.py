@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent invoke AGENT``: one task, through the real worker and the real wire, on a platform of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent journal``: results that were not delivered, and what to do with them.
 
 Only the files of processes that have ended are looked into; a running worker's is left alone and named.

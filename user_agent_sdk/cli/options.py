@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of the commands, built from the table of settings; and what most commands do with them first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent run AGENT``; and what other commands do to run agents.
 
 What loads an agent imports all that it needs at its top: the script's folder is then not yet on sys.path, and an

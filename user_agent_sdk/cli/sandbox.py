@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent sandbox [AGENT]``: the embedded platform as a process of its own, for any number of workers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``useragent submit``: put a task on a sandbox of this machine, and wait for what comes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What reaches a terminal or a pipe: encoding, colour, and the shape of errors. Nothing here raises for
 a stream that is closed or absent, save that a closed stdout ends the program as BrokenPipeError."""
 

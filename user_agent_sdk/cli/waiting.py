@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A long wait is never mute: lines on a terminal, and none in a pipe or with ``--quiet``."""
 
 from __future__ import annotations

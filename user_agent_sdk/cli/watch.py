@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files of an agent changed, by their times and sizes alone; and which modules came from them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The platform's calls: poll, report, report-and-poll, extend. One attempt each; whoever calls decides
 what to repeat, by the verdict that comes back."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One persistent HTTP/1.1 connection, with a total deadline for each exchange.
 
 What urllib lacks: its timeout is for each read, so a server that drips bytes could hold a caller for

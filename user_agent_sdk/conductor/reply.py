@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading one HTTP/1.1 reply off a stream of bytes that nobody vouches for.
 
 Rules of this file: no socket, no clock, no thread. Where the bytes come from, and until when, is for

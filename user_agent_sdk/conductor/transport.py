@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Request -> Response over urllib: which connection, which proxy, which trust.
 
 ``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every fact of the protocol: dialects, paths, fields, and what a reply to a report means.
 
 Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors.

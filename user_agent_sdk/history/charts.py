@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inline SVG: columns over time and over duration, successes with failures on top."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The history as CSV: RFC 4180, UTF-8, every column, and no cell that a spreadsheet would run."""
 
 from __future__ import annotations

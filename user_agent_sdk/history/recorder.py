@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes executions down, beside the worker and never in its way.
 
 ``record`` runs on a slot's thread, after the report: it puts the execution's row in a bounded queue. One thread

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The history as one HTML file for people: totals, charts, and a table whose rows open.
 
 It needs no network, and no JavaScript but for the search. All its markup is in ``report.html``, where what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The history's tables: 0.2.0's own, exactly, and one of ours beside it.
 
 0.2.0 unpacks exactly the ten columns of ``execution_history``, so whatever else is known about an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a value looks like in the history: JSON text, without what must not be kept, and not too long."""
 
 from __future__ import annotations

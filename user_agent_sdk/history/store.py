@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the history, and takes old executions out of it. Files of 0.2.0 are read as they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times as the history has them: ISO 8601 texts, with an offset (ours) or as local time (0.2.0's)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The history as text: a table for a terminal, TAB-separated lines for a pipe, one execution in full.
 
 Nothing stored reaches the text with its control characters; ``paint(text, color)`` adds ours.

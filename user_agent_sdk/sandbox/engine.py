@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Queues, leases and retries of the platform, in memory: no socket, no thread, no file.
 
 Every rule was read off Conductor OSS 3.32.1 and is held by ``tests/conformance.py``, which runs

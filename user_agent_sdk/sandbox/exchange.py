@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 and JSON for the sandbox's server: requests read, replies written, bodies parsed.
 
 A body is parsed strictly, since the real server is strict about a report's JSON.

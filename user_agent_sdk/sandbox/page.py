@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's page, ``page.html``, and the two addresses that feed it. Its script puts text into the page
 and nothing else, so nothing that a task holds can run or load."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The platform in a box as an HTTP server: both dialects, the token endpoint, and the sandbox's own API.
 
 Loopback only, and only for programs of this machine: a Host that is not ours (DNS rebinding) and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The records of the sandbox, what they look like on the wire, and which reports it refuses."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Import paths of earlier releases; nothing lives here."""

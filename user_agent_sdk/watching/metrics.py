@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker counts. Names, labels and buckets are conductor-python's canonical ones, so its dashboards fit."""
 
 from __future__ import annotations

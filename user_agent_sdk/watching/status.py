@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a supervisor asks a worker: is it alive, is it ready, what has it counted."""
 
 from __future__ import annotations

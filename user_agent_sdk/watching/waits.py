@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker waits for, and until when, for the person in front of it. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds a worker from settings and agents, runs it, drains it, stops it.
 
 Stop order: polls first, then running functions, then deliveries; leases last, since a task that runs

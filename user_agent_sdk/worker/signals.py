@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signals become numbers in a queue, which the main thread reads.
 
 A handler does nothing else: setting an Event in one can deadlock with a main thread that waits on it

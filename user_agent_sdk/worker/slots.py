@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop of one slot: take a task, run its function, report the result.
 
 A slot is one thread that does one task at a time; it polls only while it is free.

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """A task from the poll's reply until its result is delivered."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a process left that has ended: its results are delivered, and what it had started is reported as failed,
 so that the platform decides about a retry at once, not when the response timeout is over."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every retry of a report: what a slot could not deliver at its first attempt comes here.
 
 Retried for ever, each result on its own schedule; what the platform refuses for good three times over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tasks that this process holds, from the poll's reply until the result is delivered."""
 
 from __future__ import annotations

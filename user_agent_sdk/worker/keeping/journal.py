@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was taken and what is not yet delivered, on disk before anything depends on it.
 
 A process has one file, and adopts the rows of those whose process has ended. Nothing here ever stops a task:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal's files: 1.db, 2.db, … in one folder for each platform and client, and beside each its log.
 
 Whoever can lock a file may take over its rows: the lock is SQLite's own and dies with its process. The log, 1.db-log,

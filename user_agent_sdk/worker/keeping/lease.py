@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps the leases of tasks that run here or whose result is not delivered yet.
 
 The platform hands a task to somebody else when it hears nothing for the task's response timeout; an

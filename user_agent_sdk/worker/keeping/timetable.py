@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things that are due at times, acted on by a few threads: leases, deliveries and upkeep use it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long to wait after a failure, and how to speak of an outage without flooding the log. Pure:
 whoever calls says what time it is."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many tasks may still be taken (``--max-tasks``), shared by the agents of a worker."""
 
 from __future__ import annotations

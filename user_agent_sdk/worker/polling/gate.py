@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the free slots of one agent wait for their turn to poll."""
 
 from __future__ import annotations

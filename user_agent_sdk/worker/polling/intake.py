@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many slots of an agent may poll now, and when. Pure: no thread, clock or I/O.
 
 A slot polls only while it is free, so nothing is taken that can't run at once. While polls find tasks more

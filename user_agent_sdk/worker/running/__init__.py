@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """One task, one result: the user's function, a guest."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The task that is running here, and the log that belongs to it alone.
 
 A task's logger is in no registry, so memory does not grow with the number of tasks. Its lines go into

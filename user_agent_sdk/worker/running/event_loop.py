@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An event loop for one slot's async functions, kept between tasks."""
 
 from __future__ import annotations

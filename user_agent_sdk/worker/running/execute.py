@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One task in, one result out. Never raises, and knows nothing of HTTP."""
 
 from __future__ import annotations

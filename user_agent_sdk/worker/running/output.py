@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From what a function returns to a JSON object that the platform takes as it is.
 
 =====================================  ==========================================================
