@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import sys
 import threading
 import time
 import unittest
@@ -99,7 +100,10 @@ class Text(unittest.TestCase):
 
     def test_names_labels_and_buckets_are_those_of_conductor_python(self) -> None:
         """Read off conductor-python 2.0.0's canonical collector: a dashboard made for it fits."""
-        own = {"stuck_workers", "journal_depth", "journal_on_disk", "user_agent_sdk_info"}
+        own = {"stuck_workers", "journal_depth", "journal_on_disk", "user_agent_sdk_info", "task_result_rejected",
+               "worker_slots", "last_contact_timestamp_seconds", "token_expiry_timestamp_seconds",
+               "process_start_time_seconds", "process_cpu_seconds", "process_resident_memory_bytes",
+               "process_open_fds"}  # fmt: skip
         task, why, status = ("taskType",), ("taskType", "exception"), ("taskType", "status")
         self.assertEqual(
             {name: (family.kind, family.labels) for name, family in FAMILIES.items() if name not in own},
@@ -116,6 +120,33 @@ class Text(unittest.TestCase):
         self.assertEqual(re.findall(r'task_poll_time_seconds_bucket.*le="(.*?)"', page), times)
         sizes = ["100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "+Inf"]
         self.assertEqual(re.findall(r'task_result_size_bytes_bucket.*le="(.*?)"', page), sizes)
+
+    def test_the_first_failure_raises_a_counter_that_was_there_before(self) -> None:
+        """Prometheus' increase() needs two values: of a counter that appeared with its first failure it never saw
+        one, and the alert on a rare failure never came."""
+        metrics = Metrics()
+        metrics.known("a")
+        before = read(metrics.render({}))
+        metrics.executed("a", 0.1, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
+        metrics.executed("a", 0.1, TaskStatus.FAILED)
+        metrics.polled("a", 0.1, PollError.__name__)
+        for verdict in Verdict:
+            metrics.reported("a", 0.1, verdict)
+        metrics.rejected("a")
+        after = read(metrics.render({}))
+        risen = [name for name, value in after.items() if "_total{" in name and value]
+        self.assertEqual(len(risen), 9, risen)
+        self.assertEqual([before[name] for name in risen], [0.0] * 9)
+        metrics.known("a")
+        self.assertEqual(read(metrics.render({})), after)
+
+    def test_a_task_of_minutes_has_a_bucket_of_its_own(self) -> None:
+        metrics = Metrics()
+        for took_s in (20.0, 200.0, 2000.0):
+            metrics.executed("a", took_s, TaskStatus.COMPLETED)
+        page, name = metrics.render({}), 'task_execute_time_seconds_bucket{taskType="a",status="SUCCESS",le='
+        samples = read(page)
+        self.assertEqual([samples[f'{name}"{le}"}}'] for le in ("10.0", "30.0", "300.0", "3600.0")], [0, 1, 2, 3])
 
     def test_a_value_on_a_bound_is_in_its_bucket(self) -> None:
         metrics = Metrics()
@@ -342,6 +373,14 @@ class OfAWorker(unittest.TestCase):
         self.assertGreaterEqual(samples[f"task_result_size_bytes_count{kind}"], 4)
         self.assertEqual(samples[f"active_workers{kind}"], 0)
         self.assertEqual(samples['journal_depth{state="taken"}'], 0)
+        self.assertEqual(samples[f"worker_slots{kind}"], 1)
+        for moment in (f"last_contact_timestamp_seconds{kind}", "process_start_time_seconds"):
+            self.assertTrue(time.time() - 600 < samples[moment] <= time.time() + 1, moment)
+        self.assertGreater(samples["token_expiry_timestamp_seconds"], time.time())
+        self.assertGreater(samples["process_cpu_seconds_total"], 0)
+        if sys.platform == "linux":
+            self.assertGreater(samples["process_resident_memory_bytes"], 2**20)
+            self.assertGreater(samples["process_open_fds"], 2)
         with self.assertRaises(ConnectionRefusedError):
             self.get("/healthz")
 

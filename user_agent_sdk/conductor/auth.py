@@ -98,6 +98,12 @@ class TokenSource:
         current = self._current
         return current is not None and self._clock() < current[1].expires_at
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the token expires; 0 without one."""
+        current = self._current
+        return max(0.0, current[1].expires_at - self._clock()) if current is not None else 0.0
+
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """The authorization header.
 

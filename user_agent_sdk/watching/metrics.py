@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker counts. Names, labels and buckets are conductor-python's canonical ones, so its dashboards fit."""
+"""What a worker counts. Names, labels and buckets are conductor-python's canonical ones, so its dashboards fit; the
+duration of functions has buckets up to an hour beyond them, since tasks of minutes are common."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from ..conductor.wire import TaskStatus, Verdict
 
 TIMES_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LONG_TIMES_S = (*TIMES_S, 30.0, 60.0, 300.0, 1800.0, 3600.0)
 SIZES_BYTES = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
@@ -31,19 +33,30 @@ FAMILIES = {
     "task_poll_time_seconds": Family("histogram", "Latency of polls, the server's wait included", _STATUS, TIMES_S),
     "task_execution_started": Family("counter", "Functions started", _TASK),
     "task_execute_error": Family("counter", "Functions that failed, by the status that is reported", _WHY),
-    "task_execute_time_seconds": Family("histogram", "Duration of functions", _STATUS, TIMES_S),
+    "task_execute_time_seconds": Family("histogram", "Duration of functions", _STATUS, LONG_TIMES_S),
     "task_update_error": Family("counter", "Reports that were not taken, retries included", _WHY),
     "task_update_time_seconds": Family("histogram", "Latency of reports, retries included", _STATUS, TIMES_S),
     "task_result_size_bytes": Family("histogram", "Size of reports", _TASK, SIZES_BYTES),
+    "task_result_rejected": Family("counter", "Results that the platform refused for good", _TASK),
     "active_workers": Family("gauge", "Functions that run", _TASK),
+    "worker_slots": Family("gauge", "Tasks that may run at once", _TASK),
+    "last_contact_timestamp_seconds": Family("gauge", "When a poll was last answered, 0 before the first", _TASK),
+    "token_expiry_timestamp_seconds": Family("gauge", "When the token ends, 0 without one", ()),
     "stuck_workers": Family("gauge", "Functions that were given up and still run", ()),
     "journal_depth": Family("gauge", "Rows of the journal", ("state",)),
     "journal_on_disk": Family("gauge", "1 while what is written survives the process", ()),
     "user_agent_sdk_info": Family("gauge", "Always 1", ("version",)),
+    "process_start_time_seconds": Family("gauge", "When the process started, since the epoch", ()),
+    "process_cpu_seconds": Family("counter", "CPU time used by the process", ()),
+    "process_resident_memory_bytes": Family("gauge", "Memory in use, where /proc tells it", ()),
+    "process_open_fds": Family("gauge", "Open descriptors, where /proc tells them", ()),
 }
 
 
 _TIMED = ("task_poll", "task_execute", "task_update")
+_BOUNDS = {what: FAMILIES[what + "_time_seconds"].bounds for what in _TIMED}
+_BOUNDS["task_result_size_bytes"] = SIZES_BYTES
+_FAILURES = (TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
 _COMPLETED, _IN_PROGRESS, _APPLIED = TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS, Verdict.APPLIED
 
 
@@ -59,23 +72,43 @@ class Metrics:
         self._lock = threading.Lock()  # guards _rows
         self._rows: _Rows = {}
 
+    def known(self, agent_id: str) -> None:
+        """Count an agent's events from zero: an alert on a rise would miss the first event of a counter that
+        begins with it."""
+        errors: dict[str, Sequence[str | None]] = {
+            "task_poll": (None, "PollError"),
+            "task_execute": (None, *(status.value for status in _FAILURES)),
+            "task_update": (None, *(verdict.name for verdict in Verdict if verdict is not _APPLIED)),
+            "task_execution_started": (None,),
+            "task_result_rejected": (None,),
+        }
+        with self._lock:
+            for what, each in errors.items():
+                for error in each:
+                    self._rows.setdefault((what, agent_id, error), [0] * (len(_BOUNDS.get(what, ())) + 1) + [0.0])
+
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
-        self._observe(("task_poll", agent_id, error), TIMES_S, took_s)
+        self._observe(("task_poll", agent_id, error), took_s)
 
     def started(self, agent_id: str) -> None:
-        self._observe(("task_execution_started", agent_id, None), (), 0.0)
+        self._observe(("task_execution_started", agent_id, None), 0.0)
 
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
         error = None if status is _COMPLETED or status is _IN_PROGRESS else status.value
-        self._observe(("task_execute", agent_id, error), TIMES_S, took_s)
+        self._observe(("task_execute", agent_id, error), took_s)
 
     def reported(self, agent_id: str, took_s: float, verdict: Verdict, size_bytes: int | None = None) -> None:
         """``size_bytes`` at a result's first report only."""
-        self._observe(("task_update", agent_id, None if verdict is _APPLIED else verdict.name), TIMES_S, took_s)
+        self._observe(("task_update", agent_id, None if verdict is _APPLIED else verdict.name), took_s)
         if size_bytes is not None:
-            self._observe(("task_result_size_bytes", agent_id, None), SIZES_BYTES, size_bytes)
+            self._observe(("task_result_size_bytes", agent_id, None), size_bytes)
 
-    def _observe(self, key: tuple[str, str, str | None], bounds: tuple[float, ...], value: float) -> None:
+    def rejected(self, agent_id: str) -> None:
+        """The platform refused a result for good."""
+        self._observe(("task_result_rejected", agent_id, None), 0.0)
+
+    def _observe(self, key: tuple[str, str, str | None], value: float) -> None:
+        bounds = _BOUNDS.get(key[0], ())
         with self._lock:
             row = self._rows.get(key)
             if row is None:
@@ -112,7 +145,7 @@ class Metrics:
                 counts[what + "_error", agent_id, error] += int(sum(row[:-1]))
             if what in FAMILIES and FAMILIES[what].kind == "counter":
                 counts[what, agent_id] += int(sum(row[:-1]))
-            if what != "task_execution_started":
+            if what in _BOUNDS:
                 histograms[key] = [a + b for a, b in zip(histograms.get(key, [0] * len(row)), row)]
         return dict(counts), histograms
 

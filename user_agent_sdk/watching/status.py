@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from .._version import __version__
@@ -71,10 +73,20 @@ class Status:
         rows = Counter(entry.state for entry in journal.live().values())
         gauges: dict[tuple[str, ...], float] = {("active_workers", g.agent_id): active[g.agent_id] for g in self._gates}
         gauges.update({("journal_depth", state): rows[state] for state in (TAKEN, RESULT, ONCE, REJECTED)})
+        now, wall = self._clock(), time.time()
+        for gate in self._gates:
+            answered_at = gate.polled_at
+            gauges["worker_slots", gate.agent_id] = gate.slots
+            gauges["last_contact_timestamp_seconds", gate.agent_id] = (
+                0.0 if answered_at is None else wall - (now - answered_at)
+            )
+        auth = self._services.client.auth
+        if auth is not None:
+            gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.is_ready else 0.0
         gauges["stuck_workers",] = jobs.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
         gauges["user_agent_sdk_info", __version__] = 1
-        return self._services.metrics.render(gauges)
+        return self._services.metrics.render({**gauges, **_process()})
 
     def answer(self, path: str) -> tuple[str, str, str]:
         """The HTTP status, media type and body for a path."""
@@ -85,6 +97,20 @@ class Status:
         problems = self.illness() if path == "/healthz" else self.hindrances()
         body = json.dumps({"ok": not problems, "problems": problems}) + "\n"
         return "503 Service Unavailable" if problems else "200 OK", "application/json", body
+
+
+_STARTED_AT = time.time()  # the module is loaded with the worker
+
+
+def _process() -> dict[tuple[str, ...], float]:
+    """What Prometheus' own clients tell of a process; memory and descriptors on Linux alone."""
+    found: dict[tuple[str, ...], float] = {("process_start_time_seconds",): _STARTED_AT}
+    found["process_cpu_seconds",] = time.process_time()
+    with suppress(OSError, ValueError, IndexError):
+        resident_kb = Path("/proc/self/status").read_text("utf-8", "replace").partition("VmRSS:")[2].split()[0]
+        found["process_resident_memory_bytes",] = int(resident_kb) * 1024
+        found["process_open_fds",] = len(os.listdir("/proc/self/fd"))
+    return found
 
 
 class StatusServer:

@@ -145,6 +145,7 @@ class Runner:
             metrics=self._services.metrics,
         )
         self._gates.append(gate)
+        self._services.metrics.known(agent_id)
         self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
 
     # -- running -----------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ class Delivery:
         if parcel.ends():
             text = "The platform refuses the result of task %s for good: %s. It is kept in the journal"
             log.error(text, task_id, outcome.reason, extra=extra)
+            self._metrics.rejected(parcel.entry.agent_id)
             self._leases.drop(parcel.lease)
             self._journal.replace(parcel.row, parcel.entry._replace(state=REJECTED, reason=outcome.reason))
             self._on_delivered(task_id)

@@ -54,6 +54,11 @@ class Gate:
         self._look_at = _NEVER  # when the first of the slots that wait looks again
 
     @property
+    def slots(self) -> int:
+        """How many of the agent's tasks may run at once."""
+        return self._intake.workers
+
+    @property
     def is_failing(self) -> bool:
         return self._intake.is_failing
 

@@ -68,7 +68,7 @@ class Intake:
         load: Callable[[float], float],
         can_wait: bool = False,
     ) -> None:
-        self._workers = workers
+        self.workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
         self._load = load
@@ -123,7 +123,7 @@ class Intake:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
         self._polling -= 1
         self._hit_at = now
-        self._width = min(self._workers, self._width * 2)
+        self._width = min(self.workers, self._width * 2)
         self._pause_s = 0.0
         self.next_at = now
         return self._backoff.succeeded()
