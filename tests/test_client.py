@@ -232,17 +232,48 @@ class ReportAndPoll(ClientTest):
             self.assertEqual([request.target for request in server.requests], ["/api/tasks/update-v2"])
             self.assertTrue(client.can_report_and_poll)
 
-    def test_an_older_server_is_told_plainly_from_then_on(self) -> None:
-        for status in (404, 405, 501):
-            server = self.serve(
-                answering(lambda request, status=status: (status if "v2" in request.target else 200, b""))
-            )
-            client, outcome, tasks = self.exchange(server)
-            self.assertEqual((outcome.verdict, tasks), (Verdict.APPLIED, []))
-            client.report_and_poll(REPORT, OF)
-            paths = [request.target.rpartition("/")[2] for request in server.requests]
-            self.assertEqual(paths, ["update-v2", "tasks", "tasks"])
-            self.assertFalse(client.can_report_and_poll)
+    def test_where_the_joint_call_is_not_known_reports_are_plain_from_then_on(self) -> None:
+        """Conductor 3.13 says it with a 500 that is final: each result came 30 s late, by way of a refusal."""
+        for status, body in (
+            (500, b'{"status":500,"message":"Request method \'POST\' not supported","retryable":false}'),
+            (404, b'{"status":404,"message":"No static resource api/tasks/update-v2.","retryable":false}'),
+            (404, b'{"timestamp":"2026","status":404,"error":"Not Found","path":"/api/tasks/update-v2"}'),
+            (404, b"<!doctype html><title>HTTP Status 404"),
+            (405, b"<html><head><title>405 Not Allowed</title>"),
+            (403, b"<html><head><title>403 Forbidden</title>"),
+            (500, b"nobody knows this one"),
+            (501, b""),
+        ):
+            with self.subTest(status=status, body=body):
+                server = self.serve(
+                    answering(lambda request, reply=(status, body): reply if "v2" in request.target else (200, b""))
+                )
+                client, outcome, tasks = self.exchange(server)
+                self.assertEqual((outcome.verdict, tasks), (Verdict.APPLIED, []))
+                client.report_and_poll(REPORT, OF)
+                paths = [request.target.rpartition("/")[2] for request in server.requests]
+                self.assertEqual(paths, ["update-v2", "tasks", "tasks"])
+                self.assertFalse(client.can_report_and_poll)
+
+    def test_what_the_plain_report_meets_too_is_not_the_joint_calls_fault(self) -> None:
+        """One bad result, or a server in trouble, must not cost the process its faster call."""
+        for status, body, verdict in (
+            (500, b'{"message":"JSON parse error","retryable":false}', Verdict.REFUSED),
+            (500, b"", Verdict.LATER),
+            (403, b"", Verdict.AUTH),
+        ):
+            with self.subTest(status=status, body=body):
+                client, outcome, _ = self.exchange(self.says(body, status))
+                self.assertIs(outcome.verdict, verdict)
+                self.assertTrue(client.can_report_and_poll)
+
+    def test_a_passing_trouble_is_answered_by_no_second_request(self) -> None:
+        for status, body in ((502, b""), (503, b""), (504, b""), (429, b""), (401, b"")):
+            with self.subTest(status=status):
+                server = self.says(body, status)
+                client, _, _ = self.exchange(server)
+                self.assertEqual((1, True), (len(server.requests), client.can_report_and_poll))
+
 
     def test_a_task_that_is_not_known_is_no_older_server(self) -> None:
         server = self.says(b'{"message": "No such task found by id: t-1"}', 404)

@@ -359,6 +359,10 @@ class Verdicts(unittest.TestCase):
             (429, {}),
             (500, b""),
             (500, {"message": "x", "retryable": True}),
+            (500, {"message": "Request method 'POST' not supported", "retryable": False}),  # Conductor 3.13
+            (500, {"message": "Request method 'POST' is not supported", "retryable": False}),
+            (500, {"message": "No static resource api/tasks.", "retryable": False}),
+            (404, {"status": 404, "error": "Not Found", "path": "/api/tasks"}),  # a Spring gateway
             (500, {"message": "x"}),
             (500, b"[" * 100_000),
             (502, b"<html>"),

@@ -2,9 +2,9 @@
 """Finds, boots and stops the real servers: Conductor OSS and Keycloak, on loopback, as child processes.
 
 Both come from Maven Central through the ``mvn`` client. Conductor wants a JDK of 25 or later
-(``JAVA25_HOME`` names one), Keycloak 17 to 24 (``JAVA17_HOME``); without these the usual
-folders are searched. With ``USERAGENT_REAL_CACHE`` naming a folder, Keycloak's own first-start
-build (20 s) is kept there for later boots.
+(``JAVA25_HOME`` names one), its releases before 3.20 and Keycloak 17 to 24 (``JAVA17_HOME``); without
+these the usual folders are searched. ``USERAGENT_REAL_CONDUCTOR`` chooses one of ``RELEASES``. With
+``USERAGENT_REAL_CACHE`` naming a folder, Keycloak's own first-start build (20 s) is kept there for later boots.
 """
 
 from __future__ import annotations
@@ -24,13 +24,32 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-CONDUCTOR = ("org.conductoross", "conductor-server", "3.32.1", "jar", "boot")
 KEYCLOAK = ("org.keycloak", "keycloak-quarkus-dist", "26.0.0", "zip", "")
 REALM = "user-agent"
 FETCH_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
+REDIS = ("redis-server", "/usr/bin/redis-server", "/usr/local/bin/redis-server")
+
+
+class Release(NamedTuple):
+    """One Conductor that people run: where Maven Central has it, the JDK that boots it, where it keeps its data."""
+
+    group: str
+    java: tuple[int, int]  # at least, and below
+    store: str  # sqlite, or redis: the releases before 3.30 have no SQLite that works
+
+
+RELEASES = {
+    "3.13.8": Release("com.netflix.conductor", (17, 25), "redis"),
+    "3.21.14": Release("org.conductoross", (25, 1000), "redis"),
+    "3.32.1": Release("org.conductoross", (25, 1000), "sqlite"),
+    "3.32.3": Release("org.conductoross", (25, 1000), "sqlite"),
+}
+VERSION = os.environ.get("USERAGENT_REAL_CONDUCTOR") or "3.32.1"
 
 
 class ServerError(Exception):
@@ -172,6 +191,12 @@ class Server:
         process.wait(STOP_TIMEOUT_S)
 
     def _answers(self) -> bool:
+        address = urlsplit(self._ready_url)
+        if address.scheme == "redis":
+            with contextlib.suppress(OSError), socket.create_connection((address.hostname, address.port), 5) as redis:
+                redis.sendall(b"PING\r\n")
+                return redis.recv(7) == b"+PONG\r\n"
+            return False
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(self._ready_url, timeout=5) as reply:
@@ -184,12 +209,34 @@ class Server:
         return "; the end of its log:\n" + "\n".join(line[:300] for line in lines)
 
 
-def conductor(folder: Path, port: int, *, indexing: bool) -> Server:
-    """Conductor on ``port``; all that it stores is an SQLite file in ``folder`` and outlives a restart."""
+def conductor(folder: Path, port: int, *, indexing: bool, version: str = VERSION, redis_port: int = 0) -> Server:
+    """Conductor on ``port``. What it stores outlives a restart: an SQLite file in ``folder``, or, for a release that
+    wants Redis, the :func:`redis` on ``redis_port``, under a prefix of the release's own."""
+    release = RELEASES[version]
     folder.mkdir(parents=True, exist_ok=True)
     properties = {
         "server.address": "127.0.0.1",
         "server.port": str(port),
+        **(_on_redis(version, redis_port) if release.store == "redis" else _on_sqlite(folder, indexing)),
+        "conductor.grpc-server.enabled": "false",
+        "logging.level.root": "WARN",
+    }
+    command = [
+        str(java_home(*release.java) / "bin" / "java"),
+        "-Xmx768m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        f"-Djava.io.tmpdir={folder}",
+        "-jar",
+        str(artifact(release.group, "conductor-server", version, "jar", "boot")),
+        *(f"--{name}={value}" for name, value in properties.items()),
+    ]
+    ready_url = f"http://127.0.0.1:{port}/api/metadata/taskdefs"
+    return Server(f"Conductor {version}", command, {}, folder / "conductor.log", ready_url)
+
+
+def _on_sqlite(folder: Path, indexing: bool) -> dict[str, str]:
+    return {
         "spring.datasource.url": f"jdbc:sqlite:{folder / 'conductor.db'}"
         "?busy_timeout=15000&journal_mode=WAL&synchronous=NORMAL",
         "conductor.db.type": "sqlite",
@@ -197,23 +244,32 @@ def conductor(folder: Path, port: int, *, indexing: bool) -> Server:
         # The task logs live in the index: without it they are taken and thrown away.
         "conductor.indexing.enabled": str(indexing).lower(),
         "conductor.indexing.type": "sqlite" if indexing else "none",
-        "conductor.grpc-server.enabled": "false",
         "conductor.scheduler.enabled": "false",
         "conductor.integrations.ai.enabled": "false",
         "management.health.elasticsearch.enabled": "false",
-        "logging.level.root": "WARN",
     }
-    command = [
-        str(java_home(25) / "bin" / "java"),
-        "-Xmx768m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        f"-Djava.io.tmpdir={folder}",
-        "-jar",
-        str(artifact(*CONDUCTOR)),
-        *(f"--{name}={value}" for name, value in properties.items()),
-    ]
-    return Server("Conductor", command, {}, folder / "conductor.log", f"http://127.0.0.1:{port}/api/metadata/taskdefs")
+
+
+def _on_redis(version: str, port: int) -> dict[str, str]:
+    return {
+        "conductor.db.type": "redis_standalone",
+        "conductor.queue.type": "redis_standalone",
+        "conductor.redis.hosts": f"127.0.0.1:{port}:us-east-1c",
+        "conductor.redis-lock.serverAddress": f"redis://127.0.0.1:{port}",
+        "conductor.redis.workflowNamespacePrefix": f"conductor-{version}",
+        "conductor.redis.queueNamespacePrefix": f"queues-{version}",
+        "conductor.indexing.enabled": "false",  # it would want an Elasticsearch
+    }
+
+
+def redis(folder: Path, port: int) -> Server:
+    """A Redis of its own on ``port``, whose data outlives a restart."""
+    program = next(filter(None, map(shutil.which, REDIS)), None)
+    if program is None:
+        raise ServerError("redis-server is needed by Conductor before 3.30, and is not on the PATH")
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    return Server("Redis", [program, *options], {}, folder / "redis.log", f"redis://127.0.0.1:{port}")
 
 
 def keycloak(folder: Path, port: int, clients: Mapping[str, tuple[str, int]]) -> Server:

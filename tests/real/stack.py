@@ -51,8 +51,9 @@ class ApiError(Exception):
 class Stack:
     """Both servers and the gateway, from ``start`` to ``stop``; all files are in one temporary folder."""
 
-    def __init__(self, *, indexing: bool = True) -> None:
-        """``indexing=False`` is about twice as fast and keeps no task logs."""
+    def __init__(self, *, indexing: bool = True, version: str = servers.VERSION) -> None:
+        """``indexing=False`` is about twice as fast and keeps no task logs. ``version`` is a key of RELEASES."""
+        self.version = version
         self._indexing = indexing
         self._folder: Path | None = None
 
@@ -64,7 +65,14 @@ class Stack:
             clients = {self.client_id(lifespan_s): (SECRET, lifespan_s) for lifespan_s in LIFESPANS_S}
             self._realm_url = f"http://127.0.0.1:{keycloak_port}/realms/{servers.REALM}"
             self.conductor_url = f"http://127.0.0.1:{conductor_port}/api"
-            self.conductor = servers.conductor(self._folder / "conductor", conductor_port, indexing=self._indexing)
+            redis_port = self._start_redis()
+            self.conductor = servers.conductor(
+                self._folder / "conductor",
+                conductor_port,
+                indexing=self._indexing,
+                version=self.version,
+                redis_port=redis_port,
+            )
             self.conductor.start()
             self.keycloak = servers.keycloak(self._folder, keycloak_port, {**clients, STRANGER: (SECRET, 300)})
             self.keycloak.start()
@@ -78,6 +86,17 @@ class Stack:
         except BaseException:
             self.stop()
             raise
+
+    def _start_redis(self) -> int:
+        """The port of the Redis that the release keeps its data in; 0 for one that needs none."""
+        assert self._folder is not None
+        if servers.RELEASES[self.version].store != "redis":
+            return 0
+        port = servers.free_port()
+        self.redis = servers.redis(self._folder / "redis", port)
+        self.redis.start()
+        self.redis.wait_ready()
+        return port
 
     def _warm_up(self) -> None:
         """One task by hand: in a cold JVM the first call of each kind takes up to two seconds, a short lease."""
@@ -97,7 +116,7 @@ class Stack:
         self.wait(workflow_id)
 
     def stop(self) -> None:
-        for name in ("gateway", "conductor", "keycloak"):
+        for name in ("gateway", "conductor", "keycloak", "redis"):
             part = self.__dict__.get(name)
             if part is not None:
                 part.stop()

@@ -14,7 +14,7 @@ from typing import Callable, NamedTuple
 from ..errors import PlatformError
 from .auth import TokenSource
 from .transport import Response, Transport, TransportError
-from .wire import Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
+from .wire import MAYBE_NO_ROUTE, Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +84,20 @@ class Client:
 
     def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
         """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat
-        takes one more task. Servers older than about 3.20 lack the route; then it is a plain report."""
+        takes one more task. Servers older than 3.20 lack the route, and each says so in its own way: when a reply
+        may mean that, the plain report follows at once; when that one is taken, only plain ones are sent from then
+        on. When it fares no better, the report or the server was at fault and not the route."""
         path = self._dialect.report_and_poll if self.can_report_and_poll else None
         if path is None:
             return self.report(report, ids), []
         outcome, reply = _outcome(self._begin(path, report, REPORT_TIMEOUT_S), ids)
-        if reply is not None and reply.status in (404, 405, 501) and outcome.verdict is not Verdict.REFUSED:
-            self.can_report_and_poll = False
-            log.info("This server has no update-v2; using plain reports", extra={"action": "no_update_v2"})
-            return self.report(report, ids), []
+        if reply is not None and reply.status in MAYBE_NO_ROUTE and not _names_the_task(outcome):
+            refused, outcome = outcome, self.report(report, ids)
+            if outcome.verdict is Verdict.APPLIED and self.can_report_and_poll:
+                self.can_report_and_poll = False
+                text = "This server takes no update-v2 (%s); from now on plain reports"
+                log.info(text, refused.reason, extra={"action": "no_update_v2"})
+            return outcome, []
         if reply is None or outcome.verdict is not Verdict.APPLIED:
             return outcome, []
         try:
@@ -147,6 +152,11 @@ def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome
         return Outcome(Verdict.AUTH, error.message), None
     verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
     return Outcome(verdict, reason, retry_after_s(reply), reply.status), reply
+
+
+def _names_the_task(outcome: Outcome) -> bool:
+    """A 404 that is about the task: no missing route."""
+    return outcome.status == 404 and outcome.verdict is Verdict.REFUSED
 
 
 def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:

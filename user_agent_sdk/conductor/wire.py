@@ -3,7 +3,7 @@
 
 Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors.
 Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
-against that server and against our own sandbox.
+against that server and against our own sandbox; ``RELEASES`` there tells in what other releases differ.
 """
 
 from __future__ import annotations
@@ -252,9 +252,9 @@ class Verdict(enum.Enum):
 def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ()) -> tuple[Verdict, str]:
     """The verdict on a reply, and its reason in one line.
 
-    A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status); a 404 is final
-    only when it names one of ``ids``: a route that is missing during a roll-out is a 404 too.
-    The text of a 2xx is not checked, but an HTML page is somebody else's answer.
+    A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status) unless it says that the
+    server has no such route, which may come with a roll-out; a 404 is final only when it names one of
+    ``ids``. The text of a 2xx is not checked, but an HTML page is somebody else's answer.
     """
     if 200 <= status < 300:
         if is_web_page(media_type, body):
@@ -268,11 +268,18 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
         return Verdict.AUTH, reason
     if status == 413 or (status == 400 and reply):
         return Verdict.REFUSED, reason
-    if status == 500 and reply.get("retryable") is False:
+    if status == 500 and reply.get("retryable") is False and not _NO_ROUTE.match(str(reply.get("message"))):
         return Verdict.REFUSED, reason
     if status == 404 and any(name and name in str(reply.get("message", "")) for name in ids):
         return Verdict.REFUSED, reason
     return Verdict.LATER, reason
+
+
+# Spring's two sentences, which Conductor hands on as a 500: the first where another method has that path (3.13).
+_NO_ROUTE = re.compile(r"Request method '\w+' (is )?not supported|No static resource ")
+# To a report-and-poll: the server, or whoever stands before it, may lack the route. A Tomcat, a Spring gateway and
+# nginx say 404 or 405, a list of allowed paths 403, Conductor 3.13 a 500.
+MAYBE_NO_ROUTE = frozenset({403, 404, 405, 500, 501})
 
 
 def is_web_page(media_type: str, body: bytes) -> bool:
