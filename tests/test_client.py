@@ -54,6 +54,14 @@ class ClientTest(unittest.TestCase):
         return caught.exception
 
 
+class Reasons(ClientTest):
+    def test_the_platforms_own_words_are_one_line_of_bounded_length(self) -> None:
+        server = self.says(json.dumps({"message": "line one\n\tline two \x1b[2J" + "x" * 500_000}).encode(), 500)
+        for reason in (self.client(server).report(REPORT, OF).reason, str(self.assert_poll_fails(server))):
+            self.assertTrue(reason.startswith("HTTP 500: line one line two"), reason)
+            self.assertTrue(reason.isprintable() and len(reason) <= 200, reason)
+
+
 class Polls(ClientTest):
     def test_a_task(self) -> None:
         server = self.says(TASK)

@@ -136,6 +136,18 @@ class LogsTest(unittest.TestCase):
             body = json.dumps({"password": secret}, ensure_ascii=is_ascii)
             self.assertEqual(redactor(body), '{"password": "***"}')
 
+    def test_a_peers_words_are_blanked_before_they_are_cut(self) -> None:
+        """The cut came first: sixty characters of a token at the end of the line were no longer those of the token."""
+        redactor = logs.Redactor()
+        redactor.add("correct horse battery")
+        for words, shown in (
+            ("x" * 190 + "correct horse battery", "x" * 190 + "***"),
+            ("it was correct horse", "it was ***"),  # the peer cut it
+            ("<correct>\n<horse>\n<battery>!", "<***>!"),
+            ("a correct answer", "a correct answer"),
+        ):
+            self.assertEqual(redactor.brief(words), shown)
+
     def test_a_token_is_blanked_from_the_moment_it_is_fetched(self) -> None:
         source = TokenSource(lambda: Fetched("fresh-from-the-endpoint", 60), "Authorization", "Bearer ")
         source.headers()

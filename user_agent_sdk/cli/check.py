@@ -294,7 +294,7 @@ def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
         status_text, fix, code = "FAIL", "wait, or ask whoever runs the platform", "platform-unreachable"
     elif status == 200 and media_type == "text/html":
         status_text, fix = "warn", "a web page: check serviceUrl (it mostly ends in /api), or log in to the portal"
-    said = f": {body[:80].decode('utf-8', 'replace')}" if code else ""
+    said = f": {logs.redactor.brief(body.decode('utf-8', 'replace'), 80)}" if code else ""
     return Row(status_text, "platform", f"{url} answers (HTTP {status}{said})", fix, code)
 
 

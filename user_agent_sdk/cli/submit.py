@@ -16,7 +16,7 @@ from .. import credentials
 from ..conductor.transport import Transport, TransportError, is_loopback
 from ..conductor.wire import encode, segment
 from ..errors import ConfigError, PlatformError, UsageError, UserAgentError
-from ..logs import counted
+from ..logs import counted, redactor
 from ..settings import Settings, number, parsed
 from . import options, terminal
 from .options import Parser
@@ -109,11 +109,11 @@ def _ask(transport: Transport, origin: str, method: str, path: str, body: object
         answer = None
     if reply.status in (200, 201) and answer is not None:
         return answer
-    message = answer.get("message") if isinstance(answer, dict) else None
+    message = redactor.brief(str(answer.get("message") or "")) if isinstance(answer, dict) else ""
     if reply.status == 400 and message:
         raise UsageError(f"the sandbox refuses the task: {message}")
     raise PlatformError(
-        f"what answers at {origin} is not a sandbox: HTTP {reply.status} {message or ''}".rstrip(),
+        f"what answers at {origin} is not a sandbox: HTTP {reply.status} {message}".rstrip(),
         hints=["name the sandbox's address: --url http://127.0.0.1:PORT"],
     )
 

@@ -200,8 +200,8 @@ def _asked(transport: Transport, url: str, form: bytes, media_type: str) -> dict
         "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
     )
     answer = json_object(reply.body)
-    error = " ".join(str(answer.get("error", "")).split())[:80]
-    if reply.status == 401 or (reply.status in (400, 403) and error in _REFUSALS):
+    error = logs.redactor.brief(str(answer.get("error", "")), 80)
+    if reply.status == 401 or (reply.status in (400, 403) and str(answer.get("error")) in _REFUSALS):
         raise AuthRefusedError(
             f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")"),
             hints=("check clientId and clientSecret; a new secret may have been issued",),

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Callable, NamedTuple
 
+from .. import logs
 from ..errors import PlatformError
 from .auth import TokenSource
 from .transport import Response, Transport, TransportError
@@ -151,7 +152,7 @@ def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome
     except PlatformError as error:
         return Outcome(Verdict.AUTH, error.message), None
     verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
-    return Outcome(verdict, reason, retry_after_s(reply), reply.status), reply
+    return Outcome(verdict, logs.redactor.brief(reason), retry_after_s(reply), reply.status), reply
 
 
 def _names_the_task(outcome: Outcome) -> bool:
@@ -170,7 +171,7 @@ def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:
     if reply.status == 204:
         return []
     _, reason = classify(reply.status, reply.media_type, reply.body)
-    raise PollError(reason or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
+    raise PollError(logs.redactor.brief(reason) or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
 
 
 def retry_after_s(reply: Response, wall: float | None = None) -> float | None:

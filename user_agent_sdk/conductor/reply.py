@@ -14,6 +14,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .. import logs
+
 HEAD_LIMIT_BYTES = 65536
 _MAX_INTERIM = 8  # a server may send "100 Continue" as often as it likes; we don't listen as long
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -90,13 +92,13 @@ class Reader:
             # With both, two readers may disagree about where the next reply begins: it gets no next one.
             return self._chunks(limit_bytes), announced is None
         if coding != "identity":
-            raise BadReplyError(f"Transfer-Encoding is {coding[:40]!r}")
+            raise BadReplyError(f"Transfer-Encoding is {logs.redactor.brief(coding, 40)!r}")
         if announced is None:
             return self._rest(limit_bytes), False
         lengths = {length.strip() for length in announced.split(",")}
         length = lengths.pop()
         if lengths or not (length.isascii() and length.isdigit() and len(length) < 20):
-            raise BadReplyError(f"Content-Length is {announced[:40]!r}")
+            raise BadReplyError(f"Content-Length is {logs.redactor.brief(announced, 40)!r}")
         if int(length) > limit_bytes:
             raise BadReplyError(f"the reply announces {length} bytes, {limit_bytes} are allowed")
         return self._exactly(int(length)), True
@@ -107,7 +109,7 @@ class Reader:
             line = self._line()
             size = _CHUNK_SIZE.fullmatch(line)
             if size is None:
-                raise BadReplyError(f"a chunk's size is {bytes(line[:40])!r}")
+                raise BadReplyError(f"a chunk's size is {logs.redactor.brief(line.decode('latin-1'), 40)!r}")
             count = int(size[1], 16)
             if count == 0:
                 break
@@ -163,7 +165,7 @@ def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
     lines = head.decode("latin-1").split("\n")
     found = _STATUS_LINE.match(lines[0])
     if found is None:
-        raise BadReplyError(f"the reply is not HTTP/1.1: it begins {lines[0][:40]!r}")
+        raise BadReplyError(f"the reply is not HTTP/1.1: it begins {logs.redactor.brief(lines[0], 40)!r}")
     fields: dict[str, str] = {}
     name = ""
     for line in lines[1:]:
@@ -181,7 +183,7 @@ def _unpacked(body: bytes, fields: Mapping[str, str], limit_bytes: int) -> bytes
     if encoding == "identity" or not body:
         return body
     if encoding not in ("gzip", "x-gzip"):
-        raise BadReplyError(f"the reply is encoded as {encoding[:40]!r}, which was not asked for")
+        raise BadReplyError(f"the reply is encoded as {logs.redactor.brief(encoding, 40)!r}, which was not asked for")
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         unpacked = unpacker.decompress(body, limit_bytes + 1)

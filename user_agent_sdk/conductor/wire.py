@@ -250,7 +250,7 @@ class Verdict(enum.Enum):
 
 
 def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ()) -> tuple[Verdict, str]:
-    """The verdict on a reply, and its reason in one line.
+    """The verdict on a reply, and its reason in the peer's own words, of any length and with any secret in them.
 
     A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status) unless it says that the
     server has no such route, which may come with a roll-out; a 404 is final only when it names one of
@@ -298,8 +298,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 def _described(reply: Mapping[str, Any]) -> str:
     for key in ("message", "error_description", "error"):
         if isinstance(reply.get(key), str):
-            line = " ".join(reply[key][:400].split())[:200]
-            return ": " + "".join(character for character in line if character.isprintable())
+            return f": {reply[key]}"
     return ""
 
 
