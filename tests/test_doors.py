@@ -185,8 +185,11 @@ class DoorsTest(unittest.TestCase):
         self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
 
     def test_annotations_are_never_evaluated(self) -> None:
-        """`X | None` is no expression of Python 3.9."""
-        for _, path in sources():
+        """`X | None` is no expression of Python 3.9. The ways in must import nothing before the path is clean."""
+        for name, path in sources():
+            if name in ("__init__", "__main__"):
+                self.assertNotIn("from __future__", path.read_text("utf-8").replace('"from __future__"', ""), path)
+                continue
             tree = parsed(path)
             typed = any(
                 isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.AnnAssign)) for node in ast.walk(tree)

@@ -11,8 +11,6 @@
 ``if __name__ == "__main__":``.
 """
 
-from __future__ import annotations
-
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -64,7 +62,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def run(argv: Sequence[str] | None = None) -> None:
+def run(argv: "Sequence[str] | None" = None) -> None:
     """Run the agents that the calling script has registered, as ``useragent run SCRIPT`` would.
 
     ``argv``: the command's options (default: those that the script was started with). Returns when

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``."""
 
-from __future__ import annotations
+# No "from __future__" here and in __init__.py: it is an import, and the current folder is still first on the path.
 
 import os
 import sys
@@ -15,7 +15,7 @@ if not package:  # the folder was named, whatever it is called: it is no package
     assert spec is not None and spec.loader is not None
     sys.modules[package] = util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[package])
-elif sys.path and sys.path[0] == os.getcwd():
-    sys.path.append(sys.path.pop(0))  # a json.py in the current folder must not take the real one's place
+elif sys.path and sys.path[0] == os.getcwd() and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # whoever can write to the current folder must not be who is imported here
 
 sys.exit(import_module(package + ".cli").program())
