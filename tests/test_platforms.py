@@ -50,7 +50,7 @@ from user_agent_sdk.history.recorder import Recorder
 from user_agent_sdk.logs import json_text
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import load
-from user_agent_sdk.watching import status
+from user_agent_sdk.watching.server import StatusServer
 from user_agent_sdk.worker import signals
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.journal import Journal
@@ -223,7 +223,7 @@ class SystemTest(CliTest):
             self.assertIn(said, str(_explained(error, "h:1", False)))
         taken = OSError(10048, "Only one usage of each socket address is normally permitted")
         with mock.patch.object(socket, "create_server", side_effect=taken):
-            for listen in (lambda: status.StatusServer("127.0.0.1:1", mock.Mock()), lambda: Sandbox(1).__enter__()):
+            for listen in (lambda: StatusServer("127.0.0.1:1", mock.Mock()), lambda: Sandbox(1).__enter__()):
                 with self.assertRaises(UserAgentError) as caught:
                     listen()
                 self.assertIn("Only one usage", caught.exception.message)

@@ -12,8 +12,10 @@ import time
 import unittest
 import warnings
 from typing import Any
+from unittest import mock
 from urllib.parse import urlencode
 
+from tests.support import Arrivals
 from user_agent_sdk.errors import NotFoundError, UserAgentError
 from user_agent_sdk.sandbox import exchange
 from user_agent_sdk.sandbox.engine import Clock
@@ -74,10 +76,36 @@ class WhoMayTalk(ServerCase):
 
     def test_pages_of_other_sites_are_refused(self) -> None:
         self.sandbox.submit("a", {})
-        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-            self.assertEqual(403, self.call("GET", "/api/tasks/poll/a", headers=headers)[0], headers)
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+                        {"Sec-Fetch-Site": "same-site"}):  # fmt: skip
+            for path in ("/api/tasks/poll/a", "/api/sandbox/agents"):
+                self.assertEqual(403, self.call("GET", path, headers=headers)[0], headers)
         own = {"Origin": self.sandbox.origin, "Sec-Fetch-Site": "same-origin"}
-        self.assertEqual(200, self.call("GET", "/api/tasks/poll/a", headers=own)[0])
+        self.assertEqual(200, self.call("GET", "/api/sandbox/agents", headers=own)[0])
+        self.assertEqual(1, self.sandbox.engine.agents()[0]["queued"])
+
+    def test_no_browser_takes_a_task(self) -> None:
+        """A poll is a GET: an <img> of a page on another port of this machine took one, and so did the address bar."""
+        self.sandbox.submit("a", {})
+        for headers in ({"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}, {"User-Agent": "Mozilla/5.0"}):
+            for path in ("/api/tasks/poll/a", "/api/tasks/poll/batch/a", "/api/tasks/external/poll/a"):
+                self.assertEqual(403, self.call("GET", path, headers=headers)[0], headers)
+        self.assertEqual(1, self.sandbox.engine.agents()[0]["queued"])
+        self.assertEqual(200, self.call("GET", "/api/tasks/poll/a")[0])
+
+    def test_it_outlives_a_time_without_threads(self) -> None:
+        """The acceptor died of the first RuntimeError, and the sandbox with it, while its page said nothing."""
+        start, refused = threading.Thread.start, Arrivals()
+
+        def poor(thread: threading.Thread) -> None:
+            if thread.name == "sandbox-connection" and refused.arrived() < 3:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with mock.patch.object(threading.Thread, "start", poor):
+            for _ in range(2):
+                self.assertEqual(b"", self.raw(b""))
+            self.assertEqual(404, self.call("GET", "/nowhere")[0])
 
 
 class Tokens(ServerCase):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -12,18 +13,19 @@ import threading
 import time
 import unittest
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.support import PATIENCE_S, FakeClock, at_once
+from tests.support import PATIENCE_S, Arrivals, FakeClock, at_once
 from tests.workerbox import AGENT, Box, Worker, agent, working
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import TaskStatus, Verdict
 from user_agent_sdk.errors import UserAgentError
+from user_agent_sdk.watching import server as status_server
 from user_agent_sdk.watching.metrics import FAMILIES, Metrics
-from user_agent_sdk.watching.status import ANSWERED_S, REQUEST_BYTES, SILENT_S, Status, StatusServer
+from user_agent_sdk.watching.server import REQUEST_BYTES, REQUEST_S, StatusServer
+from user_agent_sdk.watching.status import ANSWERED_S, SILENT_S, Status
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.polling.budget import Budget
 from user_agent_sdk.worker.polling.gate import Gate
@@ -274,14 +276,63 @@ class Ports(unittest.TestCase):
 
     def test_get_and_head_are_answered_and_nothing_else(self) -> None:
         server = self.serve(lambda path: ("200 OK", "text/plain", f"it is {path}"))
-        self.assertTrue(self.ask(server, b"GET /x?y=1 HTTP/1.1\r\nHost: z\r\n\r\n").endswith(b"\r\n\r\nit is /x"))
+        reply = self.ask(server, b"GET /x?y=1 HTTP/1.1\r\nHost: localhost:9\r\n\r\n")
+        self.assertTrue(reply.endswith(b"\r\n\r\nit is /x"), reply)
         head = self.ask(server, b"HEAD /x HTTP/1.1\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n") and head.endswith(b"\r\n\r\n"), head)
         self.assertIn(b"Content-Length: 8\r\n", head)
         for request in (b"POST /x HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"\xff\x00 / x\r\n\r\n"):
             self.assertIn(b" 405 ", self.ask(server, request)[:20])
 
-    @mock.patch("user_agent_sdk.watching.status.REQUEST_S", 0.1)
+    def test_a_probe_is_answered_while_a_hundred_clients_say_nothing(self) -> None:
+        """Each was served after the other: with fifteen silent ones a probe waited 15 s, and the pod was killed."""
+        server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
+        with contextlib.ExitStack() as stack:
+            for number in range(100):
+                silent = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                silent.sendall(b"GET /healthz HTTP/1.1\r\n"[: number % 25])
+            began = time.monotonic()
+            self.assertIn(b"here", self.ask(server, b"GET /healthz HTTP/1.1\r\n\r\n"))
+            self.assertLess(time.monotonic() - began, REQUEST_S)
+            silent.settimeout(PATIENCE_S)
+            self.assertEqual(silent.recv(1), b"", "a silent one is hung up on")
+
+    def test_no_more_than_so_many_are_kept(self) -> None:
+        server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
+        with mock.patch.object(status_server, "CLIENTS_MAX", 2), contextlib.ExitStack() as stack:
+            first, *_ = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(3)]
+            self.assertIn(b"here", self.ask(server, b"GET / HTTP/1.1\r\n\r\n"))
+            self.assertEqual(first.recv(1), b"")
+
+    def test_a_page_whose_name_leads_to_loopback_reads_nothing(self) -> None:
+        """DNS rebinding: evil.example, resolved to 127.0.0.1, is the same origin for the browser that asks."""
+        server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
+        for host, status in (("evil.example", 421), (f"evil.example:{server.port}", 421), ("[::1", 421), ("", 421),
+                             ("localhost", 200), (f"127.0.0.1:{server.port}", 200), ("[::1]:1", 200)):  # fmt: skip
+            reply = self.ask(server, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            self.assertIn(f" {status} ".encode(), reply[:14], host)
+        server = self.serve(lambda path: ("200 OK", "text/plain", "here"), "0.0.0.0:0")
+        self.assertIn(b"here", self.ask(server, b"GET / HTTP/1.1\r\nHost: worker-0.pods\r\n\r\n"))
+
+    def test_it_outlives_what_accept_can_raise(self) -> None:
+        """A process without a free descriptor, or without memory, has them again later."""
+        server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
+        failed = Arrivals()
+
+        class Poor:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(listener, name)
+
+            def accept(self) -> Any:
+                if failed.arrived() < 3:
+                    raise MemoryError if failed.count == 1 else OSError(24, "Too many open files")
+                return listener.accept()
+
+        listener, server._listener = server._listener, Poor()  # type: ignore[assignment]
+        self.assertIn(b"here", self.ask(server, b"GET / HTTP/1.1\r\n\r\n"))
+        failed.wait(3)
+
+    @mock.patch("user_agent_sdk.watching.server.REQUEST_S", 0.1)
     def test_no_client_keeps_the_others_from_an_answer(self) -> None:
         server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
         with socket.create_connection(("127.0.0.1", server.port)) as mute:
@@ -330,7 +381,7 @@ class OfAWorker(unittest.TestCase):
         self.box.__enter__()
         self.addCleanup(self.box.close)
 
-    @contextmanager
+    @contextlib.contextmanager
     def worker(self, function: Any, **changes: Any) -> Iterator[Worker]:
         with working(self.box, agent(function), status_port="127.0.0.1:0", **changes) as worker:
             self.box.await_calls("poll", 2)  # so one was answered

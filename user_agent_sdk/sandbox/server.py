@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The platform in a box as an HTTP server: both dialects, the token endpoint, and the sandbox's own API.
 
-Loopback only, and only for programs of this machine: a Host that is not ours (DNS rebinding) and
-requests that a browser makes for another site are refused. One daemon thread a connection.
+Loopback only, and only for programs of this machine: a Host that is not ours (DNS rebinding) and requests that a
+browser makes for another site, or to poll, are refused. One daemon thread a connection.
 """
 
 from __future__ import annotations
@@ -130,7 +130,12 @@ class Sandbox:
                 continue
             thread = threading.Thread(target=self._serve, args=accepted, name="sandbox-connection", daemon=True)
             self._connections[accepted[0]] = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had: this client is turned away, a later one may be luckier
+                del self._connections[accepted[0]]
+                accepted[0].close()
+                self._closed.wait(ACCEPT_AGAIN_S)
 
     def _serve(self, connection: socket.socket, address: object) -> None:
         with suppress(OSError), connection:  # the client may go away
@@ -156,9 +161,12 @@ class Sandbox:
         headers = request.headers
         if headers.get("host", "").lower() not in self._hosts:
             return Reply.error(421, "this server answers to the host 127.0.0.1 only")
-        origin = headers.get("origin")
-        if headers.get("sec-fetch-site") == "cross-site" or (origin and origin.partition("//")[2] not in self._hosts):
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        # "same-site" is a page of another port of this machine.
+        if site in ("cross-site", "same-site") or (origin and origin.partition("//")[2] not in self._hosts):
             return Reply.error(403, "pages of other sites may not use this server")
+        if "/poll/" in request.path and (site or headers.get("user-agent", "").startswith("Mozilla/")):
+            return Reply.error(403, "a poll takes a task: that is for workers, not for browsers")
         return None
 
     def _dispatch(self, request: Request) -> Reply:

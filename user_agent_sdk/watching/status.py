@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from .._version import __version__
-from ..errors import UserAgentError
 from ..logs import counted
 from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
 
@@ -28,9 +25,6 @@ log = logging.getLogger(__name__)
 
 SILENT_S = 60.0  # what is overdue by that much hangs: the longest poll takes 15 s
 ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answer is older
-REQUEST_S = 1.0  # for a client to send its request, and to take the reply
-REQUEST_BYTES = 8192
-LOOK_S = 0.2  # how soon a closed server ends
 
 
 class Status:
@@ -111,63 +105,3 @@ def _process() -> dict[tuple[str, ...], float]:
         found["process_resident_memory_bytes",] = int(resident_kb) * 1024
         found["process_open_fds",] = len(os.listdir("/proc/self/fd"))
     return found
-
-
-class StatusServer:
-    """One thread that answers one connection at a time, each within two seconds. ``address``: HOST:PORT."""
-
-    def __init__(self, address: str, status: Status) -> None:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, int(port)), family=family)
-        except OSError as error:
-            hints = ["another program may have it: choose one with --status-port"]
-            said = f"can't listen on {address}: {error.strerror or error}"
-            raise UserAgentError(said, code="io", hints=hints) from None
-        self._listener.settimeout(LOOK_S)
-        self.port: int = self._listener.getsockname()[1]
-        self._status = status
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
-        self._thread.start()
-        log.info("Status at %s:%d: /healthz /readyz /metrics", host, self.port, extra={"action": "status_port"})
-
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join(2 * REQUEST_S)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while not self._closed.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except socket.timeout:
-                continue
-            except OSError:  # no more files, say
-                self._closed.wait(LOOK_S)
-                continue
-            with suppress(OSError), connection:
-                self._exchange(connection)
-
-    def _exchange(self, connection: socket.socket) -> None:
-        deadline, request = time.monotonic() + REQUEST_S, b""
-        while b"\r\n\r\n" not in request and len(request) < REQUEST_BYTES:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            received = connection.recv(REQUEST_BYTES)
-            if not received:
-                return
-            request += received
-        words = request.partition(b"\r\n")[0].decode("latin-1").split(" ")
-        status, media_type, body = "405 Method Not Allowed", "text/plain", "GET and HEAD only\n"
-        if words[0] in ("GET", "HEAD") and len(words) == 3:
-            try:
-                status, media_type, body = self._status.answer(words[1].partition("?")[0])
-            except Exception:
-                log.exception("The status port failed to answer", extra={"action": "status_failed"})
-                status, media_type, body = "500 Internal Server Error", "text/plain", "a bug; see the log\n"
-        content = body.encode("utf-8", "replace")
-        head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(content)}\r\nConnection: close"
-        connection.settimeout(REQUEST_S)
-        connection.sendall(head.encode() + b"\r\n\r\n" + (b"" if words[0] == "HEAD" else content))

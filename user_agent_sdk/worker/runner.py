@@ -28,7 +28,8 @@ from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedErr
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from ..watching.metrics import Metrics
-from ..watching.status import Status, StatusServer
+from ..watching.server import StatusServer
+from ..watching.status import Status
 from ..watching.waits import Waits
 from . import signals
 from .keeping import journal_file
