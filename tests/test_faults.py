@@ -263,7 +263,7 @@ class WireFaultsTest(Faults):
             schema.prepare(made)
         with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as lock:
             lock.execute("BEGIN IMMEDIATE")
-            with recording(True, path, ()) as record:
+            with recording(path, ()) as record:
                 with working(self.box, agent(lambda n: n), self.journal, on_execution=record, workers=4):
                     ids = [self.box.put(n=n) for n in range(20)]
                     self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})

@@ -92,9 +92,7 @@ class WhatIsRecordedTest(HistoryTest):
         self.assertEqual(len(modes), 3)
 
     def test_nothing_is_made_where_nothing_is_to_be_recorded(self) -> None:
-        with recording(False, self.path, ()) as on_execution:
-            self.assertIsNone(on_execution)
-        with recording(True, self.path, ()):
+        with recording(self.path, ()):
             pass
         self.assertFalse(self.path.exists())
 

@@ -193,7 +193,7 @@ class Judged(unittest.TestCase):
             self.clock,
         )  # fmt: skip
         services: Any = SimpleNamespace(client=SimpleNamespace(auth=self.auth), jobs=self.jobs, stopping=self.stopping,
-                                        journal=Journal(None), metrics=Metrics())  # fmt: skip
+                                        journal=Journal(None), counts=Metrics())  # fmt: skip
         self.status = Status(services, [self.gate], self.clock)
 
     def poll(self, *_: Any) -> Any:
@@ -385,7 +385,7 @@ class OfAWorker(unittest.TestCase):
     def worker(self, function: Any, **changes: Any) -> Iterator[Worker]:
         with working(self.box, agent(function), status_port="127.0.0.1:0", **changes) as worker:
             self.box.await_calls("poll", 2)  # so one was answered
-            server = worker.runner._status_server
+            server = worker.runner.watch.server
             assert server is not None
             self.server = server
             yield worker
@@ -478,7 +478,7 @@ class OfAWorker(unittest.TestCase):
     def test_without_the_setting_nobody_listens(self) -> None:
         with working(self.box, agent(lambda: 1)) as worker:
             self.box.await_calls("poll", 1)
-            self.assertIsNone(worker.runner._status_server)
+            self.assertIsNone(worker.runner.watch.server)
             self.assertNotIn("status", [thread.name for thread in threading.enumerate()])
 
 

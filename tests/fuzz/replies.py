@@ -183,7 +183,7 @@ class Polls(_Wire):
     def _begin(self) -> None:
         client = Client(self.transport, wire.CONDUCTOR, "http://127.0.0.1:9/api", None)
         journal, leases, jobs, metrics = Journal(None), LeaseKeeper(client), Jobs(), Metrics()
-        delivery = Delivery(client, journal, leases, jobs.release, metrics=metrics)
+        delivery = Delivery(client, journal, leases, jobs.release, counts=metrics)
         upkeep: Timetable[Any] = Timetable("upkeep", lambda call: call(), 1)
         stopping = threading.Event()
         self.services = Services(client, journal, leases, delivery, jobs, upkeep, stopping, metrics, lambda _: None)

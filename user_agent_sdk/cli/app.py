@@ -40,6 +40,9 @@ COMMANDS = {
     "init": ("[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
     "version": ("[--json]", "the versions of the SDK and of Python, and where both are"),
 }
+# What a copy may lack besides the command's own file.
+ROOMS = {"invoke": "sandbox", "sandbox": "sandbox", "history": "history", "history-detail": "history",
+         "history-prune": "history"}  # fmt: skip
 ALIASES = {"hd": "history-detail"}
 
 
@@ -61,12 +64,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserAgentError as error:
         return fail(error, words, args)
     except Exception as error:
+        left_out = _left_out(error)
+        if left_out is not None:
+            return fail(left_out, words, args)
         if _is_closed_pipe(error):  # `| head` has seen enough; Python must not complain about it at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
         bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
         bug.__cause__ = error
         return fail(bug, words, args)
+
+
+def _left_out(error: Exception) -> UsageError | None:
+    """The error for a module of this package that is not there: whoever made this copy left it out."""
+    package, _, own = __name__.rpartition(".")[0].rpartition(".")
+    name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    if not name.startswith(package + "."):
+        return None
+    parts = name[len(package) + 1 :].split(".")
+    what = f"the command {parts[1].replace('_', '-')}" if parts[0] == own else "/".join(parts)
+    hints = [f"{PROGRAM} -h lists what is there", "a whole copy has it: init --vendor of one makes another"]
+    return UsageError(f"this copy was made without {what}", hints=hints)
+
+
+def _is_there(name: str) -> bool:
+    """Whether this copy has a command, and the room that the command needs."""
+    from importlib.util import find_spec
+
+    package, _, own = __name__.rpartition(".")[0].rpartition(".")
+    needed = [f"{own}.{name.replace('-', '_')}", *([ROOMS[name]] if name in ROOMS else [])]
+    return all(find_spec(f"{package}.{module}") for module in needed)
 
 
 def _is_closed_pipe(error: Exception) -> bool:
@@ -124,7 +151,8 @@ def _unknown(words: Sequence[str]) -> UsageError:
 def _overview() -> str:
     from .terminal import program
 
-    rows = [f"  {name:<{max(map(len, COMMANDS))}}  {does}" for name, (_, does) in COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {does}" for name, (_, does) in COMMANDS.items() if _is_there(name)]
     head = f"user-agent-sdk {__version__}: run agents for akaBot 2.0 and Conductor"
     lines = [f"usage: {program()} COMMAND [options]", "", head, "", "commands:", *rows, ""]
     return "\n".join([*lines, f"{program()} COMMAND -h explains one"])

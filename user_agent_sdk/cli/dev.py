@@ -18,20 +18,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import loader
 from ..agents import REGISTRY, Agent
 from ..conductor.wire import LONG_POLL_MAX_MS
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
-from ..history.recorder import recording
-from ..sandbox import page, server
 from ..settings import Settings
 from ..worker import signals
 from ..worker.runner import Runner
-from . import app, options, run, submit, terminal, waiting
+from . import app, options, run, terminal, waiting
 from .options import Parser
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from ..sandbox.server import Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,10 @@ def main(args: Namespace) -> int:
     with ExitStack() as stack:
         sandbox = None
         if args.sandbox:
+            from ..sandbox import page, server
+
             try:
-                sandbox = stack.enter_context(server.Sandbox(submit.PORT))
+                sandbox = stack.enter_context(server.Sandbox(options.SANDBOX_PORT))
             except UserAgentError:  # somebody has the port
                 sandbox = stack.enter_context(server.Sandbox())
             page.install(sandbox)
@@ -66,7 +69,7 @@ def main(args: Namespace) -> int:
 class Session:
     """Loads, watches, loads again, until told to stop. Owned by the main thread."""
 
-    def __init__(self, args: Namespace, script: Path, sandbox: server.Sandbox | None) -> None:
+    def __init__(self, args: Namespace, script: Path, sandbox: Sandbox | None) -> None:
         self._args = args
         self._script = script
         self._sandbox = sandbox
@@ -83,7 +86,7 @@ class Session:
         """Raises what is wrong from the start, but for the agent's code: that can be mended."""
         settings = self._settings = self._prepared()
         # A script that is loaded must be interrupted; should it swallow that, the number in the queue still ends this.
-        recorded = recording(settings.record, settings.db_path, settings.redact)
+        recorded = run.recording(settings)
         with signals.into(self._numbers, breaks=lambda: self._is_loading), recorded as self._on_execution:
             try:
                 self._load()
@@ -130,7 +133,7 @@ class Session:
             else:
                 agents = run.named(agents, settings)
                 settings = settings.on_sandbox(self._sandbox.credentials(""))
-            runner = Runner(settings, agents, on_execution=self._on_execution)
+            runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch())
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
                 raise
@@ -193,8 +196,7 @@ class Session:
 
     def _waits(self) -> str | None:
         alive = [worker.runner for worker in [*self._retired, self._worker] if worker and worker.is_alive()]
-        texts = (runner.waits().sentence(time.monotonic(), time.time()) for runner in alive)
-        return next(filter(None, texts), None)
+        return next(filter(None, (runner.watch.sentence(runner) for runner in alive)), None)
 
     def _close(self) -> int:
         """End every worker within a few seconds; the exit code."""
@@ -211,10 +213,10 @@ class Session:
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
 
 
-def _explain(sandbox: server.Sandbox, agents: Sequence[Agent]) -> None:
+def _explain(sandbox: Sandbox, agents: Sequence[Agent]) -> None:
     terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
     for agent in agents:
-        terminal.note(f"  {submit.command(sandbox.origin, str(agent.agent_id))}")
+        terminal.note(f"  {options.submit_command(sandbox.origin, str(agent.agent_id))}")
 
 
 def _short(path: str | Path) -> str:

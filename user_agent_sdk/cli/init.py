@@ -8,11 +8,11 @@ import os
 import sys
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .. import errors
-from ..errors import UserAgentError
+from ..errors import UsageError, UserAgentError
 from ..logs import escape
 from . import terminal
 from .options import Parser
@@ -20,6 +20,9 @@ from .options import Parser
 PACKAGE = "user_agent_sdk"
 _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
 _KEPT = (".py", ".typed", ".md", ".html")
+# What `run` does without.
+_EXTRA = {"history", "sandbox", "watching", "utils", "testing.py", "pages.py", "_build.py"}
+_CORE_CLI = {"__init__.py", "app.py", "options.py", "run.py", "terminal.py", "waiting.py"}
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""
@@ -76,14 +79,19 @@ FILES = {
 def configure(parser: Parser) -> None:
     parser.add_argument("folder", nargs="?", default=".", metavar="DIR", help="where (default: the current folder)")
     parser.add_argument("--vendor", action="store_true", help="copy this SDK into DIR too: nothing to install")
+    parser.add_argument("--core", action="store_true", help="with --vendor: only what the command run needs")
     parser.add_argument("--force", action="store_true", help="overwrite what is there; .gitignore only gains lines")
 
 
 def main(args: Namespace) -> None:
     folder = Path(args.folder)
     files = {name: text.encode() for name, text in FILES.items()}
+    if args.core and not args.vendor:
+        raise UsageError("--core says what --vendor copies", hints=["give both: init DIR --vendor --core"])
+    if args.core:
+        del files["test_agent.py"]  # which wants testing.py
     if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # it must not be written over itself
-        files.update(_package())
+        files.update((name, content) for name, content in _package() if not args.core or _is_core(name))
     try:
         if args.force:
             files[".gitignore"] = _with_lines(folder / ".gitignore")
@@ -95,7 +103,7 @@ def main(args: Namespace) -> None:
             target.write_bytes(content)
     except OSError as error:
         raise UserAgentError(f"{error.filename or folder}: {error.strerror or error}", code="io") from None
-    _tell(args, folder)
+    _tell(args, folder, files)
 
 
 def _refuse_to_overwrite(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -124,6 +132,11 @@ def _package() -> Iterator[tuple[str, bytes]]:
     return _files_in(zipfile.Path(file, f"{_ROOT.relative_to(file).as_posix()}/"), PACKAGE)
 
 
+def _is_core(name: str) -> bool:
+    _, first, *others = name.split("/")
+    return first not in _EXTRA and (first != "cli" or others[0] in _CORE_CLI)
+
+
 def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -134,7 +147,7 @@ def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, byt
             yield f"{name}/{path.name}", path.read_bytes()
 
 
-def _tell(args: Namespace, folder: Path) -> None:
+def _tell(args: Namespace, folder: Path, files: Iterable[str]) -> None:
     python = Path(sys.executable).name.replace(".exe", "")
     program = f"{python} -m {PACKAGE}" if args.vendor else terminal.program()
     steps = [
@@ -143,11 +156,12 @@ def _tell(args: Namespace, folder: Path) -> None:
         (f"{program} dev agent.py --sandbox", "afresh after each save"),
         (f"{program} run agent.py", "with credentials.json"),
     ]
+    steps = steps[-1:] if args.core else steps
     if folder.resolve() != Path.cwd():
         shown = escape(str(folder))
         steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
     place = escape(str(folder.resolve()))
-    terminal.note(f"made in {place}:\n  {'  '.join([*FILES, *([PACKAGE] if args.vendor else [])])}")
+    terminal.note(f"made in {place}:\n  {'  '.join(dict.fromkeys(name.partition('/')[0] for name in files))}")
     if not args.vendor and _ROOT.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*_ROOT.parts}:
         terminal.note("the SDK is not installed, so what follows fails there: init --vendor copies it too")
     width = max(len(step) for step, _ in steps)

@@ -15,15 +15,12 @@ from typing import Any
 from .. import loader
 from ..agents import Agent
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
-from ..history.recorder import recording
-from ..history.store import History, parse
 from ..logs import counted
 from ..sandbox import server
 from ..sandbox.tasks import Execution
 from ..settings import Settings, number, parsed
 from ..worker.runner import Runner
 from . import app, options, run, terminal, waiting
-from .history_detail import record_number
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -63,6 +60,9 @@ def main(args: Namespace) -> int:
 
 def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None]:
     """The input of a recorded execution, and the id of the agent that ran it. Raises UserAgentError."""
+    from ..history.store import History, parse
+    from .history_detail import record_number
+
     with History(settings.db_path) as history:
         record = history.get(record_number(text))
     given, altered = parse(record.input_data), (record.altered or "").split()
@@ -100,7 +100,7 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
 def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
     """The execution when it has ended, or still RUNNING after ``timeout_s``."""
     agent_id = str(agent.agent_id)
-    with server.Sandbox() as sandbox, recording(settings.record, settings.db_path, settings.redact) as on_execution:
+    with server.Sandbox() as sandbox, run.recording(settings) as on_execution:
         settings = settings.on_sandbox(sandbox.credentials(agent_id))
         execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
         worker = run.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))

@@ -18,6 +18,7 @@ from . import terminal
 
 logger = logging.getLogger(__name__)
 
+SANDBOX_PORT = 8088  # where a sandbox is looked for
 NO_QUOTES = "cmd and PowerShell take the quotes away: put the JSON in a file"
 
 
@@ -56,6 +57,12 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: object = None) -> None:
         terminal.write(self.format_help().rstrip("\n"))
+
+
+def submit_command(origin: str, agent_id: str) -> str:
+    """The command line that puts a task on the sandbox there."""
+    url = "" if origin.endswith(f":{SANDBOX_PORT}") else f" --url {origin}"
+    return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
 
 
 def add_agent(parser: Parser) -> None:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Callable
 
 from .. import loader
 from .._version import __version__
 from ..agents import Agent
-from ..history.recorder import recording
 from ..logs import counted
 from ..settings import Settings
+from ..worker.keeping.jobs import Execution
 from ..worker.runner import Runner
+from ..worker.watched import Watch
 from . import options, waiting
 from .options import Parser
 
@@ -41,11 +43,29 @@ def main(args: Namespace) -> int:
 def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
-    with recording(settings.record, settings.db_path, settings.redact) as on_execution:
-        runner = Runner(settings, agents, on_execution=on_execution, owns_process=True)
-        with waiting.shown(settings, lambda: runner.waits().sentence(time.monotonic(), time.time())):
+    with recording(settings) as on_execution:
+        runner = Runner(settings, agents, on_execution=on_execution, watch=watch(), owns_process=True)
+        with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
             code = runner.run()
     return end(code, [runner])
+
+
+def recording(settings: Settings) -> AbstractContextManager[Callable[[Execution], None] | None]:
+    """What a Runner takes as ``on_execution``, while this lasts: with -r, what writes the history."""
+    if not settings.record:
+        return nullcontext()
+    from ..history import recorder
+
+    return recorder.recording(settings.db_path, settings.redact)
+
+
+def watch() -> Watch:
+    """What a Runner takes as ``watch``; a copy without ``watching/`` has one that does nothing."""
+    try:
+        from ..watching.plug import Watching
+    except ModuleNotFoundError:
+        return Watch()
+    return Watching()
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:

@@ -22,7 +22,7 @@ from ..logs import escape
 from ..sandbox import page, server
 from ..settings import parsed, whole
 from ..worker import signals
-from . import options, run, submit, terminal
+from . import options, run, terminal
 from .options import Parser
 
 AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
@@ -32,8 +32,8 @@ LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not inter
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
     group = parser.titled("sandbox")
-    group.add_argument("--port", metavar="N", default=str(submit.PORT),
-                       help=f"0 takes a free one (default: {submit.PORT})")  # fmt: skip
+    group.add_argument("--port", metavar="N", default=str(options.SANDBOX_PORT),
+                       help=f"0 takes a free one (default: {options.SANDBOX_PORT})")  # fmt: skip
     group.add_argument("--credentials", metavar="FILE", help="write a credentials file that points at it")
     parser.titled("output").add_argument("--json", action="store_true", help="its addresses on stdout, as one line")
 
@@ -52,7 +52,7 @@ def main(args: Namespace) -> int:
             write_credentials(path, credentials)
         commands = {} if agents else {"run a worker": _run_command(sandbox, agent_id, path)}
         page.install(sandbox, list(commands.values()))
-        commands["submit a task"] = submit.command(sandbox.origin, agent_id)
+        commands["submit a task"] = options.submit_command(sandbox.origin, agent_id)
         if args.json:
             known = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
             file = str(path.absolute()) if path else None

@@ -21,7 +21,6 @@ from ..settings import Settings, number, parsed
 from . import options, terminal
 from .options import Parser
 
-PORT = 8088  # where a sandbox is looked for
 LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
 TIMEOUT_S = 30.0
 FIRST_POLL_S = 2.0
@@ -38,12 +37,6 @@ def configure(parser: Parser) -> None:
     group = parser.titled("sandbox")
     group.add_argument("--url", help="its address (else a credentials file that points at one, else port 8088)")
     group.add_argument("-c", "--config-file", metavar="FILE", help="credentials file to use")
-
-
-def command(origin: str, agent_id: str) -> str:
-    """The command line that puts a task on the sandbox there."""
-    url = "" if origin.endswith(f":{PORT}") else f" --url {origin}"
-    return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
 
 
 def main(args: Namespace) -> None:
@@ -85,7 +78,7 @@ def _origin(args: Namespace, settings: Settings) -> str:
             raise UsageError(f"--url {given} is not on this machine", hints=hints)
     elif is_loopback(urlsplit(settings.service_url).hostname or ""):
         given = settings.service_url
-    parts = urlsplit(given or f"http://127.0.0.1:{PORT}")
+    parts = urlsplit(given or f"http://127.0.0.1:{options.SANDBOX_PORT}")
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -192,11 +192,8 @@ class Recorder:
 
 
 @contextmanager
-def recording(wanted: bool, path: Path, redact: Iterable[str]) -> Iterator[Callable[[Any], None] | None]:
-    """What a ``worker.runner.Runner`` takes as ``on_execution``; None when nothing is ``wanted``."""
-    if not wanted:
-        yield None
-        return
+def recording(path: Path, redact: Iterable[str]) -> Iterator[Callable[[Any], None]]:
+    """What a ``worker.runner.Runner`` takes as ``on_execution``."""
     recorder = Recorder(path, redact)
     recorder.start()
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..conductor.wire import TaskStatus, Verdict
+from ..worker.watched import Counts
 
 TIMES_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG_TIMES_S = (*TIMES_S, 30.0, 60.0, 300.0, 1800.0, 3600.0)
@@ -65,7 +66,7 @@ _COMPLETED, _IN_PROGRESS, _APPLIED = TaskStatus.COMPLETED, TaskStatus.IN_PROGRES
 _Rows = dict[tuple[str, str, "str | None"], list[float]]
 
 
-class Metrics:
+class Metrics(Counts):
     """Counts what the worker does."""
 
     def __init__(self) -> None:

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, cast
 
 from .._version import __version__
 from ..logs import counted
 from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
+from .metrics import Metrics
 
 if TYPE_CHECKING:
     from ..worker.polling.gate import Gate
@@ -80,7 +81,7 @@ class Status:
         gauges["stuck_workers",] = jobs.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
         gauges["user_agent_sdk_info", __version__] = 1
-        return self._services.metrics.render({**gauges, **_process()})
+        return cast(Metrics, self._services.counts).render({**gauges, **_process()})
 
     def answer(self, path: str) -> tuple[str, str, str]:
         """The HTTP status, media type and body for a path."""

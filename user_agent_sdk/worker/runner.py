@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from typing import Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ..agents import Agent
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
@@ -27,10 +27,6 @@ from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus,
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
-from ..watching.metrics import Metrics
-from ..watching.server import StatusServer
-from ..watching.status import Status
-from ..watching.waits import Waits
 from . import signals
 from .keeping import journal_file
 from .keeping.adopt import take_over
@@ -43,6 +39,10 @@ from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake, Load
 from .slots import Services, Slot, finished
+from .watched import Watch
+
+if TYPE_CHECKING:
+    from ..watching.waits import Waits
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Runner:
         agents: Sequence[Agent],
         *,
         on_execution: Callable[[Execution], None] | None = None,
+        watch: Watch | None = None,
         owns_process: bool = False,
     ) -> None:
         self._settings = settings
@@ -104,24 +105,24 @@ class Runner:
         folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *whose)
         self._journal = Journal(folder, settings.journal_sync)
         leases = LeaseKeeper(self._target.client, self._back)
-        jobs, metrics = Jobs(), Metrics()
+        self.watch = watch or Watch()
+        jobs, counts = Jobs(), self.watch.counts
         self._services = Services(
             client=self._target.client,
             journal=self._journal,
             leases=leases,
             delivery=Delivery(
-                self._target.client, self._journal, leases, jobs.release, on_contact=self._heard, metrics=metrics
+                self._target.client, self._journal, leases, jobs.release, on_contact=self._heard, counts=counts
             ),
             jobs=jobs,
             upkeep=Timetable("upkeep", lambda job: job(), 1),
             stopping=threading.Event(),
-            metrics=metrics,
+            counts=counts,
             on_execution=on_execution,
         )
         self._slots: list[Slot] = []
         self._gates: list[Gate] = []
-        self._status = Status(self._services, self._gates)
-        self._status_server: StatusServer | None = None
+        self.watch.attach(self._services, self._gates)
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._futures: list[Future[None]] = []
@@ -143,10 +144,10 @@ class Runner:
             self._services.stopping,
             self._budget,
             self._back,
-            metrics=self._services.metrics,
+            counts=self.watch.counts,
         )
         self._gates.append(gate)
-        self._services.metrics.known(agent_id)
+        self.watch.counts.known(agent_id)
         self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
 
     # -- running -----------------------------------------------------------------------------------
@@ -179,11 +180,12 @@ class Runner:
 
     def close_status(self) -> None:
         """Give the status port free, for a successor."""
-        if self._status_server is not None:
-            self._status_server.close()
+        self.watch.close()
 
     def waits(self) -> Waits:
         """What is waited for just now."""
+        from ..watching.waits import Waits  # here: only those in there ask for it, and they may be left out
+
         services = self._services
         return Waits(
             self._pool is None and self._target.client.auth is not None,
@@ -210,7 +212,7 @@ class Runner:
     def _start(self) -> None:
         services = self._services
         if self._settings.status_port is not None:
-            self._status_server = StatusServer(self._settings.status_port, self._status)
+            self.watch.open(self._settings.status_port)
         left = self._journal.open()
         services.leases.start()
         services.delivery.start()
@@ -225,7 +227,7 @@ class Runner:
 
     def _serve(self) -> None:
         while not self._is_over():
-            self._status.beat("main")
+            self.watch.beat("main")
             with contextlib.suppress(queue.Empty):
                 if self._numbers.get(timeout=LOOK_S) != LOOK:
                     return
@@ -260,7 +262,7 @@ class Runner:
 
     def _sweep(self) -> float:
         self._journal.sweep()
-        self._status.beat("upkeep")
+        self.watch.beat("upkeep")
         return SWEEP_S
 
     # -- stopping ------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ class Runner:
             self._heed_signals()
 
     def _heed_signals(self) -> None:
-        self._status.beat("main")
+        self.watch.beat("main")
         number = STOP
         with contextlib.suppress(queue.Empty):
             while number in (STOP, LOOK):

@@ -15,7 +15,6 @@ from typing import Callable, NamedTuple
 from ..agents import Agent
 from ..conductor.client import REPORT_TIMEOUT_S, Client, Outcome
 from ..conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus, Verdict
-from ..watching.metrics import Metrics
 from .keeping.delivery import Delivery
 from .keeping.jobs import Execution, Job, Jobs
 from .keeping.journal import Journal, input_hash
@@ -26,6 +25,7 @@ from .polling.backoff import Backoff
 from .polling.gate import Gate, Taken
 from .running.event_loop import AsyncRunner
 from .running.execute import execute
+from .watched import Counts
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Services(NamedTuple):
     jobs: Jobs
     upkeep: Timetable[Callable[[], float | None]]
     stopping: threading.Event
-    metrics: Metrics
+    counts: Counts
     on_execution: Callable[[Execution], None] | None
 
 
@@ -180,7 +180,7 @@ class Slot:
     def _run(self, job: Job) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
         services.jobs.started(job)
-        services.metrics.started(job.entry.agent_id)
+        services.counts.started(job.entry.agent_id)
         started_at, status = time.monotonic(), TaskStatus.FAILED
         if timeout_s is not None:
             services.upkeep.put(job, lambda: self._out_of_time(job, timeout_s), timeout_s)
@@ -192,7 +192,7 @@ class Slot:
             return result
         finally:
             job.ended_s, job.took_s = time.time(), time.monotonic() - started_at
-            services.metrics.executed(job.entry.agent_id, job.took_s, status)
+            services.counts.executed(job.entry.agent_id, job.took_s, status)
             if timeout_s is not None:
                 services.upkeep.drop(job)
 
@@ -226,7 +226,7 @@ class Slot:
                 outcome = services.client.report(entry.body, parcel.ids)
         finally:
             self._job = None
-            services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict, len(entry.body))
+            services.counts.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict, len(entry.body))
             services.delivery.settle(parcel, outcome)
 
     def _report_and_take(self, body: bytes, ids: tuple[str, ...], sent_at: float) -> Outcome:
@@ -248,7 +248,7 @@ class Slot:
         try:
             while True:
                 outcome = services.client.report(entry.body, (entry.task_id, entry.workflow_id))
-                services.metrics.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
+                services.counts.reported(entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
                 was_never_heard = outcome.verdict is Verdict.LATER and not outcome.status
                 if not (was_never_heard or outcome.verdict is Verdict.AUTH) or services.stopping.wait(pauses.failed()):
                     break

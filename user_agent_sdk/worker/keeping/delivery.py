@@ -17,8 +17,8 @@ from typing import Callable
 
 from ...conductor.client import Client, Outcome
 from ...conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
-from ...watching.metrics import Metrics
 from ..polling.backoff import Backoff, Outage
+from ..watched import Counts
 from .journal import Journal
 from .journal_file import REJECTED, Entry
 from .lease import Lease, LeaseKeeper
@@ -72,7 +72,7 @@ class Delivery:
         on_delivered: Callable[[str], None],
         *,
         on_contact: Callable[[], None] = lambda: None,
-        metrics: Metrics | None = None,
+        counts: Counts | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -82,7 +82,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._on_contact = on_contact
         self._clock = clock
-        self._metrics = metrics or Metrics()
+        self._counts = counts or Counts()
         self._rand = rand
         self._lock = threading.Lock()  # guards _outage
         self._outage = Outage(log, "Results can't be delivered")
@@ -138,7 +138,7 @@ class Delivery:
             return parcel.again_at - parcel.sent_at
         self.begin(parcel)
         outcome = self._client.report(parcel.entry.body, parcel.ids)
-        self._metrics.reported(parcel.entry.agent_id, self._clock() - parcel.sent_at, outcome.verdict)
+        self._counts.reported(parcel.entry.agent_id, self._clock() - parcel.sent_at, outcome.verdict)
         return self._settled(parcel, outcome)
 
     def _settled(self, parcel: Parcel, outcome: Outcome) -> float | None:
@@ -206,7 +206,7 @@ class Delivery:
         if parcel.ends():
             text = "The platform refuses the result of task %s for good: %s. It is kept in the journal"
             log.error(text, task_id, outcome.reason, extra=extra)
-            self._metrics.rejected(parcel.entry.agent_id)
+            self._counts.rejected(parcel.entry.agent_id)
             self._leases.drop(parcel.lease)
             self._journal.replace(parcel.row, parcel.entry._replace(state=REJECTED, reason=outcome.reason))
             self._on_delivered(task_id)

@@ -10,7 +10,7 @@ from typing import Callable, TypeVar
 
 from ...conductor.client import Client, PollError
 from ...conductor.wire import LONG_POLL_MAX_MS, Task
-from ...watching.metrics import Metrics
+from ..watched import Counts
 from .backoff import Outage
 from .budget import Budget
 from .intake import LOOK_S, Intake, Poll
@@ -36,7 +36,7 @@ class Gate:
         budget: Budget,
         on_contact: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        metrics: Metrics | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.worker_id = worker_id
@@ -47,7 +47,7 @@ class Gate:
         self._budget = budget
         self._on_contact = on_contact
         self._clock = clock
-        self._metrics = metrics or Metrics()
+        self._counts = counts or Counts()
         self._changed = threading.Condition()  # guards all below
         self._intake = intake
         self._outage = Outage(log, f"Polling for {agent_id} fails")
@@ -155,7 +155,7 @@ class Gate:
     def _answered(self, poll: Poll, tasks: list[Task]) -> None:
         self.polled_at = now = self._clock()
         self._budget.settle(len(tasks))
-        self._metrics.polled(self.agent_id, now - poll.sent_at)
+        self._counts.polled(self.agent_id, now - poll.sent_at)
         with self._changed:
             was_failing = self._found(now) if tasks else self._intake.empty(poll, now)
             if was_failing:
@@ -173,7 +173,7 @@ class Gate:
     def _failed(self, poll: Poll, error: PollError) -> None:
         now = self._clock()
         self._budget.settle(0)
-        self._metrics.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
+        self._counts.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         with self._changed:
             self._intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now)

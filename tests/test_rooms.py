@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of the package may leave out what it does not need: each of these, or all. What is left runs, ``-h`` lists
+what is there, and what was left out says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import test_doors as doors
+from tests.cli import ROOT, SUM, CliTest, Ended
+from user_agent_sdk.cli import app, init
+from user_agent_sdk.sandbox.server import Sandbox
+
+AGENT_ID = "0000#user-agent"
+ROOMS = ("history", "sandbox", "watching", "utils", "testing.py", "_build.py", "pages.py")
+COMMANDS = [name for name in app.COMMANDS if name != "run"]
+
+
+def file_of(command: str) -> str:
+    return f"cli/{command.replace('-', '_')}.py"
+
+
+class RoomsTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        sandbox = Sandbox()
+        sandbox.__enter__()
+        self.addCleanup(sandbox.close)
+        self.sandbox = sandbox
+        self.write("agent.py", SUM)
+        self.write("credentials.json", json.dumps(sandbox.credentials(AGENT_ID))).chmod(0o600)
+        self.copy = self.folder / "user_agent_sdk"
+
+    def copy_without(self, *places: str) -> None:
+        shutil.rmtree(self.copy, ignore_errors=True)
+        shutil.copytree(ROOT / "user_agent_sdk", self.copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for place in places:
+            path = self.copy / place
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def start(self, *words: str) -> Ended:
+        return self.run_process("-B", "-W", "error", "-m", "user_agent_sdk", *words, PYTHONPATH=os.devnull)
+
+    def assert_it_runs(self) -> None:
+        execution_id = self.sandbox.submit(AGENT_ID, {"num1": 2, "num2": 3})
+        ended = self.start("run", "agent.py", "--max-tasks", "1", "--drain-timeout", "5", "--poll-interval", "10")
+        self.assertEqual(ended.code, 0, ended.err)
+        self.assertEqual(self.sandbox.wait(execution_id, 0).output, {"result": 5})
+
+    def listed(self) -> list[str]:
+        ended = self.start("-h")
+        self.assertEqual(ended.code, 0, ended.err)
+        return re.findall(r"^  ([a-z-]+)  ", ended.out, re.MULTILINE)
+
+    def assert_left_out(self, what: str, *words: str) -> None:
+        ended = self.start(*words)
+        self.assertEqual(ended.code, 2, ended)
+        self.assertIn(f"error[usage]: this copy was made without {what}\n", ended.err)
+        self.assertNotIn("bug", ended.err)
+
+    def test_each_room_can_be_deleted(self) -> None:
+        """Without history/ even `run` did not start, and said that this was a bug."""
+        asked = {
+            "history": [("run", "agent.py", "-r"), ("history",), ("hd", "1"), ("history-prune", "--older-than", "1d")],
+            "sandbox": [("invoke", "agent.py"), ("sandbox",), ("dev", "agent.py", "--sandbox")],
+        }
+        for room in ("history", "sandbox", "watching", "utils", ("testing.py", "_build.py", "pages.py")):
+            self.copy_without(*([room] if isinstance(room, str) else room))
+            self.assert_it_runs()
+            for words in asked.get(room, ()):
+                self.assert_left_out(str(room), *words)
+            needy = [name for name, needed in app.ROOMS.items() if needed == room]
+            self.assertEqual(self.listed(), [name for name in app.COMMANDS if name not in needy])
+
+    def test_without_watching_a_status_port_is_refused(self) -> None:
+        self.copy_without("watching")
+        ended = self.start("run", "agent.py", "--status-port", "0")
+        self.assertEqual((ended.code, "this copy was made without watching/" in ended.err), (3, True), ended.err)
+
+    def test_each_command_can_be_deleted(self) -> None:
+        self.copy_without()
+        for command in COMMANDS:
+            path = self.copy / file_of(command)
+            text = path.read_bytes()
+            path.unlink()
+            self.assert_left_out(f"the command {command}", command)
+            path.write_bytes(text)
+
+    def test_no_command_needs_another(self) -> None:
+        """So that each can be deleted: a command may import run, and what is no command, at its top."""
+        files = {f"cli.{name.replace('-', '_')}" for name in COMMANDS}
+        for module, path in doors.sources():
+            if module in files:
+                found = {each.name for each in doors.imports(doors.parsed(path), path) if each.at_top and each.is_ours}
+                self.assertEqual(found & files, set(), path)
+
+    def test_all_can_be_deleted_together(self) -> None:
+        self.copy_without(*ROOMS, *map(file_of, COMMANDS), "cli/watch.py")
+        self.assert_it_runs()
+        self.assertEqual(self.listed(), ["run"])
+
+    def test_a_core_copy_has_what_run_needs_and_nothing_else(self) -> None:
+        project = self.folder / "project"
+        self.assertEqual(self.run_main("init", str(project), "--vendor", "--core").code, 0)
+        self.assertFalse((project / "test_agent.py").exists())
+        self.copy = project / "user_agent_sdk"
+        os.chdir(project)
+        shutil.copy(self.folder / "credentials.json", project)
+        execution_id = self.sandbox.submit(AGENT_ID, {"num1": 2, "num2": 3})
+        ended = self.start("run", "agent.py", "--max-tasks", "1", "--drain-timeout", "5", "--poll-interval", "10")
+        self.assertEqual((ended.code, self.sandbox.wait(execution_id, 0).output), (0, {"result": 5}), ended.err)
+        self.assertEqual(self.listed(), ["run"])
+        there = {path.relative_to(self.copy).as_posix() for path in self.copy.rglob("*.py")}
+        self.assertEqual(there, set(needed_by_run()))
+
+    def test_core_says_what_it_goes_with(self) -> None:
+        self.assertEqual(self.run_main("init", "here", "--core").code, 2)
+
+
+def needed_by_run() -> Iterator[str]:
+    """The files of a core copy, found by following the imports from those that a worker starts with."""
+    modules = dict(doors.sources())
+    left_out = {path.stem if path.suffix else path.name for path in map(Path, init._EXTRA)}
+    files = {f"cli.{name.replace('-', '_')}" for name in COMMANDS}
+    homes = [home.lstrip(".") for home in __import__("user_agent_sdk")._HOMES.values()]
+    ways = ["__init__", "__main__", "cli.run", "loader", *homes]
+    found: set[str] = set()
+    while ways:
+        module = ways.pop()
+        if module in found or module.split(".")[0] in left_out or module in files or module not in modules:
+            continue
+        found.add(module)
+        path = modules[module]
+        ways += [each.name for each in doors.imports(doors.parsed(path), path) if each.is_ours]
+        parts = module.split(".")
+        ways += [".".join(parts[:end]) for end in range(1, len(parts))]
+    for module in found:
+        yield modules[module].relative_to(doors.PACKAGE).as_posix()
+
+
+if __name__ == "__main__":
+    unittest.main()

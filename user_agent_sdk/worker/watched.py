@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells those that watch it. Here nobody does: ``watching.plug`` has one that counts and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..conductor.wire import TaskStatus, Verdict
+    from .polling.gate import Gate
+    from .runner import Runner
+    from .slots import Services
+
+
+class Counts:
+    """What the worker does, in numbers. These forget them at once."""
+
+    def known(self, agent_id: str) -> None:
+        """There will be numbers of this agent."""
+
+    def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
+        """A poll was answered, or failed."""
+
+    def started(self, agent_id: str) -> None:
+        """A function was started."""
+
+    def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
+        """A function ended."""
+
+    def reported(self, agent_id: str, took_s: float, verdict: Verdict, size_bytes: int | None = None) -> None:
+        """A report was answered, or failed; ``size_bytes`` at a result's first one only."""
+
+    def rejected(self, agent_id: str) -> None:
+        """A result is kept for a human: the platform refused it for good."""
+
+
+class Watch:
+    """Plugged into one Runner."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+
+    def attach(self, services: Services, gates: Sequence[Gate]) -> None:
+        """The parts to look at; ``gates`` still grows."""
+
+    def beat(self, loop: str) -> None:
+        """A loop of the worker came round."""
+
+    def open(self, address: str) -> None:
+        """Listen at HOST:PORT. Raises UserAgentError."""
+        raise ConfigError("this copy was made without watching/, which serves --status-port")
+
+    def close(self) -> None:
+        """Stop listening."""
+
+    def sentence(self, runner: Runner) -> str | None:
+        """What the worker waits for just now, for the person in front of it."""
+        return None
