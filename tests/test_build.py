@@ -76,9 +76,10 @@ class ReleaseTest(unittest.TestCase):
 
     def test_the_sums_are_those_of_everything_that_was_made(self) -> None:
         sums = dict(reversed(line.split("  ")) for line in self.files["SHA256SUMS"].decode("ascii").splitlines())
-        made = {name: sha256(data) for name, data in self.files.items() if name != "SHA256SUMS"}
+        inside = {name: sha256(data) for name, data in _build._tree(_build.PACKAGE).items()}
+        made = {**{name: sha256(data) for name, data in self.files.items() if name != "SHA256SUMS"}, **inside}
         self.assertEqual(sums, made)
-        self.assertEqual(len(made), 4)
+        self.assertEqual(len(made), 4 + len(inside))
 
     def test_another_clone_gives_the_same_bytes(self) -> None:
         """Other times, other modes, the line ends of Windows, and what lies about in a folder one works in."""

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import sys
 import unittest
 from pathlib import Path
 
-from tests.cli import ROOT, CliTest
-from user_agent_sdk import __version__
+from tests.cli import ROOT, CliTest, Ended
+from user_agent_sdk import __version__, _build
 
 
 class VersionTest(CliTest):
@@ -27,6 +29,57 @@ class VersionTest(CliTest):
         ended = self.run_main("version", "--json")
         facts = dict(line.split("\t") for line in self.run_main("version").out.splitlines())
         self.assertEqual(json.loads(ended.out), facts)
+
+
+class VerifyTest(CliTest):
+    """What an auditor asks on a machine without pip: is this the code that was released?"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        files = _build._tree(_build.PACKAGE)
+        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+        self.write("SHA256SUMS", sums)
+        self.copy = self.folder / "vendor" / "kit"
+        for name, data in files.items():
+            path = self.copy / name.partition("/")[2]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def verify(self, *words: str, of: Path | None = None) -> Ended:
+        program = [str(of)] if of else ["-m", "vendor.kit"]
+        return self.run_process("-B", *program, "version", "--verify", "SHA256SUMS", *words)
+
+    def test_a_copy_as_released_passes_under_any_name_with_any_line_ends(self) -> None:
+        path = self.copy / "errors.py"
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        shutil.rmtree(self.copy / "sandbox")
+        ended = self.verify()
+        self.assertEqual((ended.code, ended.out), (0, ""), ended.err)
+        self.assertRegex(ended.err, r"^\d+ files as released, 0 changed, 0 unknown; [1-9]\d* files left out")
+
+    def test_a_changed_and_a_foreign_file_are_named(self) -> None:
+        with open(self.copy / "errors.py", "ab") as file:
+            file.write(b"# no harm\n")
+        (self.copy / "worker" / "helper.so").write_bytes(b"\x7fELF")
+        ended = self.verify()
+        said = "changed  user_agent_sdk/errors.py\nunknown  user_agent_sdk/worker/helper.so\n"
+        self.assertEqual((ended.code, ended.out), (1, said), ended.err)
+        told = json.loads(self.verify("--json").out)
+        self.assertEqual(told["changed"] + told["unknown"],
+                         ["user_agent_sdk/errors.py", "user_agent_sdk/worker/helper.so"])  # fmt: skip
+        self.assertEqual((told["ok"], told["missing"]), (False, []))
+
+    def test_the_one_file_program_is_compared_as_a_whole(self) -> None:
+        program = self.folder / "useragent.pyz"
+        program.write_bytes(_build._zip({**_build._tree(_build.PACKAGE), "__main__.py": _build.ZIPAPP_MAIN}))
+        self.assertEqual(self.verify(of=program).code, 1)  # not listed
+        with open(self.folder / "SHA256SUMS", "a") as file:
+            file.write(f"{hashlib.sha256(program.read_bytes()).hexdigest()}  useragent.pyz\n")
+        ended = self.verify(of=program)
+        self.assertEqual((ended.code, ended.out), (0, ""), ended.err)
+
+    def test_a_list_that_cannot_be_read_is_said(self) -> None:
+        self.assertEqual(self.error_of(self.run_main("version", "--verify", "nope", "--json"))["code"], "io")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
     python -m user_agent_sdk._build [FOLDER]
 
-writes the wheel, the sdist, useragent.pyz, an SBOM and SHA256SUMS to FOLDER (default: dist).
+writes the wheel, the sdist, useragent.pyz, an SBOM and SHA256SUMS to FOLDER (default: dist). SHA256SUMS lists the
+package's files too, for ``useragent version --verify``: ``sha256sum -c`` wants ``--ignore-missing``.
 
 The same tree gives the same bytes on every Python and every machine: files are stored (what deflate
 makes of them differs between zlibs), sorted, with LF line ends, fixed modes and owners, and one time:
@@ -105,7 +106,8 @@ def main(argv: Sequence[str]) -> int:
     zipapp = _zip({**inside, "__main__.py": ZIPAPP_MAIN}, head=b"#!/usr/bin/env python3\n")
     names.append(_write(folder, "useragent.pyz", zipapp))
     (folder / "useragent.pyz").chmod(0o755)
-    sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in sorted(names))
+    made = {name: (folder / name).read_bytes() for name in sorted(names)}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in {**made, **_tree(PACKAGE)}.items())
     _write(folder, "SHA256SUMS", sums.encode("ascii"))
     sys.stdout.write(sums)
     return 0

@@ -38,7 +38,7 @@ COMMANDS = {
     "history-prune": ("--older-than AGE [options]", "take old executions out of the history"),
     "journal": ("[list | show ID | retry ID | drop ID]", "results that could not be delivered"),
     "init": ("[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
-    "version": ("[--json]", "the versions of the SDK and of Python, and where both are"),
+    "version": ("[--verify SHA256SUMS] [--json]", "the versions of the SDK and of Python, and where both are"),
 }
 # What a copy may lack besides the command's own file.
 ROOMS = {"invoke": "sandbox", "sandbox": "sandbox", "history": "history", "history-detail": "history",

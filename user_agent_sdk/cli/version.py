@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``useragent version``."""
+"""``useragent version``: which copy this is, and with ``--verify`` whether it is the one that was released."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 from .. import _version
+from ..errors import EXIT_FAILED, EXIT_OK, UserAgentError
+from ..logs import counted, escape
 from . import terminal
 from .options import Parser
 
 
 def configure(parser: Parser) -> None:
+    parser.add_argument("--verify", metavar="SHA256SUMS", help="compare each file of this copy with a release's list")
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 
-def main(args: Namespace) -> None:
+def main(args: Namespace) -> int:
+    if args.verify is not None:
+        return _verify(Path(_version.__file__).resolve().parent, _listed(Path(args.verify)), args.json)
     facts = {
         "sdk": _version.__version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -30,3 +37,53 @@ def main(args: Namespace) -> None:
     else:
         for name, value in facts.items():
             terminal.write(f"{name:<11}{value}" if terminal.is_interactive() else f"{name}\t{value}")
+    return EXIT_OK
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """The hashes of a release's list, by file name. Raises UserAgentError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserAgentError(f"{path} can't be read: {error}", code="io") from None
+    pairs = (line.partition(" ") for line in lines)
+    return {name.lstrip(" *"): digest for digest, _, name in pairs}
+
+
+def _verify(root: Path, listed: Mapping[str, str], as_json: bool) -> int:
+    """Says what differs. A file that is listed and not there can't run, so it is only counted."""
+    if root.is_dir():
+        found = {_released_name(path, root): _hash(path) for path in root.rglob("*") if _is_ours(path, root)}
+        wanted = {name: digest for name, digest in listed.items() if name.startswith("user_agent_sdk/")}
+    else:  # in an archive, which has a line of its own
+        archive = next(parent for parent in root.parents if parent.is_file())
+        found = {archive.name: hashlib.sha256(archive.read_bytes()).hexdigest()}
+        wanted = {archive.name: listed[archive.name]} if archive.name in listed else {}
+    changed = sorted(name for name, digest in found.items() if wanted.get(name, digest) != digest)
+    unknown = sorted(found.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - found.keys())
+    is_released = not changed and not unknown
+    if as_json:
+        terminal.write_json({"ok": is_released, "changed": changed, "unknown": unknown, "missing": missing})
+    for name in () if as_json else changed:
+        terminal.write(f"changed  {escape(name)}")
+    for name in () if as_json else unknown:
+        terminal.write(f"unknown  {escape(name)}")
+    same = len(found) - len(changed) - len(unknown)
+    terminal.note(f"{counted(same, 'file')} as released, {len(changed)} changed, {len(unknown)} unknown; "
+                  f"{counted(len(missing), 'file')} left out of this copy; __pycache__ is Python's own")  # fmt: skip
+    return EXIT_OK if is_released else EXIT_FAILED
+
+
+def _is_ours(path: Path, root: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.relative_to(root).parts
+
+
+def _released_name(path: Path, root: Path) -> str:
+    return f"user_agent_sdk/{path.relative_to(root).as_posix()}"
+
+
+def _hash(path: Path) -> str:
+    """Of the text as released: a clone on Windows may have other line ends."""
+    data = path.read_bytes()
+    return hashlib.sha256(data if b"\0" in data else data.replace(b"\r\n", b"\n")).hexdigest()
