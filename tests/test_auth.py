@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 from user_agent_sdk.conductor import auth as rooms
 from user_agent_sdk.conductor.auth import Fetched, Lifetime, TokenSource, client_credentials, conductor_key, life_s
+from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.transport import Transport, TransportError
 from user_agent_sdk.errors import AuthRefusedError, ConfigError, PlatformError
 
@@ -323,7 +324,8 @@ class Endpoints(unittest.TestCase):
     def source(self, url: str, make: Callable[..., TokenSource] = client_credentials) -> TokenSource:
         transport = Transport()
         self.addCleanup(transport.close)
-        return make(transport, url, "the client", SECRET)
+        secret: Any = Secret(SECRET) if make is client_credentials else SECRET
+        return make(transport, url, "the client", secret)
 
     def error_of(self, answer: Any, status: int = 200, head: str = "") -> PlatformError:
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

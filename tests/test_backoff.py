@@ -7,7 +7,7 @@ import logging
 import random
 import unittest
 
-from user_agent_sdk.worker.polling.backoff import Backoff, Outage
+from user_agent_sdk.worker.polling.backoff import REASONS_MAX, Backoff, Outage
 
 log = logging.getLogger("test.backoff")
 
@@ -63,6 +63,21 @@ class OutageTest(unittest.TestCase):
                 outage.failed("why", start)
                 outage.succeeded(start + 2)
         self.assertIn("over after 2.0 s and 1 tries", said.output[-1])
+
+    def test_a_new_reason_is_said_at_once(self) -> None:
+        """The secret was revoked during an outage: the log went on about the outage for 70 s."""
+        outage = Outage(log, "x")
+        with self.assertLogs(log, "INFO") as said:
+            for second, reason in enumerate(["HTTP 503", "HTTP 503", "HTTP 401", "HTTP 503", "HTTP 401"]):
+                outage.failed(reason, float(second))
+        self.assertEqual([line.rpartition("HTTP ")[2][:3] for line in said.output], ["503", "401"])
+
+    def test_reasons_that_are_always_new_do_not_fill_a_log(self) -> None:
+        outage = Outage(log, "x")
+        with self.assertLogs(log, "INFO") as said:
+            for second in range(120):
+                outage.failed(f"cut after {second} bytes", float(second))
+        self.assertLessEqual(len(said.output), 2 * (REASONS_MAX + 1))
 
     def test_no_trouble_no_words(self) -> None:
         with self.assertRaises(AssertionError), self.assertLogs(log):  # assertNoLogs is newer than 3.9

@@ -18,6 +18,7 @@ from unittest import mock
 from user_agent_sdk.conductor import client as rooms
 from user_agent_sdk.conductor.auth import TokenSource, client_credentials
 from user_agent_sdk.conductor.client import Client, Outcome, PollError, retry_after_s
+from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.reply import Response
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.conductor.wire import AKABOT, CONDUCTOR, Dialect, TaskResult, Verdict, encode
@@ -320,7 +321,7 @@ class Guarded:
         self.clock = FakeClock()
         self.server = Server(answering(self._answer))
         self.transport = Transport()
-        fetch = client_credentials(self.transport, self.server.url + "/token", "me", SECRET)._fetch
+        fetch = client_credentials(self.transport, self.server.url + "/token", "me", Secret(SECRET))._fetch
         self.auth = TokenSource(fetch, "Authorization", "Bearer ", clock=self.clock, wall=self.clock)
         self.client = Client(self.transport, AKABOT, self.server.url + "/api", self.auth)
 

@@ -268,7 +268,7 @@ class Tls(TransportTest):
     def test_ssl_cert_file_that_names_no_file_is_said(self) -> None:
         server, absent = self.serve(answering(echo), tls("server")), str(DATA / "absent.pem")
         with mock.patch.dict("os.environ", {"SSL_CERT_FILE": absent}):
-            with self.assertLogs("user_agent_sdk.conductor.transport", "WARNING") as logs:
+            with self.assertLogs("user_agent_sdk.conductor.renewal", "WARNING") as logs:
                 self.assert_fails(self.transport(), server.url + "/x")
             self.assertEqual([absent in line for line in logs.output], [True])
             self.assertEqual(self.send(self.transport(ca_file=CA), server.url + "/x").body, b"/x")
@@ -346,7 +346,7 @@ class Tls(TransportTest):
                 Transport(**options).check("https://127.0.0.1:1/x")
 
     def test_verification_is_never_off(self) -> None:
-        context = Transport()._tls
+        context = Transport()._trust.context()
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
         self.assertEqual(context.minimum_version, ssl.TLSVersion.TLSv1_2)
 

@@ -14,6 +14,7 @@ import socket
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -204,6 +205,7 @@ class Settings:
     # fmt: on
     sources: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    again: Callable[[], Settings] | None = field(default=None, repr=False, compare=False)  # reads all once more
     worker_env: Mapping[str, str] = field(default_factory=dict)  # conductor_worker_* variables, in lower case
 
     @property
@@ -299,7 +301,8 @@ def load(
         credentials.complete(values, sources, path, warnings)
     values["config_file"] = path
     worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
-    return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env)
+    again = partial(load, flags, environ=environ, script=script, target=target)
+    return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env, again=again)
 
 
 def _layer(given: Given, error: type[UserAgentError] = ConfigError) -> credentials.Layer:

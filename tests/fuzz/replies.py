@@ -20,6 +20,7 @@ from user_agent_sdk import logs
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.conductor import auth, connection, wire
 from user_agent_sdk.conductor.client import Client, PollError
+from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.errors import PlatformError
 from user_agent_sdk.watching.metrics import Metrics
@@ -288,7 +289,7 @@ class Tokens(_Wire):
         if is_key:
             source = auth.conductor_key(self.transport, "http://127.0.0.1:9", "key-1", self.SECRET)
         else:
-            source = auth.client_credentials(self.transport, url, "client-1", self.SECRET)
+            source = auth.client_credentials(self.transport, url, "client-1", Secret(self.SECRET))
         try:
             headers = source.headers()
         except PlatformError as error:

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from .. import errors, loader, logs
 from .._version import __version__
-from ..conductor.transport import absent_cert_file
+from ..conductor.renewal import absent_cert_file
 from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
 from ..settings import TABLE, Settings, load

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
+from .renewal import Secret
 from .transport import Transport, TransportError
 from .wire import json_object
 
@@ -66,7 +67,7 @@ class TokenSource:
 
     Before it expires one thread refreshes it and the others go on with the old one; only an expired
     one makes them wait. After a failed fetch nobody asks again until a pause is over.
-    ``header`` and ``prefix`` say how the token is sent.
+    ``header`` and ``prefix`` say how the token is sent; ``is_renewed`` is True when another secret was found.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TokenSource:
         header: str,
         prefix: str = "",
         *,
+        is_renewed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rand: Callable[[], float] = random.random,
@@ -82,6 +84,7 @@ class TokenSource:
         self._fetch = fetch
         self._header = header
         self._prefix = prefix
+        self._is_renewed = is_renewed
         self._clock = clock
         self._wall = wall
         self._rand = rand
@@ -140,7 +143,7 @@ class TokenSource:
         """The header of a token that came after the ``known`` one."""
         if self._current is not None and self._current is not known:
             return self._current[0]
-        if self._failure is not None and self._clock() < self._retry_at:
+        if self._failure is not None and self._clock() < self._retry_at and not self._is_renewed():
             raise _afresh(self._failure)
         try:
             fetched = self._fetch()
@@ -168,16 +171,17 @@ def _afresh(error: PlatformError) -> PlatformError:
     return TransportError(error.message, sent=False, code=error.code, hints=error.hints)
 
 
-def client_credentials(transport: Transport, auth_url: str, client_id: str, client_secret: str) -> TokenSource:
+def client_credentials(transport: Transport, auth_url: str, client_id: str, secret: Secret) -> TokenSource:
     """Tokens by OAuth 2.0 client credentials (RFC 6749, 4.4), as akaBot's Keycloak gives them."""
     transport.check(auth_url)
-    form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
 
     def fetch() -> Fetched:
+        secret.is_renewed(at_once=True)
+        form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret.value})
         answer = _asked(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
         return Fetched(_checked_token(answer.get("access_token"), auth_url), life_s(answer.get("expires_in")))
 
-    return TokenSource(fetch, "Authorization", "Bearer ")
+    return TokenSource(fetch, "Authorization", "Bearer ", is_renewed=secret.is_renewed)
 
 
 def conductor_key(transport: Transport, base_url: str, key: str, secret: str) -> TokenSource:

@@ -27,7 +27,7 @@ from ..errors import PlatformError
 from .reply import BadReplyError, Reader, Response
 
 if TYPE_CHECKING:
-    import ssl
+    from .renewal import Trust
 
 CONNECT_S = 10.0
 IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling either end
@@ -77,7 +77,7 @@ class Connection(Reader):
 
     _poll: Callable[[bool, float], Any]  # of the open socket, which never blocks by itself
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+    def __init__(self, host: str, port: int, tls: Trust | None, proxy: Proxy | None) -> None:
         super().__init__()
         self._host = host
         self._port = port
@@ -142,6 +142,8 @@ class Connection(Reader):
     def _given_up(self, error: BaseException, is_sent: bool) -> BaseException:
         """What to raise. Half an exchange is no state to go on from."""
         self.close()
+        if self._tls is not None and type(error).__module__ == "ssl":
+            self._tls.doubt()
         if isinstance(error, (OSError, BadReplyError, ValueError)):
             return _explained(self._broke_off or error, self._where, is_sent)
         return error
@@ -183,7 +185,7 @@ class Connection(Reader):
             if self._proxy:
                 self._tunnel_through(sock, self._proxy)
             sock.settimeout(_left(self._deadline))
-            sock = self._use(self._tls.wrap_socket(sock, server_hostname=self._host))
+            sock = self._use(self._tls.context().wrap_socket(sock, server_hostname=self._host))
         return sock
 
     def _use(self, sock: socket.socket) -> socket.socket:

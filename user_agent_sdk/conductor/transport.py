@@ -10,15 +10,13 @@ a request, follows a redirect or opens anything but http and https.
 from __future__ import annotations
 
 import base64
-import contextlib
 import ipaddress
 import logging
 import os
 import threading
 import urllib.request
 import weakref
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -26,13 +24,11 @@ from .._version import __version__
 from ..credentials import is_loopback
 from ..errors import ConfigError
 from .connection import Connection, Proxy, TransportError
+from .renewal import Trust
 from .reply import Response
 
 if TYPE_CHECKING:
-    import ssl
-    from pathlib import Path
-
-    File = Path | str | None
+    from .renewal import File
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ class Transport:
     ) -> None:
         self._opener = urllib.request.OpenerDirector()
         self._opener.add_handler(_PersistentHandler())
-        self._files = (ca_file, client_cert, client_key)
+        self._trust = Trust(ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
         self._mine = threading.local()  # of one thread: .requests by address, .connections by origin
         self._lock = threading.Lock()  # guards _all and _origins
@@ -120,7 +116,10 @@ class Transport:
         files of certificates.
         """
         request = _request(url)
-        return self._origin(request.type, request.host).proxy
+        origin = self._origin(request.type, request.host)
+        if origin.tls is not None:
+            origin.tls.context()
+        return origin.proxy
 
     def close(self) -> None:
         """Close every connection, those of other threads too: what they have under way fails."""
@@ -162,25 +161,8 @@ class Transport:
             host = ""
         if not host:
             raise ConfigError(f"{scheme}://{netloc} has no usable host and port")
-        tls = self._tls if scheme == "https" else None
+        tls = self._trust if scheme == "https" else None
         return _Origin(host, port or (443 if tls else 80), tls, _proxy_for(scheme, host, self._explicit_proxy))
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """Made when first needed: reading the system's authorities takes 20 ms. The lock is held meanwhile."""
-        import ssl
-
-        ca_file, client_cert, client_key = self._files
-        absent = absent_cert_file()
-        if absent and not ca_file:
-            log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
-        with _readable("caFile", ca_file):
-            context = ssl.create_default_context(cafile=ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if client_cert:
-            with _readable("clientCert", client_cert):
-                context.load_cert_chain(client_cert, client_key, password="")
-        return context
 
 
 class _Request(urllib.request.Request):
@@ -225,25 +207,8 @@ class _Origin(NamedTuple):
 
     host: str
     port: int
-    tls: ssl.SSLContext | None
+    tls: Trust | None
     proxy: Proxy | None
-
-
-def absent_cert_file() -> str | None:
-    """What SSL_CERT_FILE names, if it does not exist: OpenSSL passes over that in silence."""
-    named = os.environ.get("SSL_CERT_FILE")
-    return named if named and not os.path.isfile(named) else None
-
-
-@contextlib.contextmanager
-def _readable(name: str, path: File) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"{name} {path}: {said}", hints=(f"{name} must be a readable PEM file, its key without a password",)
-        ) from None
 
 
 def _proxy_for(scheme: str, host: str, explicit: str | None) -> Proxy | None:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from ..agents import Agent
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
+from ..conductor.renewal import Files, Secret
 from ..conductor.transport import Transport
 from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict, segment
-from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, ConfigError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import signals
@@ -72,10 +73,23 @@ def connect(settings: Settings) -> Target:
     )
     auth: TokenSource | None = None
     if settings.client_id and settings.client_secret and settings.auth_url:
-        auth = client_credentials(transport, settings.auth_url, settings.client_id, settings.client_secret)
+        auth = client_credentials(transport, settings.auth_url, settings.client_id, _secret(settings))
     elif settings.auth_key and settings.auth_secret:
         auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
     return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
+
+
+def _secret(settings: Settings) -> Secret:
+    """The client's secret, which is read again with all other settings."""
+
+    def read() -> str | None:
+        found = settings.again() if settings.again is not None else settings
+        if found.client_id != settings.client_id:
+            raise ConfigError("there is another clientId now: that takes a restart")
+        return found.client_secret
+
+    files = Files(settings.config_file, settings.client_secret_file)
+    return Secret(settings.client_secret or "", files, read)
 
 
 class Runner:

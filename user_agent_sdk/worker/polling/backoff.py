@@ -10,6 +10,7 @@ from typing import Callable
 BASE_S = 0.25
 CAP_S = 30.0
 REMIND_S = 60.0
+REASONS_MAX = 5  # a minute: two gateways that fail in turn, each in its words, must not fill a log
 
 
 class Backoff:
@@ -33,7 +34,8 @@ class Backoff:
 
 
 class Outage:
-    """One line when trouble starts, one a minute while it lasts, one when it is over."""
+    """One line when trouble starts, one a minute while it lasts, one at once for a new reason (a few a minute), and
+    one when it is over."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
         self._log = log
@@ -41,14 +43,21 @@ class Outage:
         self._since: float | None = None
         self._said_at = 0.0
         self._count = 0
+        self._reasons: set[str] = set()  # those that were said in this minute
 
     def failed(self, reason: str, now: float) -> None:
         self._count += 1
+        is_due = now - self._said_at >= REMIND_S
+        if is_due:
+            self._reasons.clear()
+        is_new = reason not in self._reasons and len(self._reasons) < REASONS_MAX
+        if is_new:
+            self._reasons.add(reason)
         if self._since is None:
             self._since = self._said_at = now
             self._log.warning("%s: %s; trying again", self._what, reason, extra={"action": "outage_started"})
-        elif now - self._said_at >= REMIND_S:
-            self._said_at = now
+        elif is_new or is_due:
+            self._said_at = now if is_due else self._said_at
             lasted_s = now - self._since
             extra = {"action": "outage_goes_on"}
             self._log.warning("%s for %.0f s, %d tries: %s", self._what, lasted_s, self._count, reason, extra=extra)
@@ -57,5 +66,6 @@ class Outage:
         """The trouble is over, if there was any."""
         if self._since is not None:
             lasted_s, tries, self._since, self._count = now - self._since, self._count, None, 0
+            self._reasons.clear()
             extra = {"action": "outage_over"}
             self._log.info("%s: over after %.1f s and %d tries", self._what, lasted_s, tries, extra=extra)

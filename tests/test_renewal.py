@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets and certificates change while a worker runs. It used the old ones until somebody restarted it, while
+``/healthz`` stayed green and ``check``, a new process, said that all was well."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import parse_qs
+
+from tests.support import FakeClock, Request, Server, answering
+from user_agent_sdk import settings
+from user_agent_sdk.conductor.renewal import LOOK_S, Files, Secret, Trust
+from user_agent_sdk.conductor.transport import Transport, TransportError
+from user_agent_sdk.errors import AuthRefusedError, ConfigError
+from user_agent_sdk.worker.runner import connect
+
+DATA = Path(__file__).parent / "data"
+
+
+class RenewalTest(unittest.TestCase):
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = Path(holder.name)
+        self.clock = FakeClock()
+
+    def write(self, name: str, text: str) -> Path:
+        """As deployments do: a new file takes the old one's name."""
+        path, made = self.folder / name, self.folder / "made"
+        made.write_text(text)
+        made.chmod(0o600)
+        os.replace(made, path)
+        return path
+
+    def serve(self, answer: Any, tls: Any = None) -> Server:
+        server = Server(answering(answer), tls)
+        self.addCleanup(server.close)
+        return server
+
+
+class FilesTest(RenewalTest):
+    def test_a_change_is_told_once_and_looked_for_once_a_minute(self) -> None:
+        path = self.write("a", "1")
+        files = Files(path, None, clock=self.clock)
+        self.write("a", "2")
+        self.assertFalse(files.are_replaced(False))
+        self.clock.advance(LOOK_S)
+        self.assertEqual([files.are_replaced(False), files.are_replaced(True)], [True, False])
+        self.write("a", "3")
+        self.assertEqual([files.are_replaced(True), files.are_replaced(True)], [True, False])
+
+    def test_a_file_that_is_away_for_a_while_has_changed_when_it_is_back(self) -> None:
+        path = self.write("a", "1")
+        files = Files(path, clock=self.clock)
+        path.unlink()
+        self.assertTrue(files.are_replaced(True))
+        self.write("a", "1")
+        self.assertTrue(files.are_replaced(True))
+
+    @unittest.skipIf(sys.platform == "win32", "symlinks take a privilege there")
+    def test_a_link_that_leads_elsewhere_is_a_change(self) -> None:
+        """Kubernetes renews a mounted secret by changing one link, ..data."""
+        for name in ("one", "two"):
+            (self.folder / name).mkdir()
+            self.write(f"{name}/key", "same")
+        (self.folder / "data").symlink_to("one")
+        files = Files(self.folder / "data" / "key", clock=self.clock)
+        (self.folder / "data").unlink()
+        (self.folder / "data").symlink_to("two")
+        self.assertTrue(files.are_replaced(True))
+
+
+class SecretTest(RenewalTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.wanted = "the first secret"
+        self.server = self.serve(self.answer)
+
+    def answer(self, request: Request) -> Any:
+        sent = parse_qs(request.body.decode()).get("client_secret", [""])[0]
+        if sent != self.wanted:
+            return 401, b'{"error": "unauthorized_client"}'
+        return b'{"access_token": "abc", "expires_in": 300}'
+
+    def credentials(self, secret: str, client: str = "me", **more: str) -> None:
+        keys = {"clientId": client, "serviceUrl": f"{self.server.url}/api", "authUrl": self.server.url, **more}
+        self.write("credentials.json", json.dumps({**keys, **({"clientSecret": secret} if secret else {})}))
+
+    def source(self) -> Any:
+        found = settings.load({"config_file": str(self.folder / "credentials.json")}, environ={})
+        target = connect(found)
+        self.addCleanup(target.transport.close)
+        return target.client.auth
+
+    def test_a_secret_that_was_replaced_after_a_refusal_is_used_without_a_restart(self) -> None:
+        self.credentials("the first secret")
+        source = self.source()
+        self.wanted = "the second secret"
+        self.assertRaises(AuthRefusedError, source.headers)
+        self.credentials("the second secret")
+        source._retry_at = float("inf")  # revoked long ago: it is in its longest pause
+        at_once = mock.patch("user_agent_sdk.conductor.renewal.LOOK_S", 0.0)
+        with at_once, self.assertLogs("user_agent_sdk", "INFO") as said:
+            self.assertEqual(source.headers(), {"Authorization": "Bearer abc"})
+        self.assertIn("The client's secret was read again", said.output[0])
+        self.assertNotIn("second", "".join(said.output))
+
+    def test_one_in_a_file_of_its_own_too_before_the_old_one_is_refused(self) -> None:
+        self.write("secret", "the first secret\n")
+        self.credentials("", clientSecretFile="secret")
+        source = self.source()
+        self.write("secret", "the second secret\n")
+        self.wanted = "the second secret"
+        self.assertEqual(source.headers(), {"Authorization": "Bearer abc"})
+        self.assertEqual(len(self.server.requests), 1)
+
+    def test_a_file_that_is_half_written_or_of_another_client_leaves_the_old_secret_in_use(self) -> None:
+        self.credentials("the first secret")
+        for change in (lambda: self.write("credentials.json", '{"clientId'), lambda: self.credentials("x", "another")):
+            source = self.source()
+            change()
+            with self.assertLogs("user_agent_sdk", "WARNING") as said:
+                self.assertEqual(source.headers(), {"Authorization": "Bearer abc"})
+            self.assertIn("the old one is used", said.output[0])
+            self.credentials("the first secret")
+
+    def test_what_is_read_again_is_never_shown(self) -> None:
+        found = settings.load({"config_file": None}, environ={"USERAGENT_CLIENT_SECRET": "hush-hush", "PASSWORD": "x"},
+                              target=False)  # fmt: skip
+        self.assertNotIn("hush", repr(found))
+        self.assertNotIn("PASSWORD", repr(found))
+        self.assertNotIn("hush", repr(Secret("hush-hush")))
+
+
+class TrustTest(RenewalTest):
+    def transport(self, **files: Path) -> Transport:
+        transport = Transport(**files)
+        self.addCleanup(transport.close)
+        return transport
+
+    def tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(DATA / "server.pem")
+        return context
+
+    def send(self, transport: Transport, server: Server) -> bytes:
+        return transport.send("GET", server.url + "/", headers={}, timeout_s=10).body
+
+    def test_after_a_tls_failure_a_replaced_ca_file_is_read_again(self) -> None:
+        server = self.serve(lambda request: b"in", self.tls())
+        ca_file = self.write("ca.pem", (DATA / "client.pem").read_text())
+        transport = self.transport(ca_file=ca_file)
+        self.assertRaises(TransportError, self.send, transport, server)
+        self.assertRaises(TransportError, self.send, transport, server)
+        shutil.copy(DATA / "ca.pem", ca_file)
+        with self.assertLogs("user_agent_sdk.conductor.renewal", "INFO") as said:
+            self.assertEqual(self.send(transport, server), b"in")
+        self.assertIn("Certificates were read again", said.output[0])
+
+    def test_without_a_failure_files_are_looked_at_once_a_minute(self) -> None:
+        path = self.write("client.pem", (DATA / "client.pem").read_text())
+        trust = Trust(DATA / "ca.pem", path, None)
+        trust._files._clock = self.clock
+        trust._files._looked_at = self.clock()
+        first = trust.context()
+        self.write("client.pem", (DATA / "client.pem").read_text() + "\n")
+        self.assertIs(trust.context(), first)
+        self.clock.advance(LOOK_S)
+        with self.assertLogs("user_agent_sdk.conductor.renewal", "INFO"):
+            self.assertIsNot(trust.context(), first)
+
+    def test_files_that_are_no_good_any_more_leave_the_old_ones_in_use(self) -> None:
+        ca_file = self.write("ca.pem", (DATA / "ca.pem").read_text())
+        trust = Trust(ca_file, None, None)
+        first = trust.context()
+        self.write("ca.pem", "half of")
+        trust.doubt()
+        with self.assertLogs("user_agent_sdk.conductor.renewal", "WARNING") as said:
+            self.assertIs(trust.context(), first)
+        self.assertIn("the old certificates are used", said.output[0])
+        self.assertRaises(ConfigError, Trust(ca_file, None, None).context)
+
+    def test_no_file_gets_the_keys_of_our_sessions(self) -> None:
+        """SSLKEYLOGFILE, which ssl.create_default_context() heeds: whoever reads that file reads all that we sent."""
+        server, keys = self.serve(lambda request: b"in", self.tls()), self.folder / "keys"
+        with mock.patch.dict(os.environ, {"SSLKEYLOGFILE": str(keys)}):
+            self.assertEqual(self.send(self.transport(ca_file=DATA / "ca.pem"), server), b"in")
+        self.assertFalse(keys.exists())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets and certificates that are replaced while a worker runs: read again, without a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from .. import logs
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+    File = Path | str | None
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 60.0  # files are looked at no oftener, unless something was refused
+
+
+class Files:
+    """Tells when one of these files has become another. For one thread at a time."""
+
+    def __init__(self, *paths: File, clock: Callable[[], float] = time.monotonic) -> None:
+        self.paths = [path for path in paths if path]
+        self._clock = clock
+        self._seen = self._look()
+        self._looked_at = clock()
+
+    def are_replaced(self, at_once: bool) -> bool:
+        """True once after each change; unless ``at_once``, looks no oftener than once in LOOK_S."""
+        now = self._clock()
+        if not self.paths or not (at_once or now - self._looked_at >= LOOK_S):
+            return False
+        self._looked_at = now
+        before, self._seen = self._seen, self._look()
+        return self._seen != before
+
+    def _look(self) -> list[tuple[int, ...]]:
+        return [_identity(path) for path in self.paths]
+
+
+def _identity(path: Path | str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)  # through links: Kubernetes replaces a folder's worth of them by changing one
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Secret:
+    """A client's secret as its file has it. ``read`` may raise ConfigError. Under the lock of its TokenSource."""
+
+    def __init__(self, value: str, files: Files | None = None, read: Callable[[], str | None] = lambda: None) -> None:
+        self.value = value
+        self._files = files or Files()
+        self._read = read
+
+    def is_renewed(self, at_once: bool = False) -> bool:
+        """Read it again if its file was replaced; True when it is another one now."""
+        if not self._files.are_replaced(at_once):
+            return False
+        try:
+            value = self._read()
+        except ConfigError as error:
+            log.warning("The secret can't be read again: %s; the old one is used", error, extra={"action": "reread"})
+            return False
+        if not value or value == self.value:
+            return False
+        logs.redactor.add(value)
+        self.value = value
+        log.info("The client's secret was read again: its file was replaced", extra={"action": "reread"})
+        return True
+
+
+class Trust:
+    """The TLS context of all connections: made when first needed, and again when a file of it was replaced.
+
+    ``ca_file``: whom to trust instead of the system's authorities.
+    """
+
+    def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
+        self._named = {"caFile": ca_file, "clientCert": client_cert, "clientKey": client_key}
+        self._lock = threading.Lock()  # guards the three below; held while files are read
+        self._files = Files(*self._named.values())
+        self._context: ssl.SSLContext | None = None
+        self._is_doubted = False
+
+    def context(self) -> ssl.SSLContext:
+        """Raises ConfigError for files that can't be used, the first time; later it goes on with what it has."""
+        with self._lock:
+            if self._context is None:
+                self._context = self._made()
+            elif self._files.are_replaced(self._is_doubted):
+                try:
+                    self._context = self._made()
+                except ConfigError as error:
+                    log.warning("%s; the old certificates are used", error, extra={"action": "reread"})
+                else:
+                    names = ", ".join(map(str, self._files.paths))
+                    log.info("Certificates were read again: %s", names, extra={"action": "reread"})
+            self._is_doubted = False
+            return self._context
+
+    def doubt(self) -> None:
+        """TLS has failed: the files are looked at before the next connection."""
+        self._is_doubted = True
+
+    def _made(self) -> ssl.SSLContext:
+        """Reading the system's authorities takes 20 ms."""
+        import ssl
+
+        ca_file, cert, key = self._named.values()
+        absent = absent_cert_file()
+        if absent and not ca_file:
+            log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
+        # Not ssl.create_default_context(): that writes the keys of all sessions to the file that SSLKEYLOGFILE names.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if sys.version_info >= (3, 13):
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        with _readable("caFile", ca_file):
+            if ca_file:
+                context.load_verify_locations(ca_file)
+            else:
+                context.load_default_certs()
+        if cert:
+            with _readable("clientCert", cert):
+                context.load_cert_chain(cert, key, password="")
+        return context
+
+
+def absent_cert_file() -> str | None:
+    """What SSL_CERT_FILE names, if it does not exist: OpenSSL passes over that in silence."""
+    named = os.environ.get("SSL_CERT_FILE")
+    return named if named and not os.path.isfile(named) else None
+
+
+@contextlib.contextmanager
+def _readable(name: str, path: File) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"{name} {path}: {said}", hints=(f"{name} must be a readable PEM file, its key without a password",)
+        ) from None
