@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextvars
 import gc
 import logging
+import sys
 import threading
 import unittest
 from typing import Any
+from unittest import mock
 
 from user_agent_sdk.conductor.wire import Task, encode
 from user_agent_sdk.errors import UserAgentError
@@ -122,6 +124,41 @@ class TheLogger(Quiet):
         record = self.seen.records[0]
         self.assertEqual((record.getMessage(), record.filename), ("hello", "test_context.py"))
         self.assertEqual((record.__dict__["task_id"], record.__dict__["workflow_id"]), ("t9", "w1"))
+
+    def test_lines_reach_the_process_log_where_loggers_are_off_while_one_works(self) -> None:
+        """In Python 3.13.4 and 3.13.5 every logger of a thread is off while one of them handles a record: the worker's
+        log had no line of an agent."""
+        busy = threading.local()
+        handle, is_enabled = logging.Logger.handle, logging.Logger.isEnabledFor
+
+        def handles(logger: logging.Logger, record: logging.LogRecord) -> None:
+            if not getattr(busy, "now", False):
+                busy.now = True
+                try:
+                    handle(logger, record)
+                finally:
+                    busy.now = False
+
+        def asks(logger: logging.Logger, level: int) -> bool:
+            return not getattr(busy, "now", False) and is_enabled(logger, level)
+
+        logger, lines = new_logger()
+        logger.addFilter(lambda record: "secret" not in record.getMessage())
+        replaced = {"handle": handles, "isEnabledFor": asks}
+        with mock.patch.multiple(logging.Logger, **replaced):
+            for text in ("hello", "secret", "again"):
+                logger.info(text)
+            logger.disabled = True
+            logger.info("nobody")
+        self.assertEqual([record.getMessage() for record in self.seen.records], ["hello", "again"])
+        self.assertEqual(texts(lines), ["hello", "again"])
+
+    @unittest.skipIf(sys.version_info < (3, 12), "a filter only says yes or no before 3.12")
+    def test_a_filter_may_replace_the_record(self) -> None:
+        logger, lines = new_logger()
+        logger.addFilter(lambda record: logging.makeLogRecord({**vars(record), "msg": "blanked"}))
+        logger.info("secret")
+        self.assertEqual((texts(lines), self.seen.records[0].getMessage()), (["blanked"], "blanked"))
 
     def test_info_rides_in_the_result_even_if_the_process_logs_errors_only(self) -> None:
         AGENT_LOG.setLevel(logging.ERROR)

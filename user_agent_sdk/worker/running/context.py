@@ -160,6 +160,12 @@ class TaskLogger(logging.Logger):
         child.level = self.level
         return child
 
+    def handle(self, record: logging.LogRecord) -> None:
+        # Not Logger's: that of Python 3.13.4 and 3.13.5 turns every logger of the thread off meanwhile, AGENT_LOG too.
+        kept: object = not self.disabled and self.filter(record)
+        if kept:
+            self.callHandlers(kept if isinstance(kept, logging.LogRecord) else record)
+
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
         try:
             is_long = record.exc_info or record.exc_text or record.stack_info
