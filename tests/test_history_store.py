@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.historybox import NOON_S, HistoryTest, execution
+from tests.historybox import NOON_S, SEED_TABLE, HistoryTest, execution
 from user_agent_sdk.errors import NotFoundError, StorageError
 from user_agent_sdk.history import store, times
 from user_agent_sdk.history.store import History, parse, prune
@@ -220,8 +221,24 @@ class PruningTest(HistoryTest):
         before = self.path.stat().st_size
         prune(self.path, NOON + timedelta(days=1), dry_run=False)
         content = b"".join(path.read_bytes() for path in Path(self.folder).iterdir())
-        self.assertNotIn(b"needle", content)
+        self.assertEqual(content.count(b"needle"), 0)
         self.assertLess(self.path.stat().st_size, before / 4)  # on 3.11 a single page was given back
+
+    def test_what_others_deleted_before_is_gone_then_too(self) -> None:
+        """Where SQLite does not overwrite what is deleted (on Windows, say), 0.2.0's files keep parts of old inputs."""
+        old = self.path.with_name("old.db")
+        with contextlib.closing(sqlite3.connect(str(old), isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete=OFF")
+            db.execute(SEED_TABLE)
+            for number in range(200):
+                values = ("2026-01-01", f"needle-{number} " * 100) if number % 2 else ("2099-01-01", "kept")
+                db.execute("INSERT INTO execution_history (ended_at, input_data) VALUES (?, ?)", values)
+            db.execute("DELETE FROM execution_history WHERE id % 4 = 0")
+        self.assertIn(b"needle-3 ", old.read_bytes())
+        self.assertEqual(prune(old, NOON, dry_run=False), 50)
+        self.assertEqual(old.read_bytes().count(b"needle"), 0)
+        with History(old) as history:
+            self.assertEqual([record.input_data for record in history.find()], ["kept"] * 100)
 
     def test_a_page_that_breaks_under_a_prune_is_an_error_of_the_file(self) -> None:
         # The fuzzer saw "this is a bug" for a damaged disk: the table is there, but its rows can't be walked.

@@ -46,6 +46,7 @@ def open_shared(path: Path) -> Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA secure_delete=ON")  # Debian's SQLite does so by itself, most others leave what was deleted
     except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error

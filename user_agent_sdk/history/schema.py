@@ -18,6 +18,8 @@ COLUMNS = (
 )  # fmt: skip
 FACTS = ("duration_ms", "attempt", "worker_id", "workflow_id", "wire_task_id", "platform_status", "logs", "altered")
 
+CLEAN = 1  # as user_version: all that was ever deleted from this file was overwritten
+
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS execution_history (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,10 +50,16 @@ def check(db: Connection) -> bool:
 def prepare(db: Connection) -> None:
     """Make what is missing. Raises Error, and StorageError for a database that is not ours."""
     if not check(db):
-        with suppress(Error):  # so that a prune can give space back; another process may be as far as we are
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            db.execute("VACUUM")
+        with suppress(Error):  # another process may be as far as we are
+            clean(db)
     with db:  # commits, or rolls back
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:
             db.execute(statement)
+
+
+def clean(db: Connection) -> None:
+    """Write the file anew, once: others left in its free space what they deleted, and it could give none back.
+    Raises Error."""
+    if db.execute("PRAGMA user_version").fetchone()[0] < CLEAN:
+        db.executescript(f"PRAGMA auto_vacuum=INCREMENTAL; VACUUM; PRAGMA user_version={CLEAN}")

@@ -184,7 +184,6 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
         return len(ids)
     try:
         with closing(open_shared(path)) as db:
-            db.execute("PRAGMA secure_delete=ON")
             schema.prepare(db)
             for start in range(0, len(ids), PRUNE_ROWS):
                 with db:
@@ -193,6 +192,7 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
                         db.executemany(f"DELETE FROM {table} WHERE id = ?", ids[start : start + PRUNE_ROWS])  # noqa: S608
                 # Where the file was made for it; not execute(), as in the journal.
                 db.executescript("PRAGMA incremental_vacuum")
+            schema.clean(db)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except (Error, OSError) as error:
         raise StorageError(f"{path} can't be pruned: {error}", code="io") from None
