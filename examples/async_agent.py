@@ -1,6 +1,6 @@
 """Many small waits at once: an async agent that asks several services and collects what they say.
 
-    python -m user_agent_sdk invoke examples/async_agent.py -i '{"names": ["stock", "price", "tax"]}'
+    python -m user_agent_sdk invoke examples/async_agent.py
 """
 
 import asyncio
@@ -14,6 +14,6 @@ async def ask(name):
 
 
 @user_agent()
-async def fan_out(names, logger):
+async def fan_out(logger, names=("stock", "price", "tax")):
     logger.info("asking %d services", len(names))
     return dict(await asyncio.gather(*(ask(name) for name in names)))

@@ -1,6 +1,6 @@
 """A task that takes long: its lease is kept while it runs, and it ends early when the worker stops.
 
-    python -m user_agent_sdk invoke examples/long_agent.py -i '{"rows": 5}'
+    python -m user_agent_sdk invoke examples/long_agent.py
 
 ``current_task().key`` is the same over all tries of one step of a workflow: give it to a payment or an
 ERP system as its idempotency key, and a retry books nothing twice.

@@ -1,6 +1,6 @@
 """Two agents in one script, each with an id of its own.
 
-    python -m user_agent_sdk invoke examples/several_agents.py -a minus-agent -i '{"num1": 7, "num2": 3}'
+    python -m user_agent_sdk invoke examples/several_agents.py -a minus-agent -i examples/sum.json
 
 One agent a script is easier to operate; this is for agents that share much code.
 """

@@ -1,6 +1,6 @@
 """The smallest agent: adds two numbers.
 
-    python -m user_agent_sdk invoke examples/sum_agent.py -i '{"num1": 2, "num2": 3}'
+    python -m user_agent_sdk invoke examples/sum_agent.py -i examples/sum.json
 """
 
 from logging import Logger

@@ -5,15 +5,35 @@ moves when it is told to, and waits that end when something has happened."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
 import select
 import socket
 import struct
 import threading
+import unittest
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
+IS_WINE = os.name == "nt" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")  # type: ignore[attr-defined]
 PATIENCE_S = 10.0  # a test that waits longer has failed
+
+
+def unless_wine_lacks(what: str) -> Callable[[Any], Any]:
+    """Marks a test that Wine, which stands for Windows on a Linux machine, can't run: for want of ``what``."""
+    return unittest.skipIf(IS_WINE, f"Wine lacks {what}")
+
+
+class Telling(logging.Handler):
+    """Sets ``event`` at a record."""
+
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self._event = event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._event.set()
 
 
 class FakeClock:

@@ -84,7 +84,7 @@ class WrongConfigurationTest(CliTest):
                 Path("credentials.json").unlink(missing_ok=True)
                 if wrong.file is not None:
                     text = wrong.file if isinstance(wrong.file, str) else json.dumps(wrong.file)
-                    self.write("credentials.json", "").write_text(text)
+                    self.write("credentials.json", "").write_bytes(text.encode())
                     Path("credentials.json").chmod(0o600)
                 with mock.patch.dict(os.environ, wrong.environ):
                     ended = self.run_main("run", "agent.py", *wrong.words)

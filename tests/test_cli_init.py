@@ -13,6 +13,7 @@ import unittest
 from pathlib import Path
 
 from tests.cli import ROOT, CliTest, Ended
+from tests.support import unless_wine_lacks
 from user_agent_sdk import _build
 
 
@@ -105,6 +106,7 @@ class InitTest(CliTest):
         self.assertEqual(os.listdir(), ["agent.py"])
         self.assertEqual(Path("agent.py").read_text(), "mine\n")
 
+    @unless_wine_lacks("symbolic links")
     def test_a_link_that_leads_nowhere_is_there_too(self) -> None:
         try:
             os.symlink("elsewhere.py", "agent.py")

@@ -52,7 +52,7 @@ class CommandsTest(unittest.TestCase):
 
     def run_there(self, command: str, here: Path) -> str:
         """stdout. A shell, as the newcomer has one, with its ``python`` being ours."""
-        command = re.sub(r"^python\b", f'"{sys.executable}"', command)
+        command = re.sub(r"^python\b", lambda _: f'"{sys.executable}"', command)
         clean = {
             k: v for k, v in os.environ.items() if not k.upper().startswith(("USERAGENT_", "CONDUCTOR_", "PYTHON"))
         }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.support import Telling
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError, PlatformError
@@ -186,7 +188,8 @@ class RunTest(WorkerTest):
             ]
             for owner, name, thread in seams:
                 with self.subTest(thread), self.assertLogs("user_agent_sdk.worker", "CRITICAL") as said:
-                    real, broken = getattr(owner, name), threading.Event()
+                    real, broken, logged = getattr(owner, name), threading.Event(), threading.Event()
+                    logging.getLogger("user_agent_sdk.worker").addHandler(Telling(logged))
 
                     def breaks(*args: Any, real: Any = real, broken: threading.Event = broken) -> Any:
                         if not broken.is_set():
@@ -201,6 +204,7 @@ class RunTest(WorkerTest):
                         self.assertTrue(broken.wait(LONG_S))
                     self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
                     setattr(owner, name, real)
+                    self.assertTrue(logged.wait(LONG_S))
                     self.assertIn(f"Thread {thread} failed", said.output[0])
             self.assertEqual(worker.stop(), 0)
 

@@ -235,7 +235,7 @@ def _complete_akabot(values: dict[str, Any], sources: dict[str, str], path: Path
             code="config-missing",
             hints=[
                 "download it from the akaBot Workflow Builder, or name it: -c FILE",
-                "to try an agent without an account: useragent invoke AGENT -i '{}'",
+                "to try an agent without an account: useragent invoke AGENT",
                 "for a plain Conductor server: --conductor http://HOST:8080/api",
             ],
         )

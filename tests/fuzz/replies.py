@@ -105,7 +105,9 @@ class _Played(socket.socket):
     """A connection of which only the bytes are real. It is never at rest, so each exchange gets one of its own."""
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
-        super().__init__()
+        ours, other = socket.socketpair()  # an unconnected one is readable for poll(), and never for select()
+        super().__init__(fileno=ours.detach())
+        other.close()
         self._answer = answer
         self._coming: list[bytes] = []
 

@@ -111,7 +111,7 @@ class Session:
         if self._load():
             found = [_short(name) for name in names]
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            why = "" if found == [_short(self._script)] else f": {', '.join(found[:3])}{more} changed"
+            why = "" if found == [_short(self._script.resolve())] else f": {', '.join(found[:3])}{more} changed"
             took_s = time.monotonic() - began
             logger.info("Reloaded %s (%.1f s)%s", self._script, took_s, why, extra={"action": "reload"})
 
@@ -220,4 +220,6 @@ def _explain(sandbox: Sandbox, agents: Sequence[Agent]) -> None:
 
 
 def _short(path: str | Path) -> str:
-    return os.path.relpath(path) if os.name == "posix" else str(path)
+    with suppress(ValueError):  # on Windows: on another drive than the current folder
+        return os.path.relpath(path)
+    return str(path)

@@ -122,7 +122,7 @@ def read_input(text: str) -> dict[str, Any]:
         try:
             raw, source = Path(text).read_bytes(), text
         except OSError as error:
-            hint = "give a file, - for stdin, or a JSON object such as '{\"num1\": 2}'"
+            hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
             hint = NO_QUOTES if text.startswith("'") else hint
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
     try:

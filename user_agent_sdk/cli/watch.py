@@ -75,7 +75,7 @@ class Watch:
     def forget_modules(self) -> None:
         """Let the next import of a module that lies below the folders read its file again."""
         for name, module in list(sys.modules.items()):
-            if name != "__main__" and any(self._holds(Path(file).resolve()) for file in _files_of(module)):
+            if name != "__main__" and any(self._holds(Path(os.path.realpath(file))) for file in _files_of(module)):
                 del sys.modules[name]
 
     def _holds(self, file: Path) -> bool:
@@ -100,5 +100,5 @@ def _files_of(module: object) -> list[str]:
     if isinstance(file, str):
         return [file] if file.endswith(".py") else []  # what is compiled can't be loaded twice
     with suppress(Exception):  # objects of all kinds stand in sys.modules
-        return [os.path.join(folder, "*") for folder in list(getattr(module, "__path__", ()))[:1]]
+        return [os.path.join(folder, "__init__.py") for folder in list(getattr(module, "__path__", ()))[:1]]
     return []

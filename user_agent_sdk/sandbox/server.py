@@ -8,9 +8,11 @@ browser makes for another site, or to poll, are refused. One daemon thread a con
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Callable
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
 CLIENT_ID = "sandbox"
 ACCEPT_AGAIN_S = 0.05
+CLOSE_S = 2.0  # for all threads together
 _TOKENS_MAX = 1000
 _AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
@@ -114,12 +117,18 @@ class Sandbox:
         self.engine.close()
         with suppress(OSError):  # closing a listener does not end its accept() everywhere; a visitor does
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        self._acceptor.join(5)
+        deadline = time.monotonic() + CLOSE_S
+        self._acceptor.join(CLOSE_S)
         self._listener.close()
-        for connection, thread in self._connections.copy().items():
+        connections = self._connections.copy()
+        for connection in connections:
             with suppress(OSError):  # the other side, or its thread, was faster
                 connection.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            if os.name == "nt":  # where a shutdown does not wake a thread that reads
+                with suppress(OSError):
+                    socket.close(connection.detach())
+        for thread in connections.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _accept(self) -> None:
         while not self._closed.is_set():
