@@ -97,7 +97,7 @@ class CliTest(unittest.TestCase):
             capture_output=True,
             timeout=60,
         )
-        return Ended(result.returncode, result.stdout.decode().replace(os.linesep, "\n"), result.stderr.decode())
+        return Ended(result.returncode, result.stdout.decode(), result.stderr.decode())
 
     def error_of(self, ended: Ended) -> dict[str, Any]:
         """The error document of a command that was given --json."""

@@ -77,7 +77,8 @@ def is_standard(name: str) -> bool:
     except (ImportError, ValueError):
         return False
     origin = Path(spec.origin or "") if spec else Path()
-    return origin.is_relative_to(sysconfig.get_paths()["stdlib"]) and "site-packages" not in origin.parts
+    home = sys.base_prefix if sys.platform == "win32" else sysconfig.get_paths()["stdlib"]  # there it may be a zip
+    return origin.is_relative_to(home) and "site-packages" not in origin.parts
 
 
 def findings(tree: ast.Module) -> list[str]:

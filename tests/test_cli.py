@@ -250,7 +250,7 @@ class StartTest(CliTest):
         self.write("json.py", SUM)
         self.write("argparse.py", "raise RuntimeError('not for you')")
         ended = self.run_process("-m", "user_agent_sdk", "invoke", "json.py", "-i", '{"num1": 2}')
-        self.assertEqual((ended.code, ended.out), (0, '{"result": 2}\n'), ended.err)
+        self.assertEqual((ended.code, ended.out.splitlines()), (0, ['{"result": 2}']), ended.err)
 
     def test_exports_are_all_there_and_nothing_else(self) -> None:
         import user_agent_sdk

@@ -157,7 +157,7 @@ class RunTest(CliTest):
         script = self.write("own.py", SUM + OWN_END)
         execution = self.sandbox.submit(AGENT_ID, {"num1": 4})
         ended = self.run_process(str(script), "--max-tasks", "1")
-        self.assertEqual((ended.code, ended.out), (0, "after\n"), ended.err)
+        self.assertEqual((ended.code, ended.out.splitlines()), (0, ["after"]), ended.err)
         self.assertEqual(self.sandbox.wait(execution, 0).output, {"result": 4})
 
     def test_a_script_that_runs_itself_ends_with_the_commands_exit_code(self) -> None:

@@ -1,0 +1,168 @@
+"""The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs.
+
+``python -m tests.windows suite FOLDER VERSION…``, where FOLDER is what ``.ci/windows setup`` filled. The last lines
+are those of unittest, summed up. Wine's server may abort; only then, told by the words of its own log, is a module
+run again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.parallel import HERE, LONGEST
+
+LIMIT_S = 300.0  # a module; the longest takes a minute
+LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
+GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
+GAPS_MAX = 12
+ABORT = re.compile(r"wineserver.*Assertion|Assertion .* failed|wine client error|wineserver crashed")
+_RAN = re.compile(r"^Ran (\d+) tests? in", re.M)
+_VERDICT = re.compile(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?\s*$", re.M)
+_SKIPPED = re.compile(r"\.\.\. skipped ['\"](.*)['\"]\s*$", re.M)
+
+
+class Outcome(NamedTuple):
+    """What a module's output says. ``bad`` counts failures and errors, and 1 for an end without a verdict."""
+
+    ran: int
+    bad: int
+    reasons: list[str]
+
+
+def judge(output: str, code: int | None) -> Outcome:
+    """``code``: the exit code, None when the time was over."""
+    verdicts, runs = _VERDICT.findall(output), _RAN.findall(output)
+    counts = dict(part.split("=") for part in verdicts[-1].split(", ") if part) if verdicts else {}
+    bad = sum(int(counts.get(kind, 0)) for kind in ("failures", "errors", "unexpected successes"))
+    if not bad and (code != 0 or not verdicts or not runs or "Exception ignored" in output):
+        bad = 1  # a ResourceWarning in a finalizer can't fail a test by itself
+    reasons = _SKIPPED.findall(output)
+    reasons += ["no reason was found"] * (int(counts.get("skipped", 0)) - len(reasons))
+    return Outcome(int(runs[-1]) if runs else 0, bad, reasons)
+
+
+class Wine:
+    """One Windows: a prefix of its own, so that two of them share nothing."""
+
+    def __init__(self, prefix: Path) -> None:
+        self._log = prefix / "server.log"
+        self.environ = {**os.environ, "WINEPREFIX": str(prefix), "PYTHONPYCACHEPREFIX": "C:\\pycache"}
+        self.aborts = 0
+
+    def start(self) -> None:
+        """Started by a program, the server and Windows' services would inherit that one's pipe and hold it open."""
+        nothing = subprocess.DEVNULL
+        with self._log.open("ab") as log:
+            subprocess.run(["wineserver", "-p600"], env=self.environ, stdin=nothing, stdout=log, stderr=log)
+        subprocess.run(["wine", "cmd", "/c", "exit"], env=self.environ, stdin=nothing, stdout=nothing, stderr=nothing)
+
+    def stop(self) -> None:
+        subprocess.run(["wineserver", "-k"], env=self.environ, stdin=subprocess.DEVNULL, capture_output=True)
+
+    def run(self, *command: str, limit_s: float = LIMIT_S) -> tuple[str, int | None]:
+        """Both streams and the exit code of a Windows program, which gets pipes: it can't use files of this side."""
+        self._log.write_bytes(b"")
+        self.start()
+        said: list[bytes] = []
+        process = subprocess.Popen(["wine", *command], env=self.environ, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        assert process.stdout is not None
+        reader = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
+        reader.start()
+        deadline = time.monotonic() + limit_s
+        while True:
+            reader.join(1.0)
+            code = process.poll()
+            if not reader.is_alive() or self.has_aborted() or time.monotonic() > deadline:
+                break
+            if code is not None:
+                deadline = min(deadline, time.monotonic() + LEAVE_S)
+        if reader.is_alive():
+            self.stop()
+            process.kill()
+            reader.join(LEAVE_S)
+        code = process.wait() if code is None and not reader.is_alive() and time.monotonic() < deadline else code
+        return b"".join(said).decode("utf-8", "replace").replace("\r\n", "\n"), code
+
+    def has_aborted(self) -> bool:
+        return bool(ABORT.search(self._log.read_text("utf-8", "replace")))
+
+
+def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
+    """A module's output and outcome; run again, once, when Wine's server has aborted meanwhile."""
+    for is_last in (False, True):
+        output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", module)
+        outcome = judge(output, code)
+        if is_last or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
+            break
+        wine.aborts += 1
+        wine.stop()
+    return output, outcome
+
+
+def suite(folder: Path, version: str) -> bool:
+    """Run all modules on that Python, two at a time; whether all is well."""
+    began = time.monotonic()
+    names = [f"tests.{path.stem}" for path in HERE.glob("test_*.py")]
+    order = [name.rpartition(".")[0] for name in LONGEST]
+    rank = {name: place for place, name in reversed([*enumerate(order)])}
+    modules: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in sorted(names, key=lambda name: (rank.get(name, len(rank)), name)):
+        modules.put(name)
+    outcomes: dict[str, Outcome] = {}
+    wines = [Wine(prefix) for prefix in sorted(folder.glob("prefix.*"))]
+
+    def work(wine: Wine) -> None:
+        while not modules.empty():
+            try:
+                module = modules.get_nowait()
+            except queue.Empty:  # the other one was faster
+                break
+            since = time.monotonic()
+            output, outcome = attempt(wine, str(folder / version / "python.exe"), module)
+            took_s = time.monotonic() - since
+            said = output if outcome.bad else ""
+            head = f"{module}: {outcome.ran} run, {outcome.bad} failed, {len(outcome.reasons)} skipped, {took_s:.1f} s"
+            print(f"{said}{head}", flush=True)
+            outcomes[module] = outcome
+        wine.stop()
+
+    threads = [threading.Thread(target=work, args=(wine,), daemon=True) for wine in wines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return verdict(version, names, outcomes, sum(wine.aborts for wine in wines), time.monotonic() - began)
+
+
+def verdict(version: str, names: list[str], outcomes: dict[str, Outcome], aborts: int, took_s: float) -> bool:
+    """Print the sum as unittest does; whether all is well."""
+    reasons = Counter(reason for outcome in outcomes.values() for reason in outcome.reasons)
+    gaps = sum(count for reason, count in reasons.items() if reason.startswith(GAP))
+    bad = sum(outcome.bad for outcome in outcomes.values()) + len(set(names) - set(outcomes)) + (gaps > GAPS_MAX)
+    print(f"\nPython {version} for Windows: Wine's server aborted {aborts} times; skipped, {gaps} for Wine's gaps:")
+    for reason, count in reasons.most_common():
+        print(f"  {count:3} {reason}")
+    skipped = f"skipped={sum(reasons.values())}"
+    print(f"\nRan {sum(outcome.ran for outcome in outcomes.values())} tests in {took_s:.3f}s\n")
+    print(f"FAILED (failures={bad}, {skipped})" if bad else f"OK ({skipped})", flush=True)
+    return not bad
+
+
+def main(what: str, folder: str, *versions: str) -> int:
+    assert what == "suite"
+    verdicts = [suite(Path(folder), version) for version in versions]  # each, though one fails
+    return int(not all(verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
