@@ -201,7 +201,7 @@ class Kept(ConnectionTest):
         server = self.serve(answering(lambda request: b"ok"))
         connection = self.connect(server)
         self.ask(connection)
-        with mock.patch.object(rooms, "IDLE_LIMIT_S", 0.0):
+        with mock.patch.object(rooms, "IDLE_LIMIT_S", -1.0):
             self.ask(connection)
         self.assertEqual(server.connections.count, 2)
 
@@ -281,7 +281,7 @@ class Deadlines(ConnectionTest):
     def test_connecting_has_a_deadline_of_its_own(self) -> None:
         with mock.patch.object(rooms, "_connect", side_effect=OSError("no")) as connect:
             self.assert_fails(self.connect_to("h.example", 1), 30.0)
-        self.assertLess(connect.call_args[0][2] - time.monotonic(), rooms.CONNECT_S)
+        self.assertLessEqual(connect.call_args[0][2] - time.monotonic(), rooms.CONNECT_S)
 
 
 class Names(ConnectionTest):
