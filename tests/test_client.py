@@ -18,6 +18,7 @@ from unittest import mock
 from user_agent_sdk.conductor import client as rooms
 from user_agent_sdk.conductor.auth import TokenSource, client_credentials
 from user_agent_sdk.conductor.client import Client, Outcome, PollError, retry_after_s
+from user_agent_sdk.conductor.connection import Connection
 from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.reply import Response
 from user_agent_sdk.conductor.transport import Transport
@@ -49,7 +50,7 @@ class ClientTest(unittest.TestCase):
 
     def assert_poll_fails(self, server: Server) -> PollError:
         with self.assertRaises(PollError) as caught:
-            self.client(server).begin_poll("a", "w", None)()
+            self.client(server).send_poll("a", "w", None).fetch()
         self.assertTrue(str(caught.exception).isprintable(), str(caught.exception))
         self.assertLess(len(str(caught.exception)), 300)
         return caught.exception
@@ -66,7 +67,7 @@ class Reasons(ClientTest):
 class Polls(ClientTest):
     def test_a_task(self) -> None:
         server = self.says(TASK)
-        (task,) = self.client(server).begin_poll("id#user-agent", "my host", "d")()
+        (task,) = self.client(server).send_poll("id#user-agent", "my host", "d").fetch()
         self.assertEqual((task.task_id, task.input_data), ("t-1", {"x": 1}))
         (request,) = server.requests
         path = "/api/tasks/external/poll/id%23user-agent?workerid=my%20host&domain=d"
@@ -75,7 +76,7 @@ class Polls(ClientTest):
 
     def test_no_task(self) -> None:
         for status, body in ((204, b""), (200, b""), (200, b"[]")):
-            self.assertEqual(self.client(self.says(body, status)).begin_poll("a", "w", None)(), [])
+            self.assertEqual(self.client(self.says(body, status)).send_poll("a", "w", None).fetch(), [])
 
     def test_only_conductor_can_be_asked_to_wait(self) -> None:
         for dialect, path in (
@@ -84,16 +85,17 @@ class Polls(ClientTest):
         ):
             server = self.says(b"[]")
             client = self.client(server, dialect)
-            client.begin_poll("a", "w", None, wait_ms=5000)()
+            client.send_poll("a", "w", None, wait_ms=5000).fetch()
             self.assertEqual(server.requests[0].target, path)
             self.assertEqual(client.can_wait, dialect is CONDUCTOR)
 
     def test_its_deadline_is_what_the_server_may_hold_it_and_some_more(self) -> None:
         for dialect, wait_ms, expected_s in ((AKABOT, 5000, 10.1), (CONDUCTOR, 5000, 15.0), (CONDUCTOR, 0, 10.1)):
             client = self.client(self.says(b"[]"), dialect)
-            with mock.patch.object(Transport, "begin", return_value=lambda: Response(204, {}, b"")) as begin:
-                client.begin_poll("a", "w", None, wait_ms)()
-            self.assertEqual(begin.call_args[1]["timeout_s"], expected_s)
+            answer = mock.Mock(age_s=0.0, **{"fetch.return_value": Response(204, {}, b"")})
+            with mock.patch.object(Transport, "send", return_value=answer) as send:
+                client.send_poll("a", "w", None, wait_ms).fetch()
+            self.assertEqual(send.call_args[1]["timeout_s"], expected_s)
 
     def test_an_answer_that_is_not_the_platforms_is_an_error_not_an_idle_poll(self) -> None:
         page = "Content-Type: text/html; charset=utf-8"
@@ -114,6 +116,23 @@ class Polls(ClientTest):
         ):
             with self.subTest(name):
                 self.assert_poll_fails(self.says(body, status, head))
+
+    def test_of_a_reply_whose_length_nobody_told_only_a_whole_document_is_taken(self) -> None:
+        """HTTP/1.0, closed early: what was cut at a bracket failed its task for good."""
+        task = json.dumps({**IDS, "inputData": {"a": {"b": [1, {}]}, "c": [{}, {}]}}).encode()
+        for body in (task, b"[" + task + b"]"):
+            for kept in range(1, len(body)):
+
+                def handle(peer: Peer, body: bytes = body[:kept]) -> None:
+                    peer.request()
+                    peer.send(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
+                    peer.close()
+
+                if body[kept - 1 : kept] in b"}]" or kept in (1, 9):
+                    with self.subTest(kept=body[:kept]):
+                        self.assertIn("cut off", str(self.assert_poll_fails(self.serve(handle))))
+        whole = self.serve(lambda peer: (peer.request(), peer.send(b"HTTP/1.0 200 OK\r\n\r\n" + task), peer.close()))
+        self.assertEqual([each.task_id for each in self.client(whole).send_poll("a", "w", None).fetch()], ["t-1"])
 
     def test_however_it_breaks_off_it_is_a_poll_error_and_is_not_repeated(self) -> None:
         """A poll that may have taken a task must not take a second one by itself."""
@@ -157,8 +176,8 @@ class Polls(ClientTest):
 
         client = self.client(self.serve(handle))
         for _ in range(3):
-            self.assertRaises(PollError, client.begin_poll("a", "w", None))
-        self.assertEqual([len(client.begin_poll("a", "w", None)()) for _ in range(2)], [1, 1])
+            self.assertRaises(PollError, client.send_poll("a", "w", None).fetch)
+        self.assertEqual([len(client.send_poll("a", "w", None).fetch()) for _ in range(2)], [1, 1])
 
 
 class Reports(ClientTest):
@@ -227,6 +246,28 @@ class Reports(ClientTest):
         )
 
 
+class Age(ClientTest):
+    """A laptop slept, or SIGSTOP came, during a long poll: the task that arrived meanwhile ran after its lease."""
+
+    def tasks_after(self, slept_s: float, dialect: Dialect, response_timeout_s: int | None = 60) -> list[str]:
+        body = json.dumps({**IDS, "responseTimeoutSeconds": response_timeout_s}).encode()
+        client = self.client(self.says(body), dialect)
+        with mock.patch.object(Connection, "age_s", slept_s):
+            found = [client.send_poll("a", "w", None, 5000).fetch()]
+            found.append(client.report_and_poll(REPORT, OF)[1])
+        return [task.task_id for tasks in found for task in tasks]
+
+    def test_a_task_whose_lease_is_over_when_it_reaches_us_is_not_taken(self) -> None:
+        with self.assertLogs("user_agent_sdk.conductor.client", "WARNING") as said:
+            self.assertEqual(self.tasks_after(60.0, CONDUCTOR), [])
+        self.assertEqual(len(said.output), 2)
+        self.assertIn("Task t-1 came up to 60 s ago, and its response timeout is 60 s", said.output[0])
+
+    def test_one_whose_lease_is_not_over_or_has_no_end_is(self) -> None:
+        self.assertEqual(self.tasks_after(59.0, CONDUCTOR), ["t-1", "t-1"])
+        self.assertEqual(self.tasks_after(1e9, CONDUCTOR, None), ["t-1", "t-1"])
+
+
 class ReportAndPoll(ClientTest):
     def exchange(self, server: Server) -> tuple[Client, Outcome, list[str]]:
         client = self.client(server, CONDUCTOR)
@@ -282,7 +323,6 @@ class ReportAndPoll(ClientTest):
                 server = self.says(body, status)
                 client, _, _ = self.exchange(server)
                 self.assertEqual((1, True), (len(server.requests), client.can_report_and_poll))
-
 
     def test_a_task_that_is_not_known_is_no_older_server(self) -> None:
         server = self.says(b'{"message": "No such task found by id: t-1"}', 404)
@@ -350,7 +390,7 @@ class Tokens(ClientTest):
         self.addCleanup(self.platform.close)
 
     def poll(self) -> Any:
-        return self.platform.client.begin_poll("a", "w", None)()
+        return self.platform.client.send_poll("a", "w", None).fetch()
 
     def settle(self) -> None:
         self.platform.good = 1
@@ -408,11 +448,11 @@ class Tokens(ClientTest):
         """Where one server gives tokens and tasks, it was asked for over the connection of the report. Its slot
         waited for the report's reply until a deadline, and the report was sent again."""
         self.settle()
-        outcome = self.platform.client.begin_report(REPORT, OF)
+        report = self.platform.client.send_report(REPORT, OF)
         self.platform.clock.advance(270)
-        poll = self.platform.client.begin_poll("a", "w", None)
-        self.assertEqual((outcome().verdict, self.platform.tokens), (Verdict.APPLIED, 2))
-        self.assertRaises(PollError, poll)  # 2 is not good yet
+        poll = self.platform.client.send_poll("a", "w", None)
+        self.assertEqual((report.fetch().verdict, self.platform.tokens), (Verdict.APPLIED, 2))
+        self.assertRaises(PollError, poll.fetch)  # 2 is not good yet
         self.assertEqual(self.platform.server.connections.count, 2)
 
     def test_an_outage_of_the_endpoint_is_not_noticed_while_the_old_token_lives(self) -> None:
@@ -512,7 +552,7 @@ class Secrets(ClientTest):
                 self.addCleanup(transport.close)
                 address = "http://a.example/api" if proxy else service.url + "/api"
                 client = Client(transport, AKABOT, address, platform.auth)
-                attempt(lambda: client.begin_poll("a", "w", None)())  # noqa: B023
+                attempt(lambda: client.send_poll("a", "w", None).fetch())  # noqa: B023
                 attempt(lambda: client.report(REPORT, OF))  # noqa: B023
                 shows += [client, transport, platform.auth, platform.auth.__dict__.get("_failure")]
             platform.endpoint_status = 401

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import types
 import unittest
 import warnings
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ class ConnectionTest(unittest.TestCase):
     def ask(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> Response:
         headers = {"Host": "h", **({"Content-Length": str(len(body))} if body is not None else {})}
         method = "GET" if body is None else "POST"
-        return connection.begin(method, "/a?b=c", headers, body, timeout_s, LIMIT)()
+        connection.send(method, "/a?b=c", headers, body, timeout_s, LIMIT)
+        return connection.fetch()
 
     def assert_fails(self, connection: Connection, timeout_s: float = 5.0, body: bytes | None = None) -> TransportError:
         with self.assertRaises(TransportError) as caught:
@@ -144,19 +146,53 @@ class Kept(ConnectionTest):
     def test_a_reply_that_nobody_fetched_never_answers_the_next_request(self) -> None:
         server = self.serve(answering(lambda request: request.target.encode()))
         connection = self.connect(server)
-        connection.begin("GET", "/1", {"Host": "h"}, None, 5.0, LIMIT)
-        self.assertEqual(connection.begin("GET", "/2", {"Host": "h"}, None, 5.0, LIMIT)().body, b"/2")
+        for target in ("/1", "/2"):
+            connection.send("GET", target, {"Host": "h"}, None, 5.0, LIMIT)
+        self.assertEqual(connection.fetch().body, b"/2")
         self.assertEqual(server.connections.count, 2)
 
-    def test_of_two_requests_under_way_each_can_only_get_its_own_reply(self) -> None:
-        """The first one's fetch read the second one's."""
-        server = self.serve(answering(lambda request: request.target.encode()))
-        connection = self.connect(server)
-        first, second = [connection.begin("GET", target, {"Host": "h"}, None, 5.0, LIMIT) for target in ("/1", "/2")]
+    def test_closed_from_another_thread_meanwhile_there_is_no_reply_to_fetch(self) -> None:
+        connection = self.connect(self.serve(Peer.until_left))
+        connection.send("GET", "/", {"Host": "h"}, None, 5.0, LIMIT)
+        connection.close()
         with self.assertRaisesRegex(TransportError, "was closed") as caught:
-            first()
+            connection.fetch()
         self.assertTrue(caught.exception.sent)
-        self.assertEqual(second().body, b"/2")
+
+    def test_a_reply_has_the_age_that_it_has(self) -> None:
+        """Of one that came while its process was stopped nobody can tell when it came: it was dated a second ago,
+        and a task ran that another worker had completed."""
+        for stopped_s, wall_s in ((60.0, 60.0), (0.0, 600.0)):  # SIGSTOP; a sleep, in which monotonic stands still
+            go = threading.Event()
+
+            def handle(peer: Peer, go: threading.Event = go) -> None:
+                peer.request()
+                go.wait(5.0)
+                peer.send(OK)
+                peer.until_left()
+
+            connection = self.connect(self.serve(handle))
+            connection.send("GET", "/", {"Host": "h"}, None, 3600.0, LIMIT)
+            real, looks = connection._poll, iter((False, False))
+
+            def looked(
+                writes: bool, wait_s: float, real: Any = real, looks: Any = looks, go: threading.Event = go
+            ) -> Any:
+                self.assertLessEqual(wait_s, rooms.LOOK_S)
+                if next(looks, True):
+                    go.set()
+                    return real(writes, 5.0)
+                return False
+
+            connection._poll = looked
+            with self.subTest(stopped_s=stopped_s, wall_s=wall_s):
+                self.assertEqual(connection.fetch().body, b"ok")
+                self.assertLess(connection.age_s, 5.0)
+                clock = types.SimpleNamespace(
+                    monotonic=lambda s=stopped_s: time.monotonic() + s, time=lambda s=wall_s: time.time() + s
+                )
+                with mock.patch.object(rooms, "time", clock):
+                    self.assertGreaterEqual(connection.age_s, max(stopped_s, wall_s))
 
     def test_a_reply_that_came_in_time_can_be_fetched_late(self) -> None:
         """A poll's, whose slot had to wait longer for the reply to its report: the task would be lost."""
@@ -169,10 +205,10 @@ class Kept(ConnectionTest):
             peer.until_left()
 
         connection = self.connect(self.serve(handle))
-        fetch = connection.begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
+        connection.send("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         sent.wait(1)
         threading.Event().wait(0.06)
-        self.assertEqual(fetch().body, b"ok")
+        self.assertEqual(connection.fetch().body, b"ok")
 
     def test_the_rest_of_one_that_has_begun_is_waited_for_when_it_is_fetched_late(self) -> None:
         """A large one does not fit what the system keeps for us: nobody read, so it could not all come in time."""
@@ -186,16 +222,18 @@ class Kept(ConnectionTest):
                 peer.send(OK[-1:])
             peer.until_left()
 
-        fetch = self.connect(self.serve(handle)).begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
+        connection = self.connect(self.serve(handle))
+        connection.send("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         begun.wait(1)
         threading.Event().wait(0.06)
-        self.assertEqual(fetch().body, b"ok")
+        self.assertEqual(connection.fetch().body, b"ok")
 
     def test_one_that_never_came_is_over_when_it_is_fetched_late(self) -> None:
-        fetch = self.connect(self.serve(Peer.until_left)).begin("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
+        connection = self.connect(self.serve(Peer.until_left))
+        connection.send("GET", "/", {"Host": "h"}, None, 0.05, LIMIT)
         threading.Event().wait(0.06)
         with self.over_soon(0.0), self.assertRaisesRegex(TransportError, "no answer in time"):
-            fetch()
+            connection.fetch()
 
     def test_a_connection_that_rested_long_is_not_trusted(self) -> None:
         server = self.serve(answering(lambda request: b"ok"))
@@ -453,7 +491,7 @@ class TheRequest(ConnectionTest):
         ):
             with self.subTest(target=target, headers=headers):
                 with self.assertRaises(TransportError) as caught:
-                    self.connect(server).begin("GET", target, headers, None, 5.0, LIMIT)
+                    self.connect(server).send("GET", target, headers, None, 5.0, LIMIT)
                 self.assertFalse(caught.exception.sent)
                 self.assertNotIn("canary", str(caught.exception))
         self.assertEqual(server.connections.count, 0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import unittest
+from types import SimpleNamespace
 from typing import Any, Callable
 
 from user_agent_sdk.conductor.client import PollError
@@ -32,10 +33,11 @@ class Platform:
     def __init__(self, answer: Callable[[], list[Task]], can_wait: bool = False) -> None:
         self.answer, self.can_wait = answer, can_wait
         self.waits: list[int] = []
+        self.age_s = 0.0
 
-    def begin_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int) -> Callable[[], list[Task]]:
+    def send_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int) -> SimpleNamespace:
         self.waits.append(wait_ms)
-        return self.answer
+        return SimpleNamespace(fetch=self.answer, age_s=self.age_s)
 
 
 class GateTest(unittest.TestCase):
@@ -51,18 +53,18 @@ class GateTest(unittest.TestCase):
 
     def slots(self, gate: Gate, count: int, work: Callable[[list[Task]], None]) -> list[threading.Thread]:
         def run() -> None:
-            fetch = None
+            sent = None
             while True:
                 try:
-                    taken = gate.take() if fetch is None else fetch()
+                    taken = gate.take() if sent is None else gate.fetch(sent)
                 except ZeroDivisionError:
-                    fetch = None
+                    sent = None
                     continue
                 if taken is None:
                     return
                 work(taken[0])
                 poll = gate.go_on(is_quick=True) if taken[0] else None
-                fetch = gate.send(poll) if poll is not None else None
+                sent = gate.send(poll) if poll is not None else None
 
         threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
         for thread in threads:
@@ -137,7 +139,7 @@ class GateTest(unittest.TestCase):
         for _ in range(2000):
             poll = gate.go_on(is_quick=True)
             assert poll is not None
-            self.assertEqual(len(gate.send(poll)()[0]), 1)
+            self.assertEqual(len(gate.fetch(gate.send(poll))[0]), 1)
         self.assertGreaterEqual(len(platform.waits), 2001)
         self.assertLess(len(looked), 500)
         self.stopping.set()
@@ -156,7 +158,7 @@ class GateTest(unittest.TestCase):
         gate._intake.next_at = 0.0
         poll = gate.go_on(is_quick=False)
         assert poll is not None
-        gate.send(poll)()
+        gate.fetch(gate.send(poll))
         self.assertTrue(came.acquire(timeout=LONG_S))
         self.stopping.set()
         gate.wake()
@@ -249,16 +251,17 @@ class GateTest(unittest.TestCase):
             return tasks()
 
         platform = Platform(answer, can_wait=True)
+        platform.age_s = 1.0
         gate = self.gate(platform)
         gate._clock = lambda: clock[0]
         taken = gate.take()
         assert taken is not None
         self.assertEqual(platform.waits, [LONG_POLL_MAX_MS])
         self.assertEqual(taken[1], 103.0)
-        platform.can_wait = False
+        platform.can_wait, platform.age_s = False, 4.0
         taken = gate.take()
         assert taken is not None
-        self.assertEqual(taken[1], 104.0)  # a plain poll may have had its task given away when it was sent
+        self.assertEqual(taken[1], 104.0)  # as when nobody has looked since it was sent
 
     def test_a_poll_that_waits_in_the_server_is_joined_by_one_other_where_tasks_are_not_counted(self) -> None:
         """An agent that asked for one of the last tasks for a second poll, too, kept another agent from it."""
@@ -320,24 +323,43 @@ class GateTest(unittest.TestCase):
 
     def test_a_poll_that_can_not_even_be_sent_counts_as_one_that_failed(self) -> None:
         platform = Platform(tasks)
-        for error, raised in ((PollError("no token"), None), (ZeroDivisionError(), ZeroDivisionError)):
+        for error in (PollError("no token"), ZeroDivisionError()):
             budget = Budget(1)
             gate = self.gate(platform, budget=budget)
 
-            def begin_poll(*ids: Any, error: Exception = error) -> Any:
+            def send_poll(*ids: Any, error: Exception = error) -> Any:
                 raise error
 
-            platform.begin_poll = begin_poll  # type: ignore[method-assign]
+            platform.send_poll = send_poll  # type: ignore[method-assign]
             with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING"):
                 poll = gate.go_on(False)
                 assert poll is not None
-                if raised is None:
-                    self.assertEqual(gate.send(poll)()[0], [])
-                else:
-                    self.assertRaises(raised, gate.send, poll)
+                self.assertRaises(type(error), gate.send, poll)
                 self.assertTrue(gate.is_failing)
                 self.assertFalse(gate._intake.is_awaited)
                 self.assertTrue(budget.reserve(self))
+
+    def test_a_server_that_misses_what_comes_while_it_keeps_a_poll_is_not_asked_to_keep_one(self) -> None:
+        """Conductor on Redis: each task that came to an idle worker was picked up to 5 s late."""
+        clock = [100.0]
+        came: list[list[Task]] = []
+
+        def answer() -> list[Task]:
+            clock[0] += 0.0 if came and came[0] else 5.0
+            return came.pop(0) if came else []
+
+        platform = Platform(answer, can_wait=True)
+        gate = self.gate(platform, interval_s=0.01)
+        gate._clock = lambda: clock[0]
+        missed = [Task({"taskId": "t", "workflowInstanceId": "w", "scheduledTime": 1000, "startTime": 5000})]
+        came[:] = [[], missed, [], missed]
+        with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO") as said:
+            for _ in range(4):
+                gate.take()
+        self.assertIn("looks at its queue only when a poll comes", said.output[0])
+        self.assertFalse(platform.can_wait)
+        gate.take()
+        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS] * 4 + [0])
 
 
 if __name__ == "__main__":

@@ -240,7 +240,8 @@ class SystemTest(CliTest):
             connection = rooms.Connection("127.0.0.1", server.port, None, None)
             for content in (None, body, None):
                 headers = {"Host": "h", "Content-Length": str(len(content or b""))}
-                reply = connection.begin("POST", "/", headers, content, LONG_S, 1 << 21)()
+                connection.send("POST", "/", headers, content, LONG_S, 1 << 21)
+                reply = connection.fetch()
                 self.assertEqual(reply.body, content or b"ok")
             self.assertEqual(server.connections.count, 1)
             connection.close()

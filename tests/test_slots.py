@@ -11,6 +11,7 @@ import threading
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from user_agent_sdk.conductor import connection as connection_module
@@ -252,18 +253,18 @@ class SlotsTest(unittest.TestCase):
         hasten(self, slots_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda n: n)) as worker:
             client = worker.runner._services.client
-            real, second = client.begin_report, []
+            real, second = client.send_report, []
 
             def breaks() -> Any:
                 self.box.engine.wait(second[0], LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
                 raise RuntimeError("bug")
 
-            def begin_report(*args: Any) -> Any:
-                client.begin_report = real  # type: ignore[method-assign]
+            def send_report(*args: Any) -> Any:
+                client.send_report = real  # type: ignore[method-assign]
                 second.append(self.box.put(n=2))
-                return breaks
+                return SimpleNamespace(fetch=breaks)
 
-            client.begin_report = begin_report  # type: ignore[method-assign]
+            client.send_report = send_report  # type: ignore[method-assign]
             with self.assertLogs(SLOTS, "CRITICAL"):
                 first = self.box.put(n=1)
                 done = [self.box.wait(first, LONG_S), self.box.wait(second[0], LONG_S)]
@@ -468,10 +469,10 @@ class SlotsTest(unittest.TestCase):
 
     def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
         hasten(self, slots_RESTART_PAUSE_S=0.01)
-        for where in ("begin_report", "replace", "finished"):
+        for where in ("send_report", "replace", "finished"):
             with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
                 services = worker.runner._services
-                owner = {"begin_report": services.client, "replace": services.journal, "finished": slots_module}[where]
+                owner = {"send_report": services.client, "replace": services.journal, "finished": slots_module}[where]
                 real, broken = getattr(owner, where), [RuntimeError("bug")]
 
                 def breaks(*args: Any, real: Any = real, broken: list[Any] = broken) -> Any:

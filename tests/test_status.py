@@ -188,7 +188,7 @@ class Judged(unittest.TestCase):
         self.jobs: Any = SimpleNamespace(stuck=0, running=list)
         self.answer: Any = []
         self.gate = Gate(
-            SimpleNamespace(begin_poll=lambda *ids: self.poll, can_wait=False),  # type: ignore[arg-type]
+            SimpleNamespace(send_poll=lambda *ids: SimpleNamespace(fetch=self.poll, age_s=0.0), can_wait=False),  # type: ignore[arg-type]
             "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None,
             self.clock,
         )  # fmt: skip

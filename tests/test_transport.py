@@ -13,11 +13,12 @@ import traceback
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 from unittest import mock
 
+from user_agent_sdk.conductor.connection import Connection
 from user_agent_sdk.conductor.reply import Response
-from user_agent_sdk.conductor.transport import Transport, TransportError, _proxy_for, is_loopback
+from user_agent_sdk.conductor.transport import UNDER_WAY_MAX, Transport, TransportError, _proxy_for, is_loopback
 from user_agent_sdk.errors import ConfigError, PlatformError
 
 from .support import PATIENCE_S, Arrivals, Handler, Peer, Request, Server, answering, at_once
@@ -55,7 +56,7 @@ class TransportTest(unittest.TestCase):
     def send(self, transport: Transport, url: str, timeout_s: float = 5.0, body: bytes | None = None) -> Response:
         headers = {"Authorization": f"Bearer {CANARY}"}
         method = "GET" if body is None else "POST"
-        return transport.send(method, url, headers=headers, body=body, timeout_s=timeout_s)
+        return transport.exchange(method, url, headers=headers, body=body, timeout_s=timeout_s)
 
     def assert_fails(self, transport: Transport, url: str, timeout_s: float = 5.0) -> TransportError:
         with self.assertRaises(TransportError) as caught:
@@ -104,7 +105,7 @@ class Requests(TransportTest):
         server = self.serve(answering(lambda request: bytes(1001)))
         transport = self.transport()
         with self.assertRaisesRegex(TransportError, "announces 1001 bytes, 1000 are allowed"):
-            transport.send("GET", server.url + "/", headers={}, timeout_s=5, limit_bytes=1000)
+            transport.exchange("GET", server.url + "/", headers={}, timeout_s=5, limit_bytes=1000)
 
     def test_a_redirect_is_a_reply_and_the_other_host_hears_nothing(self) -> None:
         """urllib's own follows it as a GET without the body, and takes the Authorization along."""
@@ -182,26 +183,35 @@ class Threads(TransportTest):
         server = self.serve(answering(answer))
         transport = self.transport()
         for _ in range(2):
-            fetch = transport.begin("GET", server.url + "/slow", headers={}, timeout_s=5.0)
+            slow = transport.send("GET", server.url + "/slow", headers={}, timeout_s=5.0)
             waiting.wait(1)
             self.assertEqual(self.send(transport, server.url + "/x").body, b"/x")
             go.set()
-            self.assertEqual(fetch().body, b"/slow")
+            self.assertEqual(slow.fetch().body, b"/slow")
         self.assertEqual(server.connections.count, 2)
 
     def test_a_reply_that_nobody_fetched_is_in_nobodys_way(self) -> None:
         server = self.serve(answering(echo))
         transport = self.transport()
 
-        def begin(target: str) -> Callable[[], Response]:
-            return transport.begin("GET", server.url + target, headers={}, timeout_s=5.0)
+        def send(target: str) -> Connection:
+            return transport.send("GET", server.url + target, headers={}, timeout_s=5.0)
 
         for number in range(3):
-            begin(f"/lost{number}")
+            send(f"/lost{number}")
             for _ in range(2):
-                fetches = [begin("/1"), begin("/2")]
-                self.assertEqual([fetch().body for fetch in fetches], [b"/1", b"/2"])
+                sent = [send("/1"), send("/2")]
+                self.assertEqual([each.fetch().body for each in sent], [b"/1", b"/2"])
         self.assertEqual(server.connections.count, 2 + 3)
+
+    def test_however_many_are_under_way_in_a_thread_each_gets_its_own_reply(self) -> None:
+        server = self.serve(answering(echo))
+        transport = self.transport()
+        targets = [f"/{number}" for number in range(UNDER_WAY_MAX + 3)]
+        for _ in range(2):
+            sent = [transport.send("GET", server.url + target, headers={}, timeout_s=5.0) for target in targets]
+            self.assertEqual([each.fetch().body.decode() for each in sent], targets)
+        self.assertEqual(server.connections.count, len(targets) + 3, "those over the number were not kept")
 
     def watched(self) -> tuple[Server, Arrivals]:
         left = Arrivals()

@@ -8,7 +8,9 @@ import random
 import sys
 import unittest
 from typing import Any
+from unittest import mock
 
+from user_agent_sdk.conductor import wire
 from user_agent_sdk.conductor.wire import (
     AKABOT,
     CONDUCTOR,
@@ -318,6 +320,21 @@ class Results(unittest.TestCase):
         self.assertEqual(encode({"a": ["việc", 1]}), '{"a":["việc",1]}'.encode())
         for value in (float("nan"), float("inf")):
             self.assertRaises(ValueError, encode, {"a": value})
+
+
+class MoreThanWasAskedFor(unittest.TestCase):
+    """16 MB of a list took 40 s, and 330,000 tasks in one reply were handed back one by one: no stop for hours."""
+
+    def test_of_a_list_without_end_the_work_is_bounded(self) -> None:
+        looked: list[object] = []
+        real = wire._checked
+        with mock.patch.object(wire, "_checked", lambda item: looked.append(item) or real(item)):
+            tasks = parse_tasks(
+                b"[%s]" % b",".join(b'{"taskId":"t%d","workflowInstanceId":"w"}' % n for n in range(5000))
+            )
+            self.assertRaises(PlatformError, parse_tasks, b"[%s]" % b",".join([b"{}"] * 5000))
+        self.assertEqual([task.task_id for task in tasks], [f"t{n}" for n in range(wire.TASKS_MAX)])
+        self.assertEqual(len(looked), 2 * wire.TASKS_MAX)
 
 
 class Verdicts(unittest.TestCase):

@@ -157,7 +157,7 @@ class _OneTurn:
         if self._turns < 0:
             return None
         try:
-            return self._client.begin_poll("reader", "worker-1", None, 5000)(), time.monotonic()
+            return self._client.send_poll("reader", "worker-1", None, 5000).fetch(), time.monotonic()
         except PollError:
             return [], 0.0
 
@@ -303,7 +303,7 @@ class Tokens(_Wire):
         if not source.is_ready or not 1 <= source._current[1]._life_s <= 86400:  # type: ignore[index]
             raise Wrong(f"a token that lives {source._current!r}")
         self.reply = Reply(_DONE, None)
-        self.transport.send("GET", url, headers=headers, timeout_s=5.0)  # what was got is fit to be sent
+        self.transport.exchange("GET", url, headers=headers, timeout_s=5.0)  # what was got is fit to be sent
 
     def _fits(self, error: PlatformError) -> None:
         told = " ".join([error.message, *error.hints])

@@ -258,7 +258,7 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
                 yield _failed("token", error)
         try:
             # The base address itself: it takes no task, and any answer shows that somebody is there.
-            reply = transport.send("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S)
+            reply = transport.exchange("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S)
         except PlatformError as error:
             yield _failed("platform", error)
             return

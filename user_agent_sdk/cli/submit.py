@@ -89,7 +89,7 @@ def _ask(transport: Transport, origin: str, method: str, path: str, body: object
     try:
         content = None if body is None else encode(body)
         url = f"{origin}/api/sandbox/{path}"
-        reply = transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
+        reply = transport.exchange(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
     except TransportError as error:
         hint = f"start one: {terminal.program()} sandbox"
         why = error.message.replace(f"{urlsplit(origin).netloc}: ", "", 1)

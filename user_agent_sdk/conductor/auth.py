@@ -200,7 +200,7 @@ def conductor_key(transport: Transport, base_url: str, key: str, secret: str) ->
 def _asked(transport: Transport, url: str, form: bytes, media_type: str) -> dict[str, Any]:
     """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
     headers = {"Content-Type": media_type, "Accept": "application/json"}
-    reply = transport.send(
+    reply = transport.exchange(
         "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
     )
     answer = json_object(reply.body)

@@ -8,8 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from functools import partial
-from typing import Callable, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import logs
 from ..errors import PlatformError
@@ -17,7 +16,12 @@ from .auth import TokenSource
 from .transport import Response, Transport, TransportError
 from .wire import MAYBE_NO_ROUTE, Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
 
+if TYPE_CHECKING:
+    from .connection import Connection
+
 log = logging.getLogger(__name__)
+
+Headers = dict[str, str]
 
 SHORT_POLL_HOLD_S = 0.1  # how long the server keeps a plain poll that finds nothing
 POLL_SLACK_S = 10.0
@@ -58,30 +62,24 @@ class Client:
         self.can_wait = dialect.batch_poll is not None
         self.can_report_and_poll = dialect.report_and_poll is not None
 
-    def begin_poll(
-        self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0
-    ) -> Callable[[], list[Task]]:
+    def send_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> PollExchange:
         """Ask for a task, which is waited for in the server up to ``wait_ms`` where the dialect can.
 
-        What is returned awaits the reply and raises PollError, for what failed here too. It must be called, in this
-        thread, which may make other calls meanwhile; never cut short: the server gives the task away before it answers.
+        The reply must be fetched, never cut short: the server gives the task away before it answers.
         """
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        return partial(_tasks_in, self._begin(path, None, hold_s + POLL_SLACK_S))
+        return PollExchange(self, path, None, hold_s + POLL_SLACK_S)
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
         from a missing route. Never raises for what the platform or the network does."""
-        return self.begin_report(report, ids, timeout_s)()
+        return self.send_report(report, ids, timeout_s).fetch()
 
-    def begin_report(
-        self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S
-    ) -> Callable[[], Outcome]:
-        """The first half of :meth:`report`, as :meth:`begin_poll`."""
-        fetch = self._begin(self._dialect.report, report, timeout_s)
-        return lambda: _outcome(fetch, ids)[0]
+    def send_report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> ReportExchange:
+        """The first half of :meth:`report`."""
+        return ReportExchange(self, self._dialect.report, report, timeout_s, ids)
 
     def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
         """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat
@@ -91,7 +89,8 @@ class Client:
         path = self._dialect.report_and_poll if self.can_report_and_poll else None
         if path is None:
             return self.report(report, ids), []
-        outcome, reply = _outcome(self._begin(path, report, REPORT_TIMEOUT_S), ids)
+        exchange = ReportExchange(self, path, report, REPORT_TIMEOUT_S, ids)
+        outcome, reply = exchange.fetch(), exchange.reply
         if reply is not None and reply.status in MAYBE_NO_ROUTE and not _names_the_task(outcome):
             refused, outcome = outcome, self.report(report, ids)
             if outcome.verdict is Verdict.APPLIED and self.can_report_and_poll:
@@ -102,76 +101,141 @@ class Client:
         if reply is None or outcome.verdict is not Verdict.APPLIED:
             return outcome, []
         try:
-            return outcome, parse_tasks(reply.body)
+            return outcome, _in_time(parse_tasks(reply.body), exchange.age_of_reply_s)
         except PlatformError as error:
             log.warning("A next task was lost to its lease: %s", error, extra={"action": "next_task_lost"})
             return outcome, []
 
     def extend(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> Outcome:
         """Restart a running task's response timeout. Stores nothing else."""
+        return self.send_extension(task_id, workflow_id, worker_id, timeout_s).fetch()
+
+    def send_extension(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> ReportExchange:
+        """The first half of :meth:`extend`."""
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
-        fetch = self._begin(self._dialect.report, body, timeout_s, urgent=True)
-        return _outcome(fetch, (task_id, workflow_id))[0]
+        return ReportExchange(self, self._dialect.report, body, timeout_s, (task_id, workflow_id), urgent=True)
 
-    def _begin(self, path: str, body: bytes | None, timeout_s: float, urgent: bool = False) -> Callable[[], Response]:
-        """Send a request. What is returned fetches its reply, or raises the PlatformError of either half; a
-        refused token is replaced once and the request, which had no effect, made again."""
-        auth, url = self.auth, self._base_url + path
-        method, headers = "GET", {"Accept": "application/json, text/plain"}
+    def send_request(self, path: str, body: bytes | None, timeout_s: float, urgent: bool) -> tuple[Connection, Headers]:
+        """The connection that has the reply, and the headers of the token. Raises PlatformError."""
+        headers: Headers = {"Accept": "application/json, text/plain"}
         if body is not None:
-            method, headers["Content-Type"] = "POST", "application/json"
+            headers["Content-Type"] = "application/json"
+        token = self.auth.headers(urgent=urgent) if self.auth is not None else {}
+        connection = self._transport.send(
+            "GET" if body is None else "POST",
+            self._base_url + path,
+            headers={**headers, **token},
+            body=body,
+            timeout_s=timeout_s,
+        )
+        return connection, token
 
-        def send() -> tuple[Callable[[], Response], dict[str, str]]:
-            token = auth.headers(urgent=urgent) if auth is not None else {}
-            sent = {**headers, **token}
-            return self._transport.begin(method, url, headers=sent, body=body, timeout_s=timeout_s), token
 
-        def fetch() -> Response:
-            if failure is not None:
-                raise failure
-            reply = receive()
-            if reply.status in (401, 403) and auth is not None and auth.refused(token):
-                reply = send()[0]()
-            return reply
+class Exchange:
+    """One call of the platform, sent when it is made; a subclass's ``fetch`` awaits what comes of it. Both in one
+    thread, which may have other exchanges under way meanwhile."""
 
-        failure: PlatformError | None = None
+    def __init__(
+        self, client: Client, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False
+    ) -> None:
+        self._client = client
+        self._request = (path, body, timeout_s, urgent)
+        self._failure: PlatformError | None = None  # of the sending, raised by the fetching
+        self.send()
+
+    def send(self) -> None:
         try:
-            receive, token = send()
+            self._connection, self._token = self._client.send_request(*self._request)
         except PlatformError as error:
-            failure = error
-        return fetch
+            self._failure = error
+
+    def receive(self) -> Response:
+        """The reply. A refused token is replaced once and the request, which had no effect, made again.
+
+        Raises the PlatformError of either half.
+        """
+        if self._failure is not None:
+            raise self._failure
+        reply, auth = self._connection.fetch(), self._client.auth
+        if reply.status in (401, 403) and auth is not None and auth.refused(self._token):
+            self.send()
+            if self._failure is not None:
+                raise self._failure
+            reply = self._connection.fetch()
+        return reply
+
+    @property
+    def age_of_reply_s(self) -> float:
+        """How long ago it may have come, at most."""
+        return self._connection.age_s
 
 
-def _outcome(fetch: Callable[[], Response], ids: Sequence[str]) -> tuple[Outcome, Response | None]:
-    """What became of a report; the reply, if there is one."""
-    try:
-        reply = fetch()
-    except TransportError as error:
-        return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message), None
-    except PlatformError as error:
-        return Outcome(Verdict.AUTH, error.message), None
-    verdict, reason = classify(reply.status, reply.media_type, reply.body, ids)
-    return Outcome(verdict, logs.redactor.brief(reason), retry_after_s(reply), reply.status), reply
+class PollExchange(Exchange):
+    """A poll; ``age_s`` is how long ago its reply may have come, at most, once it is fetched."""
+
+    age_s = 0.0
+
+    def fetch(self) -> list[Task]:
+        """The tasks that the platform gave away. Raises PollError."""
+        try:
+            reply = self.receive()
+            self.age_s = self.age_of_reply_s
+            if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
+                return _in_time(parse_tasks(reply.body), self.age_s)
+        except PlatformError as error:
+            raise PollError(error.message) from None
+        if reply.status == 204:
+            return []
+        _, reason = classify(reply.status, reply.media_type, reply.body)
+        raise PollError(
+            logs.redactor.brief(reason) or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply)
+        )
+
+
+class ReportExchange(Exchange):
+    """A report; ``reply`` is the platform's, once it is fetched, or None."""
+
+    reply: Response | None = None
+
+    def __init__(
+        self,
+        client: Client,
+        path: str,
+        body: bytes,
+        timeout_s: float,
+        ids: Sequence[str],
+        *,
+        urgent: bool = False,
+    ) -> None:
+        super().__init__(client, path, body, timeout_s, urgent=urgent)
+        self._ids = ids
+
+    def fetch(self) -> Outcome:
+        """What became of it. Raises nothing for what the platform or the network does."""
+        try:
+            reply = self.reply = self.receive()
+        except TransportError as error:
+            return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message)
+        except PlatformError as error:
+            return Outcome(Verdict.AUTH, error.message)
+        verdict, reason = classify(reply.status, reply.media_type, reply.body, self._ids)
+        return Outcome(verdict, logs.redactor.brief(reason), retry_after_s(reply), reply.status)
+
+
+def _in_time(tasks: list[Task], age_s: float) -> list[Task]:
+    """Those whose lease is not over: while this process was stopped, or the computer slept, a reply may have waited
+    here for so long that the platform gave its task to somebody else."""
+    for task in tasks:
+        if task.response_timeout_s is not None and task.response_timeout_s <= age_s:
+            text = "Task %s came up to %.0f s ago, and its response timeout is %g s: it is left to the platform"
+            log.warning(text, task.task_id, age_s, task.response_timeout_s, extra={"action": "came_too_late"})
+    return [task for task in tasks if task.response_timeout_s is None or age_s < task.response_timeout_s]
 
 
 def _names_the_task(outcome: Outcome) -> bool:
     """A 404 that is about the task: no missing route."""
     return outcome.status == 404 and outcome.verdict is Verdict.REFUSED
-
-
-def _tasks_in(fetch: Callable[[], Response]) -> list[Task]:
-    """The tasks in a poll's reply. Raises PollError."""
-    try:
-        reply = fetch()
-        if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
-            return parse_tasks(reply.body)
-    except PlatformError as error:
-        raise PollError(error.message) from None
-    if reply.status == 204:
-        return []
-    _, reason = classify(reply.status, reply.media_type, reply.body)
-    raise PollError(logs.redactor.brief(reason) or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply))
 
 
 def retry_after_s(reply: Response, wall: float | None = None) -> float | None:

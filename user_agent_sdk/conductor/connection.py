@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import PlatformError
@@ -34,6 +33,7 @@ IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling eithe
 OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
 LARGE_OVERTIME_S = 10.0  # for the rest of one that has begun: the sender waits for us, who did not read
 PIECE_BYTES = 65536
+LOOK_S = 0.5  # how exactly is known since when a reply may have been here
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 
@@ -86,11 +86,14 @@ class Connection(Reader):
         self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
         self._deadline = 0.0  # monotonic; no wait lasts beyond it
+        self._limit_bytes = 0  # of the reply
         self._used_at = 0.0  # monotonic; the last reply
         self._broke_off: ConnectionError | None = None  # what ended the sending
+        self._is_silent = False  # nothing of the reply has come
+        self._silent_at = (0.0, 0.0)  # monotonic and wall clock; then nothing had
         self.is_busy = False  # it owes a reply, which must not answer another request
 
-    def begin(
+    def send(
         self,
         method: str,
         target: str,
@@ -98,36 +101,37 @@ class Connection(Reader):
         body: bytes | None,
         timeout_s: float,
         limit_bytes: int,
-    ) -> Callable[[], Response]:
-        """Send one request, once. What is returned fetches the reply; both are over within ``timeout_s``.
+    ) -> None:
+        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``.
 
-        Either raises TransportError.
+        Raises TransportError.
         """
         now, is_sent = time.monotonic(), False
-        self._broke_off = None
+        self._broke_off, self._limit_bytes = None, limit_bytes
         try:
             request, sock = _encoded(method, target, headers, body), self._sock
             if sock is None or self._is_stale(now):
                 self._deadline = now + min(timeout_s, CONNECT_S)
                 sock = self._open()
             self._deadline = now + timeout_s
-            self.is_busy = is_sent = True
+            self.is_busy = is_sent = self._is_silent = True
+            self._silent_at = (now, time.time())
             try:
-                self._send(sock, request)
+                self._write(sock, request)
             except ConnectionError as error:
                 # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
                 self._broke_off = error
-            return partial(self._finish, sock, limit_bytes)
         except BaseException as error:
             raise self._given_up(error, is_sent) from None
 
-    def _finish(self, sock: socket.socket, limit_bytes: int) -> Response:
-        if self._sock is not sock:
+    def fetch(self) -> Response:
+        """The second half: the reply to what was sent. Raises TransportError."""
+        if self._sock is None:
             raise TransportError(f"{self._where}: the connection was closed", sent=True)
         try:
             if self._deadline <= time.monotonic() and self._poll(False, OVERTIME_S):
                 self._deadline = time.monotonic() + LARGE_OVERTIME_S
-            reply, keep = self.read(limit_bytes)
+            reply, keep = self.read(self._limit_bytes)
             self._used_at, self.is_busy = time.monotonic(), False
             if not keep or self._broke_off is not None:
                 self.close()
@@ -138,6 +142,13 @@ class Connection(Reader):
             return reply
         except BaseException as error:
             raise self._given_up(error, True) from None
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the last reply may have come, at most: it was not there at the last look. By the clock that
+        went further, since a process may be stopped, and a computer sleep, while a reply waits for it."""
+        at, wall_s = self._silent_at
+        return max(time.monotonic() - at, time.time() - wall_s)
 
     def _given_up(self, error: BaseException, is_sent: bool) -> BaseException:
         """What to raise. Half an exchange is no state to go on from."""
@@ -198,7 +209,7 @@ class Connection(Reader):
         headers = {"Host": to}
         if proxy.authorization:
             headers["Proxy-Authorization"] = proxy.authorization
-        self._send(sock, _encoded("CONNECT", to, headers, None))
+        self._write(sock, _encoded("CONNECT", to, headers, None))
         _, status, _ = self.read_head()
         if status == 407:
             raise self._refused_by(proxy)
@@ -206,7 +217,7 @@ class Connection(Reader):
             remedy = "check the host name and port" if status >= 500 else "ask for this host to be let through"
             raise self._refused(f"the proxy answered CONNECT with {status}", remedy)
 
-    def _send(self, sock: socket.socket, request: bytes) -> None:
+    def _write(self, sock: socket.socket, request: bytes) -> None:
         left = memoryview(request)
         while left:
             left = left[self._attempt(sock.send, left, True) :]
@@ -218,6 +229,7 @@ class Connection(Reader):
         if self._tls is None:  # which may have read ahead
             self._wait(False)
         piece: bytes = self._attempt(sock.recv, PIECE_BYTES, False)
+        self._is_silent = False
         return piece
 
     def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
@@ -232,8 +244,9 @@ class Connection(Reader):
                 self._wait(waits[type(error).__name__])
 
     def _wait(self, writes: bool) -> None:
-        while not self._poll(writes, _left(self._deadline)):
-            pass
+        while not self._poll(writes, min(_left(self._deadline), LOOK_S)):
+            if self._is_silent:
+                self._silent_at = (time.monotonic(), time.time())
 
 
 def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:

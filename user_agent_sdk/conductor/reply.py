@@ -7,6 +7,7 @@ whoever fills in :meth:`Reader.receive`. Everything that a server could make end
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ class Reader:
         keep = "close" not in connection if minor else "keep-alive" in connection
         body, framed = self._body(status, fields, limit_bytes)
         reply = Response(status, fields, _unpacked(body, fields, limit_bytes))
-        if not framed and reply.body and reply.body[:1] in b"{[" and reply.body.rstrip()[-1:] not in b"]}":
+        if not framed and reply.body[:1] in (b"{", b"[") and not _is_whole(reply.body):
             raise BadReplyError("the JSON is cut off, and nothing told its length")
         return reply, keep and framed
 
@@ -176,6 +177,15 @@ def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
         name = name.strip().lower()
         fields[name] = f"{fields[name]}, {value.strip()}" if name in fields else value.strip()
     return int(found[1]), int(found[2]), MappingProxyType(fields)
+
+
+def _is_whole(document: bytes) -> bool:
+    """Whether a JSON object or array, whose length nobody told, goes on to its own end: a cut one never parses."""
+    try:
+        json.loads(document)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _unpacked(body: bytes, fields: Mapping[str, str], limit_bytes: int) -> bytes:

@@ -3,8 +3,8 @@
 
 ``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
 its own handlers close the connection after every request, so that part is replaced by connections that
-stay: one a thread and origin, and a second where a thread has two exchanges under way. Nothing here repeats
-a request, follows a redirect or opens anything but http and https.
+stay: one a thread and origin, and another for each exchange that a thread has under way beside the first. Nothing
+here repeats a request, follows a redirect or opens anything but http and https.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .._version import __version__
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 __all__ = ["Response", "Transport", "TransportError", "is_loopback"]
 
 REPLY_LIMIT_BYTES = 16 * 1024 * 1024
+UNDER_WAY_MAX = 32  # exchanges of one thread with one origin
 REQUESTS_KEPT = 64  # addresses a thread: a worker needs two for each agent, and the token's
 _HEADERS = {"User-Agent": f"user-agent-sdk/{__version__}", "Accept-Encoding": "gzip"}
 
@@ -64,7 +65,7 @@ class Transport:
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
 
-    def send(
+    def exchange(
         self,
         method: str,
         url: str,
@@ -74,14 +75,13 @@ class Transport:
         timeout_s: float,
         limit_bytes: int = REPLY_LIMIT_BYTES,
     ) -> Response:
-        """One exchange, over within ``timeout_s`` in all. Any status is a Response.
+        """Request and reply, over within ``timeout_s`` in all. Any status is a Response.
 
         Raises TransportError when there is no usable reply, ConfigError where :meth:`check` would.
         """
-        fetch = self.begin(method, url, headers=headers, body=body, timeout_s=timeout_s, limit_bytes=limit_bytes)
-        return fetch()
+        return self.send(method, url, headers=headers, body=body, timeout_s=timeout_s, limit_bytes=limit_bytes).fetch()
 
-    def begin(
+    def send(
         self,
         method: str,
         url: str,
@@ -90,9 +90,9 @@ class Transport:
         body: bytes | None = None,
         timeout_s: float,
         limit_bytes: int = REPLY_LIMIT_BYTES,
-    ) -> Callable[[], Response]:
-        """The first half of :meth:`send`; what is returned is the other, and must be called, in this thread.
-        Meanwhile the thread can make other exchanges, one at a time."""
+    ) -> Connection:
+        """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which
+        may have others under way meanwhile. Raises what :meth:`exchange` does."""
         requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
         request = requests.get(url)
         if request is None:
@@ -103,9 +103,10 @@ class Transport:
         request.headers = {**request.own_headers, **headers}
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
+        request.connection = self._free_connection(request)
         try:
-            fetch: Callable[[], Response] = self._opener.open(request, timeout=timeout_s)
-            return fetch
+            self._opener.open(request, timeout=timeout_s)
+            return request.connection
         finally:
             request.data, request.headers = None, {}  # no secret outlives its exchange
 
@@ -132,18 +133,28 @@ class Transport:
     def _prepared(self, url: str) -> _Request:
         request = _request(url)
         origin = self._origin(request.type, request.host)
-        pairs: dict[_Origin, list[Connection]] = self._mine.__dict__.setdefault("connections", {})
-        if origin not in pairs:
-            pairs[origin] = [Connection(*origin), Connection(*origin)]
-            with self._lock:
-                self._all.update(pairs[origin])
-        request.connections, request.target = pairs[origin], request.selector or "/"
+        kept: dict[_Origin, list[Connection]] = self._mine.__dict__.setdefault("connections", {})
+        request.origin, request.connections = origin, kept.setdefault(origin, [])
+        request.target = request.selector or "/"
         request.own_headers = {**_HEADERS, "Host": request.host}
         if origin.proxy is not None and origin.tls is None:
             request.target = f"{request.type}://{request.host}{request.target}"
             if origin.proxy.authorization:
                 request.own_headers["Proxy-Authorization"] = origin.proxy.authorization
         return request
+
+    def _free_connection(self, request: _Request) -> Connection:
+        """One of the thread's own that owes no reply; of too many that do, the oldest was forgotten by its caller."""
+        kept = request.connections
+        for connection in kept:
+            if not connection.is_busy:
+                return connection
+        connection = Connection(*request.origin)
+        with self._lock:
+            self._all.add(connection)
+        del kept[: max(0, len(kept) + 1 - UNDER_WAY_MAX)]
+        kept.append(connection)
+        return connection
 
     def _origin(self, scheme: str, netloc: str) -> _Origin:
         """Raises ConfigError. Found out once, so that a worker that started well can't trip later."""
@@ -168,7 +179,9 @@ class Transport:
 class _Request(urllib.request.Request):
     """An address and one thread's way to it, used again for each of its exchanges there."""
 
-    connections: list[Connection]  # two, the last used first
+    origin: _Origin
+    connections: list[Connection]  # the thread's own, to that origin
+    connection: Connection  # the one that it goes out on
     target: str
     own_headers: dict[str, str]
     timeout: float
@@ -178,13 +191,11 @@ class _Request(urllib.request.Request):
 class _PersistentHandler(urllib.request.BaseHandler):
     """Opens http and https over connections that are kept; replies are read from them, as they are."""
 
-    def http_open(self, request: _Request) -> Callable[[], Response]:
-        if request.connections[0].is_busy:
-            request.connections.reverse()  # should that one be busy too, nobody fetched its reply
-        connection = request.connections[0]
+    def http_open(self, request: _Request) -> Connection:
         method, target, headers = request.get_method(), request.target, request.headers
         body: bytes | None = request.data  # type: ignore[assignment]
-        return connection.begin(method, target, headers, body, request.timeout, request.limit_bytes)
+        request.connection.send(method, target, headers, body, request.timeout, request.limit_bytes)
+        return request.connection
 
     https_open = http_open
 

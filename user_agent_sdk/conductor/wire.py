@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
 
+TASKS_MAX = 10  # of a reply: each beyond the first is handed back, and a peer must not choose how much work that is
 LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
 REASON_MAX_CHARS = 500  # the server cuts reasonForIncompletion there
 ID_MAX_CHARS = 255  # the server's own columns hold no more
@@ -306,7 +307,8 @@ def parse_tasks(body: bytes) -> list[Task]:
     """The tasks in a reply to a poll or an update-v2: one, several (a batch poll's array), or none.
 
     What is not a well-formed task but has ids that say whose it is comes back with ``fault`` set, to
-    be failed rather than stranded. Raises PlatformError when the reply is not the platform's.
+    be failed rather than stranded. Of more than ``TASKS_MAX`` (one was asked for) the rest is not looked at.
+    Raises PlatformError when the reply is not the platform's.
     """
     if not body or body.isspace():
         return []
@@ -314,7 +316,7 @@ def parse_tasks(body: bytes) -> list[Task]:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:
         return [_salvaged(body, type(error).__name__)]
-    found = [_checked(item) for item in (reply if isinstance(reply, list) else [reply])]
+    found = [_checked(item) for item in (reply[:TASKS_MAX] if isinstance(reply, list) else [reply])]
     tasks = [task for task in found if task is not None]
     if found and not tasks:
         raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")

@@ -22,7 +22,7 @@ from .keeping.journal_file import ONCE, RESULT, TAKEN, Entry, object_in
 from .keeping.lease import Lease, LeaseKeeper
 from .keeping.timetable import Timetable
 from .polling.backoff import Backoff
-from .polling.gate import Gate, Taken
+from .polling.gate import Gate, Sent, Taken
 from .running.event_loop import AsyncRunner
 from .running.execute import execute
 from .watched import Counts
@@ -58,7 +58,7 @@ class Slot:
         self._services = services
         self._loop = AsyncRunner()
         self._job: Job | None = None
-        self._fetch: Callable[[], Taken] | None = None  # of the poll that was sent beside the last report
+        self._next: Sent | Taken | None = None  # the poll that was sent beside the last report, or what came with it
 
     def run(self) -> None:
         """Until the drain; what fails here is said, the task in hand fails, and the slot goes on."""
@@ -70,7 +70,7 @@ class Slot:
             except BaseException as error:
                 log.critical("A slot of %s failed; it goes on", self._gate.agent_id, exc_info=True, extra=_FAILED)
                 self._abandon(error)
-                if self._services.stopping.wait(RESTART_PAUSE_S) and self._fetch is None:  # else a task may be in it
+                if self._services.stopping.wait(RESTART_PAUSE_S) and self._next is None:  # else a task may be in it
                     return
 
     def _take_and_work(self) -> None:
@@ -84,8 +84,10 @@ class Slot:
 
     def _taken(self) -> Taken | None:
         """What the poll brought that was sent beside the last report, or else a new one."""
-        fetch, self._fetch = self._fetch, None
-        return self._gate.take() if fetch is None else fetch()
+        following, self._next = self._next, None
+        if following is None:
+            return self._gate.take()
+        return self._gate.fetch(following) if isinstance(following, Sent) else following
 
     def _work(self, task: Task, given_at: float) -> None:
         """One task, from the platform's reply to the report's."""
@@ -216,10 +218,10 @@ class Slot:
             if not services.client.can_report_and_poll:
                 # Given up in time for the lease of the task that the poll may bring; the delivery sends it again.
                 timeout_s = min(REPORT_TIMEOUT_S, job.lease.period_s)
-                fetch = services.client.begin_report(entry.body, parcel.ids, timeout_s)
+                exchange = services.client.send_report(entry.body, parcel.ids, timeout_s)
                 poll = self._gate.go_on(is_quick)
-                self._fetch = self._gate.send(poll) if poll is not None else None
-                outcome = fetch()
+                self._next = self._gate.send(poll) if poll is not None else None
+                outcome = exchange.fetch()
             elif self._gate.go_on(is_quick):
                 outcome = self._report_and_take(entry.body, parcel.ids, sent_at)
             else:
@@ -237,7 +239,7 @@ class Slot:
         finally:
             self._gate.chained(len(tasks))
             if tasks:
-                self._fetch = lambda: (tasks, sent_at)
+                self._next = (tasks, sent_at)
 
     def _send_once(self, row: int, entry: Entry) -> None:
         """An IN_PROGRESS, which puts the task back in the queue: sent twice it would give the task to

@@ -6,20 +6,30 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable, TypeVar
+from typing import Callable, NamedTuple
 
-from ...conductor.client import Client, PollError
+from ...conductor.client import Client, PollError, PollExchange
 from ...conductor.wire import LONG_POLL_MAX_MS, Task
 from ..watched import Counts
 from .backoff import Outage
 from .budget import Budget
 from .intake import LOOK_S, Intake, Poll
+from .sight import Sight
 
 log = logging.getLogger(__name__)
 
 Taken = tuple[list[Task], float]  # mostly one or none; and when, on the clock, the platform may have given it away
-Got = TypeVar("Got")
 _NEVER = float("inf")
+_BROKE_OFF = PollError("the poll broke off")
+_KEPT = {"action": "no_long_poll"}
+
+
+class Sent(NamedTuple):
+    """A poll under way; ``wait_ms``: how long the server was asked to keep it."""
+
+    poll: Poll
+    wait_ms: int
+    exchange: PollExchange
 
 
 class Gate:
@@ -50,6 +60,7 @@ class Gate:
         self._counts = counts or Counts()
         self._changed = threading.Condition()  # guards all below
         self._intake = intake
+        self._sight = Sight()
         self._outage = Outage(log, f"Polling for {agent_id} fails")
         self._look_at = _NEVER  # when the first of the slots that wait looks again
 
@@ -74,7 +85,7 @@ class Gate:
     def take(self) -> Taken | None:
         """Wait for a turn, poll, and say what came. None once the worker stops or has had its last task."""
         poll = self._enter()
-        return None if poll is None else self.send(poll, beside=False)()
+        return None if poll is None else self.fetch(self.send(poll, beside=False))
 
     def go_on(self, is_quick: bool) -> Poll | None:
         """A poll for a slot whose function has ended, to be sent beside its report or as a part of it: then
@@ -84,21 +95,28 @@ class Gate:
             may_poll = not self._is_over() and self._intake.goes_on(now, is_quick) and self._budget.reserve(self)
             return self._intake.begin(now) if may_poll else None
 
-    def send(self, poll: Poll, *, beside: bool = True) -> Callable[[], Taken]:
-        """Send a poll; what is returned awaits the reply, and must be called, in this thread."""
+    def send(self, poll: Poll, *, beside: bool = True) -> Sent:
+        """Send a poll; :meth:`fetch` must follow, in this thread."""
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
-        ids = (self.agent_id, self.worker_id, self._domain)
-        fetch = self._attempt(poll, lambda: self._client.begin_poll(*ids, wait_ms))
+        try:
+            return Sent(poll, wait_ms, self._client.send_poll(self.agent_id, self.worker_id, self._domain, wait_ms))
+        except BaseException:
+            self._failed(poll, _BROKE_OFF)
+            raise
 
-        def taken() -> Taken:
-            tasks = self._attempt(poll, fetch) if fetch is not None else None
-            if tasks is not None:
-                self._answered(poll, tasks)
-            # A poll that waited in the server was given its task at its end, not when it was sent.
-            return tasks or [], max(poll.sent_at, self._clock() - 1.0) if wait_ms else poll.sent_at
-
-        return taken
+    def fetch(self, sent: Sent) -> Taken:
+        """Await the reply to a poll. One that failed brings no task, and is counted here."""
+        try:
+            tasks = sent.exchange.fetch()
+        except PollError as error:
+            self._failed(sent.poll, error)
+            return [], sent.poll.sent_at
+        except BaseException:
+            self._failed(sent.poll, _BROKE_OFF)
+            raise
+        self._answered(sent, tasks)
+        return tasks, self._clock() - sent.exchange.age_s
 
     def chained(self, tasks: int) -> None:
         """A report that asked for the next task brought so many."""
@@ -141,22 +159,16 @@ class Gate:
     def _is_over(self) -> bool:
         return self._stopping.is_set() or self._budget.is_spent
 
-    def _attempt(self, poll: Poll, act: Callable[[], Got]) -> Got | None:
-        """One half of a poll; None when it failed, which is counted here."""
-        try:
-            return act()
-        except PollError as error:
-            self._failed(poll, error)
-            return None
-        except BaseException:
-            self._failed(poll, PollError("the poll broke off"))
-            raise
-
-    def _answered(self, poll: Poll, tasks: list[Task]) -> None:
+    def _answered(self, sent: Sent, tasks: list[Task]) -> None:
+        poll = sent.poll
         self.polled_at = now = self._clock()
         self._budget.settle(len(tasks))
         self._counts.polled(self.agent_id, now - poll.sent_at)
         with self._changed:
+            if self._sight.shows_blindness(now, now - poll.sent_at, sent.wait_ms > 0, tasks) and self._client.can_wait:
+                self._client.can_wait = False
+                text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
+                log.info(text, extra=_KEPT)
             was_failing = self._found(now) if tasks else self._intake.empty(poll, now)
             if was_failing:
                 self._changed.notify_all()

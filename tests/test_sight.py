@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a server that keeps polls looks at its queue meanwhile."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any
+
+from user_agent_sdk.conductor.wire import Task
+from user_agent_sdk.worker.polling.sight import SURE, Sight
+
+
+def task(queued_s: float = 3.0, **fields: Any) -> Task:
+    """One that lay in the queue for so long before it was given away."""
+    times = {"scheduledTime": 1_700_000_000_000, "startTime": 1_700_000_000_000 + int(queued_s * 1000)}
+    return Task({"taskId": "t", "workflowInstanceId": "w", "pollCount": 1, **times, **fields})
+
+
+class Sees(unittest.TestCase):
+    def shows(self, *polls: tuple[float, float, bool, list[Task]]) -> bool:
+        sight = Sight()
+        return [sight.shows_blindness(*poll) for poll in polls][-1]
+
+    def missed(self, found: Task, times: int = SURE) -> bool:
+        """Empty polls of 5 s, and after each a poll that finds ``found`` at once."""
+        polls: list[tuple[float, float, bool, list[Task]]] = []
+        for number in range(times):
+            polls += [(number * 10 + 5.0, 5.0, True, []), (number * 10 + 5.1, 0.0, True, [found])]
+        return self.shows(*polls)
+
+    def test_a_task_that_lay_there_while_a_poll_was_kept_was_missed(self) -> None:
+        self.assertTrue(self.missed(task(3.0)))
+
+    def test_one_alone_may_be_chance(self) -> None:
+        self.assertFalse(self.missed(task(3.0), times=SURE - 1))
+
+    def test_a_task_that_came_when_nobody_waited_was_not(self) -> None:
+        self.assertFalse(self.missed(task(0.9)))
+        late = [(5.0, 5.0, True, []), (65.0, 0.0, True, [task(60.5)])]
+        self.assertFalse(self.shows(*late, *late))
+
+    def test_a_task_that_had_waited_since_before_the_poll_was_held_back_and_not_missed(self) -> None:
+        """Paused, or behind a limit: what the kept poll did not get at its start says nothing about the rest."""
+        self.assertFalse(self.missed(task(600.0)))
+
+    def test_neither_was_one_that_the_platform_itself_held_back(self) -> None:
+        for fields in (
+            {"retryCount": 1},
+            {"pollCount": 2},
+            {"callbackAfterSeconds": 3},
+            {"startDelayInSeconds": 3},
+            {"rateLimitPerFrequency": 1},
+            {"workflowTask": {"taskDefinition": {"concurrentExecLimit": 1}}},
+            {"scheduledTime": None},
+            {"startTime": "soon"},
+        ):
+            with self.subTest(fields=fields):
+                self.assertFalse(self.missed(task(3.0, **fields)))
+
+    def test_where_tasks_come_to_kept_polls_one_that_was_missed_counts_for_nothing(self) -> None:
+        miss = [(5.0, 5.0, True, []), (5.1, 0.0, True, [task(3.0)])]
+        self.assertFalse(self.shows(*miss, (8.0, 2.0, True, [task(0.1)]), *miss))
+
+    def test_where_polls_are_not_kept_nothing_is_missed(self) -> None:
+        polls = [(1.0, 0.1, False, []), (2.0, 0.0, False, [task(0.9)])]
+        self.assertFalse(self.shows(*polls, *polls, *polls))
+
+
+if __name__ == "__main__":
+    unittest.main()

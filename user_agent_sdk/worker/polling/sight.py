@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a server that keeps a poll looks at its queue meanwhile. Pure: no thread, clock or I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...conductor.wire import Task
+
+MISSED_S = 1.0  # a task that came so long before the end of a poll that was kept, and was not given to it, was missed
+CAME_S = 0.5  # a task that comes so long after the poll came while the poll was kept
+SURE = 2  # tasks missed, and none came to a kept poll
+
+
+class Sight:
+    """Conductor on Redis looks when a poll comes and then sits its 5 s out: a task that comes meanwhile is given to
+    the next poll. Seen by the time that the task lay in the queue, which its own times tell by the server's clock."""
+
+    def __init__(self) -> None:
+        self._missed = 0
+        self._waited_from = self._waited_until = 0.0  # the last poll that was kept and brought nothing
+
+    def shows_blindness(self, now: float, took_s: float, was_kept: bool, tasks: Sequence[Task]) -> bool:
+        """True when this poll's reply settles that keeping polls delays tasks."""
+        if not tasks:
+            if was_kept:
+                self._waited_from, self._waited_until = now - took_s, now
+            return False
+        if was_kept and took_s > CAME_S:
+            self._missed = 0
+        elif self._waited_from < now - _queued_s(tasks[0]) < self._waited_until - MISSED_S:
+            self._missed += 1
+        return self._missed >= SURE
+
+
+def _queued_s(task: Task) -> float:
+    """How long the task could have been had; 0 for one that may have been held back: a retry, one called again, one
+    with a delay or a limit."""
+    definition = (task.workflow_task or {}).get("taskDefinition") or {}
+    is_held_back = (
+        task.retry_count
+        or task.poll_count > 1
+        or task.callback_after_seconds
+        or task.start_delay_in_seconds
+        or task.rate_limit_per_frequency
+        or definition.get("concurrentExecLimit")
+    )
+    try:
+        return 0.0 if is_held_back else (task.start_time - task.scheduled_time) / 1000
+    except TypeError:  # not there
+        return 0.0
