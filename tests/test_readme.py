@@ -16,6 +16,8 @@ from user_agent_sdk.cli.app import COMMANDS
 from user_agent_sdk.errors import CODES
 from user_agent_sdk.settings import TABLE
 
+from .releases import RELEASES, markdown
+
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -86,6 +88,18 @@ class TablesTest(unittest.TestCase):
         section = TEXT[TEXT.index("### Commands") : TEXT.index("### Exit codes")]
         for name in COMMANDS:
             self.assertRegex(section, rf"`{re.escape(name)}[ `]", name)
+
+    def test_the_conductors_that_were_tried_are_those_of_the_table(self) -> None:
+        self.assertIn(markdown(), TEXT)
+        tried = " ".join(TEXT[TEXT.index("Tried with Conductor") :].split(";")[0].split())
+        said = {
+            version: store
+            for versions, store in re.findall(r"([\d. and]+) on (\w+)", tried)
+            for version in versions.split(" and ")
+        }
+        self.assertEqual(
+            {name: release.store for name, release in RELEASES.items()}, {k.strip(): v for k, v in said.items()}
+        )
 
     def test_every_linked_section_exists(self) -> None:
         headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in TEXT.splitlines()}

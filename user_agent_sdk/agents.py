@@ -38,6 +38,8 @@ class Agent:
     poll_interval_ms: float | None = None
     workers: int | None = None
     timeout_s: float | None = None
+    retries: int | None = None
+    response_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.func, staticmethod):  # which is callable from 3.10 on
@@ -71,8 +73,11 @@ class Agent:
             raise self._bad_option("workers", self.workers, "a whole number of at least 1")
         if self.poll_interval_ms is not None and not _is_number(self.poll_interval_ms):
             raise self._bad_option("poll_interval", self.poll_interval_ms, "milliseconds, 0 or more")
-        if self.timeout_s is not None and not (_is_number(self.timeout_s) and self.timeout_s):
-            raise self._bad_option("timeout_s", self.timeout_s, "seconds, more than 0")
+        for option, limit_s in (("timeout_s", self.timeout_s), ("response_timeout_s", self.response_timeout_s)):
+            if limit_s is not None and not (_is_number(limit_s) and limit_s):
+                raise self._bad_option(option, limit_s, "seconds, more than 0")
+        if self.retries is not None and not _is_number(self.retries, int):
+            raise self._bad_option("retries", self.retries, "a whole number, 0 or more")
 
     def _read_parameters(self, inner: Callable[..., Any], preset: set[str]) -> None:
         """Set ``parameters``, which a task fills, by name unless they are positional-only; and ``taken``, the names
@@ -153,6 +158,8 @@ def user_agent(
     poll_interval: float | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    retries: int | None = None,
+    response_timeout_s: float | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -163,6 +170,8 @@ def user_agent(
     poll_interval: float | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    retries: int | None = None,
+    response_timeout_s: float | None = None,
 ) -> Any:
     """Make a function an agent: ``@user_agent``, or ``@user_agent(workers=4)``.
 
@@ -173,7 +182,8 @@ def user_agent(
     ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls
     under (default: the host's). ``domain``: the task domain. ``poll_interval``: the longest pause
     between two polls while idle, in milliseconds (default 1000). ``workers``: tasks at a time
-    (default 1). ``timeout_s``: a task that runs longer fails (default: no limit).
+    (default 1). ``timeout_s``: a task that runs longer fails (default: no limit). ``retries`` and
+    ``response_timeout_s`` (seconds): what ``run --register`` tells a Conductor server that does not know the task type.
     A flag and the environment win over what is set here.
 
     Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for an
@@ -184,7 +194,9 @@ def user_agent(
         return agent_id
 
     def decorate(func: F) -> F:
-        register_user_agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s)
+        register_user_agent(
+            func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s
+        )
         return func
 
     return decorate
@@ -198,12 +210,16 @@ def register_user_agent(
     poll_interval: float | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    retries: int | None = None,
+    response_timeout_s: float | None = None,
 ) -> None:
     """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate.
 
     The same options and errors. Bound methods, ``functools.partial`` and callable objects will do.
     """
-    REGISTRY.append(Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s))
+    REGISTRY.append(
+        Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s)
+    )
 
 
 def _is_number(value: object, kind: Any = (int, float)) -> bool:

@@ -177,6 +177,9 @@ class Settings:
         flags=("--max-tasks",), commands=RUN, metavar="N", group="running")
     status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
         flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running")
+    register: bool = _row("define task types that the Conductor server lacks, as the decorators say",
+        "USERAGENT_REGISTER", _switch, False,
+        flags=("--register",), commands=RUN, const="true", group="running")
     # what is kept
     journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
         "USERAGENT_JOURNAL", _journal, Path(".useragent") / "journal",

@@ -3,7 +3,7 @@
 
 Both come from Maven Central through the ``mvn`` client. Conductor wants a JDK of 25 or later
 (``JAVA25_HOME`` names one), its releases before 3.20 and Keycloak 17 to 24 (``JAVA17_HOME``); without
-these the usual folders are searched. ``USERAGENT_REAL_CONDUCTOR`` chooses one of ``RELEASES``. With
+these the usual folders are searched. ``USERAGENT_REAL_CONDUCTOR`` chooses one of ``releases.RELEASES``. With
 ``USERAGENT_REAL_CACHE`` naming a folder, Keycloak's own first-start build (20 s) is kept there for later boots.
 """
 
@@ -24,8 +24,9 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from ..releases import RELEASES
 
 KEYCLOAK = ("org.keycloak", "keycloak-quarkus-dist", "26.0.0", "zip", "")
 REALM = "user-agent"
@@ -33,22 +34,6 @@ FETCH_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
 REDIS = ("redis-server", "/usr/bin/redis-server", "/usr/local/bin/redis-server")
-
-
-class Release(NamedTuple):
-    """One Conductor that people run: where Maven Central has it, the JDK that boots it, where it keeps its data."""
-
-    group: str
-    java: tuple[int, int]  # at least, and below
-    store: str  # sqlite, or redis: the releases before 3.30 have no SQLite that works
-
-
-RELEASES = {
-    "3.13.8": Release("com.netflix.conductor", (17, 25), "redis"),
-    "3.21.14": Release("org.conductoross", (25, 1000), "redis"),
-    "3.32.1": Release("org.conductoross", (25, 1000), "sqlite"),
-    "3.32.3": Release("org.conductoross", (25, 1000), "sqlite"),
-}
 VERSION = os.environ.get("USERAGENT_REAL_CONDUCTOR") or "3.32.1"
 
 
@@ -209,16 +194,20 @@ class Server:
         return "; the end of its log:\n" + "\n".join(line[:300] for line in lines)
 
 
-def conductor(folder: Path, port: int, *, indexing: bool, version: str = VERSION, redis_port: int = 0) -> Server:
-    """Conductor on ``port``. What it stores outlives a restart: an SQLite file in ``folder``, or, for a release that
-    wants Redis, the :func:`redis` on ``redis_port``, under a prefix of the release's own."""
+def conductor(
+    folder: Path, port: int, *, indexing: bool, version: str = VERSION, redis: tuple[int, str] | None = None
+) -> Server:
+    """Conductor on ``port``. What it stores outlives a restart: an SQLite file in ``folder``, or what lies in the
+    :func:`redis` at a port, under a prefix."""
     release = RELEASES[version]
     folder.mkdir(parents=True, exist_ok=True)
     properties = {
         "server.address": "127.0.0.1",
         "server.port": str(port),
-        **(_on_redis(version, redis_port) if release.store == "redis" else _on_sqlite(folder, indexing)),
+        **(_on_redis(*redis) if redis else _on_sqlite(folder, indexing)),
         "conductor.grpc-server.enabled": "false",
+        "conductor.scheduler.enabled": "false",
+        "conductor.integrations.ai.enabled": "false",
         "logging.level.root": "WARN",
     }
     command = [
@@ -244,20 +233,18 @@ def _on_sqlite(folder: Path, indexing: bool) -> dict[str, str]:
         # The task logs live in the index: without it they are taken and thrown away.
         "conductor.indexing.enabled": str(indexing).lower(),
         "conductor.indexing.type": "sqlite" if indexing else "none",
-        "conductor.scheduler.enabled": "false",
-        "conductor.integrations.ai.enabled": "false",
         "management.health.elasticsearch.enabled": "false",
     }
 
 
-def _on_redis(version: str, port: int) -> dict[str, str]:
+def _on_redis(port: int, prefix: str) -> dict[str, str]:
     return {
         "conductor.db.type": "redis_standalone",
         "conductor.queue.type": "redis_standalone",
         "conductor.redis.hosts": f"127.0.0.1:{port}:us-east-1c",
         "conductor.redis-lock.serverAddress": f"redis://127.0.0.1:{port}",
-        "conductor.redis.workflowNamespacePrefix": f"conductor-{version}",
-        "conductor.redis.queueNamespacePrefix": f"queues-{version}",
+        "conductor.redis.workflowNamespacePrefix": f"conductor-{prefix}",
+        "conductor.redis.queueNamespacePrefix": f"queues-{prefix}",
         "conductor.indexing.enabled": "false",  # it would want an Elasticsearch
     }
 

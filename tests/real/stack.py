@@ -65,13 +65,13 @@ class Stack:
             clients = {self.client_id(lifespan_s): (SECRET, lifespan_s) for lifespan_s in LIFESPANS_S}
             self._realm_url = f"http://127.0.0.1:{keycloak_port}/realms/{servers.REALM}"
             self.conductor_url = f"http://127.0.0.1:{conductor_port}/api"
-            redis_port = self._start_redis()
+            self.redis_port = self._start_redis()
             self.conductor = servers.conductor(
                 self._folder / "conductor",
                 conductor_port,
                 indexing=self._indexing,
                 version=self.version,
-                redis_port=redis_port,
+                redis=(self.redis_port, self.version) if self.redis_port else None,
             )
             self.conductor.start()
             self.keycloak = servers.keycloak(self._folder, keycloak_port, {**clients, STRANGER: (SECRET, 300)})
@@ -90,7 +90,7 @@ class Stack:
     def _start_redis(self) -> int:
         """The port of the Redis that the release keeps its data in; 0 for one that needs none."""
         assert self._folder is not None
-        if servers.RELEASES[self.version].store != "redis":
+        if servers.RELEASES[self.version].store != "Redis":
             return 0
         port = servers.free_port()
         self.redis = servers.redis(self._folder / "redis", port)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import conformance
-from . import RealTestCase
+from .. import conformance, releases
+from . import RealTestCase, servers
 from .stack import Stack
 
 
@@ -62,3 +62,6 @@ class ConductorAsAkabot(conformance.Common, conformance.AkabotOnly, RealTestCase
     def setUp(self) -> None:
         super().setUp()
         self.platform = ConductorPlatform(self.stack, akabot=True)
+
+
+releases.hold_differences(servers.VERSION, ConductorItself, ConductorAsAkabot)

@@ -27,11 +27,14 @@ from urllib.parse import urlsplit
 
 from .. import errors, loader, logs
 from .._version import __version__
+from ..agents import Agent
+from ..conductor.client import Client
 from ..conductor.renewal import absent_cert_file
+from ..conductor.transport import Transport
 from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
 from ..settings import TABLE, Settings, load
-from . import options, terminal, waiting
+from . import definitions, options, terminal, waiting
 from .options import Parser
 
 TIMEOUT_S = 15.0
@@ -102,11 +105,12 @@ def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
         yield from _configuration(settings)
     except UserAgentError as error:
         yield _failed("configuration", error)
+    agents: list[Agent] = []
     if script is not None:
-        yield from _agents(script, settings)
+        yield from _agents(script, settings, agents)
     if settings is not None:
         yield from _journal(settings)
-        yield from _platform(settings, args.offline)
+        yield from _platform(settings, args.offline, agents)
 
 
 def _failed(check: str, error: UserAgentError) -> Row:
@@ -164,11 +168,11 @@ def _configuration(settings: Settings) -> Iterator[Row]:
             yield Row("warn", "file mode", f"{file} can be read by other users of this machine", f"chmod 600 {file}")
 
 
-def _agents(script: Path, settings: Settings | None) -> Iterator[Row]:
+def _agents(script: Path, settings: Settings | None, agents: list[Agent]) -> Iterator[Row]:
+    """Fills ``agents``."""
     try:
-        agents = loader.load(script)
-        if settings is not None:
-            agents = loader.identify(agents, settings.agent_id)
+        loaded = loader.load(script)
+        agents += loaded if settings is None else loader.identify(loaded, settings.agent_id)
         for agent in agents:
             takes = ", ".join(parameter.name for parameter in agent.parameters) or "nothing"
             what = f"{agent.where} takes {takes}"
@@ -229,7 +233,7 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
 # -- on the network ----------------------------------------------------------------------------------
 
 
-def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
+def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterator[Row]:
     from ..worker.runner import connect
 
     addresses = [address for address in (settings.auth_url, settings.service_url) if address]
@@ -262,8 +266,20 @@ def _platform(settings: Settings, offline: bool) -> Iterator[Row]:
         except PlatformError as error:
             yield _failed("platform", error)
             return
-    yield _answer(settings.service_url, reply.status, reply.media_type, reply.body)
-    yield from _clock(reply.headers.get("date", ""))
+        yield _answer(settings.service_url, reply.status, reply.media_type, reply.body)
+        yield from _clock(reply.headers.get("date", ""))
+        if settings.platform == "conductor":
+            yield from _conductor(transport, client, settings, agents)
+
+
+def _conductor(transport: Transport, client: Client, settings: Settings, agents: list[Agent]) -> Iterator[Row]:
+    for status, what, fix in definitions.health(transport, settings.service_url, TIMEOUT_S):
+        yield Row(status, "health", what, fix)
+    try:
+        for status, what, fix in definitions.findings(client, settings, agents):
+            yield Row(status, "task type", what, fix, "config-invalid" if status == "FAIL" else None)
+    except PlatformError as error:
+        yield _failed("task type", error)
 
 
 def _trust(settings: Settings) -> Row:

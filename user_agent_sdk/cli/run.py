@@ -12,7 +12,7 @@ import os
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Callable
 
@@ -22,7 +22,7 @@ from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
 from ..worker.keeping.jobs import Execution
-from ..worker.runner import Runner
+from ..worker.runner import Runner, connect
 from ..worker.watched import Watch
 from . import options, waiting
 from .options import Parser
@@ -43,6 +43,8 @@ def main(args: Namespace) -> int:
 def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
+    if settings.register:
+        _register(settings, agents)
     with recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(), owns_process=True)
         with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
@@ -66,6 +68,17 @@ def watch() -> Watch:
     except ModuleNotFoundError:
         return Watch()
     return Watching()
+
+
+def _register(settings: Settings, agents: Sequence[Agent]) -> None:
+    from . import definitions
+
+    if settings.platform != "conductor":
+        logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
+        return
+    transport, client = connect(settings)
+    with closing(transport):
+        definitions.register(client, settings, agents)
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:

@@ -3,7 +3,7 @@
 
 Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors.
 Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
-against that server and against our own sandbox; ``RELEASES`` there tells in what other releases differ.
+against that server and against our own sandbox; ``tests/releases.py`` tells in what others differ.
 """
 
 from __future__ import annotations

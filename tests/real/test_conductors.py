@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker makes of each Conductor that people run: ``USERAGENT_REAL_CONDUCTOR`` chooses which."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+
+from . import RealTestCase
+from .stack import wait_until
+from .worker import Worker
+
+LONG_S = 60.0
+MIXED = """
+    import pathlib, threading
+    from user_agent_sdk import NonRetryableException, TaskResult, user_agent
+
+    @user_agent(agent_id={agent_id!r}, workers=8)
+    def mixed(task, kind, number):
+        with open(pathlib.Path(__file__).with_name("runs"), "a") as runs:
+            runs.write(kind + str(number) + chr(10))
+        if kind == "slow":
+            threading.Event().wait(10)
+        if kind == "flaky" and task.attempt == 1:
+            raise RuntimeError("not yet")
+        if kind == "terminal":
+            raise NonRetryableException("never")
+        if kind == "again" and task.poll_count == 1:
+            return TaskResult(status="IN_PROGRESS", output_data={{"page": 1}}, callback_after_seconds=1)
+        return {{"kind": kind, "before": task.output_data}}
+    """
+
+
+class OnEach(RealTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.agent_id = f"{uuid.uuid4()}#user-agent"
+        self.stack.register_task(self.agent_id, retry_count=2, response_timeout_s=4)
+        self.stack.register_workflow(self.agent_id, [self.agent_id], inputs=["kind", "number"])
+
+    def worker(self) -> Worker:
+        return Worker(MIXED.format(agent_id=self.agent_id), None, "--conductor", self.stack.gateway.conductor_url)
+
+    def start(self, kind: str, number: int) -> str:
+        return self.stack.start_workflow(self.agent_id, {"kind": kind, "number": number})
+
+    def runs(self, worker: Worker) -> Counter[str]:
+        return Counter((worker.folder / "runs").read_text("utf-8").split())
+
+    def test_a_mixed_lot_is_done_in_time_and_no_report_is_refused(self) -> None:
+        """On 3.13.8 each of these results was refused first, and delivered 30 s later."""
+        with self.worker() as worker:
+            self.stack.wait(self.start("quick", -1), timeout_s=LONG_S)
+            began = time.monotonic()
+            kinds = ["slow"] * 2 + ["flaky"] * 2 + ["terminal"] * 2 + ["again"] * 2 + ["quick"] * 20
+            ids = [(kind, self.start(kind, number)) for number, kind in enumerate(kinds)]
+            ended = [(kind, self.stack.wait(workflow_id, timeout_s=LONG_S)) for kind, workflow_id in ids]
+            took_s = time.monotonic() - began
+            code = worker.stop()
+        print(json.dumps({"conductor": self.stack.version, "mixed_took_s": round(took_s, 1)}))
+        for kind, workflow in ended:
+            self.assertEqual(workflow["status"], "FAILED" if kind == "terminal" else "COMPLETED", kind)
+            self.assertEqual(len(workflow["tasks"]), 2 if kind == "flaky" else 1, kind)
+        before = [workflow["tasks"][0]["outputData"]["before"] for kind, workflow in ended if kind == "again"]
+        self.assertEqual(before, [{"page": 1}] * 2)
+        runs = self.runs(worker)
+        self.assertEqual([runs["slow0"], runs["slow1"]], [1, 1])
+        self.assertEqual((code, [line for line in worker.log if "refused" in line]), (0, []))
+        refused = [seen for seen in self.stack.gateway.seen("report") if seen.status != 200]
+        self.assertEqual(refused, [])
+        self.assertLessEqual(self.stack.gateway.count("update-v2", status=500), 8, "one for each slot at most")
+        self.assertLess(took_s, 15)
+
+    def test_an_idle_worker_picks_up_what_comes(self) -> None:
+        """3.13.8 and 3.21.14 do not look at their queue while they keep a poll: each task came up to 5 s late."""
+        with self.worker():
+            waits_ms = []
+            for number in range(8):
+                task = self.stack.wait(self.start("quick", number), timeout_s=LONG_S)["tasks"][0]
+                waits_ms.append(task["startTime"] - task["scheduledTime"])
+                threading.Event().wait(1.7)
+        print(json.dumps({"conductor": self.stack.version, "pick_up_ms": waits_ms}))
+        self.assertLess(max(waits_ms[4:]), 1500)
+
+    def test_a_worker_that_was_there_before_the_server_goes_on_with_it(self) -> None:
+        kept = self.start("quick", 0)
+        self.stack.stop_conductor()
+        try:
+            with self.worker() as worker:
+                said = lambda: any("Polling" in line and "fails" in line for line in worker.log)  # noqa: E731
+                self.assertTrue(wait_until(said, LONG_S), worker.log)
+                self.stack.start_conductor()
+                ids = [kept, *(self.start("quick", number) for number in range(1, 6))]
+                self.assertEqual({self.stack.wait(one, timeout_s=LONG_S)["status"] for one in ids}, {"COMPLETED"})
+                self.assertEqual(worker.stop(), 0)
+            self.assertEqual(set(self.runs(worker).values()), {1})
+        finally:
+            if self.stack.conductor.pid is None:
+                self.stack.start_conductor()

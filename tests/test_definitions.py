@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task definitions of a Conductor server: ``check`` says what is missing or seldom meant, ``--register`` makes them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import unittest
+from typing import Any
+from unittest import mock
+from urllib.parse import unquote
+
+from tests.cli import CliTest
+from tests.support import Request, Server, answering
+from user_agent_sdk.agents import Agent
+from user_agent_sdk.conductor import definitions
+from user_agent_sdk.errors import ConfigError
+
+SCRIPT = """
+from user_agent_sdk import user_agent
+
+@user_agent(agent_id="it's an invoice", workers=4, retries=5, response_timeout_s=90, timeout_s=600)
+def read(): ...
+"""
+NAME = "it's an invoice"
+
+
+class Defined(unittest.TestCase):
+    def test_a_definition_says_what_its_decorator_says_and_defaults_for_the_rest(self) -> None:
+        plain = definitions.described("a")
+        self.assertEqual(
+            (plain["retryCount"], plain["responseTimeoutSeconds"], plain["timeoutSeconds"]),
+            (definitions.RETRIES, definitions.RESPONSE_TIMEOUT_S, 0),
+        )
+        own = definitions.described("a", retries=0, response_timeout_s=90.2, timeout_s=600)
+        self.assertEqual((own["retryCount"], own["responseTimeoutSeconds"], own["timeoutSeconds"]), (0, 91, 691))
+
+    def test_options_that_make_no_sense_are_refused_where_they_are_written(self) -> None:
+        for option, value in (
+            ("retries", -1),
+            ("retries", 1.5),
+            ("response_timeout_s", 0),
+            ("response_timeout_s", "9"),
+        ):
+            with self.subTest(option=option, value=value), self.assertRaisesRegex(ConfigError, option):
+                Agent(print, **{option: value})  # type: ignore[arg-type]
+
+
+class OnAServer(CliTest):
+    """Its definitions are in ``defined``; ``posted`` are the bodies that made some."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("agent.py", SCRIPT)
+        self.defined: dict[str, dict[str, Any]] = {}
+        self.posted: list[Any] = []
+        self.health: Any = (200, b'{"healthy":true}')
+        self.broken: Any = None
+        server = Server(answering(self.answer))
+        self.addCleanup(server.close)
+        self.url = f"{server.url}/api"
+
+    def answer(self, request: Request) -> Any:
+        path = request.target.partition("?")[0]
+        if path == "/health":
+            return self.health
+        if "/metadata/taskdefs" not in path:
+            return 404, b"{}"
+        if self.broken:
+            return self.broken
+        if request.method == "POST":
+            self.posted.append(json.loads(request.body))
+            self.defined.update((each["name"], each) for each in self.posted[-1])
+            return 200, b""
+        name = unquote(path.rpartition("/")[2])
+        if name in self.defined:
+            return 200, json.dumps(self.defined[name]).encode()
+        return 404, json.dumps({"message": f"No such taskType found by name: {name}", "retryable": False}).encode()
+
+    def check(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Status, message and fix of the findings, by what was checked."""
+        ended = self.run_main("check", "agent.py", "--conductor", self.url, "--json")
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for row in json.loads(ended.out)["checks"]:
+            found.setdefault(row["check"], []).append((row["status"], row["message"], row["fix"]))
+        self.code = ended.code
+        return found
+
+    def test_a_task_type_without_a_definition_fails_the_check_with_the_command_that_makes_it(self) -> None:
+        [(status, message, fix)] = self.check()["task type"]
+        self.assertEqual((status, self.code), ("FAIL", 3))
+        self.assertIn(f"task type {NAME} has no definition", message)
+        command = shlex.split(fix[fix.index("curl") :])
+        self.assertEqual(command[:4], ["curl", "-X", "POST", f"{self.url}/metadata/taskdefs"])
+        self.assertEqual(json.loads(command[-1]), [definitions.described(NAME, 5, 90, 600)])
+        if shutil.which("curl"):
+            subprocess.run(["sh", "-c", fix[fix.index("curl") :]], check=True, capture_output=True, timeout=30)
+            self.assertEqual([row[0] for row in self.check()["task type"]], ["ok"])
+
+    def test_what_is_seldom_meant_is_said_with_the_command_that_changes_it_alone(self) -> None:
+        good = {**definitions.described(NAME, 5, 90, 600), "createTime": 1, "inputKeys": [], "updatedBy": "x"}
+        for changes, said, mended in (
+            (
+                {"responseTimeoutSeconds": 3600, "timeoutSeconds": 0},
+                "only after 3600 s",
+                {"responseTimeoutSeconds": 300},
+            ),
+            ({"responseTimeoutSeconds": 0}, "never", {"responseTimeoutSeconds": 300}),
+            ({"responseTimeoutSeconds": 2}, "2 s is short", {"responseTimeoutSeconds": 300}),
+            ({"timeoutSeconds": 100}, "gives a run 100 s, the agent's timeout_s is 600 s", {"timeoutSeconds": 900}),
+            ({"retryCount": 0}, "not tried again", {"retryCount": 3}),
+            ({"concurrentExecLimit": 2}, "4 workers here, and the platform lets 2 run", {"concurrentExecLimit": 4}),
+        ):
+            with self.subTest(changes=changes):
+                self.defined[NAME] = {**good, **changes}
+                known, (status, message, fix) = self.check()["task type"]
+                self.assertEqual((known[0], status, self.code), ("ok", "warn", 0))
+                self.assertIn(said, message)
+                command = shlex.split(fix)
+                self.assertEqual(command[:4], ["curl", "-X", "PUT", f"{self.url}/metadata/taskdefs"])
+                kept = {
+                    k: v for k, v in {**good, **changes}.items() if k not in ("createTime", "inputKeys", "updatedBy")
+                }
+                self.assertEqual(json.loads(command[-1]), {**kept, **mended})
+
+    def test_a_rate_limit_is_told_and_the_servers_own_health(self) -> None:
+        limit = {"rateLimitPerFrequency": 7, "rateLimitFrequencyInSeconds": 60}
+        self.defined[NAME] = {**definitions.described(NAME, 5, 90, 600), **limit}
+        found = self.check()
+        self.assertIn("at most 7 given out each 60 s", found["task type"][0][1])
+        self.assertEqual([row[0] for row in found["health"]], ["ok"])
+        self.health = (200, b'{"healthy":false}')
+        self.assertEqual([row[0] for row in self.check()["health"]], ["warn"])
+        self.health = (404, b"<html>")
+        self.assertNotIn("health", self.check())
+
+    def test_a_server_that_can_not_tell_is_a_finding_and_no_missing_definition(self) -> None:
+        for self.broken in ((500, b"{}"), (404, b"<html>"), (403, b"")):
+            [(status, message, _)] = self.check()["task type"]
+            self.assertEqual((status, self.code), ("FAIL", 5))
+            self.assertIn("can't be read", message)
+
+    def register(self) -> list[str]:
+        with mock.patch("user_agent_sdk.worker.runner.Runner.run", return_value=0):
+            ended = self.run_main("run", "agent.py", "--conductor", self.url, "--register", "--no-journal")
+        self.assertEqual(ended.code, 0, ended.err)
+        return [line for line in ended.err.splitlines() if "ask type" in line or "register" in line]
+
+    def test_register_makes_what_is_missing_and_changes_nothing_that_is_there(self) -> None:
+        [said] = self.register()
+        self.assertIn(f"Task type {NAME} is defined now: response timeout 90 s, retries 5", said)
+        self.assertEqual(self.posted, [[definitions.described(NAME, 5, 90, 600)]])
+        self.defined[NAME]["retryCount"] = 1
+        [said] = self.register()
+        self.assertIn("is left as it is", said)
+        self.assertEqual((len(self.posted), self.defined[NAME]["retryCount"]), (1, 1))
+
+    def test_a_definition_that_can_not_be_made_keeps_no_worker_from_its_work(self) -> None:
+        """A worker may be there before its server."""
+        for self.broken in ((503, b""), (400, b'{"message": "ownerEmail cannot be empty"}')):
+            [said] = self.register()
+            self.assertIn(f"Task type {NAME} could not be registered", said)
+        self.assertEqual(self.posted, [])
+
+    def test_akabot_defines_its_tasks_itself(self) -> None:
+        self.write("credentials.json", json.dumps({"clientId": "c", "clientSecret": "s", "agentId": "x"})).chmod(0o600)
+        with mock.patch("user_agent_sdk.worker.runner.Runner.run", return_value=0):
+            ended = self.run_main("run", "agent.py", "--register", "--no-journal")
+        self.assertIn("--register is for Conductor", ended.err)
+
+
+if __name__ == "__main__":
+    unittest.main()

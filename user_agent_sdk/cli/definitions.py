@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Conductor server must know of an agent's task type: ``check`` looks, ``run --register`` makes the missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..agents import Agent
+from ..conductor import definitions
+from ..conductor.client import Client
+from ..conductor.transport import Transport
+from ..conductor.wire import json_object
+from ..errors import PlatformError
+from ..settings import AgentSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+LONG_WAIT_S = 1800  # for a task that a crashed worker held: more is seldom meant
+SHORT_LEASE_S = 5  # one lost extension, or a short outage, gives the task to somebody else
+Found = tuple[str, str, "str | None"]  # ok, warn or FAIL; what was found; what mends it
+
+
+def health(transport: Transport, service_url: str, timeout_s: float) -> Iterator[Found]:
+    """What the server says of itself; nothing where a gateway does not let that through."""
+    url = service_url[: -len("/api")] + "/health" if service_url.endswith("/api") else ""
+    try:
+        reply = transport.exchange("GET", url, headers={}, timeout_s=timeout_s) if url else None
+    except PlatformError:
+        return  # the service itself has answered
+    said = json_object(reply.body).get("healthy") if reply is not None else None
+    if said is True:
+        yield "ok", f"{url} says it is healthy", None
+    elif said is False:
+        yield "warn", f"{url} says it is not healthy", "look at the server's own log and at its database"
+
+
+def findings(client: Client, settings: Settings, agents: Sequence[Agent]) -> Iterator[Found]:
+    """About each agent's definition. Raises PlatformError."""
+    for agent in agents:
+        own = settings.resolve(agent)
+        name = own.agent_id or agent.name
+        found = definitions.find(client, name)
+        if found is None:
+            new = definitions.command(settings.service_url, _described(agent, own), is_new=True)
+            yield "FAIL", f"task type {name} has no definition", f"start with run --register, or: {new}"
+            continue
+        says = f"response timeout {found.get('responseTimeoutSeconds')} s, retries {found.get('retryCount')}"
+        if found.get("rateLimitPerFrequency"):
+            per_s = found.get("rateLimitFrequencyInSeconds")
+            says += f", at most {found['rateLimitPerFrequency']} given out each {per_s} s"
+        yield "ok", f"task type {name} is defined: {says}", None
+        for what, changes in _doubts(found, own):
+            mended = definitions.command(settings.service_url, {**found, **changes}, is_new=False)
+            yield "warn", f"task type {name}: {what}", mended
+
+
+def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What in a definition is seldom meant, and what would be instead."""
+
+    def of(field: str) -> float:
+        value = found.get(field)
+        return value if isinstance(value, (int, float)) else 0
+
+    lease_s, limit_s = of("responseTimeoutSeconds"), of("timeoutSeconds")
+    sane = {"responseTimeoutSeconds": int(min(definitions.RESPONSE_TIMEOUT_S, limit_s or float("inf")))}
+    if not lease_s or lease_s > LONG_WAIT_S:
+        wait = f"only after {lease_s:g} s" if lease_s else "never"
+        yield f"what a crashed worker held is given to another {wait}", sane
+    elif lease_s < SHORT_LEASE_S and (not limit_s or limit_s > lease_s):
+        yield f"a response timeout of {lease_s:g} s is short: an outage of that length runs its tasks twice", sane
+    if own.timeout_s is not None and 0 < limit_s < own.timeout_s:
+        what = f"the platform gives a run {limit_s:g} s, the agent's timeout_s is {own.timeout_s:g} s"
+        yield what, {"timeoutSeconds": definitions.described("", timeout_s=own.timeout_s)["timeoutSeconds"]}
+    if not of("retryCount"):
+        yield (
+            "a failed task is not tried again, not even after a crash of its worker",
+            {"retryCount": definitions.RETRIES},
+        )
+    if 0 < of("concurrentExecLimit") < own.workers:
+        what = f"{own.workers} workers here, and the platform lets {of('concurrentExecLimit'):g} run at a time"
+        yield what, {"concurrentExecLimit": own.workers}
+
+
+def register(client: Client, settings: Settings, agents: Sequence[Agent]) -> None:
+    """Make the missing definitions, change none, and log what was done. One that can't be made stops nobody."""
+    for agent in agents:
+        own = settings.resolve(agent)
+        name = own.agent_id or agent.name
+        try:
+            if definitions.find(client, name) is not None:
+                logger.info("Task type %s is defined: it is left as it is", name, extra=_REGISTER)
+                continue
+            wanted = _described(agent, own)
+            definitions.create(client, wanted)
+            text = "Task type %s is defined now: response timeout %g s, retries %d"
+            logger.info(text, name, wanted["responseTimeoutSeconds"], wanted["retryCount"], extra=_REGISTER)
+        except PlatformError as error:
+            logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
+
+
+def _described(agent: Agent, own: AgentSettings) -> dict[str, Any]:
+    return definitions.described(own.agent_id or agent.name, agent.retries, agent.response_timeout_s, own.timeout_s)
+
+
+_REGISTER = {"action": "register"}

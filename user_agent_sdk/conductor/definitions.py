@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task definitions of a Conductor server: how often the platform retries a task type, and how long it waits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import PlatformError
+from .client import Client, Exchange
+from .transport import Response
+from .wire import classify, encode, json_object, segment
+
+CALL_TIMEOUT_S = 15.0
+RETRIES = 3  # the server's own default
+RESPONSE_TIMEOUT_S = 300.0  # its default is an hour, which a crashed worker's task would wait for
+OWNER = "user-agent@localhost"  # the server wants an e-mail address, and nothing is sent to this one
+_PATH = "/metadata/taskdefs"
+_KEPT_BY_SERVER = {"createTime", "updateTime", "createdBy", "updatedBy"}
+
+
+def described(
+    name: str, retries: int | None = None, response_timeout_s: float | None = None, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """The definition of a task type whose decorator says so; what it leaves open gets a default. The platform's limit
+    for a whole run lies one response timeout behind the worker's own, which says why."""
+    response_s = math.ceil(response_timeout_s or RESPONSE_TIMEOUT_S)
+    return {
+        "name": name,
+        "ownerEmail": OWNER,
+        "retryCount": RETRIES if retries is None else retries,
+        "retryLogic": "FIXED",
+        "retryDelaySeconds": 1,
+        "responseTimeoutSeconds": response_s,
+        "timeoutSeconds": math.ceil(timeout_s) + response_s if timeout_s is not None else 0,
+        "timeoutPolicy": "RETRY",
+    }
+
+
+def find(client: Client, name: str) -> dict[str, Any] | None:
+    """The server's definition of a task type; None when it has none. Raises PlatformError."""
+    reply = Exchange(client, f"{_PATH}/{segment(name)}", None, CALL_TIMEOUT_S).receive()
+    if reply.status == 404 and name in str(json_object(reply.body).get("message", "")):
+        return None
+    return json_object(_good(reply).body) or None
+
+
+def create(client: Client, definition: Mapping[str, Any]) -> None:
+    """Make a definition that :func:`find` did not find: one that is there would be replaced. Raises PlatformError."""
+    _good(Exchange(client, _PATH, encode([definition]), CALL_TIMEOUT_S).receive())
+
+
+def command(service_url: str, definition: Mapping[str, Any], *, is_new: bool) -> str:
+    """What a POSIX shell runs to make the definition, or to replace the one that is there."""
+    shown = {
+        key: value for key, value in definition.items() if key not in _KEPT_BY_SERVER and value not in (None, [], {})
+    }
+    body = encode([shown] if is_new else shown).decode("utf-8").replace("'", "'\\''")
+    method = "POST" if is_new else "PUT"
+    return f"curl -X {method} {service_url}{_PATH} -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _good(reply: Response) -> Response:
+    if not 200 <= reply.status < 300:
+        _, reason = classify(reply.status, reply.media_type, reply.body)
+        raise PlatformError(f"the task definitions can't be read or written: {reason}")
+    return reply
