@@ -59,14 +59,13 @@ class OnEach(RealTestCase):
             ids = [(kind, self.start(kind, number)) for number, kind in enumerate(kinds)]
             ended = [(kind, self.stack.wait(workflow_id, timeout_s=LONG_S)) for kind, workflow_id in ids]
             took_s = time.monotonic() - began
-            code = worker.stop()
+            code, runs = worker.stop(), self.runs(worker)
         print(json.dumps({"conductor": self.stack.version, "mixed_took_s": round(took_s, 1)}))
         for kind, workflow in ended:
             self.assertEqual(workflow["status"], "FAILED" if kind == "terminal" else "COMPLETED", kind)
             self.assertEqual(len(workflow["tasks"]), 2 if kind == "flaky" else 1, kind)
         before = [workflow["tasks"][0]["outputData"]["before"] for kind, workflow in ended if kind == "again"]
         self.assertEqual(before, [{"page": 1}] * 2)
-        runs = self.runs(worker)
         self.assertEqual([runs["slow0"], runs["slow1"]], [1, 1])
         self.assertEqual((code, [line for line in worker.log if "refused" in line]), (0, []))
         refused = [seen for seen in self.stack.gateway.seen("report") if seen.status != 200]
@@ -96,7 +95,7 @@ class OnEach(RealTestCase):
                 ids = [kept, *(self.start("quick", number) for number in range(1, 6))]
                 self.assertEqual({self.stack.wait(one, timeout_s=LONG_S)["status"] for one in ids}, {"COMPLETED"})
                 self.assertEqual(worker.stop(), 0)
-            self.assertEqual(set(self.runs(worker).values()), {1})
+                self.assertEqual(set(self.runs(worker).values()), {1})
         finally:
             if self.stack.conductor.pid is None:
                 self.stack.start_conductor()

@@ -22,7 +22,7 @@ _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called
 _KEPT = (".py", ".typed", ".md", ".html")
 # What `run` does without.
 _EXTRA = {"history", "sandbox", "watching", "utils", "testing.py", "pages.py", "_build.py"}
-_CORE_CLI = {"__init__.py", "app.py", "options.py", "run.py", "terminal.py", "waiting.py"}
+_CORE_CLI = {"__init__.py", "app.py", "definitions.py", "options.py", "run.py", "terminal.py", "waiting.py"}
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""

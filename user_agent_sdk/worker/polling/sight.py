@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...conductor.wire import Task
 
 MISSED_S = 1.0  # a task that came so long before the end of a poll that was kept, and was not given to it, was missed
-CAME_S = 0.5  # a task that comes so long after the poll came while the poll was kept
+CAME_S = 1.0  # a task that is scheduled so long after a poll was sent, and comes by it, came while it was kept
 SURE = 2  # tasks missed, and none came to a kept poll
 
 
@@ -26,9 +26,10 @@ class Sight:
             if was_kept:
                 self._waited_from, self._waited_until = now - took_s, now
             return False
-        if was_kept and took_s > CAME_S:
+        queued_s = _queued_s(tasks[0])
+        if was_kept and took_s - queued_s > CAME_S:
             self._missed = 0
-        elif self._waited_from < now - _queued_s(tasks[0]) < self._waited_until - MISSED_S:
+        elif self._waited_from < now - queued_s < self._waited_until - MISSED_S:
             self._missed += 1
         return self._missed >= SURE
 
