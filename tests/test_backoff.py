@@ -56,6 +56,23 @@ class OutageTest(unittest.TestCase):
         self.assertIn("for 60 s, 61 tries", said.output[1])
         self.assertIn("over after 601.0 s and 601 tries", said.output[-1])
 
+    def test_another_kind_of_failure_is_said_at_once_and_refused_credentials_as_an_error(self) -> None:
+        """A sandbox came back from an outage with a new secret: for 78 s the worker went on saying that the platform
+        does not answer, which 401s had contradicted from the first second."""
+        outage = Outage(log, "Polling fails", agent_id="a")
+        with self.assertLogs(log, "INFO") as said:
+            for second, reason in enumerate(["refused", "refused", "HTTP 503", "HTTP 503", "refused", "HTTP 503"]):
+                outage.failed(reason, float(second))
+            for second in (6.0, 7.0):
+                outage.failed("HTTP 401 invalid_client", second, is_refusal=True)
+            outage.succeeded(8.0)
+        found = [(record.levelname, record.action, record.tries) for record in said.records]
+        self.assertEqual(found, [("WARNING", "outage_started", 1), ("WARNING", "outage_goes_on", 3),
+                                 ("ERROR", "credentials_refused", 7), ("INFO", "outage_over", 8)])  # fmt: skip
+        refused = said.records[2].__dict__
+        self.assertEqual((refused["agent_id"], refused["outage_s"], refused["reason"]),
+                         ("a", 6.0, "HTTP 401 invalid_client"))  # fmt: skip
+
     def test_the_next_outage_counts_from_its_own_start(self) -> None:
         outage = Outage(log, "x")
         with self.assertLogs(log, "INFO") as said:

@@ -19,7 +19,11 @@ from functools import partial
 from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote
 
-FIELDS = ("action", "agent_id", "task_id", "workflow_id", "attempt", "duration_ms", "trace_id")  # of `extra`
+# What a line of JSON takes of ``extra``.
+FIELDS = (
+    *("action", "agent_id", "worker_id", "task_id", "workflow_id", "attempt", "duration_ms", "trace_id"),
+    *("outage_s", "tries", "reason", "code", "exit"),
+)
 _SHOWN = ("agent_id", "task_id", "attempt", "duration_ms")  # in a line of text
 
 # C0, DEL, C1, line and paragraph separators, bidirectional controls, lone surrogates: what can move a
@@ -139,11 +143,12 @@ def _text(record: logging.LogRecord, full_date: bool) -> str:
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
-    """One JSON object: ts (UTC), level, logger, msg, what ``extra`` gave of FIELDS, exc."""
+    """One JSON object: ts (UTC), level, logger, pid, msg, the FIELDS that ``extra`` gave, exc."""
     line: dict[str, object] = {
         "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")[:23] + "Z",
         "level": record.levelname,
         "logger": record.name,
+        "pid": record.process,
         "msg": redactor(record.getMessage()),
     }
     for key in FIELDS:

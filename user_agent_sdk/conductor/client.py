@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import logs
-from ..errors import PlatformError
+from ..errors import AuthRefusedError, PlatformError
 from .auth import TokenSource
 from .transport import Response, Transport, TransportError
 from .wire import MAYBE_NO_ROUTE, Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
@@ -32,8 +32,8 @@ RETRY_AFTER_MAX_S = 60.0
 class PollError(PlatformError):
     """A poll got no usable answer; ``retry_after_s`` is the server's wish, or None."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, retry_after_s: float | None = None, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 
@@ -184,13 +184,13 @@ class PollExchange(Exchange):
             if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
                 return _in_time(parse_tasks(reply.body), self.age_s)
         except PlatformError as error:
-            raise PollError(error.message) from None
+            raise PollError(error.message, code=error.code) from None
         if reply.status == 204:
             return []
-        _, reason = classify(reply.status, reply.media_type, reply.body)
-        raise PollError(
-            logs.redactor.brief(reason) or f"HTTP {reply.status} is no answer to a poll", retry_after_s(reply)
-        )
+        verdict, reason = classify(reply.status, reply.media_type, reply.body)
+        said = logs.redactor.brief(reason) or f"HTTP {reply.status} is no answer to a poll"
+        code = AuthRefusedError.code if verdict is Verdict.AUTH else None
+        raise PollError(said, retry_after_s(reply), code)
 
 
 class ReportExchange(Exchange):

@@ -158,7 +158,7 @@ class Delivery:
         if outcome.verdict is Verdict.REFUSED:
             return self._refused(parcel, outcome, now)
         with self._lock:
-            self._outage.failed(outcome.reason, now)
+            self._outage.failed(outcome.reason, now, outcome.verdict is Verdict.AUTH)
         return max(parcel.backoff.failed(), outcome.retry_after_s or 0.0)
 
     def _unsure_s(self, parcel: Parcel, now: float) -> float | None:

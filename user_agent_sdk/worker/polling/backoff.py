@@ -34,38 +34,51 @@ class Backoff:
 
 
 class Outage:
-    """One line when trouble starts, one a minute while it lasts, one at once for a new reason (a few a minute), and
-    one when it is over."""
+    """What the log says of an outage: one line when trouble starts, one a minute while it lasts, one at once for a
+    new reason (a few a minute), and one when it is over.
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
+    ``fields`` go into ``extra`` with each line, beside ``outage_s``, ``tries`` and ``reason``.
+    """
+
+    def __init__(self, log: logging.Logger, what: str, **fields: object) -> None:
         self._log = log
         self._what = what
+        self._fields = fields
         self._since: float | None = None
         self._said_at = 0.0
         self._count = 0
         self._reasons: set[str] = set()  # those that were said in this minute
 
-    def failed(self, reason: str, now: float) -> None:
+    def failed(self, reason: str, now: float, is_refusal: bool = False) -> None:
+        """``is_refusal``: of our credentials, which no waiting mends."""
         self._count += 1
-        is_due = now - self._said_at >= REMIND_S
+        starts = self._since is None
+        self._since = now if self._since is None else self._since
+        is_due = starts or now - self._said_at >= REMIND_S
         if is_due:
+            self._said_at = now
             self._reasons.clear()
         is_new = reason not in self._reasons and len(self._reasons) < REASONS_MAX
         if is_new:
             self._reasons.add(reason)
-        if self._since is None:
-            self._since = self._said_at = now
-            self._log.warning("%s: %s; trying again", self._what, reason, extra={"action": "outage_started"})
+        if is_new and is_refusal:
+            text = "%s: %s; the credentials must be mended, until then it is tried again"
+            self._say(logging.ERROR, "credentials_refused", now, reason, text, reason)
+        elif starts:
+            self._say(logging.WARNING, "outage_started", now, reason, "%s: %s; trying again", reason)
         elif is_new or is_due:
-            self._said_at = now if is_due else self._said_at
-            lasted_s = now - self._since
-            extra = {"action": "outage_goes_on"}
-            self._log.warning("%s for %.0f s, %d tries: %s", self._what, lasted_s, self._count, reason, extra=extra)
+            text, lasted_s = "%s for %.0f s, %d tries: %s", now - self._since
+            self._say(logging.WARNING, "outage_goes_on", now, reason, text, lasted_s, self._count, reason)
 
     def succeeded(self, now: float) -> None:
         """The trouble is over, if there was any."""
         if self._since is not None:
-            lasted_s, tries, self._since, self._count = now - self._since, self._count, None, 0
+            text = "%s: over after %.1f s and %d tries"
+            self._say(logging.INFO, "outage_over", now, None, text, now - self._since, self._count)
+            self._since, self._count = None, 0
             self._reasons.clear()
-            extra = {"action": "outage_over"}
-            self._log.info("%s: over after %.1f s and %d tries", self._what, lasted_s, tries, extra=extra)
+
+    def _say(self, level: int, action: str, now: float, reason: str | None, text: str, *args: object) -> None:
+        outage_s = round(now - (now if self._since is None else self._since), 1)
+        told = {"action": action, "outage_s": outage_s, "tries": self._count, "reason": reason}
+        self._log.log(level, text, self._what, *args, extra={**self._fields, **told})

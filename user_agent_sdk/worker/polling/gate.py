@@ -10,6 +10,7 @@ from typing import Callable, NamedTuple
 
 from ...conductor.client import Client, PollError, PollExchange
 from ...conductor.wire import LONG_POLL_MAX_MS, Task
+from ...errors import AuthRefusedError
 from ..watched import Counts
 from .backoff import Outage
 from .budget import Budget
@@ -61,7 +62,7 @@ class Gate:
         self._changed = threading.Condition()  # guards all below
         self._intake = intake
         self._sight = Sight()
-        self._outage = Outage(log, f"Polling for {agent_id} fails")
+        self._outage = Outage(log, "Polling fails", agent_id=agent_id, worker_id=worker_id)
         self._look_at = _NEVER  # when the first of the slots that wait looks again
 
     @property
@@ -188,4 +189,4 @@ class Gate:
         self._counts.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         with self._changed:
             self._intake.failed(poll, now, error.retry_after_s)
-            self._outage.failed(error.message, now)
+            self._outage.failed(error.message, now, error.code == AuthRefusedError.code)
