@@ -26,6 +26,7 @@ from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.polling.gate import Gate
 from user_agent_sdk.worker.runner import Runner
 
+KILL = getattr(signal, "SIGKILL", 9)
 ORDER = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
 
 
@@ -33,22 +34,40 @@ def tell(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
+def end(number: int) -> None:
+    """This process gets the signal, as from outside. On Windows kill() would end it, whichever it is."""
+    if os.name == "nt" and number != KILL:
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)
+
+
+def heed_stdin() -> None:
+    """On Windows nobody can send a signal to a single process: each line on stdin is the number of one."""
+    left = b""
+    while True:
+        left += os.read(0, 4096) or os._exit(1)  # whoever started this is gone
+        *numbers, left = left.split(b"\n")
+        for number in numbers:
+            signal.raise_signal(int(number))
+
+
 def kill(
     owner: Any,
     name: str,
     when: Callable[[Any, Any], bool] = lambda args, reply: True,
     before: bool = False,
-    number: int = getattr(signal, "SIGKILL", 0),
+    number: int = KILL,
 ) -> None:
     """Die before or after a call of ``owner.name`` for which ``when(args, reply)`` is true."""
     real = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if before and when(args, None):
-            os.kill(os.getpid(), number)
+            end(number)
         reply = real(*args, **kwargs)
         if not before and when(args, reply):
-            os.kill(os.getpid(), number)
+            end(number)
         return reply
 
     setattr(owner, name, wrapped)
@@ -111,6 +130,8 @@ def main() -> int:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (ORDER["max_file_bytes"], resource.RLIM_INFINITY))
+    if os.name == "nt":
+        threading.Thread(target=heed_stdin, daemon=True).start()
     if "point" in ORDER:
         POINTS[ORDER["point"]]()
     register_user_agent(globals()[ORDER["agent"]], given["agentId"])

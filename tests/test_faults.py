@@ -24,6 +24,7 @@ from user_agent_sdk.history import schema
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.exchange import Reply, Request
 
+from .faultchild import KILL
 from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, FullFile, agent, hasten, rows, working
 
 LONG = os.environ.get("USERAGENT_LONG") == "1"
@@ -284,6 +285,7 @@ class Children(Faults):
         )
         process = subprocess.Popen(
             [sys.executable, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if LONG else subprocess.DEVNULL,
             cwd=Path(__file__).parent.parent,
@@ -295,8 +297,20 @@ class Children(Faults):
         if process.poll() is None:
             process.kill()
         process.wait(LONG_S)
-        assert process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None
         process.stdout.close()
+        with contextlib.suppress(OSError):  # it still holds what the child did not read
+            process.stdin.close()
+
+    def send(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+        """A signal; on Windows, where from outside each is a kill, the child raises it itself."""
+        if os.name == "posix":
+            process.send_signal(number)
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended
+            process.stdin.write(b"%d\n" % number)
+            process.stdin.flush()
 
     def await_started(self, process: subprocess.Popen[bytes], count: int = 1) -> None:
         assert process.stdout is not None
@@ -304,7 +318,6 @@ class Children(Faults):
             self.assertEqual(process.stdout.readline(), b"started\n")
 
 
-@unittest.skipUnless(os.name == "posix", "SIGKILL as POSIX knows it")
 class KillTest(Children):
     def test_killed_at_each_point_every_outcome_is_the_one_of_the_table(self) -> None:
         """What the next process finds, and how often the function ran: the first try's id, the retry's."""
@@ -325,7 +338,7 @@ class KillTest(Children):
             ids[point] = self.box.submit(f"at-{point}", {"n": 4}, **policy)
             children[point] = self.child("quick", f"at-{point}", point, point=point)
         for child in children.values():
-            self.assertEqual(child.wait(LONG_S), -signal.SIGKILL)
+            self.assertEqual(child.wait(LONG_S), KILL if os.name == "nt" else -KILL)
         for point, (statuses, before, after) in table.items():
             ran: list[int] = []
             again = agent(lambda n, ran=ran: ran.append(n) or n + 1, agent_id=f"at-{point}")
@@ -351,7 +364,7 @@ class KillTest(Children):
             child.wait(LONG_S)
         last = self.child("quick", settings={"workers": 4})
         done = [self.box.wait(one, 60.0) for one in ids]
-        last.terminate()
+        self.send(last)
         self.assertEqual(last.wait(LONG_S), 0)
         self.assertEqual({one.status for one in done}, {"COMPLETED"})
         runs = (self.folder / "journal.runs").read_text().split()
@@ -376,21 +389,20 @@ class KillTest(Children):
         ids = [self.box.put(n=n) for n in range(60)]
         done = [self.box.wait(one, LONG_S) for one in ids]
         for child in children:
-            child.terminate()
+            self.send(child)
             self.assertEqual(child.wait(LONG_S), 0)
         self.assertEqual({(one.status, len(one.attempts)) for one in done}, {("COMPLETED", 1)})
         self.assertEqual(len((self.folder / "journal.runs").read_text().split()), 60)
         self.assertEqual(len(self.box.reports), 60)
 
 
-@unittest.skipUnless(os.name == "posix", "SIGTERM as POSIX knows it")
 class StopTest(Children):
     def test_sigterm_with_eight_tasks_in_flight_delivers_all_and_exits_0(self) -> None:
         ids = [self.box.put(seconds=0.6) for _ in range(8)]
         child = self.child("waits", settings={"workers": 8})
         self.await_started(child, 8)
         began = time.monotonic()
-        child.terminate()
+        self.send(child)
         self.assertEqual(child.wait(LONG_S), 0)
         self.assertLess(time.monotonic() - began, 0.6 + 1.0)
         self.assertEqual({self.box.wait(one, 0).status for one in ids}, {"COMPLETED"})
@@ -400,25 +412,25 @@ class StopTest(Children):
         with self.subTest("idle"):
             child = self.child("waits")
             self.box.await_calls("poll", 2)
-            child.send_signal(signal.SIGINT)
+            self.send(child, signal.SIGINT)
             self.assertEqual(child.wait(LONG_S), 0)
         # SIGTERM had its default effect then: -15
         with self.subTest("asking for its first token"), self.box.hanging("token") as (asked, go):
             child = self.child("waits", journal="first")
             self.assertTrue(asked.wait(LONG_S))
-            child.terminate()
+            self.send(child)
             self.assertEqual(child.wait(LONG_S), 0)
             self.assertFalse(go.is_set())
         with self.subTest("refreshing its token"), self.box.down("token"):
             child = self.child("waits", journal="token")
             self.box.await_calls("token", self.box.calls["token"] + 2)
-            child.terminate()
+            self.send(child)
             self.assertEqual(child.wait(LONG_S), 0)
         with self.subTest("retrying a report"), self.box.down("report"):
             one = self.box.put()
             child = self.child("waits", journal="retry", settings={"drain_timeout_s": 0.2})
             self.box.await_calls("report", self.box.calls["report"] + 2)
-            child.terminate()
+            self.send(child)
             self.assertEqual(child.wait(LONG_S), 7)
             self.assertEqual([row[0] for row in rows(self.folder / "retry")], ["result"])
         with working(self.box, agent(lambda: 1), self.folder / "retry"):
@@ -434,7 +446,7 @@ class StopTest(Children):
         one = self.box.submit(AGENT, {"seconds": 3600}, retries=0)
         child = self.child("waits", settings={"drain_timeout_s": 0.2})
         self.await_started(child)
-        child.terminate()
+        self.send(child)
         self.assertEqual(child.wait(LONG_S), 7)
         self.assertEqual(self.box.wait(one, 0).status, "FAILED")
 
@@ -442,10 +454,10 @@ class StopTest(Children):
         self.box.put(seconds=3600)
         child = self.child("waits")
         self.await_started(child)
-        child.send_signal(signal.SIGINT)
+        self.send(child, signal.SIGINT)
         began = time.monotonic()
         while child.poll() is None and time.monotonic() < began + LONG_S:
-            child.send_signal(signal.SIGINT)
+            self.send(child, signal.SIGINT)
             threading.Event().wait(0.01)
         self.assertEqual(child.wait(LONG_S), 130)
         self.assertEqual([row[0] for row in rows(self.journal)], ["taken"])
@@ -455,7 +467,7 @@ class StopTest(Children):
         child = self.child("waits")
         self.await_started(child)
         for count in range(10_000):
-            child.send_signal((signal.SIGTERM, signal.SIGINT)[count % 2])
+            self.send(child, (signal.SIGTERM, signal.SIGINT)[count % 2])
             if child.poll() is not None:
                 break
         self.assertEqual(child.wait(LONG_S), 130)
@@ -465,7 +477,7 @@ class StopTest(Children):
         ids = [self.box.submit(AGENT, {"seconds": 1.3}, response_timeout_s=1.2) for _ in range(4)]
         child = self.child("spins", settings={"workers": 4})
         done = [self.box.wait(one, LONG_S) for one in ids]
-        child.terminate()
+        self.send(child)
         self.assertEqual(child.wait(LONG_S), 0)
         self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 4)
 
@@ -473,14 +485,15 @@ class StopTest(Children):
         one = self.box.put()
         child = self.child("closes_stdout")
         self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
-        child.terminate()
+        self.send(child)
         self.assertEqual(child.wait(LONG_S), 0)
 
+    @unittest.skipUnless(os.name == "posix", "Windows limits no file's size")
     def test_a_disk_that_takes_no_more_stops_no_task(self) -> None:
         child = self.child("quick", max_file_bytes=40_000, settings={"workers": 2})
         ids = [self.box.put(n=n, filler="x" * 1000) for n in range(60)]
         self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
-        child.terminate()
+        self.send(child)
         self.assertEqual(child.wait(LONG_S), 0)
 
 
