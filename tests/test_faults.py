@@ -474,7 +474,7 @@ class StopTest(Children):
         self.assertEqual([row[0] for row in rows(self.journal)], ["taken"])
 
     def test_slots_that_compute_without_a_pause_keep_their_leases(self) -> None:
-        ids = [self.box.submit(AGENT, {"seconds": 1.3}, response_timeout_s=1.2) for _ in range(4)]
+        ids = [self.box.submit(AGENT, {"seconds": 2.2}, response_timeout_s=2.0) for _ in range(4)]
         child = self.child("spins", settings={"workers": 4})
         done = [self.box.wait(one, LONG_S) for one in ids]
         self.send(child)
