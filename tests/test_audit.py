@@ -30,7 +30,7 @@ MODULES = {
     "imp", "marshal", "multiprocessing", "pickle", "pty", "runpy", "shelve", "smtplib", "subprocess", "telnetlib",
     "webbrowser",
 }  # fmt: skip
-NEWER = {"annotationlib"}  # of Python 3.14; imported where it is there
+NEWER = {"annotationlib", "msvcrt"}  # of Python 3.14, of Windows; imported where they are there
 BUILTINS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 OF_OS = re.compile(r"system|popen|fork|forkpty|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|startfile|getenvb?")
 ANYWHERE = {
@@ -288,9 +288,9 @@ class WatchedRunTest(unittest.TestCase):
         [target] = [name for name in modes if re.fullmatch(r"\.useragent.journal.[0-9a-f]{12}", name)]
         self.assertEqual(modes.pop(target), "0o700")
         for name, mode in modes.items():
-            self.assertRegex(name, re.escape(target) + r".1\.db(-wal|-shm|-log)?|execution_history\.db(-wal|-shm)?")
+            self.assertRegex(name, re.escape(target) + r".1\.(lock|log)|execution_history\.db(-wal|-shm)?")
             self.assertEqual(mode, "0o600", name)
-        self.assertLessEqual({os.path.join(target, name) for name in ("1.db", "1.db-log")}, modes.keys())
+        self.assertLessEqual({os.path.join(target, name) for name in ("1.lock", "1.log")}, modes.keys())
         self.assertEqual(list((self.folder / "temp").iterdir()), [])
 
 

@@ -24,6 +24,7 @@ from user_agent_sdk.cli import check
 from user_agent_sdk.conductor.wire import encode
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import Entry
 
 AGENT_ID = "0000#user-agent"
@@ -281,20 +282,21 @@ class CheckTest(CliTest):
         states = [journal_file.RESULT, journal_file.TAKEN, journal_file.REJECTED]
         for folder in (journal_file.folder_of(root, "akabot", url, "the-client"), root / "0123456789ab"):
             folder.mkdir(parents=True)
-            file = journal_file.lock(folder / "1.db")
-            assert file is not None
+            journal = Journal(folder)
+            journal.open()
             done = ("COMPLETED", b'{"status":"COMPLETED"}')
-            file.settle({row: Entry(state, f"t{row}", "w", "a", "me", *done) for row, state in enumerate(states)})
+            for row, state in enumerate(states):
+                journal.add(Entry(state, f"t{row}", "w", "a", "me", *done))
             self.check()
-            self.assertIn(f"{folder / '1.db'} is in use by a running worker", self.found("ok", "journal"))
-            file.close()
-        (root / "0123456789ab" / "2.db").write_bytes(b"not a database at all" * 100)
+            self.assertIn(f"{folder / '1.log'} is in use by a running worker", self.found("ok", "journal"))
+            journal.close()
+        (root / "0123456789ab" / "2.log").symlink_to("1.log")
         self.assertEqual(self.check().code, 0)
         found = self.found("warn", "journal")
         self.assertIn("2 results or started tasks: undelivered -> start the worker", found)
         self.assertIn("2 results or started tasks: of another platform or client -> start a worker", found)
         self.assertIn("2 results or started tasks: refused for good -> see them: useragent journal", found)
-        self.assertIn("2.db can't be read", found)
+        self.assertIn("2.log can't be read", found)
         self.check("--no-journal")
         self.assertIn("memory only", self.found("warn", "journal"))
 

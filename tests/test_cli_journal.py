@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from tests.cli import CliTest
-from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.journal import Journal
-from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping.leftovers import leftovers
 
 
 def entry(task_id: str, state: str = REJECTED, **changes: object) -> Entry:
@@ -36,7 +36,7 @@ class JournalCommandTest(CliTest):
         return journal
 
     def states(self) -> dict[str, str]:
-        return {left.entry.task_id: left.entry.state for left in journal_file.leftovers(self.root).rows}
+        return {left.entry.task_id: left.entry.state for left in leftovers(self.root).rows}
 
     def test_nothing_kept_is_no_error_and_makes_no_file(self) -> None:
         ended = self.run_main("journal")
@@ -57,17 +57,54 @@ class JournalCommandTest(CliTest):
         found = json.loads(self.run_main("journal", "--json").out)
         states = [("t1", "rejected", "COMPLETED"), ("t2", "result", "COMPLETED"), ("t3", "taken", None)]
         self.assertEqual([(one["id"], one["state"], one["status"]) for one in found], states)
-        self.assertEqual(Path(found[0]["file"]), self.root / "one" / "1.db")
+        self.assertEqual(Path(found[0]["file"]), self.root / "one" / "1.log")
 
-    def test_a_running_workers_file_is_left_alone_and_named(self) -> None:
-        running = self.leave(entry("mine"), dead=False)
+    def test_a_running_workers_results_are_listed_and_left_to_it(self) -> None:
+        """"Nothing undelivered" was said while a living worker held results: its log can be read without its lock."""
+        running = self.leave(entry("mine"), entry("waits", RESULT), entry("runs", TAKEN), dead=False)
         ended = self.run_main("journal", "--json")
-        self.assertEqual((ended.code, json.loads(ended.out)), (0, []))
-        self.assertIn(f"{self.root / 'one' / '1.db'} belongs to a running worker", ended.err)
-        missing = self.run_main("journal", "drop", "mine")
-        self.assertEqual(missing.code, 1)
-        self.assertIn("running worker", missing.err)
-        self.assertEqual(len(running.live()), 1)
+        found = [(one["id"], one["inUse"]) for one in json.loads(ended.out)]
+        self.assertEqual(found, [("mine", True), ("waits", True)])
+        shown = self.run_main("journal", "--exit-code")
+        self.assertEqual(shown.code, 7)
+        self.assertIn("2 results of these: in a running worker", shown.err)
+        for words in (("drop", "mine"), ("retry", "waits")):
+            refused = self.run_main("journal", *words)
+            self.assertEqual(refused.code, 1)
+            self.assertIn("1.log belongs to a running worker", refused.err)
+        self.assertIn("may run in a worker", self.run_main("journal", "show", "nope").err)
+        self.assertEqual(len(running.live()), 3)
+
+    def test_a_script_learns_from_the_exit_code_whether_something_is_left(self) -> None:
+        self.assertEqual(self.run_main("journal", "--exit-code").code, 0)
+        self.leave(entry("late", LATE))
+        self.assertEqual(self.run_main("journal", "--exit-code").code, 0)
+        self.leave(entry("t1", RESULT), target="two")
+        self.assertEqual(self.run_main("journal", "--exit-code", "--json").code, 7)
+        self.assertEqual(self.run_main("journal", "drop", "t1").code, 0)
+        self.assertEqual(self.run_main("journal", "--exit-code").code, 0)
+        (self.root / "two" / "1.log").unlink()
+        (self.root / "two" / "1.log").symlink_to("elsewhere")
+        ended = self.run_main("journal", "--exit-code")
+        self.assertEqual(ended.code, 7)
+        self.assertIn("unknown: 1 file can't be read", ended.err)
+        self.assertNotIn("nothing undelivered", ended.err)
+
+    def test_several_folders_are_looked_into_at_once(self) -> None:
+        self.leave(entry("t1"))
+        self.root = self.folder / "elsewhere"
+        self.leave(entry("t2"))
+        ended = self.run_main("journal", "--also", "elsewhere", "--also", "nowhere", "--json")
+        self.assertEqual([one["id"] for one in json.loads(ended.out)], ["t1", "t2"])
+        self.assertEqual(self.run_main("journal", "drop", "t2", "--also", "elsewhere").code, 0)
+        self.assertEqual(self.states(), {})
+
+    def test_names_of_files_and_folders_cannot_steer_the_terminal(self) -> None:
+        self.leave(entry("t1"), target="\x1b[31mred")
+        (self.root / "\x1b[31mred" / "2.log").write_bytes(b"rubbish")
+        for words in ((), ("show", "nope"), ("--also", "\x1b[2J"), ("--journal", "\x1b[2J")):
+            ended = self.run_main("journal", *words)
+            self.assertNotIn("\x1b", ended.out + ended.err)
 
     def test_show_has_the_whole_report(self) -> None:
         self.leave(entry("t1"))
@@ -102,11 +139,13 @@ class JournalCommandTest(CliTest):
 
     def test_a_damaged_file_is_said_and_the_others_are_listed(self) -> None:
         self.leave(entry("t1"))
-        (self.root / "one" / "2.db").write_bytes(b"rubbish" * 1000)
+        rubbish = self.root / "one" / "2.log"
+        rubbish.write_bytes(b"rubbish" * 1000)
+        rubbish.chmod(0o600)
         ended = self.run_main("journal", "--json")
         self.assertEqual((ended.code, len(json.loads(ended.out))), (0, 1))
-        self.assertIn("2.db", ended.err)
-        self.assertEqual((self.root / "one" / "2.db").read_bytes(), b"rubbish" * 1000)
+        self.assertIn("2.log is damaged", ended.err)
+        self.assertEqual(rubbish.read_bytes(), b"rubbish" * 1000)
 
     def test_another_folder_and_wrong_words(self) -> None:
         self.leave(entry("t1"))

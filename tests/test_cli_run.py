@@ -17,7 +17,10 @@ from unittest import mock
 import user_agent_sdk
 from tests.cli import ROOT, SUM, CliTest, Ended
 from tests.support import Arrivals
+from tests.test_cli_journal import entry
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.journal_file import RESULT
 
 AGENT_ID = "0000#user-agent"
 PATIENT = """
@@ -52,6 +55,21 @@ class RunTest(CliTest):
     def run_one(self, *words: str) -> Ended:
         """Run until one task is done. In this process the drain has no limit, so no timer outlives the test."""
         return self.run_main("run", *words, "--max-tasks", "1", "--drain-timeout", "0", "--poll-interval", "10")
+
+    def test_results_of_another_target_in_its_journal_are_said_once(self) -> None:
+        """A changed address or client stranded them, and only ``check`` said so."""
+        journal = Journal(self.folder / ".useragent" / "journal" / "0123456789ab")
+        journal.open()
+        journal.add(entry("theirs", RESULT))
+        journal.add(entry("refused"))
+        self.give_credentials()
+        for is_running, said in ((True, 0), (False, 1)):
+            self.sandbox.submit(AGENT_ID, {"num1": 2, "num2": 3})
+            ended = self.run_one("sum_agent.py")
+            told = ended.err.count("1 result or started tasks of another")
+            self.assertEqual((ended.code, told), (0, said), ended.err)
+            if is_running:
+                journal.close()
 
     def test_a_task_is_run_with_what_the_credentials_say(self) -> None:
         self.give_credentials()

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "user_agent_sdk"
 # room of its own name, but for those named here.
 FLOORS = (
     {"_version", "errors"},
-    {"settings", "logs", "pages", "storage", "utils"},
+    {"settings", "logs", "pages", "private", "storage", "utils"},
     {"agents", "conductor"},
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
@@ -181,6 +181,12 @@ class DoorsTest(unittest.TestCase):
         heavy = ["ssl", "sqlite3", "http.server", "asyncio", "http.client", "argparse", "email"]
         code = "import sys, user_agent_sdk; user_agent_sdk.user_agent; user_agent_sdk.NonRetryableException\n"
         code += f"print([name for name in {heavy} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, capture_output=True, text=True)
+        self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
+
+    def test_a_worker_without_a_history_loads_no_sqlite(self) -> None:
+        code = "import sys, user_agent_sdk.cli.run\nprint([name for name in sys.modules if 'sqlite3' in name"
+        code += " or name.startswith(('user_agent_sdk.storage', 'user_agent_sdk.history'))])"
         done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, capture_output=True, text=True)
         self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
 

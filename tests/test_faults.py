@@ -235,23 +235,23 @@ class WireFaultsTest(Faults):
     def test_a_journal_of_rubbish_is_set_aside_and_the_worker_goes_on(self) -> None:
         with working(self.box, agent(lambda: 1), self.journal):
             self.box.await_calls("poll", 1)
-        (path,) = self.journal.glob("*/1.db")
+        (path,) = self.journal.glob("*/1.log")
         path.write_bytes(b"\xff" * 5000)
-        logged = self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR")
+        logged = self.assertLogs("user_agent_sdk.worker.keeping", "ERROR")
         with logged as said, working(self.box, agent(lambda: 1), self.journal) as worker:
             self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
             self.assertTrue(worker.runner._journal.is_on_disk)
         self.assertEqual(len(said.output), 1)
-        self.assertEqual(len(list(path.parent.glob("1.db.corrupt-*"))), 1)
+        self.assertEqual(len(list(path.parent.glob("1.log.corrupt-*"))), 1)
 
     def test_a_disk_that_is_full_while_results_are_in_hand_stops_no_report(self) -> None:
         with working(self.box, agent(lambda: "x" * 9000), self.journal) as worker:
             self.box.await_calls("poll", 1)
             file = worker.runner._journal._file
             assert file is not None
-            file._db.execute("PRAGMA max_page_count=3")
+            assert file._log is not None
             file._log.close()
-            file._log = FullFile(file._log.name, "ab")
+            file._log = FullFile(file.path, "ab")
             with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR") as said:
                 for _ in range(5):
                     self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")

@@ -58,8 +58,8 @@ class FuzzTest(unittest.TestCase):
             ("tokens", auth, "life_s", raising(auth.life_s, lambda given: isinstance(given, dict))),
             ("tokens", auth, "_checked_token", lambda value, url: value),
             ("credentials", credentials, "nearest", raising(credentials.nearest, lambda key, _: not key)),
-            ("journals", journal_file, "_ms", lambda value, limit=0: value),
-            ("journals", journal_file, "_entry", raising(journal_file._entry, lambda values: not values[3])),
+            ("journals", journal_file, "_is_known", lambda entry: True),
+            ("journals", journal_file, "_row", raising(journal_file._row, lambda content: content.isascii())),
             ("history", times, "moment", raising(times.moment, lambda text: str(text)[:1] != "2")),
             ("commands", options, "nearest", raising(options.nearest, lambda word, _: len(word) < 3)),
             ("agents", loader, "_load_error", raising(

@@ -4,27 +4,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import sqlite3
+import shutil
 import stat
+import struct
 import tempfile
+import threading
 import time
 import unittest
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 
-from user_agent_sdk import storage
+from user_agent_sdk import private
 from user_agent_sdk.conductor.wire import Task, parse_tasks
 from user_agent_sdk.worker.keeping import journal as journal_module
-from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping import journal_file, log_file
 from user_agent_sdk.worker.keeping.journal import Journal, input_hash
-from user_agent_sdk.worker.keeping.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping.journal_file import HEADER, LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
 
 from .workerbox import FullFile, hasten
 
 LOG = "user_agent_sdk.worker.keeping.journal"
-FILE_LOG = "user_agent_sdk.worker.keeping.journal_file"
+FILE_LOG = "user_agent_sdk.worker.keeping.log_file"
 DAY_S = 86400.0
 
 
@@ -40,7 +43,7 @@ def keep_late(journal: Journal, late: Entry) -> None:
     journal.keep_late(journal.add(late), late)
 
 
-def file_of(journal: Journal) -> journal_file.File:
+def file_of(journal: Journal) -> log_file.LogFile:
     assert journal._file is not None
     return journal._file
 
@@ -71,13 +74,17 @@ class Kept(unittest.TestCase):
         file_of(journal).close()
         journal._file = None
 
-    def stored(self, name: str = "1.db") -> tuple[dict[int, Entry], list[str]]:
+    def stored(self, name: str = "1.log") -> tuple[dict[int, Entry], list[str]]:
         """The rows that are no late results, and the ids of those that are."""
-        file = journal_file.lock(self.folder / name)
+        file = log_file.take(self.folder / name)
         assert file is not None
         with contextlib.closing(file):
             rows = file.read()
         return {row: one for row, one in rows.items() if one.state != LATE}, late_in(rows)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "1.log"
 
     def content(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.folder.iterdir())
@@ -125,28 +132,36 @@ class RowsTest(Kept):
         self.die(journal)
         self.assertEqual(self.stored()[0], {})
 
-    def test_the_files_shrink_when_all_is_delivered_though_a_rejected_result_stays(self) -> None:
+    def test_the_file_shrinks_when_all_is_delivered_though_a_rejected_result_stays(self) -> None:
         journal = self.opened()
         kept = journal.add(done("kept"))
         journal.replace(kept, entry("kept", REJECTED))
         rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(50)]
         journal.sweep()
-        wal = self.folder / "1.db-wal"
-        self.assertGreater(wal.stat().st_size, 100_000)
+        self.assertGreater(self.path.stat().st_size, 100_000)
         for row in rows:
             journal.free(row)
         journal.sweep()
-        self.assertEqual(wal.stat().st_size, 0)
-        journal.add(done("more"))
-        self.now += journal_module.SHRINK_EVERY_S - 1
-        journal.sweep()
-        journal.free(max(journal.live()))
-        journal.sweep()
-        self.assertGreater(wal.stat().st_size, 0)  # at most every ten seconds
-        self.now += 2
-        journal.sweep()
-        self.assertEqual(wal.stat().st_size, 0)
+        self.assertLess(self.path.stat().st_size, 1000)
         self.assertEqual([one.task_id for one in journal.live().values()], ["kept"])
+
+    def test_beside_much_that_stays_a_delivered_row_is_gone_after_ten_seconds(self) -> None:
+        """A day's late results are not written anew for each small result, but now and then they are."""
+        journal = self.opened()
+        keep_late(journal, done("large", b"x" * 100_000))
+        journal.sweep()  # of which the row of its delivery was replaced
+        row = journal.add(done("small", b"SECRET-OUTPUT"))
+        journal.free(row)
+        self.now += journal_module.REWRITE_EVERY_S - 1
+        journal.sweep()
+        self.assertIn(b"SECRET-OUTPUT", self.content())
+        self.now += 1
+        journal.sweep()
+        self.assertNotIn(b"SECRET-OUTPUT", self.content())
+        inode = self.path.stat().st_ino
+        self.now += 100
+        journal.sweep()
+        self.assertEqual(self.path.stat().st_ino, inode, "it was rewritten though nothing in it was done with")
 
     def test_closing_leaves_nothing_that_was_delivered(self) -> None:
         journal = self.opened()
@@ -175,22 +190,40 @@ class RowsTest(Kept):
         self.assertEqual(journal.live(), {})
         journal.close()
 
-    def test_an_id_that_is_no_text_spoils_no_other_row(self) -> None:
+    def test_an_id_that_is_half_a_character_is_kept(self) -> None:
         journal = self.opened()
         journal.add(entry("\ud800"))
         journal.add(entry("good"))
-        with self.assertLogs(FILE_LOG, "ERROR"):
-            journal.sweep()
         self.die(journal)
-        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["good"])
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["\ud800", "good"])
+
+    def test_threads_that_add_while_it_is_rewritten_lose_nothing(self) -> None:
+        hasten(self, journal_LOG_MAX_BYTES=2000)
+        journal = self.opened()
+
+        def work(name: int) -> None:
+            for number in range(200):
+                row = journal.add(entry(f"{name}-{number}"))
+                journal.replace(row, done(f"{name}-{number}", b"x" * 200))
+                if number % 3:
+                    journal.free(row)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            journal.sweep()
+        for thread in threads:
+            thread.join()
+        self.assertTrue(journal.is_on_disk)
+        self.die(journal)
+        left = {f"{name}-{number}" for name in range(4) for number in range(0, 200, 3)}
+        found = {one.task_id: one.state for one in self.stored()[0].values() if one.task_id in left}
+        self.assertEqual(found, dict.fromkeys(left, RESULT))
 
 
 class LogTest(Kept):
-    """What has changed since the database was written lies in a log beside it."""
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "1.db-log"
+    """The file: records, which a kill cuts off and a disk damages."""
 
     def reopened(self, journal: Journal) -> dict[str, str]:
         """The state of each task in the file after the process died."""
@@ -198,60 +231,71 @@ class LogTest(Kept):
         again = self.journal()
         found = {one.task_id: one.state for one in again.open().values()}
         self.assertTrue(again.is_on_disk)
-        self.assertEqual(self.path.stat().st_size, 0)
         again.close()
         return found
 
-    def test_what_came_changed_or_went_since_the_last_sweep_is_known_to_the_next_process(self) -> None:
+    def test_what_came_changed_or_went_is_known_to_the_next_process(self) -> None:
         journal = self.opened()
         changed, replaced = journal.add(entry("changed")), journal.add(entry("went"))
-        journal.add(done("settled", b'{"a":"\\u00e9"}'))
-        journal.sweep()
+        journal.add(done("stayed", b'{"a":"\\u00e9"}'))
+        gone = journal.add(entry("gone"))
         journal.replace(changed, done("changed"))
+        journal.free(gone)
+        journal._write()
         journal.free(replaced)
         self.assertEqual(journal.add(entry("came", task=b'[{\n"taskId": "came"}]\n')), replaced)
         before = journal.live()
         self.die(journal)
         self.assertEqual(self.journal().open(), before)
 
-    def test_a_sweep_empties_it_and_a_kill_after_the_commit_changes_nothing(self) -> None:
-        journal = self.opened()
-        row = journal.add(entry("a"))
-        journal.add(entry("b"))
-        journal.replace(row, done("a"))
-        log = self.path.read_bytes()
-        journal.sweep()
-        self.assertEqual(self.path.stat().st_size, 0)
-        self.path.write_bytes(log)  # as if killed before it was emptied
-        self.assertEqual(self.reopened(journal), {"a": RESULT, "b": TAKEN})
-
-    def test_it_is_emptied_when_it_grows(self) -> None:
+    def test_it_is_rewritten_when_it_grows(self) -> None:
         hasten(self, journal_LOG_MAX_BYTES=10_000)
         journal = self.opened()
-        for number in range(100):
-            journal.add(done(str(number), b"x" * 1000))
-            self.assertLess(self.path.stat().st_size, 12_000)
-        self.assertEqual(len(self.reopened(journal)), 100)
+        row = journal.add(done("t"))
+        for _ in range(100):
+            journal.replace(row, done("t", b"x" * 1000))
+            self.assertLess(self.path.stat().st_size, 15_000)
+        self.assertEqual(self.reopened(journal), {"t": RESULT})
 
-    def test_wherever_a_power_cut_ended_it_the_records_before_are_used(self) -> None:
+    def test_what_is_all_live_is_not_rewritten_again_and_again(self) -> None:
+        hasten(self, journal_LOG_MAX_BYTES=10_000)
+        journal = self.opened()
+        with unittest.mock.patch.object(log_file, "encode", wraps=log_file.encode) as encoded:
+            for number in range(200):
+                journal.add(done(str(number), b"x" * 1000))
+        self.assertLess(encoded.call_count, 200 * 200 / 12)
+        self.assertEqual(len(self.reopened(journal)), 200)
+
+    def test_wherever_a_kill_or_a_power_cut_ended_it_the_records_before_are_used(self) -> None:
+        """And it is no damage: nothing is said, nothing is set aside, and what comes next can be read."""
         journal = self.opened()
         journal.add(done("a"))
         first = self.path.stat().st_size
         journal.add(done("b"))
         self.die(journal)
         log = self.path.read_bytes()
-        self.folder = self.folder.with_name("cut")
-        for size in (0, 1, first - 1, first, first + 1, first + 8, len(log) - 1, len(log)):
-            with self.subTest(size):
-                for path in self.folder.glob("*"):
-                    path.unlink()
-                self.opened().close()
+        for size in range(len(log) + 1):
+            with self.subTest(size), self.silence():
                 self.path.write_bytes(log[:size])
                 expected = [task_id for task_id, end in (("a", first), ("b", len(log))) if size >= end]
-                self.assertEqual([one.task_id for one in self.stored()[0].values()], expected)
+                again = self.journal()
+                self.assertEqual([one.task_id for one in again.open().values()], expected)
+                again.add(done("next"))
+                self.assertTrue(again.is_on_disk)
+                self.die(again)
+                self.assertEqual([one.task_id for one in self.stored()[0].values()], [*expected, "next"])
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["1.lock", "1.log"])
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        with unittest.mock.patch("logging.Logger.handle") as handled:
+            yield
+        self.assertEqual([call.args[0].getMessage() for call in handled.call_args_list], [])
 
     def test_a_damaged_one_is_set_aside_and_said_and_the_sound_records_are_used(self) -> None:
-        for where, change in (("content", 20), ("length", 7), ("checksum", 0)):
+        mark, head = len(journal_file._MARK), journal_file._HEAD.size
+        for where, change in (("content", mark + head + 9), ("length", mark + head - 1), ("long length", mark + 4),
+                              ("checksum", mark), ("mark", 0)):  # fmt: skip
             with self.subTest(where):
                 self.folder = self.folder.with_name(where)
                 journal = self.opened()
@@ -262,31 +306,41 @@ class LogTest(Kept):
                 log = bytearray(self.path.read_bytes())
                 log[first + change] ^= 1
                 self.path.write_bytes(log)
-                inode = storage.inode(self.path)
+                inode = self.path.stat().st_ino
                 with self.assertLogs(FILE_LOG, "ERROR") as said:
-                    self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
+                    lengths = {"b": RESULT} if "length" in where else {}
+                    self.assertEqual(self.reopened(journal), {"a": RESULT, **lengths, "c": RESULT})
                 self.assertEqual(len(said.output), 1)
-                [kept] = self.folder.glob("1.db-log.corrupt-*")
+                [kept] = self.folder.glob("1.log.corrupt-*")
                 self.assertEqual(kept.read_bytes(), log)
-                self.assertEqual(storage.inode(kept), inode, "a copy took the room that its rows needed on a full disk")
+                self.assertEqual(kept.stat().st_ino, inode, "a copy took the room that its rows needed on a full disk")
 
     def test_what_follows_a_record_that_found_no_room_is_used(self) -> None:
         """A full disk cuts a record off; another thread's, a moment later, may find room again."""
         journal = self.opened()
         journal.add(done("a"))
         with self.path.open("ab") as log:
-            log.write(journal_file._record(2, done("b"))[:30])
-        file_of(journal).append(3, done("c"))
-        with self.assertLogs(FILE_LOG, "ERROR"):
-            self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
+            log.write(journal_file.encode(2, done("b"))[:30])
+        file_of(journal).append(journal_file.encode(3, done("c")))
+        self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
 
-    def test_damage_before_many_brackets_is_read_past_at_once(self) -> None:
-        """Each could begin a record, and all that followed was copied to see: a start that took hours."""
-        data = b"\xff" * 9 + b"[" * 1_000_000 + journal_file._record(1, done("a"))
-        began = time.process_time()
-        rows, damaged = journal_file._read_log(data)
-        self.assertLess(time.process_time() - began, 4.0)  # 0.3 s, and 12 s when all was copied
-        self.assertEqual(([one.task_id for one in rows.values()], damaged), (["a"], 0))
+    def test_a_damaged_log_of_16_mb_opens_at_once(self) -> None:
+        """Each bracket in it could begin a record, and all that followed was copied to see: that took 36 s."""
+        record = journal_file.encode(1, done("a"))
+        mark, crc_and_length = journal_file._MARK, struct.pack(">II", 1, 8 * 2**20)
+        for name, damage in (("brackets", b"[" * 2**24), ("heads", (mark + crc_and_length) * 2**17),
+                             ("records", (record[:-1] + b"?") * (2**22 // len(record)))):  # fmt: skip
+            with self.subTest(name):
+                began = time.process_time()
+                found = journal_file.decode(HEADER + b"\xff" * 9 + damage + record)
+                self.assertLess(time.process_time() - began, 2.0)  # 0.2 s at most on a quiet machine
+                self.assertEqual([one.task_id for one in found.rows.values()], ["a"])
+                self.assertEqual(found.damaged, 0)
+
+    def test_a_length_of_gigabytes_costs_nothing(self) -> None:
+        huge = journal_file._MARK + b"\xff" * 8 + b"x"
+        found = journal_file.decode(HEADER + huge + journal_file.encode(1, done("a")))
+        self.assertEqual([one.task_id for one in found.rows.values()], ["a"])
 
     def test_zeros_at_its_end_are_damage(self) -> None:
         """A file system may have made room for what a power cut then kept from the disk."""
@@ -297,37 +351,67 @@ class LogTest(Kept):
         with self.assertLogs(FILE_LOG, "ERROR"):
             self.assertEqual(self.reopened(journal), {"a": RESULT})
 
-    def test_what_it_holds_is_used_though_its_database_is_gone(self) -> None:
-        """Whoever set that aside was killed before it had made a new one, and no other worker looked here."""
-        mine, dead = self.opened(), self.opened()
-        dead.add(done("a"))
-        self.die(dead)
-        for path in [*self.folder.glob("2.db"), *self.folder.glob("2.db-wal")]:
-            path.unlink()
-        self.assertEqual([one.task_id for one in mine.adopt().values()], ["a"])
-
-    def test_what_it_holds_is_used_though_its_database_is_damaged(self) -> None:
+    def test_killed_between_setting_a_damaged_one_aside_and_replacing_it_nothing_is_lost(self) -> None:
         journal = self.opened()
         journal.add(done("a"))
         self.die(journal)
-        (self.folder / "1.db").write_bytes(b"noise" * 1000)
-        with self.assertLogs(LOG, "ERROR"):
-            self.assertEqual([one.task_id for one in self.journal().open().values()], ["a"])
+        self.path.rename(self.folder / "1.log.new")
+        self.assertEqual(self.reopened(self.opened_with("a")), {"a": RESULT})
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["1.lock", "1.log"])
 
-    def test_with_sync_full_each_change_is_in_the_database_at_once(self) -> None:
+    def opened_with(self, *task_ids: str) -> Journal:
+        journal = self.journal()
+        self.assertEqual([one.task_id for one in journal.open().values()], list(task_ids))
+        return journal
+
+    def test_killed_before_the_new_one_is_in_its_place_the_old_one_counts(self) -> None:
+        journal = self.opened()
+        journal.add(done("a"))
+        (self.folder / "1.log.new").write_bytes(HEADER)
+        self.assertEqual(self.reopened(journal), {"a": RESULT})
+
+    def test_with_sync_full_each_change_is_flushed_to_the_disk(self) -> None:
         journal = self.journal(sync="full")
         journal.open()
-        journal.replace(journal.add(entry("t")), done("t"))
-        self.assertEqual(self.path.stat().st_size, 0)
+        with unittest.mock.patch.object(log_file, "_flush", wraps=log_file._flush) as flushed:
+            row = journal.add(entry("t"))
+            self.assertEqual(flushed.call_count, 1)
+            journal.replace(row, done("t"))
+            self.assertEqual(flushed.call_count, 2)
         self.assertEqual(self.reopened(journal), {"t": RESULT})
 
-    def test_a_file_that_is_adopted_is_adopted_with_its_log(self) -> None:
+    def test_what_has_been_there_for_a_while_is_flushed_before_its_file_is_replaced(self) -> None:
+        """A power cut takes the last moments only, whatever --journal-sync says."""
+        journal = self.opened()
+        with unittest.mock.patch.object(log_file, "_flush", wraps=log_file._flush) as flushed:
+            journal.add(done("stays"))
+            for expected in (0, 1):
+                row = journal.add(entry("t"))
+                journal.replace(row, done("t", b"x" * 500))
+                journal.free(row)
+                self.now += journal_module.REWRITE_EVERY_S
+                journal.sweep()
+                self.assertEqual(flushed.call_count, expected)
+
+    def test_a_task_whose_bytes_would_pass_for_a_record_is_left_out(self) -> None:
+        journal = self.opened()
+        journal.add(entry("t", task=b"a" + journal_file._MARK + b"b"))
+        self.die(journal)
+        self.assertEqual([one.task for one in self.stored()[0].values()], [b""])
+
+    def test_what_no_release_writes_is_damage_though_its_checksum_is_right(self) -> None:
+        for odd in (b"", b"[]", b"{}", b"[1,2]", b"7", b'["1","taken"]', b"[" * 5000, b'[1,"no","t","w","a","m"]'):
+            content = odd + b"\n"
+            head = journal_file._HEAD.pack(journal_file.zlib.crc32(content), len(content))
+            found = journal_file.decode(HEADER + journal_file._MARK + head + content)
+            self.assertEqual((found.rows, found.damaged), ({}, len(HEADER)), odd)
+
+    def test_a_file_that_is_adopted_is_empty_afterwards(self) -> None:
         dead, mine = self.opened(), self.opened()
-        dead.add(done("theirs"))
+        dead.add(done("theirs", b"SECRET-OUTPUT"))
         self.die(dead)
-        self.assertGreater(self.path.stat().st_size, 0)
         self.assertEqual([one.task_id for one in mine.adopt().values()], ["theirs"])
-        self.assertEqual(self.path.stat().st_size, 0)
+        self.assertEqual(self.path.read_bytes(), HEADER)
         self.assertEqual(self.stored(), ({}, []))
 
 
@@ -369,7 +453,7 @@ class FilesTest(Kept):
         first.add(entry("1"))
         second.add(entry("2"))
         self.assertEqual(second.adopt(), {})  # the first lives
-        self.assertEqual([path.name for path in journal_file.files_of(self.folder)], ["1.db", "2.db"])
+        self.assertEqual([path.name for path in journal_file.files_of(self.folder)], ["1.log", "2.log"])
 
     def test_the_rows_of_the_dead_are_adopted_once(self) -> None:
         first, second, third = self.opened(), self.opened(), self.opened()
@@ -385,68 +469,63 @@ class FilesTest(Kept):
         self.assertEqual(third.adopt(), {})
         self.assertEqual(third.find_result("late", done("x")), b"{}")
         self.die(third)
-        self.assertEqual(len(self.stored("3.db")[0]), 3)
-        self.assertEqual(self.stored("1.db"), ({}, []))
+        self.assertEqual(len(self.stored("3.log")[0]), 3)
+        self.assertEqual(self.stored("1.log"), ({}, []))
 
     def test_no_file_is_removed_by_adopting(self) -> None:
         first, second = self.opened(), self.opened()
         self.die(first)
         second.adopt()
-        self.assertTrue((self.folder / "1.db").exists())
+        self.assertTrue((self.folder / "1.log").exists())
 
     def test_a_newer_file_is_left_alone_and_that_is_said_once(self) -> None:
-        journal = self.opened()
-        journal.add(entry("t"))
-        file_of(journal)._db.execute("PRAGMA user_version=99")
-        self.die(journal)
-        before = (self.folder / "1.db").read_bytes()
+        self.folder.mkdir()
+        self.path.write_bytes(newer := b"useragent journal 99\nnobody knows")
+        self.path.chmod(0o600)
         other = self.journal()
-        with self.assertLogs(LOG, "WARNING") as said:
+        with self.assertLogs(FILE_LOG, "WARNING") as said:
             self.assertEqual(other.open(), {})
             other.adopt()
             other.adopt()
         self.assertEqual(len(said.output), 1)
         self.assertIn("newer", said.output[0])
-        self.assertEqual((other._path or self.folder).name, "2.db")
-        self.assertEqual((self.folder / "1.db").read_bytes()[:100], before[:100])
+        self.assertEqual(file_of(other).path.name, "2.log")
+        self.assertEqual(self.path.read_bytes(), newer)
 
     def test_a_damaged_or_foreign_file_is_set_aside_and_never_deleted(self) -> None:
         self.folder.mkdir()
-        whole = self.folder / "whole.sqlite"
-        db = sqlite3.connect(whole)
-        db.execute("CREATE TABLE theirs(x)")
-        db.commit()
-        db.close()
-        contents = {"zeros": b"\0" * 5000, "noise": bytes(range(1, 256)) * 40, "cut": whole.read_bytes()[:5000],
-                    "foreign": whole.read_bytes()}  # fmt: skip
+        contents = {"zeros": b"\0" * 5000, "noise": bytes(range(1, 256)) * 40, "foreign": b"SQLite format 3\0" * 9,
+                    "text": b"useragent"[::-1], "almost": HEADER[:-1] + b"x"}  # fmt: skip
         for name, content in contents.items():
-            with self.subTest(name), self.assertLogs(LOG, "ERROR") as said:
-                for path in self.folder.glob("1.db*"):
+            with self.subTest(name), self.assertLogs(FILE_LOG, "ERROR") as said:
+                for path in self.folder.glob("1.log*"):
                     path.unlink()
-                (self.folder / "1.db").write_bytes(content)
+                self.path.write_bytes(content)
+                self.path.chmod(0o600)
                 journal = self.journal()
                 self.assertEqual(journal.open(), {})
                 journal.add(entry("t"))
                 self.assertTrue(journal.is_on_disk)
                 self.assertEqual(len(said.output), 1)
-                kept = list(self.folder.glob("1.db.corrupt-*"))
-                self.assertEqual(len(kept), 1)
-                self.assertEqual(kept[0].stat().st_size, len(content))
+                kept = list(self.folder.glob("1.log.corrupt-*"))
+                self.assertEqual([path.read_bytes() for path in kept], [content])
                 journal.close()
 
     def test_an_empty_file_is_a_new_one(self) -> None:
         self.folder.mkdir()
-        (self.folder / "1.db").touch()
+        self.path.touch(0o600)
         self.assertTrue(self.opened().is_on_disk)
 
     def test_a_damaged_file_of_a_dead_process_is_set_aside_and_the_others_are_adopted(self) -> None:
-        dead, mine = self.opened(), None
-        (self.folder / "0.db").write_bytes(b"noise" * 1000)
+        dead = self.opened()
+        (self.folder / "7.log").write_bytes(b"noise" * 1000)
+        (self.folder / "7.log").chmod(0o600)
         dead.add(done("t"))
         mine = self.opened()
         self.die(dead)
-        with self.assertLogs(LOG, "ERROR"):
+        with self.assertLogs(FILE_LOG, "ERROR"):
             self.assertEqual([one.task_id for one in mine.adopt().values()], ["t"])
+        self.assertEqual(len(list(self.folder.glob("7.log.corrupt-*"))), 1)
 
     def test_targets_do_not_share_a_folder(self) -> None:
         names = {
@@ -462,14 +541,24 @@ class TroubleTest(Kept):
     @contextlib.contextmanager
     def full_disk(self, journal: Journal) -> Iterator[None]:
         file = file_of(journal)
-        before = file._log
-        pages = file._db.execute("PRAGMA page_count").fetchone()[0]
-        file._db.execute(f"PRAGMA max_page_count={pages}")
-        file._log = FullFile(self.folder / "1.db-log", "ab")
-        yield
+        before, file._log = file._log, FullFile(self.path, "ab")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with unittest.mock.patch.object(log_file.LogFile, "rewrite", side_effect=full):
+            yield
         file._log.close()
         file._log = before
-        file._db.execute("PRAGMA max_page_count=1000000")
+
+    @contextlib.contextmanager
+    def read_only_disk(self) -> Iterator[None]:
+        open_own = private.open_own
+
+        def refuse(path: Path, flags: int) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                raise OSError(errno.EROFS, "Read-only file system")
+            return open_own(path, flags)
+
+        with unittest.mock.patch.object(private, "open_own", refuse):
+            yield
 
     def test_a_full_disk_is_said_once_and_what_was_kept_in_memory_is_written_later(self) -> None:
         journal = self.opened()
@@ -519,46 +608,82 @@ class TroubleTest(Kept):
         with self.assertLogs(LOG, "WARNING"):
             with self.full_disk(journal):
                 journal.add(done("t"))
-            written: list[str] = []
-            file_of(journal)._db.set_trace_callback(written.append)
+            before = self.path.stat().st_size
             self.assertTrue(journal.save())
-        self.assertEqual(len([one for one in written if one.startswith("REPLACE")]), 1)
-        self.assertEqual([one for one in written if one.startswith("DELETE")], [])
+        self.assertLess(self.path.stat().st_size - before, 1000)
 
-    def test_of_two_that_find_a_file_damaged_one_sets_it_aside(self) -> None:
-        """The second moved the new file of the first away, whose results then were where nobody looks."""
-        self.folder.mkdir()
-        (self.folder / "1.db").write_bytes(b"noise" * 1000)
-        quicker, slower = self.journal(), self.journal()
-        lock = journal_file.lock
+    def test_room_for_a_record_is_enough(self) -> None:
+        """That a file can't be rewritten for want of room is no trouble: what comes is still appended."""
+        journal = self.opened()
+        full = OSError(errno.ENOSPC, "No space left on device")
+        keep_late(journal, done("late"))
+        with unittest.mock.patch.object(file_of(journal), "rewrite", side_effect=full) as tried:
+            for number in range(3):
+                journal.free(journal.add(entry(str(number))))
+                self.now += journal_module.REWRITE_EVERY_S
+                journal.sweep()
+                self.assertTrue(journal.is_on_disk)
+            self.assertTrue(tried.called)
+            journal.add(done("t"))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
-        def overtaken(path: Path, sync: str) -> journal_file.File | None:
-            journal_file.lock = lock
-            try:
-                return lock(path, sync)
-            finally:
-                quicker.open()
+    def test_what_lies_on_a_read_only_disk_is_delivered_and_written_when_that_can_be(self) -> None:
+        """Opening a journal wrote to it: results on such a disk were not delivered, their tasks ran again."""
+        dead, other = self.opened(), self.opened()
+        dead.add(done("mine"))
+        other.add(done("adopted"))
+        self.die(dead)
+        self.die(other)
+        before = [(self.folder / f"{number}.log").read_bytes() for number in (1, 2)]
+        journal = self.journal()
+        with self.assertLogs(LOG, "WARNING") as said:
+            with self.read_only_disk():
+                self.assertEqual([one.task_id for one in journal.open().values()], ["mine"])
+                self.assertEqual([one.task_id for one in journal.adopt().values()], ["adopted"])
+                self.assertEqual(journal.adopt(), {})
+                self.assertFalse(journal.save())
+                journal.free(min(journal.live()))
+                self.now += journal_module.REOPEN_EVERY_S
+                journal.sweep()
+                self.assertEqual(before, [(self.folder / f"{number}.log").read_bytes() for number in (1, 2)])
+                self.assertIsNone(log_file.take(self.folder / "2.log"), "another process could deliver it too")
+            self.now += journal_module.REOPEN_EVERY_S
+            journal.sweep()
+        self.assertEqual(len(said.output), 2)
+        self.assertEqual(self.stored("2.log"), ({}, []))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["adopted"])
 
-        self.addCleanup(setattr, journal_file, "lock", lock)
-        journal_file.lock = overtaken  # type: ignore[assignment]
-        with self.assertLogs(LOG, "ERROR") as said:
-            slower.open()
-        self.assertEqual(len(said.output), 1)
-        self.assertEqual(len(list(self.folder.glob("*.corrupt-*"))), 1)
-        self.assertEqual([one._path.name for one in (quicker, slower) if one._path], ["1.db", "2.db"])
+    def test_what_lies_damaged_on_a_full_disk_is_delivered_and_stays_for_the_next_process(self) -> None:
+        dead = self.opened()
+        dead.add(done("t"))
+        self.die(dead)
+        self.path.write_bytes(damaged := self.path.read_bytes() + bytes(100))
+        for _ in range(2):
+            journal = self.journal()
+            full = OSError(errno.ENOSPC, "No space left on device")
+            no_room = unittest.mock.patch.object(log_file.LogFile, "rewrite", side_effect=full)
+            with self.assertLogs(LOG, "ERROR"), no_room:
+                self.assertEqual([one.task_id for one in journal.open().values()], ["t"])
+                self.assertEqual(self.path.read_bytes(), damaged)
+                self.die(journal)
 
-    def test_a_file_that_is_set_aside_while_it_is_opened_is_no_trouble(self) -> None:
-        journal, lock = self.journal(), journal_file.lock
-
-        def moved(path: Path, sync: str) -> journal_file.File | None:
-            journal_file.lock = lock
-            raise sqlite3.OperationalError("disk I/O error")
-
-        self.addCleanup(setattr, journal_file, "lock", lock)
-        journal_file.lock = moved  # type: ignore[assignment]
+    def test_while_it_cannot_write_it_adopts_and_leaves_their_file_as_it_is(self) -> None:
+        dead, journal = self.opened(), self.opened()
+        dead.add(done("t", b"x" * 9000))
+        self.die(dead)
+        journal.add(entry("own"))
+        before = self.path.read_bytes()
         with self.assertLogs(LOG, "WARNING"):
-            journal.open()
-        self.assertTrue(journal.is_on_disk)
+            file = file_of(journal)
+            with unittest.mock.patch.object(file, "append", side_effect=OSError(errno.ENOSPC, "No space left")):
+                self.assertEqual([one.task_id for one in journal.adopt().values()], ["t"])
+                self.assertEqual(self.path.read_bytes(), before)
+            self.assertTrue(journal.save())
+        self.assertEqual(self.stored(), ({}, []))
+        self.die(journal)
+        self.assertEqual([one.task_id for one in self.stored("2.log")[0].values()], ["own", "t"])
 
     def test_a_folder_that_cannot_be_made_is_memory_until_it_can(self) -> None:
         self.folder.write_text("a file is in the way")
@@ -576,110 +701,236 @@ class TroubleTest(Kept):
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
-    def test_a_row_that_can_t_be_stored_costs_no_other_when_it_is_written_again(self) -> None:
-        """All were written in one transaction, which failed with it, was taken for good, and was not tried again."""
-        self.folder.write_text("a file is in the way")
-        journal = self.journal()
-        with self.assertLogs(LOG, "WARNING"):
-            journal.open()
-            journal.add(entry("\ud800"))
-            journal.add(done("t"))
-            self.folder.unlink()
-            self.now += 6
-            journal.sweep()
-        self.die(journal)
-        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
-
     def test_rows_found_when_the_file_is_opened_late_are_adopted_and_no_id_is_taken_twice(self) -> None:
+        for is_free in (False, True):  # a number may be free again: a new row with it hid what was found under it
+            with self.subTest(is_free=is_free):
+                self.folder = self.folder.with_name(f"late-{is_free}")
+                dead = self.opened()
+                dead.add(done("theirs"))
+                self.die(dead)
+                self.folder.rename(self.folder.with_name("away"))
+                self.folder.write_text("in the way")
+                journal = self.journal()
+                with self.assertLogs(LOG, "WARNING"):
+                    journal.open()
+                    mine = journal.add(done("mine"))
+                    if is_free:
+                        journal.free(mine)
+                    self.folder.unlink()
+                    self.folder.with_name("away").rename(self.folder)
+                    self.now += 6
+                    journal.sweep()
+                found = journal.adopt()
+                self.assertEqual([one.task_id for one in found.values()], ["theirs"])
+                self.assertNotIn(mine, found)
+                journal.add(done("later"))
+                self.die(journal)
+                names = ["later", *(["mine"] if not is_free else []), "theirs"]
+                self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), names)
+
+    def test_what_could_not_be_read_is_read_later_and_not_cleared(self) -> None:
         dead = self.opened()
-        dead.add(done("theirs"))
+        dead.add(done("t"))
         self.die(dead)
-        self.folder.rename(self.folder.with_name("away"))
-        self.folder.write_text("in the way")
         journal = self.journal()
+        broken = OSError(errno.EIO, "the disk does not answer")
         with self.assertLogs(LOG, "WARNING"):
-            journal.open()
-            mine = journal.add(done("mine"))
-            self.folder.unlink()
-            self.folder.with_name("away").rename(self.folder)
-            self.now += 6
+            with unittest.mock.patch.object(log_file, "read", side_effect=broken):
+                self.assertEqual(journal.open(), {})
+                journal.add(entry("own"))
+            self.now += journal_module.REOPEN_EVERY_S
             journal.sweep()
-        found = journal.adopt()
-        self.assertEqual([one.task_id for one in found.values()], ["theirs"])
-        self.assertNotIn(mine, found)
-        self.die(journal)
-        self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), ["mine", "theirs"])
-
-    def test_a_file_damaged_in_use_is_set_aside_and_all_rows_are_written_anew(self) -> None:
-        journal = self.opened()
-        rows = [journal.add(done(str(number), b"x" * 3000)) for number in range(50)]
-        journal.sweep()
-        file_of(journal).shrink()
-        journal.add(done("in the log"))
-        self.now += 60
-        with self.assertLogs(LOG, "WARNING") as said:
-            journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
-            journal.free(rows[0])
-            journal.sweep()  # at once: it was on disk, and must be again
-            self.assertTrue(journal.is_on_disk)
-        self.assertEqual(len(said.output), 3)
-        self.assertEqual(len(list(self.folder.glob("*.corrupt-*"))), 1)
-        self.die(journal)
-        self.assertEqual(len(self.stored()[0]), 50)
-
-    def test_a_disk_that_damages_every_file_is_tried_now_and_then(self) -> None:
-        journal = self.opened()
-        with self.assertLogs(LOG, "WARNING"):
-            for _ in range(100):
-                journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
-                journal.sweep()
-                self.now += 0.5
-        self.assertLessEqual(len(list(self.folder.glob("1.db.corrupt-*"))), 11)
-
-    def test_an_append_beside_the_damage_is_not_taken_for_a_dead_processs(self) -> None:
-        """It came after the log was emptied and before that was closed, and was adopted as a run that had died."""
-        journal = self.opened()
-        file, self.now = file_of(journal), self.now + 60
-        row = journal.add(entry("t"))
-        with self.assertLogs(LOG, "WARNING"):
-            journal._failed(sqlite3.DatabaseError("database disk image is malformed"))
-            with self.assertRaises(ValueError):
-                file.append(row, entry("t"))
-            journal.sweep()
-        self.assertEqual((journal.adopt(), list(journal.live())), ({}, [row]))
-
-    def test_room_for_the_log_is_enough(self) -> None:
-        """A checkpoint that found no room in the database was trouble too: what came then was kept in memory only."""
-        journal = self.opened()
-        full = sqlite3.OperationalError("database or disk is full")
-        with unittest.mock.patch.object(file_of(journal), "shrink", side_effect=full):
-            for _ in range(3):
-                self.now += journal_module.SHRINK_EVERY_S
-                journal.sweep()
-                self.assertTrue(journal.is_on_disk)
-        journal.add(done("t"))
-        self.die(journal)
-        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
-
-    def test_while_it_cannot_write_it_adopts_nothing(self) -> None:
-        dead, journal = self.opened(), self.opened()
-        dead.add(done("t", b"x" * 9000))
-        self.die(dead)
-        with self.assertLogs(LOG, "ERROR"), self.full_disk(journal):
-            self.assertEqual(journal.adopt(), {})
-            self.assertEqual(journal.adopt(), {})
-        self.assertEqual(len(self.stored()[0]), 1)
+        self.assertEqual([one.task_id for one in journal.adopt().values()], ["t"])
 
     def test_a_file_system_without_locks_ends_in_memory(self) -> None:
-        journal = self.journal()
-        locked = sqlite3.OperationalError("database is locked")
-        before = journal_file.storage.open_exclusive
-        self.addCleanup(setattr, journal_file.storage, "open_exclusive", before)
-        journal_file.storage.open_exclusive = lambda path, sync: None  # type: ignore[assignment]
+        for name, answer in (("says so", OSError(errno.ENOLCK, "No locks available")), ("refuses all", None)):
+            with self.subTest(name), self.assertLogs(LOG, "ERROR") as said:
+                journal = self.journal()
+                with unittest.mock.patch.object(log_file, "_lock", side_effect=answer, return_value=False):
+                    journal.open()
+                    journal.add(done("t"))
+                self.assertEqual((len(said.output), journal.is_on_disk), (1, False))
+                self.assertEqual(journal.find_result("t", done("r")), b"{}")
+
+
+class GoneTest(Kept):
+    """An open descriptor is no proof that a next process finds what is written through it: the folder was removed while
+    a worker ran, nobody was told, and its results were gone with it."""
+
+    def found_anew(self, journal: Journal, *task_ids: str) -> None:
+        """After what was done to its files, they are written anew in the next sweep, and that is said."""
         with self.assertLogs(LOG, "ERROR") as said:
-            journal.open()
-        self.assertIn("could be locked", said.output[0])
-        self.assertTrue(journal_file.storage.is_locked(locked))
+            journal.sweep()
+        self.assertIn("removed or replaced", said.output[0])
+        self.assertTrue(journal.is_on_disk)
+        self.assertEqual(journal.adopt(), {})
+        self.assertEqual(sorted(one.task_id for one in journal.live().values()), sorted(task_ids))
+        row = journal.add(done("after"))
+        self.die(journal)
+        self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), sorted([*task_ids, "after"]))
+        self.assertTrue(row)
+
+    def with_rows(self) -> Journal:
+        journal = self.opened()
+        journal.add(done("a"))
+        journal.add(entry("b"))
+        return journal
+
+    @unittest.skipUnless(os.name == "posix", "Windows removes and moves no open file")
+    def test_whatever_is_removed_or_moved_is_written_anew(self) -> None:
+        base = self.folder.parent
+
+        def replaced() -> None:
+            (self.folder / "other").write_bytes(self.path.read_bytes())
+            (self.folder / "other").chmod(0o600)
+            os.replace(self.folder / "other", self.path)
+
+        for name, harm in {
+            "folder": lambda: shutil.rmtree(self.folder),
+            "its parent": lambda: shutil.rmtree(self.folder.parent),
+            "log": lambda: self.path.unlink(),
+            "lock": lambda: self.path.with_suffix(".lock").unlink(),
+            "moved": lambda: self.folder.rename(self.folder.with_name("elsewhere")),
+            "replaced": replaced,
+            "cut": lambda: os.truncate(self.path, 30),
+        }.items():
+            with self.subTest(name):
+                self.folder = base / name / "journal"
+                journal = self.with_rows()
+                harm()
+                self.found_anew(journal, "a", "b")
+
+    @unittest.skipUnless(os.name == "posix", "Windows removes and moves no open file")
+    def test_kept_in_the_journal_is_said_only_of_what_a_next_process_finds(self) -> None:
+        journal = self.with_rows()
+        shutil.rmtree(self.folder)
+        self.folder.write_text("in the way")
+        with self.assertLogs(LOG, "ERROR"):
+            self.assertFalse(journal.save())
+            self.folder.unlink()
+            self.assertTrue(journal.save())
+        self.die(journal)
+        self.assertEqual(len(self.stored()[0]), 2)
+
+    def test_two_sweeps_with_nothing_done_to_it_say_nothing(self) -> None:
+        journal = self.with_rows()
+        inode = self.path.stat().st_ino
+        for _ in range(2):
+            journal.sweep()
+        self.assertEqual(self.path.stat().st_ino, inode)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "there is no fork")
+    def test_a_forked_child_that_outlives_its_worker_holds_no_lock(self) -> None:
+        journal = self.with_rows()
+        ready, go = os.pipe(), os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.write(ready[1], b"x")
+            os.read(go[0], 1)
+            os._exit(0)
+        try:
+            os.read(ready[0], 1)
+            self.die(journal)
+            self.assertEqual(len(self.stored()[0]), 2)
+        finally:
+            os.write(go[1], b"x")
+            os.waitpid(pid, 0)
+            for descriptor in (*ready, *go):
+                os.close(descriptor)
+
+
+@unittest.skipUnless(os.name == "posix", "owners and modes are POSIX")
+class ForeignTest(Kept):
+    """What another user may have put into a shared folder is not trusted for its name: a forged COMPLETED was sent, a
+    foreign file was truncated, and a FIFO hung the start."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder.mkdir()
+        forged = self.opened()
+        forged.add(done("forged"))
+        self.die(forged)
+        self.theirs = self.folder.with_name("theirs")
+        self.theirs.write_bytes(self.path.read_bytes())
+
+    def is_left_alone(self) -> None:
+        """It is named, untouched, and the worker has a file of its own."""
+        before = self.theirs.read_bytes()
+        journal = self.journal()
+        with self.assertLogs(FILE_LOG, "WARNING") as said:
+            self.assertEqual(journal.open(), {})
+            journal.add(entry("t"))
+            self.assertEqual(journal.adopt(), {})
+            journal.sweep()
+        self.assertEqual((len(said.output), self.theirs.read_bytes()), (1, before))
+        self.assertIn(str(self.folder / "1.log"), said.output[0])
+        self.assertEqual(file_of(journal).path.name, "2.log")
+        journal.close()
+
+    def test_links_fifos_and_what_others_can_write_are_left_alone(self) -> None:
+        for name in ("1.log", "1.lock"):
+            path = self.folder / name
+            for kind, make in {
+                "symlink": lambda path=path: path.symlink_to(self.theirs),
+                "dangling": lambda path=path: path.symlink_to(self.folder / "nothing"),
+                "hard link": lambda path=path: os.link(self.theirs, path),
+                "FIFO": lambda path=path: os.mkfifo(path, 0o600),
+                "folder": lambda path=path: path.mkdir(0o700),
+                "writable": lambda path=path: (path.write_bytes(self.theirs.read_bytes()), path.chmod(0o602)),
+            }.items():
+                with self.subTest(f"{kind} {name}"):
+                    for one in [*self.folder.iterdir()]:
+                        one.rmdir() if one.is_dir() else one.unlink()
+                    if name == "1.lock":
+                        (self.folder / "1.log").write_bytes(self.theirs.read_bytes())
+                    make()
+                    self.is_left_alone()
+                    self.assertFalse((self.folder / "nothing").exists())
+
+    def test_a_file_of_another_user_is_left_alone(self) -> None:
+        owner = os.stat_result([0o100600, *os.stat(self.path)[1:4], os.geteuid() + 1, *os.stat(self.path)[5:]])
+        fstat, inode = os.fstat, self.path.stat().st_ino
+
+        def another(descriptor: int) -> os.stat_result:
+            found = fstat(descriptor)
+            return owner if found.st_ino == inode else found
+
+        with unittest.mock.patch.object(os, "fstat", another):
+            self.is_left_alone()
+
+    def test_in_a_folder_of_another_user_nothing_is_kept_and_that_is_said(self) -> None:
+        stranger = os.geteuid() + 1
+        journal = self.journal()
+        with unittest.mock.patch.object(os, "geteuid", lambda: stranger), self.assertLogs(LOG, "ERROR") as said:
+            self.assertEqual(journal.open(), {})
+            journal.add(done("t"))
+            self.assertFalse(journal.save())
+        self.assertIn(f"belongs to user {stranger - 1}", said.output[0])
+
+    def test_whatever_the_umask_folders_and_files_are_for_the_owner_alone(self) -> None:
+        for umask in (0, 0o777):
+            with self.subTest(oct(umask)):
+                self.folder = self.folder.parent / f"{umask}" / "journal" / "id"
+                before = os.umask(umask)
+                try:
+                    journal = self.opened()
+                    journal.add(entry("t"))
+                finally:
+                    os.umask(before)
+                for path in (self.folder, self.folder.parent, self.folder.parent.parent):
+                    self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o700, path)
+                self.die(journal)
+                self.assertEqual(len(self.stored()[0]), 1)
+
+    def test_a_folder_of_ours_that_others_may_enter_is_closed_to_them(self) -> None:
+        self.folder.chmod(0o777)
+        self.journal().open()
+        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
+
+    def test_what_kubernetes_does_to_a_volume_is_no_threat(self) -> None:
+        """A pod's fsGroup: each file may be written by a group that the worker is in."""
+        self.path.chmod(0o660)
+        self.assertEqual([one.task_id for one in self.journal().open().values()], ["forged"])
 
 
 class LateTest(Kept):
@@ -738,113 +989,6 @@ class LateTest(Kept):
         self.die(journal)
         self.assertEqual(sorted(self.stored()[1]), ["big2", "big3"])
 
-    def test_a_file_of_the_first_schema_keeps_what_it_held(self) -> None:
-        """There late results had a table of their own."""
-        self.folder.mkdir()
-        db = storage.open_exclusive(self.folder / "1.db")
-        assert db is not None
-        db.execute(journal_file._TABLE)
-        columns = "task_id TEXT PRIMARY KEY, agent_id TEXT, input_hash TEXT, body BLOB, kept_ms INTEGER"
-        db.execute(f"CREATE TABLE late({columns})")
-        db.execute("INSERT INTO late VALUES ('t1', 'agent', 'h', x'7b7d', 7)")
-        db.execute(journal_file._WRITE, (5, *done("t2")))
-        db.execute(f"PRAGMA application_id={journal_file.APPLICATION_ID}")
-        db.execute("PRAGMA user_version=1")
-        db.close()
-        journal = self.journal()
-        rows = journal.open()
-        self.assertEqual(([one.task_id for one in rows.values() if one.is_pending], late_in(rows)), (["t2"], ["t1"]))
-        self.assertEqual(journal.find_result("t1", entry("t3")), b"{}")
-
-    def reopened_with(self, version: int) -> list[str]:
-        """The tasks in a journal's file after its version was changed; it is opened as one of this release."""
-        journal = self.opened()
-        journal.add(done("t"))
-        journal.sweep()
-        file_of(journal)._db.execute(f"PRAGMA user_version={version}")
-        self.die(journal)
-        again = self.journal()
-        found = [one.task_id for one in again.open().values()]
-        self.assertEqual(file_of(again)._db.execute("PRAGMA user_version").fetchone()[0], 3)
-        return found
-
-    def test_a_file_of_a_release_that_knew_no_log_is_marked_as_one_that_has_it(self) -> None:
-        """Else that release, started again, would write past the log, which came back later over newer rows."""
-        self.assertEqual(self.reopened_with(version=2), ["t"])
-
-    def test_a_version_that_a_disk_has_changed_costs_no_row(self) -> None:
-        """The fuzzer found it: with 1 for its version and no table of late results, a file was never opened again."""
-        self.assertEqual(self.reopened_with(version=1), ["t"])
-
-
-class DamageTest(Kept):
-    """What the fuzzer found: SQLite has no checksums, so a disk's changes come to us as odd values."""
-
-    def damaged(self, *statements: str, rows: int = 3) -> Journal:
-        """A journal with results that was changed behind our back after its process died, opened again."""
-        journal = self.opened()
-        for number in range(rows):
-            journal.add(done(f"t{number}"))
-        keep_late(journal, done("late"))
-        journal.sweep()
-        self.die(journal)
-        db = sqlite3.connect(str(self.folder / "1.db"), isolation_level=None)
-        for statement in statements:
-            db.execute(statement)
-        db.close()
-        return self.journal()
-
-    def test_one_row_that_is_no_utf8_once_cost_all_the_others(self) -> None:
-        # It could not be read, so the file was "written again" five seconds later: emptied, that is.
-        journal = self.damaged("UPDATE entry SET reason = CAST(x'ff41' AS TEXT) WHERE id = 2")
-        rows = journal.open()
-        self.assertEqual([one.task_id for one in rows.values()], ["t0", "t1", "t2", "late"])
-        self.now += journal_module.REOPEN_EVERY_S
-        journal.sweep()
-        self.die(journal)
-        self.assertEqual(len(self.stored()[0]), 3)
-
-    def test_what_could_not_be_read_is_read_later_and_not_cleared(self) -> None:
-        journal = self.damaged()
-        broken = OSError("the disk does not answer")
-        with self.assertLogs(LOG, "ERROR"), unittest.mock.patch.object(journal_file.File, "read", side_effect=broken):
-            self.assertEqual(journal.open(), {})
-        self.now += journal_module.REOPEN_EVERY_S
-        journal.sweep()
-        self.assertEqual([one.task_id for one in journal.adopt().values()], ["t0", "t1", "t2", "late"])
-
-    def test_a_result_that_is_no_json_any_more_is_kept_for_a_human_and_never_sent(self) -> None:
-        changes = ("body = 1e308", "body = x'7b'", "state = 'resulu'", "task_id = NULL", "workflow_id = ''")
-        for number, change in enumerate(changes):
-            self.folder = self.folder.with_name(str(number))
-            with self.subTest(change):
-                rows = self.damaged(f"UPDATE entry SET {change} WHERE id = 1", rows=1).open()
-                one = rows[1]
-                self.assertEqual((one.state, one.reason), (REJECTED, journal_file.DAMAGED))
-
-    def test_numbers_that_are_none_stop_nothing(self) -> None:
-        changes = "taken_ms = 'x', lease_until_ms = NULL, lease_s = 9e999, task = x'7b', agent_id = x'ff'"
-        journal = self.damaged(f"UPDATE entry SET {changes}")
-        one = journal.open()[1]
-        self.assertEqual(one[2:], ("w", "\ufffd", "me", "COMPLETED", b"{}", "h", 0, 0, None, "", b"{"))
-        keep_late(journal, done("another"))  # sorted beside the damaged one
-
-    def test_a_file_without_its_tables_is_set_aside(self) -> None:
-        for change in ("ALTER TABLE entry ADD COLUMN more", "ALTER TABLE entry RENAME TO entri"):
-            with self.subTest(change):
-                journal = self.damaged(change)
-                with self.assertLogs(LOG, "ERROR"):
-                    journal.open()
-                self.assertTrue(journal.is_on_disk)
-                self.assertEqual(len(list(self.folder.glob("1.db.corrupt-*"))), 1)
-            self.folder = self.folder.with_name(change)
-
-    def test_after_the_last_number_that_sqlite_has_rows_are_still_written(self) -> None:
-        journal = self.damaged("UPDATE entry SET id = 9223372036854775807 WHERE id = 3")
-        journal.open()
-        journal.add(entry("next"))
-        self.die(journal)
-        self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), ["next", "t0", "t1", "t2"])
 
 
 if __name__ == "__main__":

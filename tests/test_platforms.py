@@ -30,7 +30,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from unittest import mock
@@ -39,8 +39,9 @@ from tests.cli import ROOT, SUM, CliTest
 from tests.support import Server, answering
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
-from user_agent_sdk import credentials, storage
+from user_agent_sdk import credentials, private, storage
 from user_agent_sdk.cli import app, check, dev, options, terminal
+from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
 from user_agent_sdk.conductor import transport
 from user_agent_sdk.conductor.connection import _explained
@@ -53,8 +54,9 @@ from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import load
 from user_agent_sdk.watching.server import StatusServer
 from user_agent_sdk.worker import signals
-from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping import log_file
 from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.leftovers import Left
 
 from .historybox import execution
 
@@ -70,7 +72,11 @@ BRANCHES = {
     ("conductor/connection.py", "_poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
     ("conductor/transport.py", "_proxy_for"): "test_the_systems_proxy_is_used",
     ("credentials.py", "_warn_if_exposed"): "test_file_modes_say_nothing_there",
+    ("private.py", ""): "test_what_is_no_file_is_told_from_what_is_missing",
+    ("private.py", "_fault"): "test_owners_and_modes_say_nothing_there",
+    ("private.py", "make_folder"): "test_owners_and_modes_say_nothing_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
+    ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
 }
 # Waits without an end, in threads that nobody presses Ctrl+C for. No lock wait of the main thread may be one: before
@@ -315,11 +321,43 @@ class FilesTest(CliTest):
             db.execute("VALUES(1)")
 
     def test_a_full_sync_empties_the_drives_cache_on_macos(self) -> None:
-        for sync, expected in (("full", 1), ("normal", 0)):
-            db = storage.open_exclusive(Path(f"{sync}.db"), sync=sync)
-            assert db is not None
-            self.assertEqual(db.execute("PRAGMA fullfsync").fetchone(), (expected,))
-            db.close()
+        macos = mock.Mock(F_FULLFSYNC=51)
+        with mock.patch.object(log_file, "fcntl", macos, create=True), mock.patch.object(os, "fsync") as fsync:
+            log_file._flush(7)
+        macos.fcntl.assert_called_once_with(7, 51)
+        fsync.assert_not_called()
+
+    def test_what_is_no_file_is_told_from_what_is_missing(self) -> None:
+        Path("link").symlink_to("nowhere")
+        for path, kind in ((Path("link"), private.ForeignFileError), (Path("nothing"), FileNotFoundError)):
+            with self.assertRaises(kind):
+                private.open_own(path, os.O_RDONLY)
+
+    def test_owners_and_modes_say_nothing_there(self) -> None:
+        Path("folder").mkdir()
+        Path("folder/file").touch()
+        os.chmod("folder", 0o777)
+        os.chmod("folder/file", 0o666)
+        with mock.patch.object(private, "sys", types.SimpleNamespace(platform="win32")):
+            private.make_folder(Path("folder"))
+            os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
+        with self.assertRaises(private.ForeignFileError):
+            os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
+
+    def test_a_lock_is_windows_own_there(self) -> None:
+        """Loaded as on Windows: one byte is locked, another process's is refused at once, other failures are raised."""
+        outcomes = iter((None, PermissionError(13, "Permission denied"), OSError(22, "Invalid argument")))
+        windows = types.ModuleType("msvcrt")
+        windows.LK_NBLCK, windows.locking = 2, mock.Mock(side_effect=outcomes)  # type: ignore[attr-defined]
+        spec = importlib.util.spec_from_file_location("user_agent_sdk.worker.keeping.there", log_file.__file__)
+        assert spec is not None and spec.loader is not None
+        there = importlib.util.module_from_spec(spec)
+        with mock.patch.dict(sys.modules, msvcrt=windows), mock.patch.object(sys, "platform", "win32"):
+            spec.loader.exec_module(there)
+        self.assertEqual([there._lock(5), there._lock(5)], [True, False])
+        self.assertRaises(OSError, there._lock, 5)
+        windows.locking.assert_called_with(5, 2, 1)  # type: ignore[attr-defined]
+        there._flush_folder(Path("nothing"))
 
     @contextmanager
     def open_files_stay(self) -> Iterator[list[str]]:
@@ -356,11 +394,10 @@ class FilesTest(CliTest):
                 self.assertRaises(PermissionError, os.replace, "held", "elsewhere")
             refused.clear()
             Path("journal").mkdir()
-            foreign = storage.open_shared(Path("journal/1.db"))
-            foreign.execute("CREATE TABLE another(programs)")
-            foreign.close()
+            Path("journal/1.log").write_bytes(b"another program's")
+            Path("journal/1.log").chmod(0o600)
             journal, other = Journal(Path("journal")), Journal(Path("journal"))
-            with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR"):
+            with self.assertLogs("user_agent_sdk.worker.keeping.log_file", "ERROR"):
                 journal.open()
             other.open()
             row = other.add(entry("left"))
@@ -368,20 +405,19 @@ class FilesTest(CliTest):
             assert other._file is not None
             other._file.close()  # its process ends
             self.assertEqual([one.task_id for one in journal.adopt().values()], ["left"])
-            assert journal._file is not None
-            journal._file.close()
-            Path("journal/1.db").write_bytes(b"another " * 500)
-            with self.assertLogs("user_agent_sdk.worker.keeping.journal", "ERROR"):
-                again = Journal(Path("journal"))
-                again.open()
-                self.assertTrue(again.is_on_disk)
-                again._failed(sqlite3.DatabaseError("database disk image is malformed"))  # damaged while it is in use
-                again._retry_at = 0.0
-            again.sweep()
-            self.assertTrue(again.is_on_disk)
-            again.close()
-        self.assertEqual(refused, [])
-        self.assertEqual(len({path.name.partition("-wal")[0] for path in Path("journal").glob("*.corrupt-*")}), 3)
+            journal.free(journal.add(entry("gone", task=b"x" * 999)))
+            journal.sweep()  # which replaces the file
+            self.assertEqual((refused, journal.is_on_disk), ([], True))
+            self.assertLess(Path("journal/1.log").stat().st_size, 500)
+            with open("journal/1.log", "rb"):  # by ``useragent journal``: it is done later
+                journal.free(journal.add(entry("gone", task=b"x" * 999)))
+                journal.sweep()
+                self.assertEqual((len(refused), journal.is_on_disk), (1, True))
+                refused.clear()
+                journal.add(entry("next"))
+            journal.sweep()
+            self.assertEqual(sorted(one.task_id for one in journal.live().values()), ["left", "next"])
+            journal.close()
 
     def test_no_command_renames_or_removes_what_it_has_open(self) -> None:
         self.write("sum_agent.py", SUM)
@@ -401,9 +437,9 @@ class FilesTest(CliTest):
     def test_a_damaged_time_is_one_that_every_system_has(self) -> None:
         """Windows knows no time past 3000 and no local time on the first day of 1970: ``journal`` ended as a bug,
         and one damaged row stopped the history for good."""
-        for taken_ms in (0, 2**44 - 1, 2**46):
-            kept = journal_file._entry(list(entry("t", taken_ms=taken_ms)))
-            self.assertLess(datetime.fromtimestamp(kept.taken_ms / 1000, timezone.utc).year, 3000)
+        for taken_ms in (0, 2**44 - 1, 2**46, 2**70):
+            shown = _fields(Left(Path("1.log"), 1, entry("t", taken_ms=taken_ms)))["startedTime"]
+            self.assertLess(int(shown[:4]), 3000)
 
         class Windows(datetime):
             def astimezone(self, tz: tzinfo | None = None) -> Any:

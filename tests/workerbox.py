@@ -191,11 +191,11 @@ class FullFile(io.FileIO):
 
 def rows(folder: Path) -> list[tuple[str, str, str]]:
     """(state, task id, status) of every row in a journal whose process has ended."""
-    from user_agent_sdk.worker.keeping import journal_file
+    from user_agent_sdk.worker.keeping import log_file
 
     found = []
-    for path in sorted(folder.glob("*/*.db")):
-        file = journal_file.lock(path)
+    for path in sorted(folder.glob("*/*.log")):
+        file = log_file.take(path)
         assert file is not None, f"{path} is locked"
         found += [(entry.state, entry.task_id, entry.status) for entry in file.read().values()]
         file.close()

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one opener of what is kept on disk: modes, locks, checks, and what to do with a file that is no good.
+"""The one opener of SQLite files: modes, locks, checks.
 
 Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functions.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
@@ -23,11 +21,7 @@ BUSY_TIMEOUT_S = 5.0
 
 
 class UnusableFileError(StorageError):
-    """The file is damaged or belongs to another program; :func:`set_aside` makes room."""
-
-
-class NewerFileError(StorageError):
-    """The file was written by a newer release; it is left alone."""
+    """The file is damaged or belongs to another program."""
 
 
 def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = False) -> Connection:
@@ -49,36 +43,6 @@ def open_shared(path: Path) -> Connection:
         db.execute("PRAGMA secure_delete=ON")  # Debian's SQLite does so by itself, most others leave what was deleted
     except _FAILURES as error:
         db.close()
-        raise _explained(path, error) from error
-    return db
-
-
-def open_exclusive(path: Path, *, sync: str = "normal") -> Connection | None:
-    """A file that this process holds alone until it ends, however it ends; None while another does.
-
-    The lock is SQLite's own, so it works wherever SQLite does and dies with the process. Nothing else
-    may open the file meanwhile: on POSIX closing any other descriptor of it would drop the lock.
-    Raises Error, OSError, UnusableFileError.
-    """
-    _create_private(path)
-    db = _connect(str(path), timeout_s=0.0)
-    try:
-        if path.stat().st_size == 0:  # it would be written into a file that has it already, too
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # free pages go, content and all, when somebody asks
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("BEGIN EXCLUSIVE")
-        db.execute("COMMIT")
-        db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
-        db.execute(f"PRAGMA fullfsync={sync == 'full':d}")  # on macOS fsync() leaves the data in the drive's cache
-        db.execute("PRAGMA wal_autocheckpoint=16")  # pages: commits are few and small, and so stays the file
-        db.execute("PRAGMA secure_delete=FAST")  # what is deleted from a page that stays is overwritten
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("the file is damaged")
-    except _FAILURES as error:
-        db.close()
-        if is_locked(error):
-            return None
         raise _explained(path, error) from error
     return db
 
@@ -122,44 +86,6 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
         error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
     )
-
-
-def inode(path: Path) -> int:
-    """Tells a file from another one that has its name later; 0 for none."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that can't be used, with what SQLite keeps beside it; never delete it.
-
-    Returns the new path. Raises OSError.
-    """
-    target = _beside(path)
-    for suffix in ("-wal", "-shm", ""):  # the file last: as soon as it is gone, another process may have made a new one
-        beside = path.with_name(path.name + suffix)
-        if not suffix or beside.exists():
-            os.replace(beside, target.with_name(target.name + suffix))
-    return target
-
-
-def open_appending(path: Path) -> io.FileIO:
-    """A file of bytes that is only written at its end, made with mode 0600 if it is missing. Raises OSError."""
-    _create_private(path)
-    return open(path, "ab", buffering=0)
-
-
-def _beside(path: Path) -> Path:
-    """A name for a damaged file that nothing has yet."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    target = path.with_name(f"{path.name}.corrupt-{stamp}")
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
-    return target
 
 
 def _uri(path: PurePath) -> str:

@@ -6,13 +6,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sqlite3
 import ssl
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 from user_agent_sdk import settings
@@ -21,6 +20,7 @@ from user_agent_sdk.errors import ConfigError
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.adopt import take_over
 from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.leftovers import leftovers
 from user_agent_sdk.worker.runner import Runner, connect
 
 from . import mutate
@@ -86,20 +86,12 @@ class CredentialsFiles(Target):
         return case.count(self.SECRET.encode()) == 1 and f'"clientSecret": "{self.SECRET}"'.encode() in case
 
 
-class Kept(NamedTuple):
-    """The files of a journal: the main one, SQLite's write-ahead log, and the log of what is not settled."""
-
-    db: bytes = b""
-    wal: bytes = b""
-    log: bytes = b""
-
-
 class JournalFiles(Target):
     """A damaged journal never stops a worker, and no row that can be read is lost: it is delivered, kept
     for a human, or still in a file."""
 
     name = "journals"
-    _ODD = (None, 0, -1, 2**63 - 1, 1e308, float("inf"), "", "x", b"", b"\xff\xfe", "é" * 9, b'{"a":1}', "{}", "[]")
+    _ODD = (None, 0, -1, 2**63 - 1, 1e308, float("inf"), "", "x", "\ud800", "é" * 9, {}, [[]], True, "result")
 
     def __enter__(self) -> JournalFiles:
         super().__enter__()
@@ -131,68 +123,55 @@ class JournalFiles(Target):
             task=json.dumps(task).encode() if number % 2 else b"",
         )
 
-    def _made(self, rows: int) -> Kept:
+    def _made(self, rows: int) -> bytes:
         folder = self.folder / "made" / str(rows)
         journal = Journal(folder)
         journal.open()
         for number in range(rows):
             journal.add(self._entry(number))
-        log = (folder / "1.db-log").read_bytes()
         late = self._entry(1)._replace(task_id="late-1")
         journal.keep_late(journal.add(late), late)
-        journal.sweep()
-        wal = (folder / "1.db-wal").read_bytes()
+        log = (folder / "1.log").read_bytes()
         journal.close()
-        return Kept((folder / "1.db").read_bytes(), wal, log)
+        return log
 
-    def make(self, rng: Random) -> Kept:
+    def make(self, rng: Random) -> bytes:
         sample, other = rng.choice(self.samples), rng.choice(self.samples)
-        kind = rng.randrange(12)
-        if kind < 4:
-            return Kept(self._with_odd_values(rng, sample.db))
-        if kind < 7:
-            return Kept(damaged(rng, sample.db, [other.db]))
-        if kind < 9:
-            return Kept(wal=damaged(rng, sample.wal, [other.wal]))
-        if kind < 11:
-            return Kept(other.db, log=damaged(rng, sample.log, [other.log]))
-        return Kept(damaged(rng, sample.db, []), damaged(rng, sample.wal, []), damaged(rng, sample.log, []))
+        if rng.random() < 0.4:
+            return self._with_odd_values(rng, sample)
+        return damaged(rng, sample, [other])
 
     def _with_odd_values(self, rng: Random, data: bytes) -> bytes:
-        path = self.folder / "made" / "odd.db"
-        path.write_bytes(data)
-        db = sqlite3.connect(str(path), isolation_level=None)
-        db.execute("PRAGMA journal_mode=OFF")
-        db.execute("PRAGMA synchronous=OFF")
+        """Records whose checksums are right and whose content nobody wrote."""
+        header, *records = data.split(journal_file._MARK)
+        number = rng.randrange(len(records))
+        line, _, rest = records[number][journal_file._HEAD.size :].partition(b"\n")
+        fields = json.loads(line)
         for _ in range(rng.choice((1, 1, 3))):
-            names = [row[1] for row in db.execute("PRAGMA table_info(entry)")]
-            value = rng.choice(self._ODD)
-            cast = "CAST(? AS TEXT)" if isinstance(value, bytes) and rng.random() < 0.5 else "?"
-            step = rng.choice((1, 2))
-            attempt(db, f"UPDATE entry SET {rng.choice(names)} = {cast} WHERE rowid % ? = 0", (value, step))
+            fields[rng.randrange(len(fields))] = rng.choice(self._ODD)
         if rng.random() < 0.1:
-            attempt(db, rng.choice(("PRAGMA user_version=7", "PRAGMA application_id=1", "PRAGMA user_version=1",
-                                 "DROP TABLE entry", "ALTER TABLE entry ADD COLUMN more",
-                                 "CREATE TABLE t(x)")))  # fmt: skip
-        db.close()
-        return path.read_bytes()
+            del fields[rng.randrange(len(fields)) :]
+        line = json.dumps(fields).encode() if rng.random() < 0.9 else mutate.raw(rng, line)
+        content = line + b"\n" + (rest if rng.random() < 0.8 else mutate.raw(rng, rest))
+        records[number] = journal_file._HEAD.pack(zlib.crc32(content), len(content)) + content
+        return journal_file._MARK.join([header, *records])
 
-    def run(self, case: Kept) -> None:
+    def run(self, case: bytes) -> None:
         with contextlib.ExitStack() as stack:
             self._run(case, stack)
 
-    def _run(self, case: Kept, stack: contextlib.ExitStack) -> None:
+    def _run(self, case: bytes, stack: contextlib.ExitStack) -> None:
         shutil.rmtree(self.journal.parent, ignore_errors=True)
         self.journal.mkdir(parents=True)
-        path = self.journal / "1.db"
-        path.write_bytes(case.db)
-        if case.wal:
-            (self.journal / "1.db-wal").write_bytes(case.wal)
-        (self.journal / "1.db-log").write_bytes(case.log)
-        before = self._readable(path, case)
+        path = self.journal / "1.log"
+        path.write_bytes(case)
+        path.chmod(0o600)
+        before = self._whole(case)
         first = Runner(self.settings, [])
         stack.callback(_closed, first._journal)
         found = first._journal.open()
+        if first._journal._file is not None and first._journal._file.path == path and not set(found) >= before:
+            raise Wrong(f"rows {before} were in the file, {set(found)} were found")
         take_over(first._services, found)
         take_over(first._services, first._journal.adopt())
         for one in first._journal.live().values():
@@ -201,42 +180,39 @@ class JournalFiles(Target):
         first._journal.add(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()
-        aside = any(self.journal.glob("1.db.corrupt-*"))
-        if before is not None and not aside and first._journal._path == path and not set(found) >= before:
-            raise Wrong(f"rows {before} were in the file, {set(found)} were found")
         self._deliver(first)
-        on_disk = first._journal.is_on_disk
+        if not first._journal.is_on_disk:
+            raise Wrong("the journal is in memory only")
         first._journal.close()
-        if on_disk:
-            again = Journal(self.journal)
-            stack.callback(_closed, again)
-            again.open()
-            again.adopt()
-            left = [entry.task_id for entry in again.live().values()]
-            again.close()
-            lost = {entry.task_id for entry in live.values()} - set(left)
-            if lost:
-                raise Wrong(f"{lost} were in the journal, and are gone from its file")
+        again = Journal(self.journal)
+        stack.callback(_closed, again)
+        again.open()
+        again.adopt()
+        left = [entry.task_id for entry in again.live().values()]
+        again.close()
+        lost = {entry.task_id for entry in live.values()} - set(left)
+        if lost:
+            raise Wrong(f"{lost} were in the journal, and are gone from its file")
         self._look()
 
-    def _readable(self, path: Path, case: Kept) -> set[int] | None:
-        """The ids that SQLite alone reads in an undamaged file; None where it is damaged."""
-        if case.wal or case.log:
-            return None  # looking would change it, or the log may change the rows
-        db = sqlite3.connect(path.as_uri() + "?immutable=1", uri=True)
-        db.text_factory = bytes
-        try:
-            if db.execute("PRAGMA quick_check").fetchall() != [(b"ok",)]:
-                return None
-            if db.execute("PRAGMA application_id").fetchone()[0] != journal_file.APPLICATION_ID:
-                return None
-            if db.execute("PRAGMA user_version").fetchone()[0] > journal_file.SCHEMA:
-                return None
-            return {row[0] for row in db.execute("SELECT * FROM entry").fetchall()}
-        except (sqlite3.Error, UnicodeDecodeError):
-            return None
-        finally:
-            db.close()
+    def _whole(self, data: bytes) -> set[int]:
+        """The rows that stand before the first damage, read one after the other by their lengths, where no mark
+        follows: later records might take them back."""
+        at, rows = len(journal_file.HEADER), set()
+        if not data.startswith(journal_file.HEADER):
+            return set()
+        mark, head = journal_file._MARK, journal_file._HEAD
+        while data[at : at + len(mark)] == mark and len(data) >= at + len(mark) + head.size:
+            checksum, length = head.unpack_from(data, at + len(mark))
+            content = data[at + len(mark) + head.size :][:length]
+            if len(content) < length or zlib.crc32(content) != checksum:
+                break
+            parsed = journal_file._row(content)
+            if parsed is None:
+                break
+            (rows.add if parsed[1] is not None else rows.discard)(parsed[0])
+            at += len(mark) + head.size + length
+        return rows if mark not in data[at:] else set()
 
     def _deliver(self, runner: Runner) -> None:
         """One attempt with each parcel, which reaches nobody."""
@@ -249,7 +225,7 @@ class JournalFiles(Target):
         """``useragent journal``, which reads the same file."""
         from user_agent_sdk.cli import journal as command
 
-        found = journal_file.leftovers(self.folder / "journal")
+        found = leftovers(self.folder / "journal")
         for left in found.rows:
             json.dumps(command._fields(left))
         journal_file.task_of(self._entry(1))
@@ -261,13 +237,8 @@ def _closed(journal: Journal) -> None:
         journal._file.close()
 
 
-def attempt(db: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> None:
-    with contextlib.suppress(sqlite3.Error):
-        db.execute(statement, values)
-
-
 def damaged(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """SQLite pages are changed in place, or shifted."""
+    """Bytes that were changed in place, or shifted."""
     if rng.random() < 0.5:
         return mutate.raw(rng, data, others)
     changed = bytearray(data)

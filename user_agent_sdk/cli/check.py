@@ -209,8 +209,9 @@ def _journal(settings: Settings) -> Iterator[Row]:
 def _kept(settings: Settings, root: Path) -> Iterator[Row]:
     """What is in the journals; a file that a worker holds is left alone, and so is one that can't be read."""
     from ..worker.keeping import journal_file
+    from ..worker.keeping.leftovers import leftovers
 
-    found = journal_file.leftovers(root)
+    found = leftovers(root)
     for path in found.in_use:
         yield Row("ok", "journal", f"{path} is in use by a running worker")
     for path, error in found.unusable:
@@ -220,10 +221,13 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
     counts: Counter[str] = Counter()
     for left in found.rows:
         whose = "undelivered" if left.path.parent == own else "of another platform or client"
+        if left.is_in_use:
+            whose = "waiting in a running worker"
         counts["refused for good" if left.entry.state == journal_file.REJECTED else whose] += 1
     for what, fix in (
         ("undelivered", "start the worker: it delivers them, and reports as failed what was cut off"),
         ("of another platform or client", "start a worker with those credentials in this folder: it delivers them"),
+        ("waiting in a running worker", "see them: useragent journal"),
         ("refused for good", "see them: useragent journal"),
     ):
         if counts[what]:

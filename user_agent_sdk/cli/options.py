@@ -109,6 +109,8 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr)
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})
+    if settings.record and script:  # now: later a sqlite3.py beside the script would take the real one's place
+        from ..history import recorder  # noqa: F401
     return settings
 
 

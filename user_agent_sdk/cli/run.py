@@ -22,6 +22,8 @@ from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
 from ..worker.keeping.jobs import Execution
+from ..worker.keeping.journal_file import folder_of
+from ..worker.keeping.leftovers import leftovers
 from ..worker.runner import Runner, connect
 from ..worker.watched import Watch
 from . import options, waiting
@@ -43,6 +45,7 @@ def main(args: Namespace) -> int:
 def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
+    warn_of_others(settings)
     if settings.register:
         _register(settings, agents)
     with recording(settings) as on_execution:
@@ -98,6 +101,20 @@ def announce(settings: Settings, agents: Sequence[Agent]) -> None:
             f", domain {resolved.domain}" if resolved.domain else "",
             extra={"action": "start_agent", "agent_id": resolved.agent_id},
         )
+
+
+def warn_of_others(settings: Settings) -> None:
+    """Say once that the journal holds results that this worker won't deliver: somebody changed the platform's address
+    or the credentials, and they would wait for ever."""
+    if settings.journal_dir is None:
+        return
+    own = folder_of(settings.journal_dir, settings.platform, settings.service_url, settings.client_id or "")
+    found = leftovers(settings.journal_dir, but=own).rows
+    count = sum(left.entry.is_pending and not left.is_in_use for left in found)
+    if count:
+        text = "%s or started tasks of another platform or client wait in %s, and this worker does not deliver them:"
+        text += " start one with those credentials, or look at them with useragent journal"
+        logger.warning(text, counted(count, "result"), settings.journal_dir, extra={"action": "results_stranded"})
 
 
 def end(code: int, runners: Iterable[Runner]) -> int:

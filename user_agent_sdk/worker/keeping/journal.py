@@ -13,24 +13,25 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
-from ... import storage
 from ...conductor.wire import Task, TaskStatus
 from ...errors import StorageError
-from . import journal_file
-from .journal_file import LATE, RESULT, Entry
+from .journal_file import LATE, RESULT, Entry, encode
+from .log_file import Folder, LogFile
 
 log = logging.getLogger(__name__)
 
 LATE_KEPT_S = 24 * 3600
 LATE_ROWS = 1000
 LATE_BYTES = 64 * 1024 * 1024
-SHRINK_EVERY_S = 10.0
+REWRITE_EVERY_S = 10.0  # at the latest: until then what was delivered is on the disk
 LOG_MAX_BYTES = 16 * 1024 * 1024
 REOPEN_EVERY_S = 5.0
-FILES_TRIED = 256  # a file system without locks would have us try for ever
+LONG_S = 60.0  # for a wait that ends in milliseconds: Windows interrupts none without an end
 
 
 def input_hash(task: Task) -> str:
@@ -56,23 +57,26 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._folder = folder
-        self._sync = sync
+        self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = clock
         self._wall = wall
-        self._lock = threading.Lock()  # guards all below, and what is done with _file save appending
+        # Guards all below, and what is done with _file save appending. Told when an append or a rewrite has ended.
+        self._lock = threading.Condition(threading.Lock())
         self._live: dict[int, Entry] = {}
         self._free: list[int] = []  # numbers of rows that are done with
-        self._unsettled: set[int] = set()  # rows that came, changed or went since the file's database was written
+        self._unwritten: set[int] = set()  # rows whose last change is not in the file
         self._ids = itertools.count(1)
-        self._file: journal_file.File | None = None
-        self._path: Path | None = None
+        self._file: LogFile | None = None
+        self._borrowed: list[LogFile] = []  # of ended processes: their rows are here, but not in our file yet
+        self._found: dict[int, Entry] = {}  # rows of ended processes, of which adopt() has not told yet
+        self._appending = 0  # threads
+        self._is_closed = False  # to appends: the file is being replaced
+        self._limit_bytes = LOG_MAX_BYTES
+        self._kept: dict[int, Entry] = {}  # when the file was last rewritten
+        self._rewrite_at = 0.0
         self._trouble = False  # the file can't be written now
-        self._said: set[object] = set()  # what was logged and need not be again
         self._retry_at = 0.0
-        self._opened_at = 0.0
-        self._shrink_at = 0.0
-        self._found: dict[int, Entry] = {}  # of a file that was opened late: adopt() tells of it
+        self._is_said = False  # which was logged
 
     @property
     def is_on_disk(self) -> bool:
@@ -84,37 +88,53 @@ class Journal:
     def add(self, entry: Entry) -> int:
         """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
         with self._lock:
+            while self._is_closed:
+                self._lock.wait(LONG_S)
             row = self._free.pop() if self._free else next(self._ids)
-            self._put(row, entry)
-        self._append(row, entry)
+            file = self._put(row, entry)
+        self._append(file, row, entry)
         return row
 
     def replace(self, row: int, entry: Entry) -> None:
         with self._lock:
-            self._put(row, entry)
-        self._append(row, entry)
+            while self._is_closed:
+                self._lock.wait(LONG_S)
+            file = self._put(row, entry)
+        self._append(file, row, entry)
 
-    def _append(self, row: int, entry: Entry) -> None:
-        """Not under the lock: Python lets others run during a write, and they would all come to stand before it. The
-        row was put before, so whoever empties the log has it in the database."""
-        file = self._file
-        if file is None or self._trouble:
-            return
-        try:
-            # With "full" each change goes to the disk itself, by SQLite, which knows how on every system.
-            must_settle = self._sync == "full" or file.append(row, entry) > LOG_MAX_BYTES
-        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile, as damaged
-            with self._lock:
-                if file is self._file and not self._trouble:
-                    self._failed(error)
-            return
-        if must_settle:
-            with self._lock:
-                self._settle()
-
-    def _put(self, row: int, entry: Entry) -> None:
+    def _put(self, row: int, entry: Entry) -> LogFile | None:
+        """The file to which the entry must be appended."""
         self._live[row] = entry
-        self._unsettled.add(row)
+        if self._file is None or self._trouble:
+            self._unwritten.add(row)
+            return None
+        self._unwritten.discard(row)
+        self._appending += 1
+        return self._file
+
+    def _append(self, file: LogFile | None, row: int, entry: Entry) -> None:
+        """Not under the lock: Python lets other threads run during a write, and all would come to stand before the
+        lock. A rewrite waits for the append."""
+        if file is None:
+            return
+        failure: Exception | None = None
+        size_bytes = 0
+        try:
+            size_bytes = file.append(encode(row, entry))
+        except (OSError, ValueError) as error:
+            failure = error
+        finally:
+            with self._lock:
+                self._appending -= 1
+                if self._is_closed:
+                    self._lock.notify_all()
+                file.size_bytes += size_bytes
+                file.records += 1
+                if failure is not None:
+                    self._unwritten.add(row)
+                    self._failed(failure)
+                elif file.size_bytes > self._limit_bytes and not self._is_closed:
+                    self._rewrite(file)
 
     def free(self, row: int) -> None:
         """The row is done with. It goes within a second."""
@@ -124,7 +144,7 @@ class Journal:
     def _let_go(self, row: int) -> None:
         if self._live.pop(row, None) is not None:
             self._free.append(row)
-            self._unsettled.add(row)
+            self._unwritten.add(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
@@ -143,9 +163,10 @@ class Journal:
         out the same work again under a new id."""
         self.forget_late(entry.task_id)
         with self._lock:
-            self._put(row, entry._replace(state=LATE, taken_ms=int(self._wall() * 1000)))
+            self._live[row] = entry._replace(state=LATE, taken_ms=int(self._wall() * 1000))
+            self._unwritten.add(row)
             self._limit_late()
-            self._settle()  # no log: a limit may let the row go to another thread before that is written
+            self._write()  # under the lock: the limit may have freed the row, and another thread may use its number
 
     def forget_late(self, task_id: str) -> None:
         for row, entry in self.live().items():
@@ -163,177 +184,210 @@ class Journal:
 
     # -- the file ----------------------------------------------------------------------------------
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The lock, while the file is not being replaced."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._is_closed, LONG_S)
+            yield
+
     def open(self) -> dict[int, Entry]:
         """Lock the first free file of the folder; its rows, left by a process that ended."""
-        with self._lock:
+        with self._turn():
             self._open()
-            if self._trouble:  # perhaps only because another process, which found it damaged, set it aside just now
-                self._recover()
-            # One row in a damaged file may be the last that SQLite has; none could follow it.
-            self._ids = itertools.count(1 + max((row for row in self._found if 0 < row < 2**53), default=0))
-            found, self._found = self._found, {}
-            return found
+            return self._told()
 
     def adopt(self) -> dict[int, Entry]:
-        """Take over the rows of every file whose process ended; the rows that came."""
-        for path in journal_file.files_of(self._folder) if self._folder is not None else ():
-            with self._lock:
-                if path != self._path and self.is_on_disk:
-                    try:
-                        self._adopt(path)
-                    except (storage.Error, StorageError, OSError) as error:
-                        self._say(path, logging.WARNING, "%s is left alone: %s", path, error)
+        """Take over the rows of every file whose process ended; the rows that came. Their files stay locked, and as
+        they are, until ours has the rows."""
+        for path in self._folder.files() if self._folder is not None else ():
+            with self._turn():
+                if all(path != file.path for file in (self._file, *self._borrowed) if file is not None):
+                    self._adopt(path)
         with self._lock:
-            found, self._found = self._found, {}
-            return {row: entry for row, entry in found.items() if row in self._live}
+            return self._told()
+
+    def _told(self) -> dict[int, Entry]:
+        found, self._found = self._found, {}
+        return {row: entry for row, entry in found.items() if row in self._live}
 
     def sweep(self) -> None:
-        """Upkeep, twice a second: the database is written, an empty file shrinks, a broken one is tried again."""
-        with self._lock:
+        """Upkeep, twice a second: what is gone is marked so, a file that is gone is made anew, one with much in it
+        that is done with is rewritten, one that could not be written is tried again."""
+        with self._turn():
+            self._check()
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
             self._limit_late()
-            self._settle()
-            if self._clock() >= self._shrink_at and not any(entry.is_pending for entry in self._live.values()):
-                self._shrink_at = self._clock() + SHRINK_EVERY_S
-                self._shrink()
+            self._write()
+            self._tidy()
 
     def save(self) -> bool:
-        """Write what is in memory only, without the pause that follows on trouble; whether all is on disk now."""
-        with self._lock:
+        """Write what is in memory only, without the pause that follows on trouble; whether a next process would find
+        all of it."""
+        with self._turn():
+            self._check()
             if self._trouble:
                 self._recover()
-            self._settle()
+            self._write()
             return self.is_on_disk
 
     def close(self) -> None:
         self.save()
-        with self._lock:
-            self._shrink()
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+        with self._turn():
+            self._rewrite_at = 0.0
+            self._tidy()
+            for file in (*self._borrowed, self._file):
+                if file is not None:
+                    file.close()
+            self._file, self._borrowed = None, []
 
-    def _settle(self) -> None:
-        rows = {row: self._live.get(row) for row in self._unsettled}
-        if not rows or self._file is None or self._trouble:
+    def _open(self) -> None:
+        if self._folder is None:
             return
         try:
-            self._file.settle(rows)
-            self._unsettled.clear()
-        except (storage.Error, OSError) as error:
+            self._file, rows = self._folder.first()
+        except (OSError, StorageError) as error:
+            self._failed(error)
+            return
+        if self._live or self._free:  # numbers are taken: rows that are there get new ones
+            self._receive(rows)
+            self._unwritten.update(rows, self._live)
+        else:
+            self._ids = itertools.count(1 + max(rows, default=0))
+            self._live.update(rows)
+            self._found.update(rows)
+        self._begin(self._file)
+
+    def _begin(self, file: LogFile) -> None:
+        try:
+            if file.is_sound:
+                file.begin()
+            else:
+                file.rewrite(self._live, is_old=True)
+                self._unwritten.clear()
+        except (OSError, StorageError) as error:
             self._failed(error)
 
-    def _shrink(self) -> None:
+    def _receive(self, rows: dict[int, Entry]) -> None:
+        """Rows of an ended process. What we hold already is a copy of our own: the folder was moved, or restored."""
+        ours = {entry.task_id for entry in self._live.values()}
+        for entry in rows.values():
+            if entry.task_id not in ours:
+                row = next(self._ids)
+                self._live[row] = self._found[row] = entry
+                self._unwritten.add(row)
+
+    def _adopt(self, path: Path) -> None:
+        assert self._folder is not None
+        try:
+            taken = self._folder.take(path)
+        except OSError as error:
+            self._folder.leave(path, error)
+            return
+        if taken is not None:
+            self._borrowed.append(taken[0])
+            self._receive(taken[1])
+            self._write()
+
+    def _write(self) -> None:
+        """Bring what is in memory only into the file: first what came, then what went, in case the disk is full."""
         if self._file is None or self._trouble:
             return
+        rows = sorted(self._unwritten, key=lambda row: row not in self._live)
         try:
-            self._file.shrink()
-        except (storage.Error, OSError) as error:  # without room for that it stays as it is, and goes on being written
-            if storage.is_damage(error):
-                self._failed(error)
+            if rows:
+                data = b"".join(encode(row, self._live.get(row)) for row in rows)
+                self._file.size_bytes += self._file.append(data)
+                self._file.records += len(rows)
+                self._unwritten.clear()
+        except (OSError, ValueError) as error:
+            self._failed(error)
+            return
+        self._borrowed = [file for file in self._borrowed if not self._is_given_back(file)]
+
+    def _is_given_back(self, file: LogFile) -> bool:
+        """Our file has the rows of that ended process now. In both files: twice is better than not at all."""
+        if self._is_done(file.clear):
+            file.close()
+            return True
+        return False
+
+    def _tidy(self) -> None:
+        """Rewrite the file when what is done with outgrows the rest, and now and then if there is anything."""
+        file = self._file
+        if file is None or self._trouble or file.records <= len(self._live):
+            return
+        if not self._live and not self._appending:
+            self._is_done(file.clear)
+            return
+        live_bytes = sum(len(entry.body) + len(entry.task) for entry in self._live.values())
+        if file.size_bytes > 2 * live_bytes or self._clock() >= self._rewrite_at:
+            self._rewrite(file)
+
+    def _rewrite(self, file: LogFile) -> None:
+        self._rewrite_at = self._clock() + REWRITE_EVERY_S
+        with self._alone():
+            # A power cut may take the last moments, but not what has been here for a while.
+            is_old = any(self._live.get(row) is entry for row, entry in self._kept.items())
+            if self._is_done(lambda: file.rewrite(self._live, is_old=is_old)):
+                self._kept = self._live.copy()
+                self._unwritten.clear()
+        self._limit_bytes = file.size_bytes + LOG_MAX_BYTES
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody appends meanwhile."""
+        self._is_closed = True
+        try:
+            self._lock.wait_for(lambda: not self._appending, LONG_S)
+            yield
+        finally:
+            self._is_closed = False
+            self._lock.notify_all()
+
+    def _is_done(self, act: Callable[[], None]) -> bool:
+        """What fails, for want of room or, on Windows, because somebody reads the file, leaves the file as it was, and
+        is tried again later."""
+        try:
+            act()
+            return True
+        except (OSError, StorageError) as error:
+            log.debug("A file of the journal could not be rewritten: %s", error, extra=_ACTION)
+            return False
+
+    # -- trouble -----------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """A file that is not under its name any more would be found by no next process."""
+        if self._file is None or self._file.is_there():
+            return
+        text = "The journal %s was removed or replaced by somebody; it is written anew"
+        log.error(text, self._file.path, extra=_ACTION)
+        with self._alone():
+            self._trouble, self._retry_at = True, self._clock()
+            self._file.close()
+            self._file = None
 
     def _failed(self, error: Exception) -> None:
-        self._trouble = True
-        self._retry_at = self._clock() + REOPEN_EVERY_S
-        text = "The journal %s can't be written (%s): results are kept in memory only until it can"
-        self._say("trouble", logging.ERROR, text, self._path or self._folder, error)
-        if storage.is_damage(error) and self._file is not None and self._path is not None:
-            self._retry_at = self._opened_at + REOPEN_EVERY_S  # that is now, unless new files are damaged as well
-            seen = storage.inode(self._path)
-            self._file.discard()  # all rows are here, and are written to the next file
-            self._file = None
-            self._set_aside(self._path, seen, error)
+        if not self._trouble:
+            self._trouble = True
+            self._retry_at = self._clock() + REOPEN_EVERY_S
+        if not self._is_said:
+            self._is_said = True
+            text = "The journal %s can't be written (%s): results are kept in memory only until it can"
+            log.error(text, self._file.path if self._file is not None else self._folder, error, extra=_ACTION)
 
     def _recover(self) -> None:
         self._trouble = False
         if self._file is None:
-            self._open(is_late=True)
-        self._settle()
-        if not self._trouble:
-            self._said.discard("trouble")
-            log.warning("The journal %s is written again", self._path, extra=_ACTION)
-
-    def _say(self, key: object, level: int, text: str, *values: object) -> None:
-        if key not in self._said:
-            self._said.add(key)
-            log.log(level, text, *values, extra=_ACTION)
-
-    def _open(self, is_late: bool = False) -> None:
-        """``is_late``: there are rows already, so those of the file get new numbers."""
-        if self._folder is None:
-            return
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = self._lock_first(self._folder)
-            rows = self._file.read()
-        except (storage.Error, StorageError, OSError) as error:
-            self._failed(error)
-            if self._file is not None:  # what could not be read must not be cleared: it is opened anew
-                self._file.close()
-                self._file = None
-            return
-        self._opened_at = self._clock()
-        for row, entry in rows.items():
-            self._found[next(self._ids) if is_late else row] = entry
-        self._live.update(self._found)
-        if is_late:
-            self._unsettled.update(rows, self._live)
-
-    def _lock_first(self, folder: Path) -> journal_file.File:
-        for number in range(1, FILES_TRIED + 1):
-            self._path = folder / f"{number}.db"
-            file = self._lock_file(self._path)
-            if file is not None:
-                return file
-        raise OSError(f"none of {FILES_TRIED} files could be locked")
-
-    def _lock_file(self, path: Path) -> journal_file.File | None:
-        """The file, locked; None when another process has it, or it is newer."""
-        seen = storage.inode(path)
-        try:
-            return journal_file.lock(path, self._sync)
-        except storage.NewerFileError as error:
-            self._say(path, logging.WARNING, "%s; it is left alone", error)
-            return None
-        except storage.UnusableFileError as error:
-            self._set_aside(path, seen, error)
-            return journal_file.lock(path, self._sync)
-
-    def _set_aside(self, path: Path, seen: int, error: Exception) -> None:
-        if storage.inode(path) != seen:  # another process did it, and has a new file there
-            return
-        try:
-            kept = storage.set_aside(path)
-        except FileNotFoundError:
-            return
-        except OSError as why:
-            self._say(
-                path, logging.ERROR, "The journal %s is damaged (%s) and can't be set aside: %s", path, error, why
-            )
-            return
-        text = "The journal %s is damaged or not ours (%s); it is kept as %s and what it held is not delivered"
-        log.error(text, path, error, kept.name, extra=_ACTION)
-
-    def _adopt(self, path: Path) -> None:
-        other = self._lock_file(path)
-        if other is None:
-            return
-        try:
-            theirs = other.read()
-            ours = {next(self._ids): entry for entry in theirs.values()}
-            for row, entry in ours.items():
-                self._put(row, entry)
-            self._settle()
-            if self._unsettled:  # they stay where they are
-                for row in ours:
-                    self._let_go(row)
-            elif ours:  # in both files: twice is better than not at all
-                self._found.update(ours)
-                other.settle(dict.fromkeys(theirs))
-                other.shrink()
-        finally:
-            other.close()
+            self._open()
+        elif not self._file.is_open:
+            self._begin(self._file)
+        self._write()
+        if self._file is not None and not self._trouble:
+            self._is_said = False
+            log.warning("The journal %s is written again", self._file.path, extra=_ACTION)
 
 
 _ACTION = {"action": "journal"}

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders of our own: made for their owner alone, and never trusted for their names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .errors import StorageError
+
+# A planted link is not followed, a planted FIFO does not hang, and no child process gets the descriptor.
+if sys.platform == "win32":
+    _SAFE = os.O_BINARY | os.O_NOINHERIT
+else:
+    _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO)  # open() met a symlink, on FreeBSD a symlink, a FIFO or device
+
+
+class ForeignFileError(StorageError):
+    """Somebody else may have written the file or folder of that name; it is left alone."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for the owner alone, whatever the umask.
+
+    Raises OSError, ForeignFileError when the folder is there and is another user's."""
+    if not os.path.isdir(path):
+        if not os.path.isdir(path.parent):
+            make_folder(path.parent)
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+        return
+    if sys.platform != "win32":
+        found = os.stat(path)
+        if found.st_uid != os.geteuid():
+            raise ForeignFileError(f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}")
+        if found.st_mode & 0o077:
+            os.chmod(path, 0o700)
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a regular file that is ours alone; with O_CREAT one that is missing is made so.
+
+    Raises OSError, ForeignFileError for what somebody else has, or may have put, under that name."""
+    try:
+        descriptor = os.open(path, flags | _SAFE, 0o600)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise ForeignFileError(f"{path} is no regular file") from None
+        raise
+    fault = _fault(os.fstat(descriptor))
+    if fault:
+        os.close(descriptor)
+        raise ForeignFileError(f"{path} {fault}")
+    return descriptor
+
+
+def _fault(found: os.stat_result) -> str:
+    """Why an open file is not trusted. Kubernetes lets a volume's group write all that is in it: a group of ours."""
+    if not stat.S_ISREG(found.st_mode):
+        return "is no regular file"
+    if sys.platform == "win32":
+        return ""
+    if found.st_uid != os.geteuid():
+        return f"belongs to user {found.st_uid}, not to {os.geteuid()}"
+    if found.st_nlink > 1:
+        return "has a second name (a hard link)"
+    is_ours = found.st_gid in (os.getegid(), *os.getgroups())
+    return "can be written by others" if found.st_mode & (0o002 if is_ours else 0o022) else ""
+
+
+def aside(path: Path) -> Path:
+    """A name for a damaged file that nothing has yet."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    target, number = path.with_name(f"{path.name}.corrupt-{stamp}"), 1
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    return target
