@@ -239,8 +239,11 @@ class Kept(ConnectionTest):
         server = self.serve(answering(lambda request: b"ok"))
         connection = self.connect(server)
         self.ask(connection)
-        with mock.patch.object(rooms, "IDLE_LIMIT_S", -1.0):
-            self.ask(connection)
+        used_at = connection._used_at
+        self.assertFalse(connection._is_stale(used_at + 25.0))
+        self.assertTrue(connection._is_stale(used_at + 60.0), "a firewall forgets one in a minute, and tells nobody")
+        connection._used_at -= 60.0
+        self.ask(connection)
         self.assertEqual(server.connections.count, 2)
 
     def test_without_poll_select_notices_a_closed_connection(self) -> None:

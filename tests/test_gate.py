@@ -5,21 +5,29 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import unittest
 from types import SimpleNamespace
 from typing import Any, Callable
+from unittest import mock
 
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
 from user_agent_sdk.worker.polling.budget import Budget
 from user_agent_sdk.worker.polling.gate import Gate
-from user_agent_sdk.worker.polling.intake import Intake
+from user_agent_sdk.worker.polling.intake import TURNS, Intake
 
 LONG_S = 20.0
 
 
 def tasks(count: int = 1) -> list[Task]:
     return [Task({"taskId": f"t{number}", "workflowInstanceId": "w"}) for number in range(count)]
+
+
+def turns(gate: Gate, turn_s: float) -> None:
+    """As many as tell how long they are."""
+    for _ in range(TURNS):
+        gate._intake.goes_on(0.0, turn_s)
 
 
 def wake_all(gates: list[Gate]) -> None:
@@ -44,10 +52,9 @@ class GateTest(unittest.TestCase):
     def setUp(self) -> None:
         self.stopping = threading.Event()
         self.contacts: list[int] = []
-        self.load = 0.0
 
     def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
-        intake = Intake(workers, interval_s, random.Random(5).random, lambda now: self.load, platform.can_wait)
+        intake = Intake(workers, interval_s, random.Random(5).random, platform.can_wait)
         budget = budget or Budget(None)
         return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
 
@@ -63,7 +70,7 @@ class GateTest(unittest.TestCase):
                 if taken is None:
                     return
                 work(taken[0])
-                poll = gate.go_on(is_quick=True) if taken[0] else None
+                poll = gate.go_on(taken[1]) if taken[0] else None
                 sent = gate.send(poll) if poll is not None else None
 
         threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
@@ -77,8 +84,8 @@ class GateTest(unittest.TestCase):
             self.assertFalse(thread.is_alive(), "a slot waits for ever")
 
     def test_no_slot_waits_for_ever_whatever_polls_bring(self) -> None:
-        for seed, self.load in enumerate((0.0, 0.8, 1.0)):
-            with self.subTest(seed=seed, load=self.load):
+        for seed in range(3):
+            with self.subTest(seed=seed):
                 self.stopping = threading.Event()
                 rand = random.Random(seed)
                 hits = threading.Semaphore(0)
@@ -106,13 +113,14 @@ class GateTest(unittest.TestCase):
                     self.join(threads)
                 self.assertFalse(gate._intake.is_awaited)
 
-    def test_a_running_function_keeps_no_other_slot_from_polling_whatever_the_load(self) -> None:
-        for self.load in (0.0, 2.0):
-            with self.subTest(load=self.load):
+    def test_a_running_function_keeps_no_other_slot_from_polling_however_short_turns_were(self) -> None:
+        for turn_s in (1.0, 0.0):
+            with self.subTest(turn_s=turn_s):
                 self.stopping = threading.Event()
                 working, go = threading.Semaphore(0), threading.Event()
                 platform = Platform(tasks)
                 gate = self.gate(platform, workers=6)
+                turns(gate, turn_s)
 
                 def work(found: list[Task], working: threading.Semaphore = working, go: threading.Event = go) -> None:
                     working.release()
@@ -126,18 +134,34 @@ class GateTest(unittest.TestCase):
                 go.set()
                 self.join(threads)
 
-    def test_a_slot_that_goes_on_wakes_nobody_where_there_is_no_time_to_spare(self) -> None:
+    def test_a_poll_beside_a_report_is_not_kept_by_the_server(self) -> None:
+        """Its slot reads the report's reply first, and has a result to deliver: five seconds in the server would be
+        taken from the lease of the task that the poll brings."""
+        platform = Platform(tasks)
+        platform.can_wait = True
+        gate = self.gate(platform)
+        self.assertIsNotNone(gate.take())
+        poll = gate.go_on(0.0)
+        assert poll is not None
+        self.assertTrue(poll.lead)
+        gate.fetch(gate.send(poll))
+        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS, 0])
+
+    def test_a_slot_that_goes_on_wakes_nobody_where_turns_are_short(self) -> None:
         """What it costs is not the poll but the hand-over: with each hit all others were woken, to look."""
-        self.load = 0.9
         platform = Platform(tasks)
         gate = self.gate(platform)
+        patience = mock.patch("user_agent_sdk.worker.polling.intake.SILENT_S", 60.0)
+        patience.start()
+        self.addCleanup(patience.stop)
+        turns(gate, 0.0)
         self.assertIsNotNone(gate.take())
         looked: list[float | None] = []
         real = gate._intake.wait_s
         gate._intake.wait_s = lambda now: looked.append(now) or real(now)  # type: ignore[method-assign,func-returns-value]
         threads = self.slots(gate, 7, lambda found: None)
         for _ in range(2000):
-            poll = gate.go_on(is_quick=True)
+            poll = gate.go_on(time.monotonic())
             assert poll is not None
             self.assertEqual(len(gate.fetch(gate.send(poll))[0]), 1)
         self.assertGreaterEqual(len(platform.waits), 2001)
@@ -156,7 +180,7 @@ class GateTest(unittest.TestCase):
         gate.take()
         threads = self.slots(gate, 2, lambda found: came.release() if found else None)
         gate._intake.next_at = 0.0
-        poll = gate.go_on(is_quick=False)
+        poll = gate.go_on(0.0)
         assert poll is not None
         gate.fetch(gate.send(poll))
         self.assertTrue(came.acquire(timeout=LONG_S))
@@ -207,21 +231,21 @@ class GateTest(unittest.TestCase):
         for _ in range(2):
             gate._intake.begin(0.0)
             gate._intake.hit(0.0)
-        self.assertIsNotNone(gate.go_on(False))
-        self.assertIsNotNone(gate.go_on(False))
-        self.assertIsNone(gate.go_on(False))
+        self.assertIsNotNone(gate.go_on(0.0))
+        self.assertIsNotNone(gate.go_on(0.0))
+        self.assertIsNone(gate.go_on(0.0))
         gate.chained(1)
         gate.chained(0)
-        self.assertIsNotNone(gate.go_on(False))
+        self.assertIsNotNone(gate.go_on(0.0))
         gate.chained(1)
         self.assertTrue(budget.is_spent)
-        self.assertIsNone(gate.go_on(False))
+        self.assertIsNone(gate.go_on(0.0))
 
     def test_while_draining_nothing_is_asked_for(self) -> None:
         platform = Platform(tasks)
         gate = self.gate(platform)
         self.stopping.set()
-        self.assertIsNone(gate.go_on(False))
+        self.assertIsNone(gate.go_on(0.0))
         self.assertIsNone(gate.take())
         self.assertEqual(platform.waits, [])
 
@@ -319,7 +343,7 @@ class GateTest(unittest.TestCase):
         self.assertTrue(gate.is_failing)
         gate._intake.begin(0.0)
         self.assertIsNone(gate._intake.wait_s(0.0))
-        self.assertIsNone(gate.go_on(False))
+        self.assertIsNone(gate.go_on(0.0))
 
     def test_a_poll_that_can_not_even_be_sent_counts_as_one_that_failed(self) -> None:
         platform = Platform(tasks)
@@ -332,7 +356,7 @@ class GateTest(unittest.TestCase):
 
             platform.send_poll = send_poll  # type: ignore[method-assign]
             with self.subTest(error=error), self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING"):
-                poll = gate.go_on(False)
+                poll = gate.go_on(0.0)
                 assert poll is not None
                 self.assertRaises(type(error), gate.send, poll)
                 self.assertTrue(gate.is_failing)

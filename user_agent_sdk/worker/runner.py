@@ -38,7 +38,7 @@ from .keeping.lease import LeaseKeeper
 from .keeping.timetable import Timetable
 from .polling.budget import Budget
 from .polling.gate import Gate
-from .polling.intake import Intake, Load
+from .polling.intake import Intake
 from .slots import Services, Slot, finished
 from .watched import Watch
 
@@ -147,8 +147,8 @@ class Runner:
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
         segment(agent_id)  # raises for what could never be polled for
-        interval_s, load = own.poll_interval_ms / 1000, Load(time.process_time)
-        intake = Intake(own.workers, interval_s, random.random, load, self._target.client.can_wait)
+        interval_s = own.poll_interval_ms / 1000
+        intake = Intake(own.workers, interval_s, random.random, self._target.client.can_wait)
         gate = Gate(
             self._target.client,
             agent_id,

@@ -30,7 +30,6 @@ from .watched import Counts
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = 0.25
-QUICK_S, NEAR_S = 0.001, 0.03  # a function that takes no longer, of a task that came so quickly, needs only CPU
 COPIES_ALLOWED = 1
 
 
@@ -213,16 +212,15 @@ class Slot:
         parcel = services.delivery.parcel(job.row, entry, job.lease)
         services.delivery.begin(parcel)
         outcome, sent_at = _BROKE_OFF, time.monotonic()
-        is_quick = job.took_s < QUICK_S and sent_at - job.given_at < NEAR_S
         try:
             if not services.client.can_report_and_poll:
                 # Given up in time for the lease of the task that the poll may bring; the delivery sends it again.
                 timeout_s = min(REPORT_TIMEOUT_S, job.lease.period_s)
                 exchange = services.client.send_report(entry.body, parcel.ids, timeout_s)
-                poll = self._gate.go_on(is_quick)
+                poll = self._gate.go_on(job.given_at)
                 self._next = self._gate.send(poll) if poll is not None else None
                 outcome = exchange.fetch()
-            elif self._gate.go_on(is_quick):
+            elif self._gate.go_on(job.given_at):
                 outcome = self._report_and_take(entry.body, parcel.ids, sent_at)
             else:
                 outcome = services.client.report(entry.body, parcel.ids)

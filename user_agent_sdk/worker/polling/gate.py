@@ -14,7 +14,7 @@ from ...errors import AuthRefusedError
 from ..watched import Counts
 from .backoff import Outage
 from .budget import Budget
-from .intake import LOOK_S, Intake, Poll
+from .intake import SILENT_S, Intake, Poll
 from .sight import Sight
 
 log = logging.getLogger(__name__)
@@ -88,13 +88,13 @@ class Gate:
         poll = self._enter()
         return None if poll is None else self.fetch(self.send(poll, beside=False))
 
-    def go_on(self, is_quick: bool) -> Poll | None:
-        """A poll for a slot whose function has ended, to be sent beside its report or as a part of it: then
-        :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
+    def go_on(self, given_at: float) -> Poll | None:
+        """A poll for a slot whose task, given at that time on the clock, has ended; to be sent beside its report or as
+        a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
         with self._changed:
             now = self._clock()
-            may_poll = not self._is_over() and self._intake.goes_on(now, is_quick) and self._budget.reserve(self)
-            return self._intake.begin(now) if may_poll else None
+            goes_on = self._intake.goes_on(now, now - given_at) and not self._is_over()
+            return self._intake.begin(now) if goes_on and self._budget.reserve(self) else None
 
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
@@ -179,7 +179,7 @@ class Gate:
 
     def _found(self, now: float) -> bool:
         was_failing = self._intake.hit(now)
-        if self._look_at > now + LOOK_S:
+        if self._look_at > now + SILENT_S:
             self._changed.notify()
         return was_failing
 

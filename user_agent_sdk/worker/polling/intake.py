@@ -9,9 +9,10 @@ and a deep queue is taken at full width. While polls fail, one slot probes.
 A server that keeps a poll looks at its queue every 100 ms only, counted from when the poll came. So for a few seconds
 after a task, when a next one is likely, a second slot joins the one that waits there.
 
-Threads share one interpreter: where functions end at once and the platform is near, a second slot that polls
-makes the first one wait for it, and both are slower than one was. So another slot comes in only where there is
-time to spare, or nobody at it; and of two whose functions are quick one stops when there is none.
+Threads share one interpreter: where functions end at once and the platform is near, one slot does all there is to do,
+and a second one that polls only makes both wait for the interpreter. There a whole turn, from a poll to the end of its
+task, takes less than a millisecond. While turns are that short another slot joins only when nobody has polled for three
+milliseconds, and no slot goes on beside another's poll.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from .backoff import Backoff
 FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
 JITTER = 0.1
-SPARE, CROWDED = 0.6, 0.95  # shares of a core: below the one another slot helps, above the other one is too many
-LOOK_S = 0.005  # how often a free slot looks whether it would help
-SILENT_S = 0.01  # nobody polls: those at it are all in their functions
+SHORT_S = 0.001  # a turn below is one of computing: in a longer one somebody waits, and other slots may use that time
+SILENT_S = 0.003  # nobody has polled for this long: every slot at it is in its function
+TURNS = 16  # are looked at together: a clock of Windows steps by 15.6 ms, and one odd turn tells nothing
+FORGOTTEN = 1.2  # by what the shortest turn of late grows meanwhile: in a crowd all are long, and it must dissolve
+LEAST_TURN_S = 0.0001  # what can grow at all
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
 JOIN_S = 0.05  # after the first poll, half way between two looks of the server
 KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
@@ -39,44 +42,26 @@ class Poll(NamedTuple):
     lead: bool
 
 
-class Load:
-    """The share of a core that this process uses, of late. ``cpu_s``: the time that it has used in all."""
-
-    WINDOW_S = 0.005
-
-    def __init__(self, cpu_s: Callable[[], float]) -> None:
-        self._cpu_s = cpu_s
-        self._since, self._used_s, self._share = 0.0, 0.0, 0.0
-
-    def __call__(self, now: float) -> float:
-        if now - self._since >= self.WINDOW_S:
-            used_s = self._cpu_s()
-            self._share = (used_s - self._used_s) / (now - self._since)
-            self._since, self._used_s = now, used_s
-        return self._share
-
-
 class Intake:
-    """The polling state of one agent. ``load`` says what share of a core the process uses, given the time;
-    ``can_wait``: the server is asked to keep a poll that finds nothing."""
+    """The polling state of one agent. ``can_wait``: the server is asked to keep a poll that finds nothing."""
 
     def __init__(
         self,
         workers: int,
         interval_s: float,
         rand: Callable[[], float],
-        load: Callable[[float], float],
         can_wait: bool = False,
     ) -> None:
         self.workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
-        self._load = load
         self._can_wait = self._is_kept = can_wait  # whether it does is seen: a gateway may answer at once
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand)
         self._width = 1  # how many may poll at once; more than one after a hit
         self._polling = 0
+        self._turns, self._turns_s = 0, 0.0  # how many ended since the last look, and how long they took in all
+        self._shortest_s = SHORT_S  # of late; the mean of some turns
         self.begun_at = 0.0  # when the last poll was sent
         self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
@@ -98,9 +83,9 @@ class Intake:
             return None
         if now < self.next_at:
             return self.next_at - now
-        if self._width == 1 or now - self.begun_at >= SILENT_S or self._load(now) < SPARE:
+        if self._width == 1 or self._shortest_s >= SHORT_S:
             return 0.0
-        return LOOK_S
+        return max(0.0, self.begun_at + SILENT_S - now)
 
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
@@ -109,9 +94,14 @@ class Intake:
             return max(0.0, self.begun_at + JOIN_S - now)
         return None
 
-    def goes_on(self, now: float, is_quick: bool) -> bool:
-        """May a slot that had a task poll again at once? ``is_quick``: its function took no time."""
-        is_one_too_many = is_quick and self._polling > 0 and self._load(now) > CROWDED
+    def goes_on(self, now: float, turn_s: float) -> bool:
+        """May a slot poll again at once, whose task ended ``turn_s`` after the poll that brought it was sent?"""
+        self._turns, self._turns_s = self._turns + 1, self._turns_s + turn_s
+        if self._turns == TURNS:
+            mean_s = max(LEAST_TURN_S, self._turns_s / TURNS)
+            self._shortest_s = min(mean_s, self._shortest_s * FORGOTTEN)
+            self._turns, self._turns_s = 0, 0.0
+        is_one_too_many = self._shortest_s < SHORT_S and self._polling > 0
         return self._has_room() and now >= self.next_at and not is_one_too_many
 
     def begin(self, now: float) -> Poll:
