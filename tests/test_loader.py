@@ -201,6 +201,15 @@ class LoaderTest(unittest.TestCase):
             self.assertEqual((caught.exception.code, caught.exception.exit_code), ("no-agent", 6))
             self.assertIn("test_loader.py:", caught.exception.message)
 
+    def test_one_id_may_serve_two_domains(self) -> None:
+        red, blue, plain = (
+            Agent(lambda: 1, "x", domain="red"),
+            Agent(lambda: 2, "x", domain="blue"),
+            Agent(lambda: 3, "x"),
+        )
+        self.assertEqual([agent.domain for agent in loader.identify([red, blue, plain], None)], ["red", "blue", None])
+        self.assertRaises(AgentError, loader.identify, [red, blue, red], None)
+
     # A copy under another name
 
     def test_a_renamed_copy_two_levels_deep_is_what_scripts_import(self) -> None:

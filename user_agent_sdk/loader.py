@@ -56,9 +56,9 @@ def load(path: Path) -> list[Agent]:
 def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
     """The same agents, each with an id: its own, else ``default_id``.
 
-    Raises AgentError (no-agent) for one without, and for one id that two functions claim.
+    Raises AgentError (no-agent) for one without, and for one id that two functions claim in the same domain.
     """
-    by_id: dict[str, Agent] = {}
+    by_id: dict[tuple[str, str | None], Agent] = {}
     for agent in agents:
         agent_id = agent.agent_id or default_id
         if agent_id is None:
@@ -67,13 +67,14 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
                 code="no-agent",
                 hints=["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"],
             )
-        if agent_id in by_id:
+        place = (agent_id, agent.domain)
+        if place in by_id:
             raise AgentError(
-                f"two agents have the id {agent_id!r}: {by_id[agent_id].where} and {agent.where}",
+                f"two agents have the id {agent_id!r}: {by_id[place].where} and {agent.where}",
                 code="no-agent",
                 hints=["give each its own: @user_agent(agent_id=...)"],
             )
-        by_id[agent_id] = replace(agent, agent_id=agent_id)
+        by_id[place] = replace(agent, agent_id=agent_id)
     return list(by_id.values())
 
 

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import chaos_agents
+from . import chaos_agents, servers
 from .checker import Checker, History, Sent, Verdict, read_runs
 from .faults import AFTER, BEFORE
 from .stack import ENDED, ApiError, Stack, wait_until
@@ -73,7 +73,8 @@ def planned(options: Options) -> list[Event]:
         at_s = span_s * (number + rand.uniform(0.3, 0.6)) / options.restarts
         events.append(Event(at_s, "restart", number % 2 == 1))
     at_s, names = 0.0, list(FAULTS)
-    report = "report" if options.dialect == "akabot" else "update-v2"
+    has_joint = options.dialect == "conductor" and servers.VERSION != "3.13.8"
+    report = "update-v2" if has_joint else "report"
     while at_s < span_s:
         rand.shuffle(names)
         for name in names:

@@ -206,6 +206,7 @@ def conductor(
         "server.port": str(port),
         **(_on_redis(*redis) if redis else _on_sqlite(folder, indexing)),
         "conductor.grpc-server.enabled": "false",
+        "conductor.app.taskExecutionPostponeDuration": "1s",  # of what a limit holds back: 60 s by default
         "conductor.scheduler.enabled": "false",
         "conductor.integrations.ai.enabled": "false",
         "logging.level.root": "WARN",

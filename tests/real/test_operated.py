@@ -19,7 +19,8 @@ from . import RealTestCase
 from .stack import wait_until
 from .worker import Worker
 
-LONG_S = 40.0
+LONG_S = 60.0
+BY_US = {"by": "the worker"}
 AGENT = """
     import pathlib, threading
     from user_agent_sdk import user_agent
@@ -93,9 +94,20 @@ class Operated(RealTestCase):
         self.assertEqual(self.stack.wait(workflow_id, timeout_s=LONG_S)["status"], status)
         return self.tasks(workflow_id)
 
-    def said(self) -> list[str]:
-        """What the worker warned of in this test."""
-        return [line for line in self.worker.log[self.said_before :] if re.search(r"WARNING|ERROR|CRITICAL", line)]
+    def assert_said(self, *patterns: str) -> None:
+        """What the worker warned of in this test: of each pattern at least once, and of nothing else."""
+        mine, lines = set(self.runs()), (self.worker.folder / "runs").read_text("utf-8").splitlines()
+        others = {line.split()[1] for line in lines} - mine
+        said = [line for line in self.worker.log[self.said_before :] if re.search(r"WARNING|ERROR|CRITICAL", line)]
+        said = [line for line in said if not any(task_id in line for task_id in others)]
+        for pattern in patterns:
+            self.assertTrue(any(re.search(pattern, line) for line in said), f"{pattern}: {said}")
+        unmeant = [line for line in said if not any(re.search(pattern, line) for pattern in patterns)]
+        self.assertEqual(unmeant, [])
+
+    def await_said(self, text: str) -> None:
+        said = lambda: any(text in line for line in self.worker.log[self.said_before :])  # noqa: E731
+        self.assertTrue(wait_until(said, LONG_S), self.worker.log[self.said_before :])
 
     def assert_slots_are_free(self) -> None:
         """All six do work, at the same time."""
@@ -124,7 +136,8 @@ class Operated(RealTestCase):
         self.let_go()
         self.assert_slots_are_free()
         self.assertEqual(self.await_ends(workflow_id, "TERMINATED"), [("CANCELED", {})])
-        self.assertEqual((len(self.runs()), self.said()), (1, []))
+        self.assertEqual(len(self.runs()), 1)
+        self.assert_said()
 
     def test_terminated_and_restarted(self) -> None:
         workflow_id = self.begin()
@@ -132,29 +145,44 @@ class Operated(RealTestCase):
         self.do("POST", workflow_id, "/restart")
         self.await_runs(2)
         self.let_go()
-        self.assertEqual([status for status, _ in self.await_ends(workflow_id, "COMPLETED")], ["COMPLETED"] * 2)
+        self.assertEqual(self.await_ends(workflow_id, "COMPLETED"), [("COMPLETED", BY_US)] * 2)
         self.assertEqual(len(set(self.runs())), 3)
         self.assert_slots_are_free()
-        print("restart", self.said())
+        self.await_said(self.runs()[0])
+        self.assert_said("404: No such task")
 
     def test_terminated_and_rerun_from_that_task(self) -> None:
+        """The server brings the same task back, and does not take the report of it that is under way for another's."""
         workflow_id = self.begin()
         self.do("DELETE", workflow_id, "?reason=again")
         self.do("POST", workflow_id, "/rerun", {"reRunFromWorkflowId": workflow_id, "reRunFromTaskId": self.runs()[0]})
+        self.await_said("came again while it is held here")
         self.let_go()
-        self.await_ends(workflow_id, "COMPLETED")
-        print("rerun", self.runs(), self.tasks(workflow_id), self.said())
+        self.assertEqual(self.await_ends(workflow_id, "COMPLETED"), [("COMPLETED", BY_US)] * 2)
+        self.assertEqual(len(self.runs()), 2)
         self.assert_slots_are_free()
+        self.assert_said("came again while it is held here")
 
     def test_terminated_and_retried(self) -> None:
         workflow_id = self.begin()
         self.do("DELETE", workflow_id, "?reason=again")
         self.do("POST", workflow_id, "/retry")
-        print("retry", self.runs(), self.tasks(workflow_id))
+        self.assert_result_counts_for_the_retry(workflow_id, "CANCELED")
+
+    def test_failed_by_hand(self) -> None:
+        workflow_id = self.begin()
+        by_hand = {"taskId": self.runs()[0], "workflowInstanceId": workflow_id, "status": "FAILED"}
+        self.stack.api("POST", "/tasks", {**by_hand, "reasonForIncompletion": "by hand"})
+        self.assert_result_counts_for_the_retry(workflow_id, "FAILED")
+
+    def assert_result_counts_for_the_retry(self, workflow_id: str, first: str) -> None:
+        self.await_said("it is not run again, its result will count for the retry")
         self.let_go()
-        self.await_ends(workflow_id, "COMPLETED")
-        print("retry", self.runs(), self.tasks(workflow_id), self.said())
+        tasks = self.await_ends(workflow_id, "COMPLETED")
+        self.assertEqual(tasks, [(first, {}), ("COMPLETED", BY_US), ("COMPLETED", BY_US)])
+        self.assertEqual(len(self.runs()), 2)
         self.assert_slots_are_free()
+        self.assert_said("its result will count for the retry")
 
     def test_paused_and_resumed(self) -> None:
         workflow_id = self.begin()
@@ -164,14 +192,15 @@ class Operated(RealTestCase):
         self.assertEqual((len(self.runs()), self.stack.workflow(workflow_id)["status"]), (1, "PAUSED"))
         self.do("PUT", workflow_id, "/resume")
         self.await_ends(workflow_id, "COMPLETED")
-        self.assertEqual((len(self.runs()), self.said()), (2, []))
+        self.assertEqual(len(self.runs()), 2)
+        self.assert_said()
 
     def test_removed(self) -> None:
         workflow_id = self.begin()
         self.do("DELETE", workflow_id, "/remove?archiveWorkflow=false")
         self.let_go()
         self.assert_slots_are_free()
-        print("removed", self.said())
+        self.await_said("404: No such workflow")
 
     def test_completed_by_hand(self) -> None:
         workflow_id = self.begin()
@@ -180,70 +209,121 @@ class Operated(RealTestCase):
         self.await_runs(2)
         self.let_go()
         done = self.await_ends(workflow_id, "COMPLETED")
-        self.assertEqual([output for _, output in done], [{"by": "hand"}, {"by": "the worker"}])
-        self.assertEqual((len(self.runs()), self.said()), (2, []))
+        self.assertEqual(done, [("COMPLETED", {"by": "hand"}), ("COMPLETED", BY_US)])
+        self.assertEqual(len(self.runs()), 2)
         self.assert_slots_are_free()
-
-    def test_failed_by_hand(self) -> None:
-        workflow_id = self.begin()
-        by_hand = {"taskId": self.runs()[0], "workflowInstanceId": workflow_id, "status": "FAILED"}
-        self.stack.api("POST", "/tasks", {**by_hand, "reasonForIncompletion": "by hand"})
-        print("failed by hand", self.runs(), self.tasks(workflow_id), self.said())
-        self.let_go()
-        self.await_ends(workflow_id, "COMPLETED")
-        print("failed by hand", self.runs(), self.tasks(workflow_id), self.said())
+        self.assert_said()
 
     def test_its_definition_is_changed(self) -> None:
         workflow_id = self.begin()
         self.addCleanup(self.stack.register_task, self.agent_id, retry_count=1, response_timeout_s=30)
+        self.addCleanup(self.stack.register_workflow, self.agent_id, [self.agent_id] * 2, inputs=["name"])
         self.stack.register_task(self.agent_id, retry_count=0, response_timeout_s=10)
         self.stack.register_workflow(self.agent_id, [self.agent_id], inputs=["name"])
-        self.addCleanup(self.stack.register_workflow, self.agent_id, [self.agent_id, self.agent_id], inputs=["name"])
         self.let_go()
         self.assertEqual(len(self.await_ends(workflow_id, "COMPLETED")), 2, "the steps are those it was started with")
-        self.assertEqual((len(self.runs()), self.said()), (2, []))
+        self.assertEqual(len(self.runs()), 2)
+        self.assert_said()
 
     # While it waits in the queue
+
+    def test_in_the_queue(self) -> None:
+        """Nothing of what ended there comes here."""
+        busy = f"{self.name}-busy"
+        others = [self.begin(busy) for _ in range(1)] + [
+            self.stack.start_workflow(self.agent_id, {"name": busy}) for _ in range(5)
+        ]
+        self.await_runs(6, busy)
+        ids = [self.stack.start_workflow(self.agent_id, {"name": self.name}) for _ in range(4)]
+        task_id = self.stack.workflow(ids[2])["tasks"][0]["taskId"]
+        self.do("DELETE", ids[0], "?reason=enough")
+        self.do("DELETE", ids[1], "/remove?archiveWorkflow=false")
+        self.stack.api("POST", "/tasks", {"taskId": task_id, "workflowInstanceId": ids[2], "status": "COMPLETED"})
+        self.let_go()
+        self.let_go(busy)
+        self.await_ends(ids[2], "COMPLETED")
+        self.await_ends(ids[3], "COMPLETED")
+        self.assertEqual(len(self.runs()), 1 + 2, "the second step of the third, both of the fourth")
+        for workflow_id in others:
+            self.await_ends(workflow_id, "COMPLETED")
+        self.assert_said()
 
     def test_skipped_before_it_was_scheduled(self) -> None:
         workflow_id = self.begin()
         self.do("PUT", workflow_id, "/skiptask/step_2")
         self.let_go()
-        self.assertEqual([status for status, _ in self.await_ends(workflow_id, "COMPLETED")], ["SKIPPED", "COMPLETED"])
+        ended = self.await_ends(workflow_id, "COMPLETED")
+        self.assertEqual({status for status, _ in ended}, {"SKIPPED", "COMPLETED"})
+        self.assertEqual(len(self.runs()), 1)
 
     # While its result waits for delivery
 
-    def test_terminated_while_the_result_waits(self) -> None:
+    def begin_waiting(self) -> str:
+        """The id of a workflow whose first step has ended here, and is not reported."""
         workflow_id = self.begin()
         self.report_refused()
         self.let_go()
         self.await_undelivered()
+        return workflow_id
+
+    def test_terminated_while_the_result_waits(self) -> None:
+        workflow_id = self.begin_waiting()
         self.do("DELETE", workflow_id, "?reason=enough")
         self.stack.gateway.clear()
         self.assert_slots_are_free()
         self.assertEqual(self.await_ends(workflow_id, "TERMINATED"), [("CANCELED", {})])
-        print("terminated waiting", self.said())
 
     def test_removed_while_the_result_waits(self) -> None:
-        workflow_id = self.begin()
-        self.report_refused()
-        self.let_go()
-        self.await_undelivered()
+        workflow_id = self.begin_waiting()
         self.do("DELETE", workflow_id, "/remove?archiveWorkflow=false")
         self.stack.gateway.clear()
         self.assert_slots_are_free()
-        print("removed waiting", self.said())
+        self.await_said("404: No such workflow")
+
+    def test_completed_by_hand_while_the_result_waits(self) -> None:
+        workflow_id = self.begin_waiting()
+        by_hand = {"taskId": self.runs()[0], "workflowInstanceId": workflow_id, "status": "COMPLETED"}
+        self.stack.api("POST", "/tasks", {**by_hand, "outputData": {"by": "hand"}})
+        self.stack.gateway.clear()
+        done = self.await_ends(workflow_id, "COMPLETED")
+        self.assertEqual(done, [("COMPLETED", {"by": "hand"}), ("COMPLETED", BY_US)])
+
+    def test_restarted_while_the_result_waits(self) -> None:
+        workflow_id = self.begin_waiting()
+        self.do("DELETE", workflow_id, "?reason=again")
+        self.do("POST", workflow_id, "/restart")
+        self.await_runs(2)
+        self.stack.gateway.clear()
+        self.assertEqual(self.await_ends(workflow_id, "COMPLETED"), [("COMPLETED", BY_US)] * 2)
+        self.assertEqual(len(set(self.runs())), 3)
+
+    def test_rerun_while_the_result_waits(self) -> None:
+        workflow_id = self.begin_waiting()
+        self.do("DELETE", workflow_id, "?reason=again")
+        self.do("POST", workflow_id, "/rerun", {"reRunFromWorkflowId": workflow_id, "reRunFromTaskId": self.runs()[0]})
+        self.await_said("came again while it is held here")
+        self.stack.gateway.clear()
+        self.assertEqual(self.await_ends(workflow_id, "COMPLETED"), [("COMPLETED", BY_US)] * 2)
+        self.assertEqual(len(self.runs()), 2)
+
+    def test_retried_while_the_result_waits(self) -> None:
+        workflow_id = self.begin_waiting()
+        self.do("DELETE", workflow_id, "?reason=again")
+        self.do("POST", workflow_id, "/retry")
+        self.await_said("that result is sent again")
+        self.stack.gateway.clear()
+        tasks = self.await_ends(workflow_id, "COMPLETED")
+        self.assertEqual(tasks, [("CANCELED", {}), ("COMPLETED", BY_US), ("COMPLETED", BY_US)])
+        self.assertEqual(len(self.runs()), 2)
 
     def test_paused_while_the_result_waits(self) -> None:
-        workflow_id = self.begin()
-        self.report_refused()
-        self.let_go()
-        self.await_undelivered()
+        workflow_id = self.begin_waiting()
         self.do("PUT", workflow_id, "/pause")
         self.stack.gateway.clear()
         self.assertTrue(wait_until(lambda: self.tasks(workflow_id)[0][0] == "COMPLETED", LONG_S))
         self.do("PUT", workflow_id, "/resume")
         self.await_ends(workflow_id, "COMPLETED")
+        self.assertEqual(len(self.runs()), 2)
 
     # In the end
 
