@@ -69,6 +69,7 @@ DIFFERENCES = (
         "the worker's own limits hold there too",
         ("test_nonsense_in_the_json_is_a_500_that_is_final",),
     ),
+    Difference("a definition may have 10 retries at most", _NETFLIX, "`--register` logs what the server said", ()),
     Difference(
         "its Redis queue is not looked at while a poll is kept",
         _OLDER,
