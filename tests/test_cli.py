@@ -14,7 +14,7 @@ from argparse import Namespace
 from unittest import mock
 
 from tests.cli import ROOT, SUM, CliTest
-from user_agent_sdk.cli import app, options, terminal
+from user_agent_sdk.cli import commands, options, terminal
 from user_agent_sdk.errors import CODES, UsageError
 from user_agent_sdk.settings import TABLE
 
@@ -26,7 +26,7 @@ class ErrorTest(CliTest):
             configure=lambda parser: parser.add_argument("--json", action="store_true"), main=main
         )
         row = {"boom": ("", "fail")}
-        self.enterContext_(mock.patch.dict(app.COMMANDS, row))
+        self.enterContext_(mock.patch.dict(commands.COMMANDS, row))
         self.enterContext_(mock.patch.dict(sys.modules, {"user_agent_sdk.cli.boom": module}))
 
     def enterContext_(self, patch: mock._patch_dict) -> None:  # noqa: N802 - TestCase.enterContext is of 3.11
@@ -125,7 +125,7 @@ class OptionsTest(CliTest):
             self.parse("invoke", "--status-port", "1")
 
     def test_every_command_explains_itself_and_every_option(self) -> None:
-        for name, (_, does) in app.COMMANDS.items():
+        for name, (_, does) in commands.COMMANDS.items():
             for flag in ("-h", "--help"):
                 ended = self.run_main(name, flag)
                 self.assertEqual((ended.code, ended.err), (0, ""), name)
@@ -185,8 +185,8 @@ class TerminalTest(CliTest):
             out, err = io.BytesIO(), io.BytesIO()
             streams = [io.TextIOWrapper(raw, encoding=encoding, newline="") for raw in (out, err)]
             with mock.patch.multiple(sys, stdout=streams[0], stderr=streams[1]):
-                self.assertEqual(app.main(["invoke", "hóa_đơn.py"]), 0)
-                self.assertEqual(app.main(["invoke", "đơn.py"]), 6)
+                self.assertEqual(commands.main(["invoke", "hóa_đơn.py"]), 0)
+                self.assertEqual(commands.main(["invoke", "đơn.py"]), 6)
             self.assertEqual(out.getvalue().decode(encoding), f'{{"result": {shown}}}\n')
             self.assertIn("đơn.py" if encoding == "utf-8" else "\\u0111\\u01a1n.py", err.getvalue().decode(encoding))
 
@@ -203,7 +203,7 @@ class TerminalTest(CliTest):
         """pythonw.exe has neither stdout nor stderr; journal asked what is not there whether it is a terminal."""
         lines = (["--version"], ["version"], ["nope"], ["invoke", "nope.py"], ["journal"])
         with mock.patch.object(sys, "stdout", None), mock.patch.object(sys, "stderr", None):
-            codes = [app.main(words) for words in lines]
+            codes = [commands.main(words) for words in lines]
         self.assertEqual(codes, [0, 0, 2, 6, 0])
 
 

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 from tests.cli import ROOT, CliTest
 from tests.support import Arrivals
-from user_agent_sdk.cli import app, dev
+from user_agent_sdk.cli import commands, dev
 from user_agent_sdk.cli.options import Parser, add_settings
 from user_agent_sdk.cli.watch import LOOK_S, SETTLE_S, Watch
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
@@ -327,7 +327,7 @@ class WatchTest(CliTest):
             Watch([self.folder, ROOT / "user_agent_sdk"]).forget_modules()
             self.assertEqual([name for name in (*modules, "odd") if name in sys.modules], ["theirs", "compiled", "odd"])
             Watch([ROOT]).forget_modules()
-            self.assertIs(sys.modules["user_agent_sdk.cli.app"], app)
+            self.assertIs(sys.modules["user_agent_sdk.cli.commands"], commands)
 
 
 if __name__ == "__main__":

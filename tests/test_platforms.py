@@ -40,7 +40,7 @@ from tests.support import Server, answering
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
 from user_agent_sdk import credentials, private, storage
-from user_agent_sdk.cli import app, check, dev, options, terminal
+from user_agent_sdk.cli import check, commands, dev, options, terminal
 from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
 from user_agent_sdk.conductor import transport
@@ -63,7 +63,7 @@ from .historybox import execution
 PACKAGE = ROOT / "user_agent_sdk"
 # (file, function): a test of this module.
 BRANCHES = {
-    ("cli/app.py", "_is_closed_pipe"): "test_a_closed_pipe_is_no_bug_there_either",
+    ("cli/commands.py", "_is_closed_pipe"): "test_a_closed_pipe_is_no_bug_there_either",
     ("cli/check.py", "_configuration"): "test_file_modes_say_nothing_there",
     ("cli/check.py", "_python"): "test_a_python_without_its_libraries_is_said",
     ("cli/check.py", "_trust"): "test_the_authorities_are_the_systems_there",
@@ -490,7 +490,7 @@ class OutputTest(CliTest):
     def told(self, encoding: str, is_terminal: bool, *words: str) -> tuple[int, str, str]:
         out, err = Told(encoding, is_terminal), Told(encoding, is_terminal, "backslashreplace")
         with mock.patch.multiple(sys, stdout=out, stderr=err):
-            code = app.main(words)
+            code = commands.main(words)
         return code, out.text(), err.text()
 
     def test_a_closed_pipe_is_no_bug_there_either(self) -> None:
@@ -504,8 +504,8 @@ class OutputTest(CliTest):
         ):  # fmt: skip
             raw = Gone(error)
             out, err = io.TextIOWrapper(io.BufferedWriter(raw)), io.StringIO()
-            with on(system, app, dup2=mock.Mock()) as there, mock.patch.multiple(sys, stdout=out, stderr=err):
-                self.assertEqual(app.main(["version"]), 1)
+            with on(system, commands, dup2=mock.Mock()) as there, mock.patch.multiple(sys, stdout=out, stderr=err):
+                self.assertEqual(commands.main(["version"]), 1)
             self.assertEqual(("this is a bug" in err.getvalue(), there.dup2.called), (is_bug, not is_bug), system)
             raw.write = len  # type: ignore[method-assign,assignment]
             out.detach().detach()

@@ -12,7 +12,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from user_agent_sdk.cli.app import COMMANDS
+from user_agent_sdk.cli.commands import COMMANDS
 from user_agent_sdk.errors import CODES
 from user_agent_sdk.settings import TABLE
 

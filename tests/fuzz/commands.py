@@ -25,7 +25,7 @@ from unittest import mock
 
 from user_agent_sdk import loader
 from user_agent_sdk.agents import REGISTRY
-from user_agent_sdk.cli import app, dev, history
+from user_agent_sdk.cli import commands, dev, history
 from user_agent_sdk.conductor import connection
 from user_agent_sdk.conductor.wire import LogLine, Task, TaskResult
 from user_agent_sdk.errors import CODES, AgentError, ConfigError, UserAgentError
@@ -71,7 +71,7 @@ class _Commands(Target):
         given = io.TextIOWrapper(io.BytesIO(b"{}"))
         REGISTRY.clear()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "stdin", given):
-            code = app.main(words)
+            code = commands.main(words)
         said = err.getvalue()
         if code not in EXIT_CODES or "error[internal]" in said or "this is a bug" in said or "Traceback (" in said:
             raise Wrong(f"exit code {code}: {said}")

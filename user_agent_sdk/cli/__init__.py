@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one module a command, found through the table in ``app``."""
+"""The command line: one module a command, found through the table in ``commands``."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from .app import main
+from .commands import main
 
 __all__ = ["main", "program"]
 

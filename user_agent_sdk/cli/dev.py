@@ -27,7 +27,7 @@ from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
 from ..settings import Settings
 from ..worker import signals
 from ..worker.runner import Runner
-from . import app, options, run, terminal, waiting
+from . import commands, options, run, terminal, waiting
 from .options import Parser
 from .watch import Watch
 
@@ -158,7 +158,7 @@ class Session:
         return settings
 
     def _show(self, error: UserAgentError) -> None:
-        app.fail(error, [], [self._args])
+        commands.fail(error, [], [self._args])
         terminal.note(f"{self._script}: waiting for the next save")
 
     def _await_change(self) -> list[str]:

@@ -20,7 +20,7 @@ from ..sandbox import server
 from ..sandbox.tasks import Execution
 from ..settings import Settings, number, parsed
 from ..worker.runner import Runner
-from . import app, options, run, terminal, waiting
+from . import commands, options, run, terminal, waiting
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -140,5 +140,5 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
         raise UserAgentError(what, code="task-failed")
     what = f"{agent.name} had not ended after {args.timeout} s"
     error = UserAgentError(what, code="task-failed", hints=["-t S waits longer"])
-    app.fail(error, ["--json"] if args.json else [], [args])
+    commands.fail(error, ["--json"] if args.json else [], [args])
     os._exit(EXIT_FAILED)  # the function still runs, and Python would wait for it
