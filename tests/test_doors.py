@@ -138,8 +138,8 @@ def wrong_door(importer: str, imported: Import) -> str | None:
         return f"{name} is to be imported where it is used" if late else None
     if not name or room(name) in APART:
         return f"nothing imports {name or 'the package itself'}"
-    if importer == "conductor.wire" and name != "errors":
-        return "wire imports errors alone"
+    if importer == "conductor.wire" and name not in ("errors", "conductor.fields"):
+        return "wire imports errors and fields alone"
     if room(importer) in APART or room(importer) == room(name):
         return None
     if FLOOR_OF[room(importer)] <= FLOOR_OF[room(name)]:

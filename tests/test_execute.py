@@ -116,11 +116,12 @@ class Results(Executing):
         self.assertEqual(self.run_agent(closes).status, TaskStatus.COMPLETED)
 
     def test_platform_keys_reach_only_their_parameters(self) -> None:
-        def agent(input_data: Any, platform_task_id: str, platform_agent_id: str, **rest: Any) -> Any:
-            return [input_data, platform_task_id, platform_agent_id, rest]
+        def agent(input_data: Any, platform_task_id: str, platform_agent_id: str) -> Any:
+            return [input_data, platform_task_id, platform_agent_id]
 
         numbers = {"num1": 2, "num2": 3}
-        self.assertEqual(self.run_agent(agent).output_data, {"result": [numbers, "pt", "pa", numbers]})
+        self.assertEqual(self.run_agent(agent).output_data, {"result": [numbers, "pt", "pa"]})
+        self.assertEqual(self.run_agent(lambda **rest: rest).output_data, numbers)
 
     def test_a_missing_parameter_is_a_terminal_failure_that_names_it(self) -> None:
         result = self.run_agent(lambda num1, amount: None)
@@ -130,8 +131,9 @@ class Results(Executing):
 
     def test_a_value_that_is_not_json_is_a_terminal_failure_that_names_the_place(self) -> None:
         result = self.run_agent(lambda: {"items": [{}, {"price": float("nan")}]})
-        self.assertEqual((result.status, result.output_data), (TERMINAL, None))
-        self.assertEqual(result.reason_for_incompletion, "$.items[1].price: nan is not a JSON number")
+        self.assertEqual((result.status, result.output_data), (TERMINAL, {"result": None}))
+        what = "$.items[1].price: nan is not a JSON number; return None instead"
+        self.assertEqual(result.reason_for_incompletion, what)
 
     def test_a_task_result_is_sent_as_the_function_made_it(self) -> None:
         own = TaskResult(
@@ -166,7 +168,7 @@ class Results(Executing):
             result = self.run_agent(returns(callback_after_seconds=wait))
             self.assertEqual(result.status, TERMINAL)
             self.assertIn("callback_after_seconds=", result.reason_for_incompletion or "")
-        self.assertEqual(self.run_agent(returns(output_data=object())).status, TERMINAL)
+        self.assertEqual(self.run_agent(returns(output_data=float("nan"))).status, TERMINAL)
         self.assertEqual(self.run_agent(returns(logs=5)).status, FAILED)
         self.assertEqual(self.run_agent(returns(callback_after_seconds=1.2)).callback_after_seconds, 2)
 
@@ -190,7 +192,7 @@ class Failures(Executing):
             helper()
 
         result = self.run_agent(agent)
-        self.assertEqual((result.status, result.output_data), (FAILED, None))
+        self.assertEqual((result.status, result.output_data), (FAILED, {"result": None}))
         self.assertEqual(result.reason_for_incompletion, "ValueError: no such invoice")
         before, trace = (line.log for line in result.logs)
         self.assertEqual(before, "before")
@@ -221,9 +223,31 @@ class Failures(Executing):
         self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "Rejected"))
         self.assertEqual(self.failing(NonRetryableException(404)).reason_for_incompletion, "404")
 
-    def test_what_only_looks_like_non_retryable_is_retried(self) -> None:
-        lookalike = type("NonRetryableException", (Exception,), {})
-        self.assertEqual(self.failing(lookalike("x")).status, FAILED)
+    def test_another_packages_non_retryable_is_one_too(self) -> None:
+        class Derived(type("NonRetryableException", (Exception,), {})):  # type: ignore[misc]
+            pass
+
+        self.assertEqual((self.failing(Derived("x")).status, self.failing(Derived("x")).reason_for_incompletion),
+                         (TERMINAL, "x"))  # fmt: skip
+        self.assertEqual(self.failing(type("NonRetryable", (Exception,), {})("x")).status, FAILED)
+
+    def test_nothing_of_ours_collides_with_the_names_of_a_subclass(self) -> None:
+        """A ``message`` property was an AttributeError while the exception was made, and so three tries."""
+
+        class Named(NonRetryableException):
+            message = property(lambda self: "m")
+            hints = property(lambda self: [])
+            code = property(lambda self: 42)
+            exit_code = property(lambda self: 1)
+
+        self.assertEqual(self.failing(Named("no such user")).reason_for_incompletion, "no such user")
+        self.assertEqual(self.failing(Named("a", 2)).status, TERMINAL)
+
+        class Filled(NonRetryableException):
+            def __init__(self) -> None:
+                self.message, self.hints, self.code, self.exit_code = "m", ("h",), "c", 9
+
+        self.assertEqual(self.failing(Filled()).status, TERMINAL)
 
     def test_whatever_is_raised_is_a_failed_try(self) -> None:
         errors: list[tuple[Any, str]] = [

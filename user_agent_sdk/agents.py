@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from .errors import AgentError, ConfigError, NonRetryableException
 PLATFORM_NAMES = frozenset({"input_data", "logger", "task", "platform_task_id", "platform_agent_id"})
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
 
 _SIGNATURE_OPTIONS: dict[str, Any] = {}
 if sys.version_info >= (3, 14):  # there, reading a signature evaluates its annotations unless told otherwise
@@ -58,14 +62,18 @@ class Agent:
         code = getattr(source, "__code__", None) or getattr(call, "__code__", None)
         if code:
             self.where = f"{self.name} ({code.co_filename}:{code.co_firstlineno})"
-        self._check_options()
+        self._settle_options()
         for is_kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
             if is_kind(inner) or is_kind(type(inner).__call__):
                 why = "it is a generator function (it has a yield)"
                 raise self._unusable(why, "return one value, for example a list")
         self._read_parameters(inner, preset)
 
-    def _check_options(self) -> None:
+    def _settle_options(self) -> None:
+        self.worker_id, self.domain = self.worker_id or None, self.domain or None
+        if _is_number(self.workers, int, -math.inf) and self.workers is not None and self.workers < 1:
+            log.warning("%s has workers=%s: one is meant", self.where, self.workers, extra={"action": "one_worker"})
+            self.workers = 1
         for option, text in (("agent_id", self.agent_id), ("worker_id", self.worker_id), ("domain", self.domain)):
             if text is not None and (not isinstance(text, str) or not text.strip()):
                 raise self._bad_option(option, text, "text that is not empty")
@@ -81,8 +89,9 @@ class Agent:
 
     def _read_parameters(self, inner: Callable[..., Any], preset: set[str]) -> None:
         """Set ``parameters``, which a task fills, by name unless they are positional-only; and ``taken``, the names
-        that ``**kwargs`` does not get, or None without that. A decorator's ``(*args, **kwargs)`` stands for what it
-        wraps, but one that names its parameters means them.
+        that ``**kwargs`` does not get, or None when it gets nothing. A decorator's ``(*args, **kwargs)`` stands for
+        what it wraps, but one that names its parameters means them; of a wrapper that does not say what it wraps,
+        ``*args`` stays empty.
         """
         found = self._signature(self.func, follow_wrapped=False)
         variable = {each.kind for each in found} & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
@@ -95,14 +104,16 @@ class Agent:
         self.taken: set[str] | None = None
         for each in found:
             if each.kind is Parameter.VAR_POSITIONAL:
-                hint = "name the parameters; if a decorator wraps the function, let it use functools.wraps"
-                raise self._unusable(f"*{each.name} can't be filled from a task", hint)
+                continue
             if each.kind is Parameter.VAR_KEYWORD:
                 known = self._signature(inner)  # what a partial has filled by position too
                 self.taken = preset.union(own.name for own in known if own.kind is not Parameter.VAR_KEYWORD)
             elif each.name not in preset:
                 is_positional = variable == {Parameter.VAR_POSITIONAL} and each.kind is Parameter.POSITIONAL_OR_KEYWORD
                 self.parameters.append(each.replace(kind=Parameter.POSITIONAL_ONLY) if is_positional else each)
+        kinds = {each.kind for each in found}
+        if Parameter.VAR_POSITIONAL in kinds or not PLATFORM_NAMES.isdisjoint(each.name for each in found):
+            self.taken = None  # such a function passes its **kwargs on, to one that knows nothing of the input's keys
 
     def _signature(self, func: Callable[..., Any], follow_wrapped: bool = True) -> list[Parameter]:
         try:
@@ -119,7 +130,8 @@ class Agent:
 
     def bind(self, platform: object, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments for one call: ``platform``'s attributes of the five documented names first, then ``given``, the
-        task's input, by name; ``**kwargs`` receives what is left of the input.
+        task's input, by name; ``**kwargs`` receives what is left of the input, unless the function takes one of the
+        five names or ``*args``.
 
         Raises NonRetryableException when the input lacks a required parameter: a retry would lack it too.
         """
@@ -203,7 +215,7 @@ def user_agent(
 
 
 def register_user_agent(
-    func: Callable[..., Any],
+    func: F,
     agent_id: str | None = None,
     worker_id: str | None = None,
     domain: str | None = None,
@@ -212,16 +224,17 @@ def register_user_agent(
     timeout_s: float | None = None,
     retries: int | None = None,
     response_timeout_s: float | None = None,
-) -> None:
-    """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate.
+) -> F:
+    """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate, and return it.
 
     The same options and errors. Bound methods, ``functools.partial`` and callable objects will do.
     """
     REGISTRY.append(
         Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s)
     )
+    return func
 
 
-def _is_number(value: object, kind: Any = (int, float)) -> bool:
-    """Whether it is a finite number of that kind, 0 or more."""
-    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+def _is_number(value: object, kind: Any = (int, float), least: float = 0) -> bool:
+    """Whether ``value`` is a finite number of that kind, ``least`` or more."""
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= sys.float_info.max

@@ -124,7 +124,10 @@ class NonRetryableException(UserAgentError):
     """Raised by a user's function: the task fails for good and is not retried."""
 
     code = "task-failed"
+    # Of the class, and set nowhere: a subclass may have a property, or a read-only field, of any of these names.
+    message = ""
+    hints = ()
+    exit_code = EXIT_FAILED
 
     def __init__(self, *args: object) -> None:
-        super().__init__(str(args[0]) if args else "")
-        self.args = args
+        Exception.__init__(self, *args)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every fact of the protocol: dialects, paths, fields, and what a reply to a report means.
 
-Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors.
+Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors and fields.
 Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
 against that server and against our own sandbox; ``tests/releases.py`` tells in what others differ.
 """
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
+from .fields import TaskFields, camel
 
 TASKS_MAX = 10  # of a reply: each beyond the first is handed back, and a peer must not choose how much work that is
 LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
@@ -50,16 +51,18 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
-class Task:
+class Task(TaskFields):
     """A task as the platform handed it out.
 
     The fields of the wire in snake case: those below as checked values, any other that the reply
-    carried (``scheduled_time``, ``workflow_task``, …) as it came, ``None`` when it was absent.
-    ``input_data`` holds no platform key (``__name__``); ``platform_task_id`` and
-    ``platform_agent_id`` have those. Times on the wire are epoch milliseconds.
+    carried (``scheduled_time``, ``workflow_task.name``, …) as it came, ``None`` when it was absent;
+    AttributeError for what is no field. ``input_data`` holds no platform key (``__name__``);
+    ``platform_task_id`` and ``platform_agent_id`` have those. Times on the wire are epoch
+    milliseconds. A test may make one of ``fields`` in snake case alone.
     """
 
-    def __init__(self, wire: Mapping[str, Any]) -> None:
+    def __init__(self, wire: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
         self.wire = wire
         self.raw = b""  # the reply that brought it, if it brought no other
         self.fault: str | None = None  # why it can't be run, though its ids are known
@@ -77,12 +80,6 @@ class Task:
         given = _object(wire.get("inputData"))
         self.platform_task_id = _text(given.get(PLATFORM_TASK_ID))
         self.platform_agent_id = _text(given.get(PLATFORM_AGENT_ID))
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "wire":
-            raise AttributeError(name)
-        first, *others = name.split("_")
-        return self.wire.get(first + "".join(map(str.capitalize, others)))
 
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"

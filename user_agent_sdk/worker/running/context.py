@@ -148,6 +148,15 @@ class TaskLogger(logging.Logger):
         self._lines = lines
         self._fields = fields
 
+    def __copy__(self) -> TaskLogger:
+        return self
+
+    def __deepcopy__(self, memo: object) -> TaskLogger:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return logger_named, (self.name,)
+
     def getEffectiveLevel(self) -> int:  # noqa: N802
         return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
 
@@ -182,3 +191,10 @@ class TaskLogger(logging.Logger):
                 handler.handle(record)
         if goes_on:
             AGENT_LOG.handle(record)
+
+
+def logger_named(name: str) -> logging.Logger:
+    """What a pickled TaskLogger becomes: the running task's logger where the name is its own; elsewhere, in a child
+    process say, a logger whose lines stay in that process."""
+    current = CURRENT.get(None)
+    return current.logger if current and current.logger.name == name else logging.getLogger(name)

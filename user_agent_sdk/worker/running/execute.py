@@ -20,10 +20,11 @@ from ...conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskS
 from ...errors import NonRetryableException, OutputError
 from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, log_fields, sendable
 from .event_loop import run_once
-from .output import to_output
+from .output import is_result, to_output
 
 log = logging.getLogger(__name__)
 
+_NO_RETRY = NonRetryableException.__name__  # another package's counts too
 _MAX_FRAMES = 50  # of a traceback: the last ones
 _PACKAGE = __name__.rpartition(".worker.")[0]
 
@@ -76,9 +77,7 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
             os._exit(0)
     if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
         value = run_async(value)
-    if isinstance(value, TaskResult):
-        return _checked(value)
-    return _with_output(TaskResult(), value)
+    return _checked(value) if is_result(value) else _with_output(TaskResult(), value)
 
 
 def _with_output(result: TaskResult, value: Any) -> TaskResult:
@@ -86,13 +85,14 @@ def _with_output(result: TaskResult, value: Any) -> TaskResult:
     return result
 
 
-def _checked(given: TaskResult) -> TaskResult:
-    """A copy of a returned TaskResult (the function may hold on to its own), fit to be sent."""
+def _checked(given: Any) -> TaskResult:
+    """A copy of a returned TaskResult, ours or another package's, fit to be sent: the function may hold on to its
+    own. One without a status has completed."""
     try:
-        status = TaskStatus(given.status)
+        status = TaskStatus(getattr(given.status, "value", given.status) or TaskStatus.COMPLETED)
     except ValueError as error:
         raise OutputError(f"the returned TaskResult can't be sent: {error}") from None
-    wait_s = given.callback_after_seconds
+    wait_s = getattr(given, "callback_after_seconds", None)
     if wait_s is not None and not (isinstance(wait_s, (int, float)) and 0 <= wait_s < math.inf):
         raise OutputError(f"callback_after_seconds={wait_s!r} of the returned TaskResult is not seconds, 0 or more")
     reason = given.reason_for_incompletion
@@ -100,10 +100,16 @@ def _checked(given: TaskResult) -> TaskResult:
         status=status,
         reason_for_incompletion=None if reason is None else sendable(str(reason), REASON_MAX_CHARS),
         callback_after_seconds=None if wait_s is None else math.ceil(wait_s),
-        logs=[line if isinstance(line, LogLine) else LogLine(str(line), _now_ms()) for line in given.logs or ()],
-        extend_lease=True if given.extend_lease else None,
+        logs=[_line(line) for line in getattr(given, "logs", None) or ()],
+        extend_lease=True if getattr(given, "extend_lease", None) else None,
     )
     return result if given.output_data is None else _with_output(result, given.output_data)
+
+
+def _line(given: Any) -> LogLine:
+    """A line of a returned TaskResult: ours, a TaskExecLog of another package, or text."""
+    created_ms = getattr(given, "created_ms", None) or getattr(given, "created_time", None)
+    return LogLine(str(getattr(given, "log", given)), created_ms if isinstance(created_ms, int) else _now_ms())
 
 
 def _duration(began: float) -> dict[str, float]:
@@ -112,8 +118,9 @@ def _duration(began: float) -> dict[str, float]:
 
 def _failure(error: BaseException, agent: Agent, fields: Mapping[str, object], lines: TaskLog) -> TaskResult:
     """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
-    terminal = isinstance(error, (NonRetryableException, OutputError))
+    terminal = isinstance(error, OutputError) or any(base.__name__ == _NO_RETRY for base in type(error).__mro__)
     result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
+    result.output_data = {"result": None}  # as 0.2.0: the next step of a workflow may read that key
     result.reason_for_incompletion = type(error).__name__
     try:
         message = _message(error)

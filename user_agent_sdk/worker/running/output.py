@@ -3,8 +3,11 @@
 
 =====================================  ==========================================================
 dict, Mapping                          object; keys become text as ``json`` does it, also UUID, date, Enum keys
-dataclass, pydantic model              object of its fields
+dataclass, attrs, msgspec              object of its fields
+pydantic and any ``model_dump``        the model's own JSON form, whatever that is
 list, tuple, named tuple, deque, range array
+array of numpy, column of pandas, …    array (any ``tolist`` beside a ``dtype``); a table of rows: array of objects
+number of numpy; NaT, pandas' NA       number; null
 set, frozenset                         array, sorted (by ``repr`` if the elements can't be compared)
 datetime, date, time                   ISO 8601 text
 timedelta                              seconds, a number
@@ -12,9 +15,11 @@ Decimal                                text, exact (``"10.50"``): a JSON number 
 UUID, Path                             text
 Enum                                   its value
 bytes, bytearray, memoryview           base64 text
+anything else                          object of its attributes that are not None, else its text, as in 0.2.0
 =====================================  ==========================================================
 
-The platform changes or drops in silence what breaks its limits, so they are checked here.
+Other packages' types are known by their shape: nothing is imported for them. The platform changes or drops in
+silence what breaks its limits, so they are checked here; each message ends with what to do.
 """
 
 from __future__ import annotations
@@ -25,18 +30,27 @@ import datetime
 import enum
 import json
 import math
+import re
 from collections import abc
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ...conductor.wire import encode
+from ...conductor.wire import Task, encode
 from ...errors import OutputError
 
 MAX_BYTES = 10 * 1024 * 1024  # more: the server says 200, fails the task and drops the output
 MAX_DEPTH = 900  # the server refuses 1000; Python 3.9's own json stops at about 970 inside a thread
 MAX_INT = 10**1000 - 1  # the server refuses more digits
+
+
+_SIMPLE = (str, int, float, bool)
+_DONE = (*_SIMPLE, abc.Mapping, set, frozenset, tuple, abc.Sequence, abc.MappingView)
+_MAX_STEPS = 10  # from a model to its root, and so on
+_STORE = "store it, and return where"
+_REPLACE = "text.encode('utf-8', 'replace').decode() takes it out"
 
 
 class _Place(NamedTuple):
@@ -55,6 +69,19 @@ class _Place(NamedTuple):
         return text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
 
 
+_OF_A_RESULT = ("status", "output_data", "reason_for_incompletion")
+
+
+def is_result(value: object) -> bool:
+    """Whether a returned value is a TaskResult, of whatever package: by its attributes. A task has an input too."""
+    kind = type(value)
+    if kind.__module__ == "builtins":
+        return False
+    own = getattr(value, "__dict__", ())
+    has = [name in own or hasattr(kind, name) for name in (*_OF_A_RESULT, "input_data")]
+    return has == [True, True, True, False]
+
+
 def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
     """The output for a returned value, objects as they are, anything else as ``{"result": value}``; and its JSON,
     which has to be made to know its size.
@@ -62,29 +89,66 @@ def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
     The output is made of dict, list, str, int, float, bool and None only; a dict that already is comes
     back itself. Raises OutputError, naming the place, for what can't be sent.
     """
-    fields = value if type(value) is dict else _fields(value)
-    output = {"result": value} if fields is None else fields
+    if type(value) is not dict:
+        value = _settled(value, _Place(_Place(None, "", value), "result", value))
+    output = value if isinstance(value, abc.Mapping) else {"result": value}
     try:
         if type(output) is not dict or not _is_plain(output):
             output = _convert(output)
         encoded = encode(output)
     except (ValueError, RecursionError) as error:
         _convert(output)  # NaN, a lone surrogate: the slow way knows where
-        raise OutputError(f"the output can't be sent as JSON: {error}") from None
+        raise OutputError(f"the output can't be sent as JSON: {error}; return only what the next step needs") from None
     if len(encoded) > MAX_BYTES:
-        raise OutputError(f"the output has {len(encoded):,} bytes as JSON; the platform takes {MAX_BYTES:,}")
+        raise OutputError(f"the output has {len(encoded):,} bytes as JSON, the platform takes {MAX_BYTES:,}; {_STORE}")
     return output, encoded
 
 
 def _fields(value: Any) -> Any:
-    """What makes ``value`` a JSON object: itself if it is a Mapping, its fields if it has some, or None."""
-    if isinstance(value, abc.Mapping):
+    """A model's JSON form, an object's fields as a Mapping; what is neither comes back as it is."""
+    kind = type(value)
+    if isinstance(value, abc.Mapping) or kind.__module__ == "builtins":
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Task):
+        return value.wire
+    if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if callable(getattr(type(value), "model_dump", None)):
-        return value.model_dump()
-    return None
+    if callable(getattr(kind, "model_dump", None)):
+        try:
+            return value.model_dump(mode="json")
+        except Exception:  # another package's method of that name takes no mode; bytes that are no UTF-8
+            return value.model_dump()
+    if hasattr(kind, "__fields__") and callable(getattr(kind, "json", None)):  # pydantic 1
+        return json.loads(value.json())
+    names = getattr(kind, "__struct_fields__", None) or [at.name for at in getattr(kind, "__attrs_attrs__", ())]
+    return {name: getattr(value, name) for name in names} if names else value
+
+
+def _columns(value: Any) -> Any:
+    """What is left of an array, a column, a table or a number of numpy, pandas and their like: lists and numbers."""
+    kind = type(value)
+    if hasattr(kind, "iterrows"):
+        return value.to_dict("records")
+    if not hasattr(kind, "dtype") or not callable(getattr(kind, "tolist", None)):
+        return value
+    unit = re.search(r"64\[(?=\d*[npfa]s\])", str(value.dtype))
+    if unit and kind.__module__.startswith("numpy"):  # whose own list would be of whole numbers
+        value = value.astype(str(value.dtype)[: unit.end()].lstrip("<>=|") + "us]")
+    return value.tolist()
+
+
+def _unknown(value: Any) -> Any:
+    """An object of no kind that is known: its attributes that are not None, else its text. A function, a class, an
+    exception, and what keeps a secret (``get_secret_value``), is its text."""
+    kind = type(value)
+    is_text = kind.__module__ == "builtins" or hasattr(kind, "get_secret_value")
+    own = None if is_text or isinstance(value, (type, BaseException)) else getattr(value, "__dict__", None)
+    if own is not None:
+        return {name: item for name, item in own.items() if item is not None}
+    try:
+        return str(value)
+    except Exception:
+        return f"<{_type(value)}>"
 
 
 def _is_plain(output: Any) -> bool:
@@ -140,13 +204,13 @@ def _convert(output: Any) -> Any:
             if isinstance(target, dict):
                 key = _key(key, place)
                 if key in target:
-                    raise OutputError(f"{place}: two keys become the same text, {key!r}")
+                    raise OutputError(f"{place}: two keys become the same text, {key!r}; make them differ")
             here = _Place(place, key, item)
-            item = _scalar(item, here)
+            item = _settled(item, here)
             least_bytes += 2 + (len(item) if isinstance(item, str) else 0)
             if least_bytes > MAX_BYTES:
-                raise OutputError(f"{here}: the output grows over {MAX_BYTES:,} bytes of JSON, the platform's limit")
-            inner = None if item is None or type(item) in (str, int, float, bool) else _open(item, here)
+                raise OutputError(f"{here}: the output grows over {MAX_BYTES:,} bytes, the platform's limit; {_STORE}")
+            inner = None if item is None or type(item) in _SIMPLE else _open(item, here)
             if inner is not None:
                 if len(levels) >= MAX_DEPTH:
                     raise OutputError(_too_deep([*(level.place for level in levels), here]))
@@ -163,17 +227,31 @@ def _convert(output: Any) -> Any:
     return root.target
 
 
+def _settled(value: Any, place: _Place) -> Any:
+    """``value`` as str, int, float, bool or None, or as a container: a Mapping, a set, a sequence or a view."""
+    for _ in range(_MAX_STEPS):
+        value = _scalar(value, place)
+        if value is None or isinstance(value, _DONE):
+            return value
+        before = value
+        for step in (_fields, _columns):
+            with suppress(Exception):  # a model that can't be dumped still has attributes
+                value = step(value)
+            if value is not before:
+                break
+        else:
+            value = _unknown(value)
+    return str(value)
+
+
 def _open(value: Any, place: _Place) -> _Level:
-    fields = _fields(value)
-    if fields is not None:
-        return _Level(iter(fields.items()), {}, place)
+    if isinstance(value, abc.Mapping):
+        return _Level(iter(value.items()), {}, place)
     if isinstance(value, (set, frozenset)):
         try:
             value = sorted(value)
         except TypeError:
             value = sorted(value, key=repr)
-    elif not isinstance(value, (list, tuple, abc.Sequence, abc.MappingView)):
-        raise OutputError(f"{place}: a value of type {_type(value)} can't be sent as JSON")
     return _Level(enumerate(value), [], place)
 
 
@@ -185,16 +263,18 @@ def _scalar(value: Any, place: _Place) -> Any:
         return value
     if isinstance(value, int):
         if not -MAX_INT <= value <= MAX_INT:
-            raise OutputError(f"{place}: a whole number of more than 1000 digits")
+            raise OutputError(f"{place}: a whole number of more than 1000 digits; return its text")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise OutputError(f"{place}: {float(value)} is not a JSON number")
+            raise OutputError(f"{place}: {float(value)} is not a JSON number; return None instead")
         return float(value)
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise OutputError(f"{place}: Decimal {value} is not a JSON number")
+            raise OutputError(f"{place}: Decimal {value} is not a JSON number; return None instead")
         return format(value, "f") if -100 < value.adjusted() < 100 else str(value)
+    if type(value).__name__ in ("NaTType", "NAType"):  # of pandas; the first calls itself a datetime
+        return None
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -213,13 +293,12 @@ def _scalar(value: Any, place: _Place) -> Any:
 def _key(key: Any, place: _Place) -> str:
     if type(key) is str and key.isascii():  # as most are: no need to look further
         return key
-    while isinstance(key, enum.Enum):
-        key = key.value
-    if key is None or isinstance(key, bool):
-        return json.dumps(key)
-    if not isinstance(key, (str, int, float, UUID, Decimal, PurePath, datetime.date, datetime.time)):
-        raise OutputError(f"{place}: a key of type {_type(key)} can't be sent as JSON")
-    return str(_scalar(key, place))
+    plain = key if isinstance(key, (tuple, bytes)) else _settled(key, place)
+    if plain is None or isinstance(plain, bool):
+        return json.dumps(plain)
+    if type(plain) not in _SIMPLE:
+        raise OutputError(f"{place}: a key of type {_type(key)} can't be sent as JSON; make it text")
+    return str(plain)
 
 
 def _check_text(text: str, place: _Place) -> None:
@@ -227,7 +306,7 @@ def _check_text(text: str, place: _Place) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         bad = ascii(text[error.start])
-        raise OutputError(f"{place}: half of a surrogate pair ({bad}) at character {error.start}") from None
+        raise OutputError(f"{place}: half of a surrogate pair ({bad}) at character {error.start}; {_REPLACE}") from None
 
 
 def _too_deep(chain: list[_Place]) -> str:
@@ -236,8 +315,8 @@ def _too_deep(chain: list[_Place]) -> str:
     for here in chain:
         outer = seen.setdefault(id(here.container), here)
         if outer is not here:
-            return f"{here}: a circular reference, back to {outer}"
-    return f"{chain[-1]}: nested more than {MAX_DEPTH} deep"
+            return f"{here}: a circular reference, back to {outer}; return only the fields that the next step needs"
+    return f"{chain[-1]}: nested more than {MAX_DEPTH} deep; return it flat, or as text"
 
 
 def _member(key: str) -> str:
