@@ -45,6 +45,15 @@ def keep_imports_as_they_are(case: unittest.TestCase, folder: Path) -> None:
     case.addCleanup(sys.meta_path.__setitem__, slice(None), list(sys.meta_path))
 
 
+def keep_logging_as_it_is(case: unittest.TestCase) -> None:
+    """When the test ends, take back what it set up on the root's loggers and on ours."""
+    for name in ("", "user_agent_sdk", "user_agent_sdk.agent"):
+        logger = logging.getLogger(name)
+        case.addCleanup(logger.setLevel, logger.level)
+        case.addCleanup(setattr, logger, "propagate", logger.propagate)
+        case.addCleanup(logger.handlers.__setitem__, slice(None), list(logger.handlers))
+
+
 class Ended(NamedTuple):
     """``code`` is the exit code."""
 
@@ -72,10 +81,7 @@ class CliTest(unittest.TestCase):
         argv.start()
         self.addCleanup(argv.stop)
         keep_imports_as_they_are(self, self.folder)
-        handlers = logging.getLogger().handlers
-        self.addCleanup(handlers.__setitem__, slice(None), list(handlers))
-        for name in ("", "user_agent_sdk", "user_agent_sdk.agent"):
-            self.addCleanup(logging.getLogger(name).setLevel, logging.getLogger(name).level)
+        keep_logging_as_it_is(self)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

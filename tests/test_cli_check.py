@@ -180,8 +180,8 @@ class CheckTest(CliTest):
         for text, code, word in (
             ("1/0", "agent-load", "ZeroDivisionError"),
             ("x = 1", "no-agent", "@user_agent()"),
-            (SUM.replace("input_data, logger", "*args"), "agent-signature", "args"),
-            (SUM.replace("agent()", "agent(workers=0)"), "config-invalid", "workers"),
+            (SUM.replace("return", "yield"), "agent-signature", "yield"),
+            (SUM.replace("agent()", "agent(timeout_s=0)"), "config-invalid", "timeout_s"),
         ):
             self.write("agent.py", text)
             self.assertEqual(self.check("agent.py", "--offline").code, 3 if code == "config-invalid" else 6)

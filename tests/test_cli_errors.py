@@ -60,8 +60,8 @@ WRONG = (
           "correct it there, or take it out", environ={"USERAGENT_PROXY": "http://clerk:s3cr3t-of-ours@proxy/pac"}),
     Wrong("config-missing", "CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together", "set both, or neither",
           environ={"CONDUCTOR_AUTH_KEY": "k"}, words=("--conductor", "http://127.0.0.1:1/api")),
-    Wrong("usage", "--workers must be a whole number from 1 to 1,000, not '0'", "useragent run -h lists the options",
-          words=("-w", "0")),
+    Wrong("usage", "--workers must be a whole number from 1 to 1,000, not 'x'", "useragent run -h lists the options",
+          words=("-w", "x")),
     Wrong("usage", "--conductor must begin with https:// (or http://, on this machine or for a Conductor), not "
           "'localhost:8080/api'", "useragent run -h lists the options", words=("--conductor", "localhost:8080/api")),
     Wrong("no-agent", "the agent sum_agent ({here}/agent.py:3) has no id",
@@ -70,8 +70,8 @@ WRONG = (
     Wrong("no-agent", "two agents have the id '0000#user-agent': sum_agent ({here}/agent.py:3) and again "
           "({here}/agent.py:9)", "give each its own: @user_agent(agent_id=...)",
           script=SUM + SUM.replace("sum_agent", "again")),
-    Wrong("config-invalid", "workers=0 of sum_agent ({here}/agent.py:3) can't be used",
-          "workers is a whole number of at least 1", script=SUM.replace("agent()", "agent(workers=0)")),
+    Wrong("config-invalid", "timeout_s=0 of sum_agent ({here}/agent.py:3) can't be used",
+          "timeout_s is seconds, more than 0", script=SUM.replace("agent()", "agent(timeout_s=0)")),
 )  # fmt: skip
 
 

@@ -145,12 +145,12 @@ class RunTest(CliTest):
     def test_what_is_wrong_ends_it_before_anything_is_polled(self) -> None:
         self.write("none.py", "x = 1\n")
         self.write("twice.py", SUM + SUM.replace("sum_agent", "again"))
-        self.write("star.py", SUM.replace("input_data, logger", "*args"))
+        self.write("yields.py", SUM.replace("return", "yield"))
         self.assertEqual(self.run_main("run", "sum_agent.py").code, 3)  # no credentials
         self.give_credentials()
         for words, code, error in (
-            (("none.py",), 6, "no-agent"), (("twice.py",), 6, "no-agent"), (("star.py",), 6, "agent-signature"),
-            (("absent.py",), 6, "agent-missing"), (("sum_agent.py", "-w", "0"), 2, "usage"),
+            (("none.py",), 6, "no-agent"), (("twice.py",), 6, "no-agent"), (("yields.py",), 6, "agent-signature"),
+            (("absent.py",), 6, "agent-missing"), (("sum_agent.py", "-w", "x"), 2, "usage"),
         ):  # fmt: skip
             ended = self.run_main("run", *words)
             self.assertEqual((ended.code, ended.out), (code, ""), ended.err)

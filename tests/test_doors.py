@@ -19,11 +19,12 @@ PACKAGE = ROOT / "user_agent_sdk"
 # A room may import rooms of a lower floor, and itself. A module that is not in a folder is in the
 # room of its own name, but for those named here.
 FLOORS = (
-    {"_version", "errors"},
+    {"_version", "earlier", "errors"},
     {"settings", "logs", "pages", "private", "storage", "utils"},
     {"agents", "conductor"},
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
+    {"compat"},
 )
 ROOM_OF = {"credentials": "settings", "watching": "worker"}
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them

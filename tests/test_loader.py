@@ -181,10 +181,10 @@ class LoaderTest(unittest.TestCase):
         self.assertIn("RecursionError", self.refused("deep.py", "def f(): f()\nf()\n").message)
 
     def test_what_the_decorator_refuses_keeps_its_own_code(self) -> None:
-        text = "from user_agent_sdk import user_agent\n@user_agent\ndef work(*args): pass\n"
+        text = "from user_agent_sdk import user_agent\n@user_agent\ndef work(): yield\n"
         self.assertEqual(self.refused("binds.py", text).code, "agent-signature")
         with self.assertRaises(ConfigError):
-            self.load("zero.py", AGENT.replace("()", "(workers=0)", 1))
+            self.load("zero.py", AGENT.replace("()", "(timeout_s=0)", 1))
 
     def test_a_failed_load_leaves_nothing_behind(self) -> None:
         self.refused("half.py", AGENT + "1/0\n")

@@ -12,6 +12,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
+from tests.cli import keep_logging_as_it_is
 from user_agent_sdk import logs
 from user_agent_sdk.conductor.auth import Fetched, TokenSource
 
@@ -32,18 +33,18 @@ class Broken(io.StringIO):
 
 class LogsTest(unittest.TestCase):
     def setUp(self) -> None:
-        root = logging.getLogger()
-        self.addCleanup(root.setLevel, root.level)
-        self.addCleanup(root.handlers.__setitem__, slice(None), list(root.handlers))
         self.addCleanup(setattr, logs, "redactor", logs.redactor)
         logs.redactor = logs.Redactor()
         self.log = logging.getLogger("tests.some.module")
+        keep_logging_as_it_is(self)
 
     def setup_on(
         self, stream: Any, log_format: str = "text", level: str = "INFO", secrets: tuple[str, ...] = ()
     ) -> Any:
         logging.getLogger().handlers.clear()
+        logging.getLogger().setLevel(logging.WARNING)
         logs.setup(level, log_format, secrets, stream)
+        logs.settle()
         return stream
 
     def test_a_line_on_a_terminal_has_time_level_message_and_the_task(self) -> None:
@@ -61,10 +62,6 @@ class LogsTest(unittest.TestCase):
     def test_a_handler_of_the_scripts_that_raises_costs_our_callers_nothing(self) -> None:
         """Its log server was away: a completed task was reported as failed, and the slot's thread died."""
         stream = io.StringIO()
-        ours = logging.getLogger("user_agent_sdk")
-        self.addCleanup(setattr, ours, "propagate", ours.propagate)
-        self.addCleanup(setattr, ours, "handlers", ours.handlers)
-        ours.handlers = []
         logging.getLogger().handlers.clear()
         broken = logging.Handler()
         broken.emit = mock.Mock(side_effect=ConnectionError("log server down"))  # type: ignore[method-assign]
@@ -105,6 +102,7 @@ class LogsTest(unittest.TestCase):
         stream = io.StringIO()
         self.setup_on(stream)
         logs.setup("INFO", "text", (), stream)
+        logs.settle()
         self.log.info("once")
         self.assertEqual(stream.getvalue().count("once"), 1)
 
@@ -192,6 +190,7 @@ class LogsTest(unittest.TestCase):
             stream = self.setup_on(io.TextIOWrapper(raw, encoding=encoding, newline=""))
             self.log.info("hóa đơn ✓")
             logs.setup("INFO", "json", (), stream)
+            logs.settle()
             self.log.info("hóa đơn ✓")
             text, line = raw.getvalue().decode(encoding).splitlines()
             self.assertIn("\\u2713", text)

@@ -11,6 +11,7 @@
 ``if __name__ == "__main__":``.
 """
 
+from . import earlier
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .conductor.wire import Task, TaskResult, TaskStatus
     from .errors import NonRetryableException, UserAgentError
     from .worker.running.context import current_task
+
+earlier.install()
 
 _HOMES = {
     "user_agent": ".agents",

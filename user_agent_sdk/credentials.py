@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from . import earlier
 from .errors import ConfigError, nearest
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
@@ -272,3 +273,7 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
 
 def _private(address: str) -> bool:
     return address.startswith("https:") or is_loopback(urlsplit(address).hostname or "")
+
+
+def __getattr__(name: str) -> object:  # what earlier releases had here
+    return earlier.attribute(__name__, name)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
+from . import logs
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest
 
@@ -44,6 +45,7 @@ def load(path: Path) -> list[Agent]:
     else:
         alias_package()
         found = _run(path)
+    logs.settle()
     if not found:
         raise AgentError(
             f"{path} defines no agent",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log lines: one an event, as text for people or JSON for machines, without secrets or control
-characters. Only the command line calls ``setup``; everything else just uses ``logging``.
+characters. Only the command line calls ``setup``; everything else just uses ``logging``, whose root is the script's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import json
 import logging
 import re
+import sys
 import threading
 import traceback
 from collections import deque
@@ -187,31 +188,71 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
 
 
 class _Onward(logging.Handler):
-    """From our loggers to the root's handlers: a script's own may raise (its log server is down), which must cost
-    no result."""
+    """From our loggers to the root's handlers that a script has set up, a log file say: those may raise (its log
+    server is down), which must cost no result. A second console would only repeat each line."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         for handler in logging.getLogger().handlers:
-            if record.levelno >= handler.level:
+            if record.levelno >= handler.level and not _is_console(handler):
                 with suppress(Exception):
                     handler.handle(record)
         return True
 
 
-def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None) -> None:
-    """Send every log line of the process to ``stream``, from ``level`` up. Once, by the command line.
+def _is_console(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None)
+    return isinstance(handler, Handler) or stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
 
-    ``log_format`` is "text" or "json". Calling it again replaces the handler.
+
+class _OwnLogger(logging.Logger):
+    """A logger of ours: dictConfig and fileConfig disable every logger that their caller did not think of."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Without effect."""
+
+
+_NAME = __name__.rpartition(".")[0]
+_console: Handler | None = None
+_level = "INFO"
+
+
+def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None) -> None:
+    """Send our own log lines to ``stream``, from ``level`` up. By the command line, before it loads a script.
+
+    ``log_format`` is "text" or "json". The root logger is the script's: see ``settle``. Calling it again replaces
+    the handler.
     """
+    global _console, _level
+    _level = level
     for secret in secrets:
         redactor.add(secret)
-    root = logging.getLogger()
-    root.setLevel(level)
-    for old in [old for old in root.handlers if isinstance(old, Handler)]:
-        root.removeHandler(old)
-    if stream is not None:  # pythonw.exe has no stderr
-        root.addHandler(Handler(stream, log_format == "json"))
-    ours = logging.getLogger(__name__.rpartition(".")[0])
+    ours = logging.getLogger(_NAME)
+    for logger in (logging.getLogger(), ours):
+        logger.handlers[:] = [old for old in logger.handlers if not isinstance(old, (Handler, _Onward))]
+    ours.setLevel(level)
     ours.propagate = False
-    if not any(isinstance(one, _Onward) for one in ours.handlers):
-        ours.addHandler(_Onward())
+    _console = None if stream is None else Handler(stream, log_format == "json")  # pythonw.exe has no stderr
+    ours.handlers += [_Onward(), *([_console] if _console else ())]
+    _keep_on()
+
+
+def settle() -> None:
+    """After the script was loaded: where it has set up no logging, its lines go where ours go, from our level up."""
+    _keep_on()
+    root = logging.getLogger()
+    if _console is not None and not root.handlers:
+        root.addHandler(_console)
+        if root.level == logging.WARNING:  # as Python starts
+            root.setLevel(_level)
+
+
+def _keep_on() -> None:
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if (name + ".").startswith(_NAME + ".") and type(logger) is logging.Logger:
+            logger.__dict__.pop("disabled", None)
+            logger.__class__ = _OwnLogger

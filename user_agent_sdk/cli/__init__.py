@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import earlier
 from .commands import main
 
 __all__ = ["main", "program"]
@@ -23,3 +24,7 @@ def program() -> int:
         timer.daemon = True
         timer.start()
     return code
+
+
+def __getattr__(name: str) -> object:  # what earlier releases had here
+    return earlier.attribute(__name__, name)

@@ -107,6 +107,9 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     settings = load(vars(args), script=script, target=target)
     args.debug, args.color = str(settings.debug).lower(), settings.color
     logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr)
+    # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
+    quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
+    logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})
     if settings.record and script:  # now: later a sqlite3.py beside the script would take the real one's place

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Callable
 
-from .. import loader
+from .. import earlier, loader
 from .._version import __version__
 from ..agents import Agent
 from ..logs import counted
@@ -145,3 +145,7 @@ class Background(threading.Thread):
             self.code = self.runner.run()
         except BaseException as error:
             self.error = error
+
+
+def __getattr__(name: str) -> object:  # what earlier releases had here
+    return earlier.attribute(__name__, name)

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The import paths of 0.2.0 and 0.3.0: each leads somewhere, does what it did, and is in one room alone."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import json
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import user_agent_sdk
+from tests.cli import ROOT, CliTest
+from user_agent_sdk import compat, earlier
+from user_agent_sdk.agents import REGISTRY
+from user_agent_sdk.conductor.wire import Task
+from user_agent_sdk.errors import NonRetryableException
+from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.testing import run_task
+
+PACKAGE = ROOT / "user_agent_sdk"
+
+
+def python(code: str, *words: str, path: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(path), **environ}
+    return subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)
+
+
+class ThePathsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.addCleanup(REGISTRY.clear)
+        kept = set(sys.modules)
+        self.addCleanup(lambda: [sys.modules.pop(name) for name in [*sys.modules] if name not in kept])
+
+    def test_each_name_of_the_table_is_found_where_it_was(self) -> None:
+        count = 0
+        for table, prefix in ((compat.PATHS, "user_agent_sdk."), (compat.CONDUCTOR, "")):
+            for path, names in table.items():
+                for name in names:
+                    scope: dict[str, object] = {}
+                    exec(f"from {prefix}{path} import {name}", scope)
+                    self.assertTrue(scope[name] is not None, (path, name))
+                    count += 1
+        self.assertGreater(count, 25)
+
+    def test_what_never_was_is_not_there(self) -> None:
+        for name in ("user_agent_sdk.nothing", "user_agent_sdk.decorators.x", "conductor.nothing", "conductors"):
+            with self.assertRaises(ModuleNotFoundError):
+                importlib.import_module(name)
+        for module, name in (("decorators", "nothing"), ("cli", "nothing"), ("credentials", "nothing")):
+            with self.assertRaises(ImportError):
+                exec(f"from user_agent_sdk.{module} import {name}", {})
+
+    def test_the_browser_bridge_says_that_it_is_left_out(self) -> None:
+        with self.assertRaisesRegex(ModuleNotFoundError, "not part of this package"):
+            importlib.import_module("user_agent_sdk.chrome_bridge")
+
+    def test_a_conductor_package_that_is_installed_is_the_one_that_is_used(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "conductor").mkdir()
+            Path(folder, "conductor", "__init__.py").write_text("theirs = True\n")
+            code = (
+                f"import sys; sys.path.insert(0, {folder!r})\n"
+                "import user_agent_sdk, conductor\nprint(conductor.theirs)\n"
+                "try:\n    import conductor.client\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+            )
+            self.assertEqual(python(code).stdout, "True\nconductor.client\n")
+
+    def test_that_conductor_is_served_is_said_at_debug_level(self) -> None:
+        with self.assertLogs("user_agent_sdk.compat", "DEBUG") as caught:
+            importlib.import_module("conductor.client.http.models.task_result")
+        self.assertIn("conductor is served by this SDK", caught.output[0])
+        self.assertEqual({record.levelno for record in caught.records}, {logging.DEBUG})
+
+    def test_nothing_of_it_is_loaded_until_it_is_asked_for(self) -> None:
+        code = (
+            "import sys\nfrom user_agent_sdk import user_agent\n"
+            "from user_agent_sdk.cli import main\nmain(['version'])\n"
+            "print([name for name in sys.modules if '.compat' in name])"
+        )
+        self.assertEqual(python(code).stdout.splitlines()[-1], "[]")
+
+    def test_a_copy_without_the_room_lacks_those_names_and_nothing_else(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, "user_agent_sdk")
+            shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("compat", "__pycache__"))
+            code = (
+                "from user_agent_sdk.cli import main\n"
+                "for name in ('user_agent_sdk.decorators', 'conductor.client', 'user_agent_sdk.nothing'):\n"
+                "    try:\n        __import__(name)\n"
+                "    except ModuleNotFoundError as error:\n        print(error.name)\n"
+                "try:\n    from user_agent_sdk.credentials import Credentials\n"
+                "except ImportError:\n    print('no name')\n"
+                "print(main(['invoke', 'agent.py']))"
+            )
+            Path(folder, "agent.py").write_text("from user_agent_sdk import user_agent\nuser_agent(lambda: 1)\n")
+            done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+            absent = ["user_agent_sdk.decorators", "conductor", "user_agent_sdk.nothing"]
+            self.assertEqual(done.stdout.splitlines(), [*absent, "no name", '{"result": 1}', "0"], done.stderr)
+
+    def test_a_copy_of_another_name_serves_its_own_and_scripts_that_say_the_public_one(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(PACKAGE, Path(folder, "vendored", "uas"), ignore=shutil.ignore_patterns("__pycache__"))
+            Path(folder, "agent.py").write_text(
+                "from user_agent_sdk.decorators import user_agent\n"
+                "from user_agent_sdk.user_agent_runner import UserAgentRunner\n"
+                "from user_agent_sdk.cli import app\n"
+                "from conductor.client.http.models import TaskResult\n"
+                "from vendored.uas.decorators import user_agent as own\n"
+                "@user_agent()\ndef work():\n"
+                "    seen = {'one': own is user_agent, 'of': app.__module__}\n"
+                "    return TaskResult(status='COMPLETED', output_data=seen)\n"
+            )
+            words = [sys.executable, "-m", "vendored.uas", "invoke", "agent.py"]
+            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
+            self.assertEqual(json.loads(done.stdout), {"one": True, "of": "vendored.uas.compat.commands"}, done.stderr)
+
+    def test_a_program_without_that_room_is_told_by_the_finder(self) -> None:
+        with mock.patch.dict(sys.modules, {"user_agent_sdk.compat": None}), self.assertRaises(AttributeError):
+            earlier.attribute("user_agent_sdk.cli", "app")
+
+
+class WhatTheyDoTest(CliTest):
+    def test_the_registry_is_the_one_that_runs(self) -> None:
+        from user_agent_sdk.decorators import (  # type: ignore[import-not-found]
+            clear_user_agent_registry,
+            register_user_agent,
+            user_agent_registry,
+        )
+
+        def work() -> None: ...
+
+        self.assertIs(register_user_agent(work, agent_id="a", workers=2), work)
+        [entry] = user_agent_registry
+        config = {"agent_id": "a", "worker_id": None, "domain": None, "poll_interval": 1000, "workers": 2}
+        self.assertEqual((entry["func"], entry["config"]), (work, config))
+        user_agent_registry.append(entry)
+        self.assertEqual([agent.agent_id for agent in REGISTRY], ["a", "a"])
+        clear_user_agent_registry()
+        self.assertEqual((REGISTRY, list(user_agent_registry)), ([], []))
+
+    def test_models_and_results_of_0_2_0(self) -> None:
+        from conductor.client.http.models import (  # type: ignore[import-not-found]
+            Task as OldTask,
+        )
+        from conductor.client.http.models import (
+            TaskExecLog,
+            TaskResult,
+            TaskResultStatus,
+        )
+
+        self.assertIs(OldTask, Task)
+        self.assertEqual(OldTask(task_id="t", input_data={"a": 1}).input_data, {"a": 1})
+
+        def work(task: OldTask) -> TaskResult:
+            result = TaskResult(task_id=task.task_id, status=TaskResultStatus.FAILED_WITH_TERMINAL_ERROR)
+            result.reason_for_incompletion = "no such invoice"
+            result.logs = [TaskExecLog("one", task.task_id, 17)]
+            return result.add_output_data("seen", 1).log("two")
+
+        reported = run_task(work)
+        self.assertEqual(reported.status, "FAILED_WITH_TERMINAL_ERROR")
+        self.assertEqual(reported.output_data, {"seen": 1})
+        self.assertEqual(reported.reason_for_incompletion, "no such invoice")
+        self.assertEqual([line.log for line in reported.logs], ["one", "two"])
+        self.assertEqual(reported.logs[0].created_ms, 17)
+        self.assertEqual(run_task(lambda: TaskResult(output_data={"a": 1})).status, "COMPLETED")
+        self.assertEqual(run_task(TaskResult.in_progress).status, "IN_PROGRESS")
+        self.assertEqual(run_task(lambda: TaskResult.failed("why")).reason_for_incompletion, "why")
+        self.assertIn("'status'", TaskResult().to_str())
+
+    def test_the_task_can_be_turned_into_a_dict(self) -> None:
+        def work(task: Task) -> object:
+            return [json.loads(json.dumps(task.to_dict()))["task_id"], task.workflow_task, hasattr(task, "nothing")]
+
+        self.assertEqual(run_task(work).output_data, {"result": ["test-task", None, False]})
+        step = {"name": "n", "taskReferenceName": "r", "inputParameters": {"aB": 1}}
+        task = Task({"taskId": "t", "workflowTask": step})
+        self.assertEqual((task.workflow_task.name, task.workflow_task.task_reference_name), ("n", "r"))
+        self.assertEqual(task.workflow_task.input_parameters.to_dict(), {"a_b": 1})
+        self.assertEqual(task.to_dict()["workflow_task"]["input_parameters"], {"aB": 1})
+        self.assertIn("'task_id': 't'", task.to_str())
+        self.assertEqual(copy.deepcopy(task).task_id, "t")
+
+    def test_the_tasks_logger_can_be_copied_and_pickled(self) -> None:
+        def work(logger: logging.Logger) -> object:
+            copy.deepcopy([logger])[0].info("a copy")
+            pickle.loads(pickle.dumps(logger)).info("unpickled")
+            return copy.copy(logger) is logger
+
+        reported = run_task(work)
+        self.assertEqual([line.log for line in reported.logs], ["a copy", "unpickled"])
+        self.assertEqual(reported.output_data, {"result": True})
+
+    def test_addresses_and_credentials(self) -> None:
+        from user_agent_sdk.utils.url_generator import (  # type: ignore[import-not-found]
+            generate_auth_url,
+            generate_service_url,
+        )
+
+        from user_agent_sdk.credentials import Credentials
+
+        address = "https://auth.next.akabot.io/realms/user-agent/protocol/openid-connect/token"
+        self.assertEqual(generate_service_url("https://next.akabot.io/"), "https://external-api.next.akabot.io/api")
+        self.assertEqual(generate_auth_url("https://next.akabot.io"), address)
+        for made in (Credentials("i", "s", "https://next.akabot.io"), Credentials("i", "s", address)):
+            self.assertEqual((made.key_id, made.key_secret, made.auth_url), ("i", "s", address))
+
+    def test_loggers_and_their_set_up(self) -> None:
+        from user_agent_sdk.utils.agent_log_handler import AgentLogHandler  # type: ignore[import-not-found]
+        from user_agent_sdk.utils.logger import configure_logging, get_logger  # type: ignore[import-not-found]
+
+        self.assertEqual(get_logger("bot").name, "user_agent_sdk.bot")
+        self.assertIs(get_logger("user_agent_sdk.bot"), get_logger("bot"))
+        handler = AgentLogHandler()
+        get_logger("bot").addHandler(handler)
+        self.addCleanup(get_logger("bot").removeHandler, handler)
+        with mock.patch.object(sys, "stderr", io.StringIO()) as err:
+            configure_logging(level="DEBUG")
+            get_logger("bot").debug("hello %s", "there")
+        self.assertIn("hello there", err.getvalue())
+        self.assertEqual([text for _, text in handler.logged_messages], ["hello there"])
+
+    def test_the_history_from_python(self) -> None:
+        from user_agent_sdk.utils.execution_history import ExecutionHistory  # type: ignore[import-not-found]
+
+        history = ExecutionHistory("old.db")
+        self.addCleanup(history.close)
+        for number, ended in enumerate(("2026-01-01T10:00:01", "2026-01-01T10:00:02")):
+            history.record(f"t{number}", "a", "u", ended, ended, "success", "{}", output_data='{"result": 1}')
+        self.assertEqual([row[1] for row in history.get_history()], ["t1", "t0"])
+        self.assertEqual(history.get_history(agent_id="b"), [])
+        self.assertEqual(len(history.get_history(user_agent_id="u", limit=1)), 1)
+        self.assertEqual(history.get_record_by_id(1)[1:4], ("t0", "a", "u"))
+        self.assertIsNone(history.get_record_by_id(9))
+        self.assertEqual(len(json.loads(self.run_main("history", "-db", "old.db", "--json").out)), 2)
+
+    def test_an_agent_worker_runs_one_task(self) -> None:
+        from user_agent_sdk.agent_worker import AgentWorker  # type: ignore[import-not-found]
+
+        def boom() -> None:
+            raise NonRetryableException("x")
+
+        task = Task(task_id="t", workflow_instance_id="w", input_data={"a": 2})
+        result = AgentWorker("u", lambda a: a + 1, worker_id="me").execute(task)
+        self.assertEqual((result.output_data, result.task_id, result.worker_id), ({"result": 3}, "t", "me"))
+        with self.assertLogs("user_agent_sdk.agent", "ERROR"):
+            self.assertEqual(AgentWorker("u", boom).execute(task).status, "FAILED_WITH_TERMINAL_ERROR")
+
+
+class RunFromPythonTest(CliTest):
+    def runner_of(self, sandbox: Sandbox, **options: object) -> object:
+        from user_agent_sdk.user_agent_runner import RunnerConfig, UserAgentRunner  # type: ignore[import-not-found]
+
+        own = sandbox.credentials("u")
+        config = RunnerConfig(own["clientId"], own["clientSecret"], own["serviceUrl"], own["authUrl"], "u")
+        return UserAgentRunner(config=config, **options)
+
+    def test_a_runner_works_until_its_signal_is_set(self) -> None:
+        from user_agent_sdk.decorators import user_agent
+
+        @user_agent()
+        def work(a: int) -> int:
+            return a + 1
+
+        stop = threading.Event()
+        with Sandbox() as sandbox:
+            runner = self.runner_of(sandbox, workers=2, abort_signal=stop, record_logs=True)
+            with mock.patch.object(sys, "stderr", io.StringIO()):
+                thread = threading.Thread(target=runner.run)  # type: ignore[attr-defined]
+                thread.start()
+                ended = sandbox.wait(sandbox.submit("u", {"a": 1}), 30)
+                stop.set()
+                thread.join(30)
+        self.assertEqual((ended.status, ended.output), ("COMPLETED", {"result": 2}))
+        self.assertFalse(thread.is_alive())
+        self.assertIn('"result": 2', self.run_main("hd", "1").out)
+
+    def test_the_three_ways_to_say_where(self) -> None:
+        from user_agent_sdk.user_agent_runner import RunnerConfig, UserAgentRunner
+
+        places = ("https://a.b/api", "https://a.b/token", "u")
+        for config in (
+            RunnerConfig("i", "s", *places),
+            RunnerConfig("i", "s", service_url=places[0], auth_url=places[1], agent_id="u"),
+        ):
+            chosen = UserAgentRunner(config, workers=3)._settings()
+            self.assertEqual((chosen.service_url, chosen.auth_url, chosen.agent_id), places)
+            self.assertEqual((chosen.workers, chosen.sources["service_url"]), (3, "RunnerConfig"))
+        chosen = UserAgentRunner(RunnerConfig("i", "s", "https://next.akabot.io", "u"))._settings()
+        self.assertEqual((chosen.service_url, chosen.agent_id), ("https://external-api.next.akabot.io/api", "u"))
+        self.write("own.json", '{"clientId": "i", "clientSecret": "s"}')
+        self.assertEqual(UserAgentRunner(config_file="own.json")._settings().client_id, "i")
+        self.assertRaises(ValueError, RunnerConfig, "", "s")
+
+    def test_the_command_line_from_python(self) -> None:
+        from user_agent_sdk.cli import app
+        from user_agent_sdk.cli.run import run_command
+
+        for words, code in (("version", 0), (["version", "--json"], 0), ("nothing", 2)):
+            quiet = mock.patch.multiple(sys, stdout=io.StringIO(), stderr=io.StringIO())
+            with self.assertRaises(SystemExit) as ended, quiet:
+                app(words)
+            self.assertEqual(ended.exception.code, code)
+        with self.assertRaises(SystemExit) as ended, mock.patch.object(sys, "stderr", io.StringIO()) as err:
+            run_command("nothing.py")
+        self.assertEqual((ended.exception.code, "nothing.py" in err.getvalue()), (6, True))
+
+    def test_the_public_names_are_still_there(self) -> None:
+        self.assertEqual({"user_agent", "register_user_agent"} - set(user_agent_sdk.__all__), set())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers started from Python, as 0.2.0 had them: on the same worker that ``run`` starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .. import loader, logs, settings
+from ..agents import REGISTRY, Agent
+from ..cli.run import announce, end, recording, watch
+from ..conductor.wire import Task
+from ..worker.runner import Runner
+from ..worker.running.execute import execute
+from .models import TaskResult
+
+
+class RunnerConfig:
+    """``places``: 0.3.0's base_url and agent_id, or 0.2.0's service_url, auth_url and agent_id."""
+
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str,
+        *places: str | None,
+        base_url: str | None = None,
+        agent_id: str | None = None,
+        debug: bool = False,
+        service_url: str | None = None,
+        auth_url: str | None = None,
+    ) -> None:
+        if len(places) > 1 and "://" in (places[1] or ""):
+            service_url, auth_url, agent_id = (*places, agent_id)[:3]
+        elif places:
+            base_url, agent_id = (*places, agent_id)[:2]
+        if not client_id or not client_secret:
+            raise ValueError("Client ID and Client Secret must be provided.")
+        self.client_id, self.client_secret = client_id, client_secret
+        self.base_url, self.service_url, self.auth_url = base_url, service_url, auth_url
+        self.agent_id, self.debug = agent_id, debug
+
+
+class UserAgentRunner:
+    """``config``, or a credentials file, found as for ``run`` when none is named. ``abort_signal`` makes it drain."""
+
+    def __init__(
+        self,
+        config: RunnerConfig | None = None,
+        config_file: str | None = None,
+        debug: bool | None = None,
+        workers: int | None = None,
+        record_logs: bool = False,
+        abort_signal: threading.Event | None = None,
+    ) -> None:
+        self.config, self._file, self._debug = config, config_file, debug
+        self.abort_signal = abort_signal or threading.Event()
+        self.workers, self.record_logs = workers, record_logs
+
+    def run(self) -> None:
+        """Run the registered agents until Ctrl+C, SIGTERM or ``abort_signal``, and drain.
+
+        Raises what is wrong with the agents or the configuration, and SystemExit when not all was delivered.
+        """
+        chosen = self._settings()
+        agents = loader.identify(list(REGISTRY), chosen.agent_id)
+        logs.setup(chosen.log_level, chosen.log_format, chosen.secrets, sys.stderr)
+        logs.settle()
+        announce(chosen, agents)
+        is_main = threading.current_thread() is threading.main_thread()
+        with recording(chosen) as on_execution:
+            runner = Runner(chosen, agents, on_execution=on_execution, watch=watch(), owns_process=is_main)
+            threading.Thread(target=self._stop, args=(runner,), name="abort-signal", daemon=True).start()
+            code = runner.run()
+        if end(code, [runner]):
+            raise SystemExit(code)
+
+    def _stop(self, runner: Runner) -> None:
+        self.abort_signal.wait()
+        runner.stop()
+
+    def _settings(self) -> settings.Settings:
+        config, environ = self.config, dict(os.environ)
+        flags = {"config_file": self._file, "workers": None if self.workers is None else str(self.workers)}
+        flags.update(record="true" if self.record_logs else None, debug="true" if self._debug else None)
+        if config is None:
+            return settings.load(flags, environ=environ)
+        environ.pop("CONDUCTOR_SERVER_URL", None)
+        names = ("client_id", "client_secret", "base_url", "service_url", "auth_url", "agent_id")
+        given = {name: str(getattr(config, name)) for name in names if getattr(config, name)}
+        environ.update({f"USERAGENT_{name.upper()}": text for name, text in given.items()})
+        chosen = settings.load(flags, environ=environ)
+        return replace(chosen, sources={**chosen.sources, **dict.fromkeys(given, "RunnerConfig")})
+
+
+class WorkerInterface:
+    """Of Conductor's client: what AgentWorker is to be an instance of."""
+
+    def __init__(self, task_definition_name: str) -> None:
+        self.task_definition_name = task_definition_name
+        self.worker_id: str | None = None
+        self.domain: str | None = None
+        self.poll_interval = 100.0
+
+    def get_identity(self) -> str:
+        return self.worker_id or socket.gethostname()
+
+    def get_task_definition_name(self) -> str:
+        return self.task_definition_name
+
+    def get_task_result_from_task(self, task: Task) -> TaskResult:
+        return TaskResult(task.workflow_instance_id, task.task_id, worker_id=self.get_identity())
+
+
+class AgentWorker(WorkerInterface):
+    """Runs one function for tasks that somebody else has polled."""
+
+    def __init__(
+        self,
+        task_def_name: str,
+        execute_function: Callable[..., Any],
+        poll_interval: float = 1000,
+        domain: str | None = None,
+        worker_id: str | None = None,
+        index: int = 0,
+        record_logs: bool = False,
+    ) -> None:
+        super().__init__(task_def_name)
+        self.execute_function, self.index, self.record_logs = execute_function, index, record_logs
+        self.poll_interval, self.domain, self.worker_id = poll_interval, domain, worker_id
+
+    def execute(self, task: Task) -> Any:
+        agent = Agent(self.execute_function, self.task_definition_name)
+        return execute(agent, task, self.get_identity(), stopping=threading.Event())

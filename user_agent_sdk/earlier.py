@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to the names and import paths of earlier releases, all of which are in the room ``compat``. A copy without
+that room lacks those names, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # as in errors
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_PACKAGE = __name__.rpartition(".")[0]
+_ROOM = _PACKAGE + ".compat"
+_NAMES = {"credentials": "Credentials", "cli": "app", "cli.run": "run_command"}  # of modules that are still there
+
+
+class _Finder:
+    """Asked last, for a module that nothing else has."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        is_old = name.startswith(_PACKAGE + ".") or name.partition(".")[0] == "conductor"
+        if not is_old or name.startswith(_ROOM):
+            return None
+        compat = _room()
+        return compat.find_spec(name) if compat else None
+
+
+def install() -> None:
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def attribute(module: str, name: str) -> object:
+    """What ``name`` was in a module of today's package. Raises AttributeError."""
+    compat = _room() if _NAMES.get(module[len(_PACKAGE) + 1 :]) == name else None
+    if compat is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return compat.attribute(module, name)
+
+
+def _room() -> ModuleType | None:
+    from importlib import import_module
+
+    try:
+        return import_module(_ROOM)
+    except ModuleNotFoundError as error:
+        if error.name != _ROOM:
+            raise
+        return None
