@@ -47,7 +47,7 @@ READERS = re.compile(r"[][]*((USER:PASSWORD|user:password)@\]?)?(HOST|host|127\.
 # Variables of the environment that are no row of the table of settings.
 OTHERS = {
     "CREDENTIALS_DIRECTORY", "PYTHON_COLORS", "NO_COLOR", "FORCE_COLOR", "TERM", "WT_SESSION", "ANSICON", "ConEmuANSI",
-    "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "SOURCE_DATE_EPOCH",
+    "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH",
 }  # fmt: skip
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "last-report", "invoke-worker", "sandbox-accept",

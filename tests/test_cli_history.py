@@ -78,7 +78,8 @@ class ListTest(HistoryCliTest):
         self.record()
         for words, ids in (
             (["--status", "error"], ["2"]), (["-a", "nobody"], []), (["-u", "reader#user-agent", "-n1"], ["3"]),
-            (["--since", "2027-01-01"], ["3", "2", "1"]), (["--since=2100-01-01"], []), (["-n0"], ["3", "2", "1"]),
+            (["--since", "2027-01-01"], ["3", "2", "1"]), (["--since=2100-01-01"], []), (["-n0"], []),
+            (["-n", "-1"], ["3", "2", "1"]), (["-n=all"], ["3", "2", "1"]), (["-a", "nobody"], []),
         ):  # fmt: skip
             with self.subTest(words):
                 ended = self.run_main("history", *words)

@@ -14,7 +14,7 @@ import unittest
 from pathlib import Path
 
 from tests.cli import ROOT, SUM, CliTest
-from user_agent_sdk.cli import app
+from user_agent_sdk.cli import commands
 from user_agent_sdk.sandbox.server import Sandbox
 
 AGENT_ID = "0000#user-agent"
@@ -89,9 +89,9 @@ class PlantedTest(CliTest):
             "history-prune": (("history-prune", "--older-than", "30d"),),
         }  # fmt: skip
         servers = {"sandbox": (("sandbox", agent, "--port", "0"),), "dev": (("dev", agent, "--sandbox"),)}
-        self.assertEqual({*given, *after, *servers}, {*app.COMMANDS})
-        for commands in (given, after):
-            lines = [line for lines in commands.values() for line in lines]
+        self.assertEqual({*given, *after, *servers}, {*commands.COMMANDS})
+        for table in (given, after):
+            lines = [line for lines in table.values() for line in lines]
             for line, process in [(line, self.start("-m", "user_agent_sdk", *line)) for line in lines]:
                 out, err = process.communicate(timeout=60)
                 self.assertEqual((process.returncode, self.trap.read_text()), (0, ""), (line, out, err))

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tests import test_doors as doors
 from tests.cli import ROOT, SUM, CliTest, Ended
-from user_agent_sdk.cli import app, init
+from user_agent_sdk.cli import commands, init
 from user_agent_sdk.sandbox.server import Sandbox
 
 AGENT_ID = "0000#user-agent"
 ROOMS = ("history", "sandbox", "watching", "utils", "testing.py", "_build.py", "pages.py")
-COMMANDS = [name for name in app.COMMANDS if name != "run"]
+COMMANDS = [name for name in commands.COMMANDS if name != "run"]
 
 
 def file_of(command: str) -> str:
@@ -75,8 +75,8 @@ class RoomsTest(CliTest):
             self.assert_it_runs()
             for words in asked.get(room, ()):
                 self.assert_left_out(str(room), *words)
-            needy = [name for name, needed in app.ROOMS.items() if needed == room]
-            self.assertEqual(self.listed(), [name for name in app.COMMANDS if name not in needy])
+            needy = [name for name, needed in commands.ROOMS.items() if needed == room]
+            self.assertEqual(self.listed(), [name for name in commands.COMMANDS if name not in needy])
 
     def test_without_watching_a_status_port_is_refused(self) -> None:
         self.copy_without("watching")

@@ -222,8 +222,18 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(found.service_url, "https://external-api.b.example/api")
 
     def test_a_base_url_that_is_more_than_a_host_is_refused(self) -> None:
-        for base in ("https://a.example/path", "https://10.0.0.1", "https://[::1]", "http://a.example"):
+        for base in ("https://a.example/path", "https://10.0.0.1", "https://[::1]", "ftp://a.example", "a b"):
             self.assertIn("baseUrl in", self.refused({**GOOD, "baseUrl": base}), base)
+
+    def test_a_base_url_is_read_as_0_3_0_reads_it(self) -> None:
+        for base in ("a.example", "https://a.example/api", "https://a.example/auth/", "http://a.example", "A.example/"):
+            found = self.load({**GOOD, "baseUrl": base})
+            self.assertEqual(found.service_url.lower(), "https://external-api.a.example/api", base)
+            self.assertTrue((found.auth_url or "").startswith("https://auth."), base)
+
+    def test_a_base_url_that_is_not_needed_is_not_looked_at(self) -> None:
+        addresses = {"serviceUrl": "https://s.example/api", "authUrl": "https://s.example/token"}
+        self.assertEqual(self.load({**GOOD, **addresses, "baseUrl": "no address"}).auth_url, "https://s.example/token")
 
     def test_addresses_that_are_no_safe_web_address_are_refused(self) -> None:
         for bad in (
@@ -254,15 +264,27 @@ class SettingsTest(unittest.TestCase):
     def test_a_conductor_needs_no_credentials_and_sees_none(self) -> None:
         found = self.load(None, None, conductor="http://localhost:8080/api/")
         self.assertEqual((found.platform, found.service_url), ("conductor", "http://localhost:8080/api"))
-        found = self.load(
-            {**GOOD, "serviceUrl": "https://else.example/api"}, {"CONDUCTOR_SERVER_URL": "https://c.example/api"}
-        )
+        other = {"agentId": "0000#user-agent", "serviceUrl": "https://else.example/api"}
+        found = self.load(other, {"CONDUCTOR_SERVER_URL": "https://c.example/api"})
         self.assertEqual(
             (found.platform, found.service_url, found.agent_id),
             ("conductor", "https://c.example/api", "0000#user-agent"),
         )
         self.assertEqual((found.client_id, found.client_secret, found.auth_url), (None, None, None))
         self.assertEqual(found.sources["service_url"], "environment variable CONDUCTOR_SERVER_URL")
+
+    def test_a_variable_that_names_a_conductor_is_no_match_for_akabots_credentials(self) -> None:
+        """Left over from another program, it had a worker of akaBot poll that server."""
+        address = "https://c.example/api"
+        found = self.load(GOOD, {"CONDUCTOR_SERVER_URL": address})
+        self.assertEqual((found.platform, found.client_id), ("akabot", GOOD["clientId"]))
+        self.assertIn("CONDUCTOR_SERVER_URL is not used", "".join(found.warnings))
+        for environ, flag in (
+            ({"CONDUCTOR_SERVER_URL": address, "USERAGENT_PLATFORM": "conductor"}, None),
+            ({"CONDUCTOR_SERVER_URL": "https://d.example/api"}, address),
+        ):
+            found = self.load(GOOD, environ, conductor=flag)
+            self.assertEqual((found.platform, found.service_url), ("conductor", address))
 
     def test_plain_http_to_a_far_conductor_is_a_warning_and_with_a_key_an_error(self) -> None:
         url = "http://conductor.example:8080/api"
@@ -283,7 +305,7 @@ class SettingsTest(unittest.TestCase):
 
     def test_numbers_out_of_range_name_the_flag_or_variable(self) -> None:
         for name, flag, bad in (
-            ("workers", "--workers", "0"), ("workers", "--workers", "1e3"), ("workers", "--workers", "--5"),
+            ("workers", "--workers", "1001"), ("workers", "--workers", "1e3"), ("workers", "--workers", "--5"),
             ("poll_interval_ms", "--poll-interval", "-1"), ("drain_timeout_s", "--drain-timeout", "nan"),
             ("drain_timeout_s", "--drain-timeout", "inf"), ("task_timeout_s", "--task-timeout", "0"),
             ("max_tasks", "--max-tasks", "none"), ("log_level", "--log-level", "LOUD"),
@@ -293,8 +315,16 @@ class SettingsTest(unittest.TestCase):
             with self.assertRaisesRegex(UsageError, f"^{flag} must be .*{bad}"):
                 self.load(GOOD, None, **{name: bad})
         self.assertIn(
-            "variable USERAGENT_WORKERS must be a whole number from 1", self.refused(GOOD, {"USERAGENT_WORKERS": "0"})
+            "variable USERAGENT_WORKERS must be a whole number from 1", self.refused(GOOD, {"USERAGENT_WORKERS": "x"})
         )
+
+    def test_no_workers_and_no_pause_mean_what_they_meant_in_0_2_0(self) -> None:
+        for few in ("0", "-3"):
+            found = self.load(GOOD, None, workers=few, poll_interval_ms="0")
+            self.assertEqual((found.workers, len(found.warnings)), (1, 1))
+            self.assertEqual(found.resolve(Agent(lambda: None)).poll_interval_ms, 100)
+        found = self.load(GOOD, {"conductor_worker_polling_interval": "0"})
+        self.assertEqual(found.resolve(Agent(lambda: None, poll_interval_ms=0)).poll_interval_ms, 100)
 
     def test_every_value_has_its_documented_form(self) -> None:
         environ = {"USERAGENT_REDACT": "iban, name", "USERAGENT_RECORD": "yes"}

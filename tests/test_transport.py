@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from user_agent_sdk.conductor import renewal
 from user_agent_sdk.conductor.connection import Connection
 from user_agent_sdk.conductor.reply import Response
 from user_agent_sdk.conductor.transport import UNDER_WAY_MAX, Transport, TransportError, _proxy_for, is_loopback
@@ -274,6 +275,17 @@ class Tls(TransportTest):
         server = self.serve(answering(echo), tls("server"))
         with mock.patch.dict("os.environ", {"SSL_CERT_FILE": CA}):
             self.assertEqual(self.send(self.transport(), server.url + "/x").body, b"/x")
+
+    def test_what_requests_and_curl_trust_is_trusted_too_after_that(self) -> None:
+        server = self.serve(answering(echo), tls("server"))
+        none = {"SSL_CERT_FILE": "", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            with mock.patch.dict("os.environ", {**none, name: CA}):
+                self.assertEqual(self.send(self.transport(), server.url + "/x").body, b"/x")
+        with mock.patch.dict("os.environ", {"SSL_CERT_FILE": str(DATA / "server.pem"), "REQUESTS_CA_BUNDLE": CA}):
+            self.assertIsNone(renewal.bundle())
+        with mock.patch.dict("os.environ", {**none, "REQUESTS_CA_BUNDLE": str(DATA)}):  # OpenSSL's kind of folder
+            self.assert_fails(self.transport(), server.url + "/x")
 
     def test_ssl_cert_file_that_names_no_file_is_said(self) -> None:
         server, absent = self.serve(answering(echo), tls("server")), str(DATA / "absent.pem")

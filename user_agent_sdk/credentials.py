@@ -97,13 +97,14 @@ def _split(text: str) -> SplitResult:
 
 
 def derived(base_url: str) -> tuple[str, str]:
-    """serviceUrl and authUrl of a ``baseUrl``: the same host and port, with a name put before.
+    """serviceUrl and authUrl of a ``baseUrl``: the same host and port, with a name put before. As in 0.3.0 the address
+    may lack its scheme, or end in ``/api`` or ``/auth``; and http becomes https.
 
     ValueError when the address is more than a host, or a host that no name can be put before.
     """
-    parts = urlsplit(base_url)
+    parts = urlsplit(url(base_url if "://" in base_url else f"https://{base_url}"))
     host = parts.hostname or ""
-    if parts.scheme != "https" or parts.path.strip("/") or _NUMERIC.fullmatch(host):
+    if not {"", "api", "auth"}.issuperset(parts.path.split("/")) or _NUMERIC.fullmatch(host):
         raise ValueError(f"must be https:// and a host name, such as {DEFAULT_BASE_URL}, not {base_url!r}")
     netloc = host if parts.port is None else f"{host}:{parts.port}"
     return (
@@ -190,7 +191,7 @@ def fold(layer: Layer, warnings: list[str]) -> None:
     if "conductor" in layer:
         address, source = layer["conductor"]
         layer["platform"], layer["service_url"] = ("conductor", source), (address, source)
-    elif "base_url" in layer:
+    elif "base_url" in layer and not {"service_url", "auth_url"} <= layer.keys():
         address, source = layer["base_url"]
         try:
             service_url, auth_url = derived(address)

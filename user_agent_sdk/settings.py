@@ -27,6 +27,7 @@ RUN = ("run", "dev")
 AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
 TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
+NO_PAUSE_MS = 100.0  # what a poll interval of 0 means, as in 0.2.0
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -51,6 +52,13 @@ def number(low: float, high: float, unit: str) -> Callable[[str], float]:
     return parse
 
 
+def _workers(text: str) -> int:
+    """0 for what 0.2.0 took for one."""
+    digits = text.strip()
+    is_one = (digits.isdecimal() and not int(digits)) or (digits[:1] == "-" and digits[1:].isdecimal())
+    return 0 if is_one else whole(1, 1000)(text)
+
+
 _milliseconds = number(0, 3_600_000, "milliseconds")
 
 
@@ -64,11 +72,11 @@ def _choice(*names: str) -> Callable[[str], str]:
     return parse
 
 
-def _switch(text: str) -> bool:
+def switch(text: str) -> bool:
     word = text.strip().lower()
-    if word in ("1", "true", "yes", "on"):
+    if word in ("1", "true", "yes", "on", "t", "y"):
         return True
-    if word in ("0", "false", "no", "off"):
+    if word in ("0", "false", "no", "off", "f", "n"):
         return False
     raise ValueError(f"must be true or false, not {text!r}")
 
@@ -144,7 +152,7 @@ class Settings:
     agent_id: str | None = _row("id for agents whose decorator names none", "USERAGENT_AGENT_ID", key="agentId",
         flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform")
     platform: str = _row("", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform")
-    base_url: str | None = _row("", "USERAGENT_BASE_URL", url, key="baseUrl")
+    base_url: str | None = _row("", "USERAGENT_BASE_URL", key="baseUrl")
     service_url: str = _row("", "USERAGENT_SERVICE_URL", url, "", key="serviceUrl")
     auth_url: str | None = _row("", "USERAGENT_AUTH_URL", url, key="authUrl")
     client_id: str | None = _row("", "USERAGENT_CLIENT_ID", key="clientId")
@@ -158,7 +166,7 @@ class Settings:
     proxy: Secret | None = _row("", "USERAGENT_PROXY", credentials.proxy, key="proxy")
     # running
     workers: int | None = _row("tasks to run at once, for each agent (else the decorator's, else 1)",
-        "USERAGENT_WORKERS", whole(1, 1000),
+        "USERAGENT_WORKERS", _workers,
         flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running")
     poll_interval_ms: float | None = _row("longest pause between polls when idle (else the decorator's, else 1000)",
         "USERAGENT_POLL_INTERVAL", _milliseconds,
@@ -178,7 +186,7 @@ class Settings:
     status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
         flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running")
     register: bool = _row("define task types that the Conductor server lacks, as the decorators say",
-        "USERAGENT_REGISTER", _switch, False,
+        "USERAGENT_REGISTER", switch, False,
         flags=("--register",), commands=RUN, const="true", group="running")
     # what is kept
     journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
@@ -186,8 +194,9 @@ class Settings:
         flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal", group="records")
     journal_sync: str = _row("full also survives a power cut", "USERAGENT_JOURNAL_SYNC", _choice("normal", "full"),
         "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records")
-    record: bool = _row("keep every execution in the history", "USERAGENT_RECORD", _switch, False,
-        flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true", group="records")
+    record: bool = _row("keep every execution in the history", "USERAGENT_RECORD", switch, False,
+        flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true",
+        off="--no-record-execution-logs", group="records")
     db_path: Path = _row("history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
         flags=("-db", "--db-path"), metavar="PATH", group="records",
         commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune"))
@@ -199,9 +208,9 @@ class Settings:
         flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output")
     log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
         flags=("--log-format",), commands=AGENT, metavar="text|json", group="output")
-    quiet: bool = _row("log warnings and errors only", "USERAGENT_QUIET", _switch, False,
+    quiet: bool = _row("log warnings and errors only", "USERAGENT_QUIET", switch, False,
         flags=("-q", "--quiet"), commands=AGENT, const="true", group="output")
-    debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", _switch, False, key="debug",
+    debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", switch, False, key="debug",
         flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output")
     color: str = _row("auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
         flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
@@ -228,7 +237,7 @@ class Settings:
             agent_id=agent.agent_id or self.agent_id,
             worker_id=self._of(agent, "worker_id") or socket.gethostname() or "worker",
             domain=self._of(agent, "domain", "domain"),
-            poll_interval_ms=1000 if interval is None else interval,
+            poll_interval_ms=1000 if interval is None else interval or NO_PAUSE_MS,
             workers=1 if workers is None else workers,
             timeout_s=self.task_timeout_s if agent.timeout_s is None else agent.timeout_s,
         )
@@ -292,7 +301,7 @@ def load(
     layers = ChainMap(_layer(_in_flags(flags), UsageError), _layer(_in_environment(environ)))
     path = credentials.find(layers.get("config_file"), environ, script) if target else None
     if path is not None:
-        layers.maps.append(_layer(_in_file(path, warnings, only_agent_id="conductor" in layers)))
+        layers.maps.append(_layer(_in_file(path, layers, warnings)))
     for layer in layers.maps:
         credentials.fold(layer, warnings)
     layers.maps.append({row.name: (row.default, "default") for row in TABLE})
@@ -300,6 +309,9 @@ def load(
     sources = {name: source for name, (_, source) in layers.items()}
     if sources["log_level"] == "default":
         values["log_level"] = "DEBUG" if values["debug"] else "WARNING" if values["quiet"] else "INFO"
+    if values["workers"] == 0:
+        values["workers"] = 1
+        warnings.append(f"{sources['workers']} asks for less than one worker: one is meant")
     if target:
         credentials.complete(values, sources, path, warnings)
     values["config_file"] = path
@@ -326,9 +338,18 @@ def _in_environment(environ: Mapping[str, str]) -> Given:
             yield row, text, f"environment variable {row.env}"
 
 
-def _in_file(path: Path, warnings: list[str], only_agent_id: bool) -> Given:
+def _in_file(path: Path, closer: ChainMap[str, tuple[Any, str]], warnings: list[str]) -> Given:
+    """Of a file beside ``--conductor`` only the agent's id. A variable that names a Conductor is no match for
+    credentials of akaBot: earlier releases never read it where there were any."""
     rows = {row.key: row for row in TABLE if row.key}
-    for key, text in credentials.read(path, rows, warnings).items():
+    texts = credentials.read(path, rows, warnings)
+    source = closer.get("conductor", (None, ""))[1]
+    is_akabot = "clientId" in texts and texts.get("platform", "akabot").lower() == "akabot"
+    if source.startswith("env") and is_akabot and "platform" not in closer:
+        warnings.append(f"{source} is not used: {path} has credentials of akaBot (--conductor URL would win)")
+        del closer.maps[1]["conductor"]
+    only_agent_id = "conductor" in closer
+    for key, text in texts.items():
         row = rows[key]
         if key == "agentId" or not only_agent_id:
             yield row, str(path.parent / from_home(text)) if row.parse is existing_file else text, f"{key} in {path}"

@@ -29,7 +29,7 @@ from .. import errors, loader, logs
 from .._version import __version__
 from ..agents import Agent
 from ..conductor.client import Client
-from ..conductor.renewal import absent_cert_file
+from ..conductor.renewal import absent_cert_file, bundle
 from ..conductor.transport import Transport
 from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
@@ -289,8 +289,9 @@ def _conductor(transport: Transport, client: Client, settings: Settings, agents:
 def _trust(settings: Settings) -> Row:
     import ssl
 
-    if settings.ca_file:
-        return Row("ok", "TLS", f"verified with {settings.ca_file} alone")
+    alone = settings.ca_file or bundle()
+    if alone:
+        return Row("ok", "TLS", f"verified with {alone} alone")
     paths = ssl.get_default_verify_paths()
     absent = absent_cert_file()
     if absent:

@@ -132,7 +132,7 @@ def _run(words: list[str], args: list[Namespace]) -> int:
     parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name])
     module.configure(parser)
     options.add_settings(parser, name)
-    args.append(parser.parse(words[1:]))
+    args.append(parser.parse(words[1:], options.IN_ORDER.get(name, ())))
     exit_code: int = module.main(args[0]) or EXIT_OK
     return exit_code
 
@@ -143,6 +143,9 @@ def _unknown(words: Sequence[str]) -> UsageError:
         return UsageError(f"{word} must come after the command", hints=[lists])
     near = nearest(word, [*COMMANDS, *ALIASES])
     hints = [f"did you mean {near!r}?"] if near else []
+    if word == "cua":
+        hints = ["it is 0.3.0's bridge to a browser, which needs packages beyond the standard library: stay with 0.3.0"]
+        return UsageError("cua is not part of this package", hints=[*hints, lists])
     if word.endswith(".py"):
         hints = [f"to run an agent: {PROGRAM} run {word}"]
     return UsageError(f"there is no command {word!r}", hints=[*hints, lists])

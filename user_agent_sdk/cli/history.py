@@ -35,7 +35,7 @@ def configure(parser: Parser) -> None:
     group.add_argument("-u", "--user-agent-id", dest="user_agent", metavar="ID", help="those of this user agent")
     group.add_argument("--status", choices=("success", "error"), help="success or error")
     group.add_argument("--since", metavar="WHEN", help="ended since: an age such as 2h or 7d, or a date")
-    more = f"how many, newest first; 0 = all (default: {LIMIT}; {REPORT_LIMIT} with --html)"
+    more = f"how many, newest first, or: all (default: {LIMIT}; {REPORT_LIMIT} with --html)"
     group.add_argument("-n", "--limit", metavar="N", help=more)
     group = parser.titled("output").add_mutually_exclusive_group()
     group.add_argument("--json", action="store_true", help="as one JSON array")
@@ -51,7 +51,7 @@ def main(args: Namespace) -> None:
         raise UsageError("--follow goes with the table and with --jsonl only")
     limit: int | None = REPORT_LIMIT if args.html else LIMIT
     if args.limit is not None:
-        limit = parsed(whole(0, 10**9), args.limit, "--limit", UsageError) or None
+        limit = parsed(_limit, args.limit, "--limit", UsageError)
     filters: dict[str, Any] = {"agent_id": args.agent, "user_agent_id": args.user_agent, "status": args.status}
     if args.since is not None:
         filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
@@ -70,6 +70,11 @@ def main(args: Namespace) -> None:
             _print(records, args)
         else:
             _print(list(history.find(**filters, limit=limit, full=False)), args)
+
+
+def _limit(text: str) -> int | None:
+    """None = all, for which 0.2.0 has -1."""
+    return None if text in ("all", "-1") else whole(0, 10**9)(text)
 
 
 # -- on stdout -------------------------------------------------------------------------------------

@@ -13,12 +13,20 @@ from typing import Any, NoReturn
 
 from .. import logs
 from ..errors import UsageError, nearest
-from ..settings import EVERY, TABLE, Setting, Settings, load
+from ..settings import EVERY, TABLE, Setting, Settings, load, parsed, switch
 from . import terminal
 
 logger = logging.getLogger(__name__)
 
 SANDBOX_PORT = 8088  # where a sandbox is looked for
+# What 0.2.0 and 0.3.0 take without a name, in their order; and an option that they have for what needs none.
+IN_ORDER = {
+    "run": ("agent", "config_file", "workers", "record", "log_level", "debug"),
+    "dev": ("agent", "config_file", "workers", "log_level", "debug"),
+    "history": ("agent", "user_agent", "limit", "db_path", "export_csv"),
+    "history-detail": ("id", "db_path"),
+}
+UNNAMED = "--record-id"
 NO_QUOTES = "cmd and PowerShell take the quotes away: put the JSON in a file"
 
 
@@ -41,9 +49,13 @@ class Parser(argparse.ArgumentParser):
             self._titled[title] = self.add_argument_group(title)
         return self._titled[title]
 
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Raises UsageError."""
-        args, rest = self.parse_known_args(list(words))
+    def parse(self, words: Sequence[str], in_order: Sequence[str] = ()) -> argparse.Namespace:
+        """``in_order``: what words without an option's name are. Raises UsageError."""
+        args, rest = self.parse_known_args([spelled for word in words for spelled in self._spelled(word)])
+        rest = [word for word in rest if word != "--"]
+        for name in in_order:
+            if rest and not rest[0].startswith("-") and not rest[0].endswith(".py") and vars(args)[name] is None:
+                setattr(args, name, rest.pop(0))
         if rest:
             word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest
             near = nearest(word.partition("=")[0], self._option_string_actions)
@@ -51,6 +63,23 @@ class Parser(argparse.ArgumentParser):
             hint = NO_QUOTES if "}" in "".join(rest) else hint
             raise UsageError(f"{self.prog} takes no {word!r}", hints=[hint])
         return args
+
+    def _spelled(self, word: str) -> list[str]:
+        """``word`` as argparse knows it: 0.2.0 takes _ for - in a name, and a value for a switch."""
+        name, equals, value = word.partition("=")
+        if not word.startswith("-"):
+            return [word]
+        name = name.replace("_", "-") if name.startswith("--") else name
+        actions = self._option_string_actions
+        action = actions.get(name)
+        if name == UNNAMED:
+            return [value] if equals else []
+        if action is None or action.nargs != 0 or not equals:
+            return [name + equals + value] if action else [word]
+        if parsed(switch, value, name, UsageError):
+            return [name]
+        others = (each for each in actions if actions[each].dest == action.dest and actions[each].const != action.const)
+        return [*others][:1]
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}", hints=[f"{self.prog} -h lists the options"])

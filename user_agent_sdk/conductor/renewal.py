@@ -128,14 +128,24 @@ class Trust:
         if sys.version_info >= (3, 13):
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         with _readable("caFile", ca_file):
+            others = None if ca_file else bundle()
             if ca_file:
                 context.load_verify_locations(ca_file)
+            elif others:
+                context.load_verify_locations(**{"capath" if os.path.isdir(others) else "cafile": others})
             else:
                 context.load_default_certs()
         if cert:
             with _readable("clientCert", cert):
                 context.load_cert_chain(cert, key, password="")
         return context
+
+
+def bundle() -> str | None:
+    """The certificates that requests and curl would trust, where neither caFile nor SSL_CERT_FILE names any."""
+    own = [] if os.environ.get("SSL_CERT_FILE") else ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
+    named = [os.environ.get(name) for name in own]
+    return next((path for path in named if path and os.path.exists(path)), None)
 
 
 def absent_cert_file() -> str | None:

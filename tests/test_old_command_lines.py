@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each form of a command line that 0.2.0 and 0.3.0 understand is understood, as they do."""
+
+from __future__ import annotations
+
+import unittest
+
+from tests.cli import SUM, CliTest
+from tests.real.parity.lines import LINES, MEANT, difference, ours
+
+
+class OldCommandLinesTest(unittest.TestCase):
+    def test_each_line_is_understood_as_there(self) -> None:
+        for line, there in LINES:
+            with self.subTest(line):
+                self.assertNotIn("DIFFERS", difference(line, there))
+        self.assertGreaterEqual(sum(there is not None for _, there in LINES), 60)
+
+    def test_what_is_meant_to_differ_does(self) -> None:
+        lines = dict(LINES)
+        for line in MEANT:
+            self.assertNotEqual(ours(line), lines[line], line)
+
+    def test_a_second_script_is_no_credentials_file(self) -> None:
+        self.assertIsNone(ours("run a.py b.py"))
+
+
+class WhatTheyDoTest(CliTest):
+    def test_a_switch_that_is_turned_off_is_off_whatever_the_environment_says(self) -> None:
+        self.write("agent.py", SUM)
+        for words, is_there in (((), False), (("-r",), True)):
+            self.assertEqual(self.run_main("invoke", "agent.py", "-r=false", *words).code, 0)
+            self.assertEqual((self.folder / "execution_history.db").exists(), is_there)
+
+    def test_the_bridge_to_a_browser_has_a_message_of_its_own(self) -> None:
+        ended = self.run_main("cua", "--ui")
+        self.assertEqual(ended.code, 2)
+        self.assertIn("cua is not part of this package", ended.err)
+        self.assertIn("stay with 0.3.0", ended.err)
+
+    def test_a_record_is_named_by_an_option_too(self) -> None:
+        self.write("agent.py", SUM)
+        self.run_main("invoke", "agent.py", "-r")
+        self.assertIn('"result": 0', self.run_main("hd", "--record-id", "1").out)
+        self.assertIn('"result": 0', self.run_main("hd", "1", "execution_history.db").out)
+
+
+if __name__ == "__main__":
+    unittest.main()
