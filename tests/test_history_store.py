@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -14,7 +15,7 @@ from unittest import mock
 
 from tests.historybox import NOON_S, SEED_TABLE, HistoryTest, execution
 from user_agent_sdk.errors import NotFoundError, StorageError
-from user_agent_sdk.history import store, times
+from user_agent_sdk.history import export, store, times
 from user_agent_sdk.history.store import History, parse, prune
 
 NOON = datetime.fromtimestamp(NOON_S, timezone.utc)
@@ -95,6 +96,7 @@ class FindingTest(HistoryTest):
             self.assertEqual(plan[0].startswith("SCAN"), index == "")  # without a filter, from the end
             self.assertIn("INTEGER PRIMARY KEY", plan[1])
             self.assertNotIn("SORT", " ".join(plan).upper().replace("USE TEMP B-TREE", "SORT"))
+
 
 
 class OtherFilesTest(HistoryTest):
@@ -258,3 +260,27 @@ class PruningTest(HistoryTest):
         self.seed({"task_id": "timeless", "started_at": "once", "status": "success"})
         prune(self.path, NOON + timedelta(days=1), dry_run=False)
         self.assertEqual([record.task_id for record in self.found()], ["timeless"])
+
+
+class OldFilesTest(HistoryTest):
+    def test_a_file_of_1_0_0_is_read_as_it_is_and_written_on(self) -> None:
+        """It has an offset in the columns of 0.2.0, and no instants in the facts."""
+        began = "2026-11-20T10:00:00.250000+01:00"
+        self.seed({"started_at": began, "ended_at": began, "status": "success", "output_data": '{"result": 1}'})
+        db = sqlite3.connect(str(self.path), isolation_level=None)
+        self.addCleanup(db.close)
+        db.execute(
+            """CREATE TABLE execution_facts (id INTEGER PRIMARY KEY, duration_ms INTEGER, attempt INTEGER,
+            worker_id TEXT, workflow_id TEXT, wire_task_id TEXT, platform_status TEXT, logs TEXT, altered TEXT)"""
+        )
+        db.execute("INSERT INTO execution_facts (id, duration_ms, attempt) VALUES (1, 7, 2)")
+        [old] = self.found()
+        self.assertEqual((old.started_at, old.duration_ms, old.attempt), (began, 7, 2))
+        self.record(execution(started_s=NOON_S))
+        new, again = self.found()
+        self.assertEqual(again, old)
+        self.assertEqual(times.moment(new.started_at).timestamp(), NOON_S)  # type: ignore[union-attr]
+        stream = io.StringIO()
+        export.write_csv([new, again], stream)
+        for line in stream.getvalue().splitlines()[1:]:
+            self.assertIsNone(datetime.fromisoformat(line.split(",")[4]).tzinfo)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from ..logs import escape
+from . import times
 from .store import Record
 
 # 0.2.0's titles, then ours.
@@ -26,7 +27,8 @@ def write_csv(records: Iterable[Record], stream: TextIO) -> int:
     keep = "\n\t" if stream.isatty() else "\r\n\t"
     count = 0
     for record in records:
-        writer.writerow([_cell(value, keep) for value in record])
+        started_at, ended_at = map(times.local_text, (record.started_at, record.ended_at))
+        writer.writerow([_cell(value, keep) for value in record._replace(started_at=started_at, ended_at=ended_at)])
         count += 1
     return count
 

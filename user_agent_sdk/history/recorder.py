@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 QUEUE_MAX_ROWS = 10_000
 QUEUE_MAX_BYTES = 64 * 1024 * 1024
 BATCH_ROWS = 1000  # a commit: a reader, or another writer, never waits long
-# Nine values each: SQLite may take 999. A statement for each row would contend for the interpreter; and few sizes,
-# since each statement that is kept compiled takes 100 kB.
-STATEMENT_ROWS = (100, 10, 1)
+# Up to eleven values each: SQLite may take 999. A statement for each row would contend for the interpreter; and few
+# sizes, since each statement that is kept compiled takes 100 kB.
+STATEMENT_ROWS = (90, 10, 1)
 GATHER_S = 0.2
 RETRY_S = 1.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
-# The values of COLUMNS but for the id, then those of FACTS, then about how many bytes it takes in memory.
+# The values of COLUMNS but for the id, then those of FACTS and INSTANTS, then about how many bytes it takes in memory.
 Row = tuple[Any, ...]
 _COLUMNS = len(schema.COLUMNS) - 1
 
@@ -80,8 +80,8 @@ class Recorder:
             task.platform_task_id,
             task.platform_agent_id,
             _utf8(agent_id),
-            times.stamp(started_s),
-            times.stamp(ended_s),
+            times.local(started_s),
+            times.local(ended_s),
             "success" if result.status in _FINE else "error",
             given,
             None if output == "null" else output,
@@ -94,6 +94,8 @@ class Recorder:
             result.status.value,
             logs,
             " ".join([f"{name}-{what}" for name, what in done if what]) or None,
+            round(started_s * 1e6),
+            round(ended_s * 1e6),
             1000 + len(given) + len(output) + len(error or "") + len(logs),
         )
         self._put(row)
@@ -171,7 +173,7 @@ class Recorder:
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
             ids = range(last_id - len(rows) + 1, last_id + 1)
             facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *row[_COLUMNS:-1])]
-            db.execute(_insertion("execution_facts", ("id", *schema.FACTS), len(rows)), facts)
+            db.execute(_insertion("execution_facts", ("id", *schema.FACTS, *schema.INSTANTS), len(rows)), facts)
         db.execute("COMMIT")
 
     def _drop_connection(self) -> None:

@@ -17,6 +17,8 @@ COLUMNS = (
     "input_data", "output_data", "error_message",
 )  # fmt: skip
 FACTS = ("duration_ms", "attempt", "worker_id", "workflow_id", "wire_task_id", "platform_status", "logs", "altered")
+# In microseconds of the epoch: started_at and ended_at are 0.2.0's, local time without its offset.
+INSTANTS = ("started_us", "ended_us")
 
 CLEAN = 1  # as user_version: all that was ever deleted from this file was overwritten
 
@@ -32,7 +34,7 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS execution_facts (
         id INTEGER PRIMARY KEY,
         duration_ms INTEGER, attempt INTEGER, worker_id TEXT, workflow_id TEXT, wire_task_id TEXT,
-        platform_status TEXT, logs TEXT, altered TEXT)""",
+        platform_status TEXT, logs TEXT, altered TEXT, started_us INTEGER, ended_us INTEGER)""",
 )
 
 
@@ -47,6 +49,11 @@ def check(db: Connection) -> bool:
     return bool(columns)
 
 
+def facts(db: Connection) -> list[str]:
+    """The columns of ``execution_facts``; none where there is no such table. Raises Error."""
+    return [row[1] for row in db.execute("PRAGMA table_info(execution_facts)")]
+
+
 def prepare(db: Connection) -> None:
     """Make what is missing. Raises Error, and StorageError for a database that is not ours."""
     if not check(db):
@@ -56,6 +63,8 @@ def prepare(db: Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:
             db.execute(statement)
+        for name in set(INSTANTS).difference(facts(db)):  # a file of 1.0.0
+            db.execute(f"ALTER TABLE execution_facts ADD COLUMN {name} INTEGER")
 
 
 def clean(db: Connection) -> None:

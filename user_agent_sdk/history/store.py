@@ -17,13 +17,15 @@ from . import schema, times
 
 DISORDER_ROWS = 1000  # rows are in the order of their ends, save where two processes or a clock step mix them
 PRUNE_ROWS = 500  # a commit: a worker that records never waits long
+MAX_US = 10**17  # of the year 5138
 DEPTH_MAX = 200  # beyond that, what reads and writes JSON may run out of stack
 _BIG = ("input_data", "output_data", "logs")
 
 
 class Record(NamedTuple):
-    """One execution. The first ten fields are the columns of ``execution_history``, as stored; the rest
-    is None for what 0.2.0 recorded, save ``duration_ms``, which then comes from the two times."""
+    """One execution. The first ten fields are the columns of ``execution_history``, as stored, but that
+    the two times have their offset where it is known; the rest is None for what 0.2.0 recorded, save ``duration_ms``,
+    which then comes from the two times."""
 
     id: int
     task_id: str | None
@@ -92,7 +94,7 @@ class History:
         try:
             if not schema.check(self._db):
                 raise StorageError("it has no table yet")
-            self._has_facts = any(self._db.execute("PRAGMA table_info(execution_facts)"))
+            self._facts = schema.facts(self._db)
         except (Error, StorageError) as error:
             self._db.close()
             raise StorageError(f"{path} can't be read as an execution history: {error}") from None
@@ -126,8 +128,9 @@ class History:
         where = "WHERE " + " AND ".join(wanted) if wanted else ""
         left_out = () if full else _BIG
         names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]
-        names += [f"f.{name}" if self._has_facts and name not in left_out else "NULL" for name in schema.FACTS]
-        joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._has_facts else ""
+        facts = (*schema.FACTS, *schema.INSTANTS)
+        names += [f"f.{name}" if name in self._facts and name not in left_out else "NULL" for name in facts]
+        joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._facts else ""
         order = "DESC" if after_id is None else "ASC"
         query = f"SELECT {', '.join(names)} FROM execution_history h {joined} {where} ORDER BY h.id {order}"  # noqa: S608
         try:
@@ -159,13 +162,17 @@ def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> 
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    """Texts where there should be texts and numbers where numbers, whatever is stored."""
+    """Texts where there should be texts and numbers where numbers, whatever is stored; and the instants, where they are
+    known, in place of local times."""
     fields: dict[str, Any] = dict(zip(Record._fields, row))
     for name, value in fields.items():
         if name in ("id", "duration_ms", "attempt"):
             fields[name] = value if isinstance(value, (int, float)) and abs(value) <= 2**63 else None  # not Infinity
         elif value is not None:
             fields[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    for name, us in zip(("started_at", "ended_at"), row[-len(schema.INSTANTS) :]):
+        if isinstance(us, int) and 0 < us < MAX_US:
+            fields[name] = times.stamp(us / 1e6)
     if fields["duration_ms"] is None:
         started, ended = times.moment(fields["started_at"]), times.moment(fields["ended_at"])
         if started and ended:

@@ -11,8 +11,13 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _FRACTION = re.compile(r"\.(\d+)")
 
 
+def local(epoch_s: float) -> str:
+    """Local time as 0.2.0 writes it, without its offset; always equally long, since 0.2.0 sorts these as texts."""
+    return stamp(epoch_s)[:26]
+
+
 def stamp(epoch_s: float) -> str:
-    """Local time with its offset, always equally long: 0.2.0 sorts these as texts, among its own."""
+    """Local time with its offset."""
     second, left_us = divmod(round(epoch_s * 1e6), 1_000_000)
     begins, offset = _second(second)
     return f"{begins}.{left_us:06d}{offset}"
@@ -36,6 +41,12 @@ def moment(text: object) -> datetime | None:
         return datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text).astimezone()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def local_text(text: str | None) -> str | None:
+    """A stored time as 0.2.0 shows it, without its offset."""
+    when = moment(text) if text and text[19:].strip(".0123456789") else None
+    return text if when is None else when.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def parse_since(text: str) -> datetime:
