@@ -194,7 +194,7 @@ class DoorsTest(unittest.TestCase):
     def test_annotations_are_never_evaluated(self) -> None:
         """`X | None` is no expression of Python 3.9. The ways in must import nothing before the path is clean."""
         for name, path in sources():
-            if name in ("__init__", "__main__"):
+            if name in ("__init__", "__main__", "earlier"):
                 self.assertNotIn("from __future__", path.read_text("utf-8").replace('"from __future__"', ""), path)
                 continue
             tree = parsed(path)

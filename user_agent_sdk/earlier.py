@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way to the names and import paths of earlier releases, all of which are in the room ``compat``. A copy without
-that room lacks those names, and nothing else."""
-
-from __future__ import annotations
+that room lacks those names, and nothing else. The package imports this first of all, so nothing is imported here that
+a file in the current folder could stand in for."""
 
 import sys
 
@@ -20,7 +19,9 @@ _NAMES = {"credentials": "Credentials", "cli": "app", "cli.run": "run_command"} 
 class _Finder:
     """Asked last, for a module that nothing else has."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None", target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         is_old = name.startswith(_PACKAGE + ".") or name.partition(".")[0] == "conductor"
         if not is_old or name.startswith(_ROOM):
             return None
@@ -41,7 +42,7 @@ def attribute(module: str, name: str) -> object:
     return compat.attribute(module, name)
 
 
-def _room() -> ModuleType | None:
+def _room() -> "ModuleType | None":
     from importlib import import_module
 
     try:
