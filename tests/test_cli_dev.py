@@ -180,7 +180,7 @@ class DevTest(CliTest):
 
     def test_what_is_wrong_from_the_start_ends_it_as_run_would(self) -> None:
         self.save("agent.py", "x = 1\n")
-        for words, code in ((["agent.py"], 3), (["absent.py", "--sandbox"], 6), (["agent.py", "-w0"], 2), ([], 2)):
+        for words, code in ((["agent.py"], 3), (["absent.py", "--sandbox"], 6), (["agent.py", "-wx"], 2), ([], 2)):
             self.assertEqual(self.run_main("dev", *words).code, code, words)
 
     def test_max_tasks_ends_it(self) -> None:

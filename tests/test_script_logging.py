@@ -86,9 +86,11 @@ class ScriptLoggingTest(CliTest):
         self.assertIn("of a library", err)
 
     def test_the_root_is_left_alone_until_the_script_was_loaded(self) -> None:
-        handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
+        root = logging.getLogger()
+        root.handlers.clear()
+        level = root.level
         logs.setup("DEBUG", "text", (), sys.stderr)
-        self.assertEqual((logging.getLogger().handlers, logging.getLogger().level), (handlers, level))
+        self.assertEqual((root.handlers, root.level), ([], level))
 
     def test_debug_in_the_file_of_the_credentials_changes_nothing_that_is_sent(self) -> None:
         """0.2.0 ignored that key; here the agent's DEBUG lines went to the platform."""
