@@ -71,7 +71,16 @@ class LoaderTest(unittest.TestCase):
             "uses.py", "import nearby_helper\n" + AGENT.replace("return 1", "return nearby_helper.VALUE")
         )
         self.assertEqual(agent.func(), 42)
-        self.assertEqual(sys.path[0], str(self.folder))
+        library = [entry for entry in sys.path if entry.startswith(os.path.dirname(os.__file__))]
+        plain = [entry for entry in library if "-packages" not in entry]
+        self.assertEqual(sys.path.index(str(self.folder)), max(map(sys.path.index, plain)) + 1)
+
+    def test_a_sibling_takes_no_module_of_the_standard_librarys_place(self) -> None:
+        """requests, say, imported a statistics.py that lay beside the script."""
+        self.write("colorsys.py", "raise RuntimeError('the wrong one')\n")
+        self.write("nearby_user.py", "import colorsys\nVALUE = colorsys.rgb_to_hls(0, 0, 0)[1]\n")
+        [agent] = self.load("uses2.py", "import nearby_user\n" + AGENT.replace("return 1", "return nearby_user.VALUE"))
+        self.assertEqual(agent.func(), 0.0)
 
     def test_a_dataclass_with_postponed_annotations_works(self) -> None:
         """0.2.0 left the module out of sys.modules, where dataclasses look up what an annotation means."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import an agent script by its path, and find the agents in it.
 
-The script sees what a plain ``python script.py`` would give it: its folder first on ``sys.path`` (last if it is called
-like another module), and a module in ``sys.modules`` that carries its name. ``user_agent_sdk`` is always this
-running copy, whatever its folder is called, so there is one registry and one NonRetryableException.
+The script sees what a plain ``python script.py`` would give it: its folder on ``sys.path``, right after the standard
+library (last if it is called like another module), and a module in ``sys.modules`` that carries its name.
+``user_agent_sdk`` is always this running copy, whatever its folder is called, so there is one registry and one
+NonRetryableException.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def _run(path: Path) -> list[Agent]:
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
     if namesake == str(path) and name not in sys.builtin_module_names and not PathFinder.find_spec(name, others):
-        sys.path[:] = [str(path.parent), *others]
+        first = [entry for entry in others if _is_standard(entry)]  # others import a statistics.py of the library's
+        sys.path[:] = [*first, str(path.parent), *[entry for entry in others if entry not in first]]
     else:  # a script called like another module (json.py, test.py) must not be imported in its place
         sys.path[:] = [*others, str(path.parent)]
         name = f"_agent_{name}"
@@ -146,6 +148,14 @@ def _run(path: Path) -> list[Agent]:
             raise
         raise _load_error(path, error) from error
     return REGISTRY[already:]
+
+
+def _is_standard(entry: str) -> bool:
+    """Whether the standard library is in that entry of sys.path."""
+    library = os.path.dirname(os.__file__)
+    is_inside = os.path.join(entry, "").startswith(os.path.join(library, ""))
+    is_zip = entry.endswith(".zip") and os.path.basename(entry).startswith("python")
+    return is_zip or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
 
 
 def _load_error(path: Path, error: BaseException) -> AgentError:
