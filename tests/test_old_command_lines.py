@@ -6,7 +6,7 @@ from __future__ import annotations
 import unittest
 
 from tests.cli import SUM, CliTest
-from tests.real.parity.lines import LINES, MEANT, difference, ours
+from tests.real.parity.lines import LINES, MEANT, difference, quietly
 
 
 class OldCommandLinesTest(unittest.TestCase):
@@ -19,10 +19,10 @@ class OldCommandLinesTest(unittest.TestCase):
     def test_what_is_meant_to_differ_does(self) -> None:
         lines = dict(LINES)
         for line in MEANT:
-            self.assertNotEqual(ours(line), lines[line], line)
+            self.assertNotEqual(quietly(line), lines[line], line)
 
     def test_a_second_script_is_no_credentials_file(self) -> None:
-        self.assertIsNone(ours("run a.py b.py"))
+        self.assertIsNone(quietly("run a.py b.py"))
 
 
 class WhatTheyDoTest(CliTest):

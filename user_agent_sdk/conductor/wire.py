@@ -84,6 +84,9 @@ class Task(TaskFields):
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
 
+    def to_task_result(self, status: TaskStatus | str = TaskStatus.COMPLETED) -> TaskResult:
+        return TaskResult(self.task_id, self.workflow_instance_id, status)
+
     @property
     def attempt(self) -> int:
         """1 for the first try, and one more for each retry by the platform."""
@@ -152,11 +155,12 @@ class TaskResult:
     def __repr__(self) -> str:
         return f"TaskResult(task_id={self.task_id!r}, status={self.status.value!r})"
 
-    def add_output_data(self, key: str, value: Any) -> None:
-        """Set one key of the output."""
+    def add_output_data(self, key: str, value: Any) -> TaskResult:
+        """Set one key of the output; the result itself comes back."""
         if not isinstance(self.output_data, dict):
             self.output_data = {}
         self.output_data[key] = value
+        return self
 
     def to_wire(self) -> dict[str, Any]:
         """The report's JSON object; what is None is left out (the server takes null for a value)."""

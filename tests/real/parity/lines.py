@@ -7,6 +7,8 @@ understand more. A line that is meant to be understood otherwise is in ``MEANT``
 
 from __future__ import annotations
 
+import contextlib
+import io
 from importlib import import_module
 from typing import Any, Optional
 
@@ -199,7 +201,7 @@ def ours(line: str) -> Understood:
             if not found["agent_spec"] or (args["agent"] and args["path"]):
                 return None
         return {"command": name, **{there: _value(there, text) for there, text in found.items()}}
-    except SystemExit:
+    except SystemExit:  # -h, which writes to stdout
         return {"command": "help"}
     except (UsageError, ValueError):
         return None
@@ -218,9 +220,15 @@ def _value(name: str, text: str) -> Any:
     return int(text) if name == "record_id" else text
 
 
+def quietly(line: str) -> Understood:
+    """The same, with nothing on stdout."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return ours(line)
+
+
 def difference(line: str, there: Understood) -> str:
     """"same", "better (why)" or "other (why)"; "DIFFERS" for what nobody meant."""
-    here = ours(line)
+    here = quietly(line)
     if line in MEANT:
         return f"other ({MEANT[line]})"
     if here == there:

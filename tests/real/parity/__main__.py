@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m tests.real.parity``: the table of scripts and command lines: what, and same, better or other (why)."""
+
+from __future__ import annotations
+
+import sys
+
+from ..stack import Stack
+from .compare import SEED, compared
+from .lines import LINES, difference
+from .scripts import SCRIPTS
+
+
+def main() -> int:
+    verdicts = [("useragent " + line, difference(line, there)) for line, there in LINES]
+    if SEED:
+        names = set(sys.argv[1:])
+        scripts = [script for script in SCRIPTS if not names or script.name in names]
+        with Stack() as stack:
+            verdicts += [(each.script.name, each.verdict) for each in compared(stack, scripts)]
+    else:
+        print("USERAGENT_SEED_PYTHON names no Python with the published package: command lines only", file=sys.stderr)
+    for name, verdict in verdicts:
+        print(f"{name}\t{verdict}")
+    same, better, other = (sum(verdict.startswith(word) for _, verdict in verdicts) for word in ("same", "bett", "oth"))
+    wrong = len(verdicts) - same - better - other
+    print(f"{len(verdicts)} rows: {same} same, {better} better, {other} other as meant, {wrong} not meant")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts and command lines of the published package do here what they do there, on the real engine; and what is meant
+to be otherwise is.
+
+``USERAGENT_SEED_PYTHON`` names a Python (3.12 or newer) in whose environment user-agent-sdk 0.2.0 is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import unittest
+
+from . import RealTestCase
+from .parity.compare import SEED, compared
+from .parity.lines import LINES
+from .parity.scripts import SCRIPTS
+
+# Reads lines from stdin, and writes what the published command line understands by each, as JSON.
+PARSE = """
+import contextlib, io, json, sys
+from user_agent_sdk.cli import app
+named = {"help_print": "help", "version_print": "version"}
+for line in sys.stdin:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            command, bound, *_ = app.parse_args(line.split(), exit_on_error=False, print_error=False)
+        name = command.__name__
+        own = {} if name in named else bound.arguments
+        found = {"command": named.get(name, name).replace("_", "-"), **own}
+    except BaseException:
+        found = None
+    print(json.dumps(found))
+"""
+
+
+@unittest.skipUnless(SEED, "USERAGENT_SEED_PYTHON does not name a Python with the published package")
+class ParityTest(RealTestCase):
+    def test_each_script_does_what_it_did(self) -> None:
+        count = 0
+        for each in compared(self.stack):
+            count += 1
+            with self.subTest(each.script.name):
+                self.assertEqual(each.unmeant, [], f"{each.verdict}\nthere: {each.there}\nhere: {each.here}")
+        self.assertEqual(count, len(SCRIPTS))
+
+    def test_each_command_line_is_understood_there_as_the_table_says(self) -> None:
+        lines = "".join(line + "\n" for line, _ in LINES)
+        done = subprocess.run([SEED, "-c", PARSE], input=lines, capture_output=True, text=True, timeout=120, check=True)
+        self.assertEqual([json.loads(line) for line in done.stdout.splitlines()], [there for _, there in LINES])
+
+
+if __name__ == "__main__":
+    unittest.main()
