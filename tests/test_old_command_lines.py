@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import ast
 import unittest
 
-from tests.cli import SUM, CliTest
+from tests.cli import ROOT, SUM, CliTest
 from tests.real.parity.lines import LINES, MEANT, difference, quietly
+from tests.real.parity.scripts import MOVES, SCRIPTS, table
 
 
 class OldCommandLinesTest(unittest.TestCase):
@@ -23,6 +25,19 @@ class OldCommandLinesTest(unittest.TestCase):
 
     def test_a_second_script_is_no_credentials_file(self) -> None:
         self.assertIsNone(quietly("run a.py b.py"))
+
+
+class MovingHereTest(unittest.TestCase):
+    def test_the_readme_has_the_table_that_the_scripts_are_compared_by(self) -> None:
+        self.assertIn(f"\n\n{table()}\n\n", (ROOT / "README.md").read_text("utf-8"))
+
+    def test_each_difference_that_is_meant_is_a_row_of_it_that_some_script_shows(self) -> None:
+        used = {key for script in SCRIPTS for key in script.differs.values() if key}
+        self.assertEqual(used, set(MOVES))
+        self.assertEqual(len({script.name for script in SCRIPTS}), len(SCRIPTS))
+        self.assertGreaterEqual(len(SCRIPTS), 60)
+        for script in SCRIPTS:
+            ast.parse(script.text)
 
 
 class WhatTheyDoTest(CliTest):

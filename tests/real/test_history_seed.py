@@ -11,6 +11,7 @@ import os
 import sqlite3
 import subprocess
 import unittest
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.cli import SUM, CliTest
@@ -87,6 +88,12 @@ class RoundTripTest(CliTest):
         db = sqlite3.connect("execution_history.db")
         self.addCleanup(db.close)
         self.assertEqual(len(db.execute("SELECT * FROM execution_history").fetchone()), 10)
+        self.run_seed_worker({"num1": 3, "num2": 4})  # into the file that we have written to
+        self.assertEqual([row["id"] for row in json.loads(self.run_main("history", "--json").out)], [4, 3, 2, 1])
+        self.assertIn('"result": 7', self.run_main("hd", "4").out)
+        for started, ended in db.execute("SELECT started_at, ended_at FROM execution_history"):
+            lasted = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+            self.assertLess(abs(datetime.now() - datetime.fromisoformat(started)) + lasted, timedelta(hours=1))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ SEED = os.environ.get("USERAGENT_SEED_PYTHON", "")
 ROOT = Path(__file__).resolve().parents[3]
 APP = "import sys; from user_agent_sdk.cli import app; sys.exit(app())"
 AT_ONCE = 4
-WAIT_S = 25.0
+WAIT_S = 120.0
+LOST_S = 30.0  # for what is meant to be lost on one side
 LOGS_S = 10.0
 STOP_S = 20.0
 
@@ -91,7 +92,8 @@ def _run(stack: Stack, script: Script, agent_id: str, is_there: bool) -> Outcome
         credentials.write_text(json.dumps({**stack.credentials(agent_id), **script.credentials}), "utf-8")
         credentials.chmod(0o600)
         with _worker(folder, script, is_there) as said:
-            wait_until(lambda: stack.workflow(workflow_id)["status"] in ENDED, WAIT_S)
+            wait_s = LOST_S if "status" in script.differs and is_there else WAIT_S
+            wait_until(lambda: stack.workflow(workflow_id)["status"] in ENDED, wait_s)
             tasks = stack.workflow(workflow_id)["tasks"]
             logs = _logs(stack, tasks[-1]["taskId"])
         made = folder / script.made if script.made else None

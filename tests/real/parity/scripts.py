@@ -29,6 +29,7 @@ MOVES: dict[str, tuple[str, str, str]] = {
               "it is taken from the input by name", "rename a parameter that must not come from the input"),
     "exit": ("`sys.exit()` in a function ends a worker's thread, and the task times out", "the try fails", "nothing"),
     "own lines": ("a TaskResult that is returned has none of the logger's lines", "it has them", "nothing"),
+    "came": ("the history has an input as the function left it", "as it came", "nothing"),
     "siblings": ("modules beside the script can't be imported", "they can", "nothing"),
     "no status": ("a TaskResult without a status is refused by the platform", "it has completed", "nothing"),
 }  # fmt: skip
@@ -51,6 +52,16 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
      "one poll an interval for all, and none to wait for between tasks", "nothing"),
     ("numbers of a command line may be `0x4` or `4.0`", "decimal digits only", "write `4`"),
 )  # fmt: skip
+
+
+def table() -> str:
+    """That of the README's "Moving here"."""
+    rows = [*ELSEWHERE, *MOVES.values()]
+    return "\n".join(["| what you had | what you have | what to do |", "|---|---|---|", *map(_line, rows)])
+
+
+def _line(row: tuple[str, str, str]) -> str:
+    return "| " + " | ".join(row) + " |"
 
 
 class Script(NamedTuple):
@@ -88,6 +99,7 @@ DATA = (
     "@dataclass\nclass Item:\n    x: int\n    y: Optional[int] = None\n"
 )
 NO_RETRY = "from user_agent_sdk.utils.exception import NonRetryableException\n"
+WHOLE = ("status", "output", "attempts", "reason", "logs", "history")
 OWN = {"logs": "own lines", "history": "recorded"}
 
 SCRIPTS: tuple[Script, ...] = (
@@ -116,7 +128,7 @@ SCRIPTS: tuple[Script, ...] = (
     Script("is async", "@user_agent()\nasync def work(input_data):\n    import asyncio\n    await asyncio.sleep(0)\n"
            "    return input_data['a']\n"),
     Script("is a lambda", "user_agent()(lambda input_data: input_data['b'])\n"),
-    Script("changes its input", function("input_data", "input_data['a'] = 9\nreturn input_data"), {"history": "kept"}),
+    Script("changes its input", function("input_data", "input_data['a'] = 9\nreturn input_data"), {"history": "came"}),
     Script("reads the task", function("task",
            "return [task.retry_count, task.workflow_task.name == task.task_def_name, hasattr(task, 'nothing'),"
            " sorted(task.to_dict())[:3], isinstance(task.to_str(), str)]")),
@@ -145,9 +157,9 @@ SCRIPTS: tuple[Script, ...] = (
     returns("a timedelta", "timedelta(minutes=1, seconds=30)", "from datetime import timedelta",
             differs={"output": "seconds", "history": "seconds"}),
     returns("an Enum", "Colour.RED", "from enum import Enum\nclass Colour(Enum):\n    RED = 'red'",
-            differs=dict.fromkeys(("status", "output", "attempts", "reason", "logs", "history"), "kept")),
+            differs=dict.fromkeys(WHOLE, "kept")),
     returns("dates in a dict", "{'day': date(2026, 1, 2)}", "from datetime import date",
-            differs=dict.fromkeys(("status", "output", "attempts", "reason", "logs", "history"), "kept")),
+            differs=dict.fromkeys(WHOLE, "kept")),
     # results of Conductor's kind
     returns("a TaskResult", "TaskResult(status='COMPLETED', output_data={'x': 1})", RESULT, differs=OWN),
     returns("a TaskResult that failed", "TaskResult(status='FAILED', output_data={'x': 1},"
@@ -164,7 +176,11 @@ SCRIPTS: tuple[Script, ...] = (
            "result = task.to_task_result()\nresult = TaskResult(task_id=task.task_id, status='COMPLETED')\n"
            "result.add_output_data('x', 1)\n"
            "result.logs = [TaskExecLog('mine', task.task_id, 1700000000000)]\nreturn result", RESULT), OWN),
+    returns("a TaskResult without a status", "TaskResult(output_data={'x': 1})", RESULT,
+            differs=dict.fromkeys(WHOLE, "no status")),
+    returns("not a number", "float('nan')", differs=dict.fromkeys(WHOLE, "lost")),
     # exceptions
+    Script("calls sys.exit", function("input_data", "sys.exit(3)"), dict.fromkeys(WHOLE, "exit")),
     raises("an exception", "raise ValueError('boom')"), raises("one without a message", "raise ValueError()"),
     raises("a KeyError", "input_data['missing']"), raises("one with a number", "raise RuntimeError(404)"),
     raises("an AssertionError", "assert input_data == 2, 'not two'"),
@@ -222,6 +238,8 @@ SCRIPTS: tuple[Script, ...] = (
            "from user_agent_sdk.credentials import Credentials\nfrom user_agent_sdk.agent_worker import AgentWorker\n"
            "from user_agent_sdk.utils.agent_log_handler import AgentLogHandler\n"
            "from user_agent_sdk.cli.run import run_command\nfrom user_agent_sdk.cli import app")),
+    Script("imports a sibling without further ado", function("input_data", "return nearby.VALUE", "import nearby"),
+           dict.fromkeys(WHOLE, "siblings"), files={"nearby.py": "VALUE = 42\n"}),
     Script("imports a sibling", function("input_data", "return nearby.VALUE", "sys.path.insert(0, '.')\nimport nearby"),
            files={"nearby.py": "VALUE = 42\n"}),
     Script("has a sibling called like the library's", function("input_data", "import fractions\n"
