@@ -77,6 +77,8 @@ class ThePathsTest(unittest.TestCase):
             self.assertEqual(python(code).stdout, "True\nconductor.client\n")
 
     def test_that_conductor_is_served_is_said_at_debug_level(self) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "conductor"]:
+            del sys.modules[name]  # another test's
         with self.assertLogs("user_agent_sdk.compat", "DEBUG") as caught:
             importlib.import_module("conductor.client.http.models.task_result")
         self.assertIn("conductor is served by this SDK", caught.output[0])
@@ -302,6 +304,12 @@ class RunFromPythonTest(CliTest):
         self.write("own.json", '{"clientId": "i", "clientSecret": "s"}')
         self.assertEqual(UserAgentRunner(config_file="own.json")._settings().client_id, "i")
         self.assertRaises(ValueError, RunnerConfig, "", "s")
+
+    def test_a_module_of_conductors_client_that_is_not_served_is_named_by_its_project(self) -> None:
+        self.write("agent.py", "from conductor.client.http.api_client import ApiClient\n")
+        ended = self.run_main("invoke", "agent.py")
+        self.assertEqual(ended.code, 6)
+        self.assertIn("pip install conductor-python", ended.err)
 
     def test_the_command_line_from_python(self) -> None:
         from user_agent_sdk.cli import app

@@ -74,6 +74,17 @@ class ScriptLoggingTest(CliTest):
         self.assertIn("<of the bot>", err)
         self.assertEqual((err.count("of the task"), "<of the task>" in err), (1, False), err)
 
+    def test_a_console_of_rich_repeats_no_line_of_ours_either(self) -> None:
+        rich = (
+            "class Rich(logging.Handler):\n"
+            "        console = type('Console', (), {'file': __import__('sys').stderr})\n"
+            "        def emit(self, record): self.console.file.write('rich ' + record.getMessage() + chr(10))\n"
+            "    logging.basicConfig(level='INFO', handlers=[Rich()])"
+        )
+        err = self.invoke(rich).err
+        self.assertIn("rich of the bot", err)
+        self.assertNotIn("rich of the task", err)
+
     def test_the_roots_level_is_the_scripts(self) -> None:
         err = self.invoke("logging.getLogger().setLevel(logging.ERROR)").err
         self.assertNotIn("of the bot", err)

@@ -200,7 +200,7 @@ class _Onward(logging.Handler):
 
 
 def _is_console(handler: logging.Handler) -> bool:
-    stream = getattr(handler, "stream", None)
+    stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)  # of rich
     return isinstance(handler, Handler) or stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
 
 

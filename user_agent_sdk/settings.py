@@ -339,8 +339,7 @@ def _in_environment(environ: Mapping[str, str]) -> Given:
 
 
 def _in_file(path: Path, closer: ChainMap[str, tuple[Any, str]], warnings: list[str]) -> Given:
-    """Of a file beside ``--conductor`` only the agent's id. A variable that names a Conductor is no match for
-    credentials of akaBot: earlier releases never read it where there were any."""
+    """Of a file beside ``--conductor`` only the agent's id; but credentials of akaBot win over a variable."""
     rows = {row.key: row for row in TABLE if row.key}
     texts = credentials.read(path, rows, warnings)
     source = closer.get("conductor", (None, ""))[1]
