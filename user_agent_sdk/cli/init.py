@@ -21,7 +21,7 @@ PACKAGE = "user_agent_sdk"
 _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
 _KEPT = (".py", ".typed", ".md", ".html")
 # What `run` does without.
-_EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "_build.py"}
+_EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "storage.py", "_build.py"}
 _CORE_CLI = {"__init__.py", "commands.py", "definitions.py", "options.py", "run.py", "terminal.py", "waiting.py"}
 
 AGENT = '''\
