@@ -241,7 +241,8 @@ class Failures(Executing):
             exit_code = property(lambda self: 1)
 
         self.assertEqual(self.failing(Named("no such user")).reason_for_incompletion, "no such user")
-        self.assertEqual(self.failing(Named("a", 2)).status, TERMINAL)
+        result = self.failing(Named("a", 2))
+        self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "a"))
 
         class Filled(NonRetryableException):
             def __init__(self) -> None:

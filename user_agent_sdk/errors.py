@@ -131,3 +131,6 @@ class NonRetryableException(UserAgentError):
 
     def __init__(self, *args: object) -> None:
         Exception.__init__(self, *args)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
