@@ -25,7 +25,6 @@ from .scripts import MOVES, SCRIPTS, Script
 
 SEED = os.environ.get("USERAGENT_SEED_PYTHON", "")
 ROOT = Path(__file__).resolve().parents[3]
-APP = "import sys; from user_agent_sdk.cli import app; sys.exit(app())"
 AT_ONCE = 4
 WAIT_S = 120.0
 LOST_S = 30.0  # for what is meant to be lost on one side
@@ -113,7 +112,7 @@ def _run(stack: Stack, script: Script, agent_id: str, is_there: bool) -> Outcome
 @contextlib.contextmanager
 def _worker(folder: Path, script: Script, is_there: bool) -> Iterator[Path]:
     """The worker, until the end of the block; the file of what it says."""
-    command = [SEED, "-c", APP] if is_there else [sys.executable, "-m", "user_agent_sdk"]
+    command = [str(Path(SEED).with_name("useragent"))] if is_there else [sys.executable, "-m", "user_agent_sdk"]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("USERAGENT_", "PYTHONPATH"))}
     environ.update(script.environ, PYTHONUTF8="1", **({} if is_there else {"PYTHONPATH": str(ROOT)}))
     said = folder / "stderr.txt"

@@ -210,11 +210,13 @@ SCRIPTS: tuple[Script, ...] = (
     Script("has debug in its credentials", function("logger", "logger.debug('hidden')\nlogger.info('shown')"),
            credentials={"debug": True}),
     Script("sets up basicConfig with a file", function("logger", "logging.info('mine')\nlogger.info('of the task')",
-           "logging.basicConfig(filename='bot.log', level='INFO', format='%(message)s')"), differs={"files": "file"}, made="bot.log"),
+           "logging.basicConfig(filename='bot.log', level='INFO', format='%(message)s')"),
+           differs={"files": "file"}, made="bot.log"),
     Script("sets up dictConfig", function("logger", "logging.getLogger('bot').info('mine')\nlogger.info('of the task')",
            "import logging.config\n"
            "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO', 'handlers': ['f']},"
-           " 'handlers': {'f': {'class': 'logging.FileHandler', 'filename': 'bot.log'}}})"), differs={"files": "file"}, made="bot.log"),
+           " 'handlers': {'f': {'class': 'logging.FileHandler', 'filename': 'bot.log'}}})"),
+           differs={"files": "file"}, made="bot.log"),
     Script("sets the root's level", function("logger", "logger.info('of the task')",
            "logging.getLogger().setLevel(logging.WARNING)")),
     Script("pickles its logger", function("logger",
@@ -234,8 +236,8 @@ SCRIPTS: tuple[Script, ...] = (
            "from conductor.client.http.models.task_result import TaskResult\n"
            "from conductor.client.http.models.task_exec_log import TaskExecLog\n"
            "from conductor.client.http.models.task_result_status import TaskResultStatus")),
-    Script("imports the rest", function("input_data", "return [UserAgentRunner.__name__, Credentials('i', 's',"
-           " 'https://a.b/realms/x').key_id, AgentLogHandler().level, AgentWorker.__name__, callable(run_command)]",
+    Script("imports the rest", function("input_data", "return [UserAgentRunner.__name__,"
+           " Credentials.__name__, AgentLogHandler().level, AgentWorker.__name__, callable(run_command)]",
            "from user_agent_sdk.user_agent_runner import UserAgentRunner, RunnerConfig\n"
            "from user_agent_sdk.credentials import Credentials\nfrom user_agent_sdk.agent_worker import AgentWorker\n"
            "from user_agent_sdk.utils.agent_log_handler import AgentLogHandler\n"
