@@ -12,17 +12,22 @@ from .scripts import SCRIPTS
 
 
 def main() -> int:
-    verdicts = [("useragent " + line, difference(line, there)) for line, there in LINES]
+    verdicts: list[str] = []
+
+    def show(name: str, verdict: str) -> None:
+        verdicts.append(verdict)
+        print(f"{name}\t{verdict}", flush=True)
+
+    for line, there in LINES:
+        show("useragent " + line, difference(line, there))
     if SEED:
         names = set(sys.argv[1:])
-        scripts = [script for script in SCRIPTS if not names or script.name in names]
         with Stack() as stack:
-            verdicts += [(each.script.name, each.verdict) for each in compared(stack, scripts)]
+            for each in compared(stack, [script for script in SCRIPTS if not names or script.name in names]):
+                show(each.script.name, each.verdict)
     else:
         print("USERAGENT_SEED_PYTHON names no Python with the published package: command lines only", file=sys.stderr)
-    for name, verdict in verdicts:
-        print(f"{name}\t{verdict}")
-    same, better, other = (sum(verdict.startswith(word) for _, verdict in verdicts) for word in ("same", "bett", "oth"))
+    same, better, other = (sum(verdict.startswith(kind) for verdict in verdicts) for kind in ("same", "bett", "oth"))
     wrong = len(verdicts) - same - better - other
     print(f"{len(verdicts)} rows: {same} same, {better} better, {other} other as meant, {wrong} not meant")
     return int(wrong > 0)
