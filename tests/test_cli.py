@@ -46,6 +46,15 @@ class ErrorTest(CliTest):
         self.assertIn("useragent run agent.py", self.run_main("agent.py").err)
         self.assertEqual(self.run_main().code, 2)
 
+    def test_help_is_a_command_too(self) -> None:
+        self.assertEqual(self.run_main("help").out, self.run_main("-h").out)
+        self.assertEqual(self.run_main("help", "hd").out, self.run_main("hd", "-h").out)
+        self.assertEqual(self.run_main("help", "rum").code, 2)
+
+    def test_an_option_without_a_command_says_where_it_belongs(self) -> None:
+        said = self.run_main("--workers").err
+        self.assertIn("no command stands before --workers\nhint: useragent run agent.py --workers\n", said)
+
     def test_options_are_not_abbreviated(self) -> None:
         self.assertIn("did you mean --workers?", self.run_main("run", "a.py", "--work", "3").err)
 
@@ -135,6 +144,10 @@ class OptionsTest(CliTest):
                     self.assertIn(row.env, ended.out)
             self.assertIn(does, self.run_main("-h").out)
             self.assertTrue(ended.out.isascii(), "help must print on any terminal")
+            listed, _, examples = ended.out.rpartition("\nexamples:\n")
+            self.assertEqual(len(examples.splitlines()), 2, name)
+            for word in re.findall(r" (-\S+)", examples):
+                self.assertRegex(listed, rf"\s{word}[ ,\n]", name)
             self.assertLessEqual(max(map(len, self.run_main("-h").out.splitlines())), 80)
         self.assertEqual(self.run_main("--help").code, 0)
 

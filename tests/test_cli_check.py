@@ -136,7 +136,11 @@ class CheckTest(CliTest):
         self.assertEqual(screen.getvalue().splitlines(), [
             "\x1b[31mFAIL\x1b[0m  token  " + "word " * 12 + "word",
             " " * 13 + "word " * 6 + "word", " " * 13 + "fix: yes",
-            "\x1b[32mok  \x1b[0m  SDK    1"])  # fmt: skip
+            "\x1b[32mok  \x1b[0m  SDK    1",
+            "\x1b[31m1 thing to mend before a worker can start\x1b[0m"])  # fmt: skip
+        with contextlib.redirect_stdout(screen), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+            check._print(rows[1:], False)
+        self.assertTrue(screen.getvalue().endswith("\nnothing keeps a worker from starting\n"))
 
     def test_what_is_wrong_with_the_settings(self) -> None:
         self.assertEqual(self.check().code, 3)

@@ -86,6 +86,27 @@ class ListTest(HistoryCliTest):
                 self.assertEqual([line.split("\t")[0] for line in ended.out.splitlines()[1:]], ids)
                 self.assertEqual(ended.code, 0)
 
+    def test_the_beginning_of_an_id_that_a_log_line_showed_finds_its_execution(self) -> None:
+        """The log showed the wire's task id; hd took the history's own number alone."""
+        recorder = Recorder(Path(DB))
+        recorder.start()
+        for n, task_id in enumerate(("0f8fad5b-d9cb-469f-a165-70867728950e", "12345678-d9cb-469f-a165-70867728950e")):
+            recorder.record(*execution(task_id=task_id, started_s=NOON_S + n))
+        recorder.close()
+        whole = "0f8fad5b-d9cb-469f-a165-70867728950e"
+        for text, number in (("0f8fad5b", 1), (whole, 1), ("12345678", 2), ("flow-1", 2)):
+            self.assertEqual(json.loads(self.run_main("hd", text, "--json").out)["id"], number, text)
+        self.assertIn("  0f8fad5b ", self.on_terminal("history", columns=140).out)
+        self.assertEqual(len(self.run_main("history", "--task", "0f8fad").out.splitlines()), 2)
+        for text, code in (("0f8fa", 2), ("ffffffff", 1), ("99", 1)):
+            self.assertEqual(self.run_main("hd", text).code, code, text)
+
+    def test_a_view_has_one_zone_and_names_it(self) -> None:
+        self.record()
+        shown = self.on_terminal("hd", "1").out
+        self.assertRegex(shown, r"Started +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC")
+        self.assertRegex(shown, r"Ended +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC")
+
     def test_json_is_an_array_of_the_ten_columns_and_extra(self) -> None:
         self.record()
         documents = json.loads(self.run_main("history", "--json").out)
@@ -192,6 +213,9 @@ class PruneTest(HistoryCliTest):
         self.record()
         self.assertEqual(self.run_main("history-prune", "--older-than", "2100-01-01", "--dry-run").out, "3\n")
         self.assertEqual(self.run_main("history-prune", "--older-than", "30d").out, "0\n")
+        said = self.on_terminal("history-prune", "--older-than", "2100-01-01", "--dry-run")
+        self.assertEqual((said.out, said.err),
+                         ("3 executions that ended before 2100-01-01 00:00:00 would be deleted\n", ""))
         self.assertEqual(self.run_main("history-prune", "--older-than", "2100-01-01").out, "3\n")
         self.assertEqual(self.run_main("history", "--json").out, "[]\n")
         self.assertEqual(self.run_main("history-prune").code, 2)

@@ -37,6 +37,13 @@ class InitTest(CliTest):
         invoked = self.in_project("-m", "user_agent_sdk", "invoke", "agent.py", "-i", "input.json")
         self.assertEqual((invoked.code, json.loads(invoked.out)), (0, {"result": 5}), invoked.err)
 
+    def test_the_script_by_itself_is_a_worker(self) -> None:
+        """``python agent.py`` of the template did nothing, and said nothing."""
+        self.run_main("init", "project")
+        ended = self.in_project("agent.py")
+        self.assertEqual(ended.code, 3)
+        self.assertIn("error[config-missing]", ended.err)
+
     def test_a_folder_with_an_escape_sequence_in_its_name_does_not_reach_the_terminal(self) -> None:
         with contextlib.suppress(OSError):  # not every file system has such names
             os.mkdir("\x1b[31m")

@@ -10,6 +10,7 @@ import unittest
 from unittest import mock
 
 from tests.cli import SUM, CliTest
+from user_agent_sdk.cli import options
 
 TWO = """
     from user_agent_sdk import user_agent
@@ -101,7 +102,7 @@ class InvokeTest(CliTest):
         self.write("sum_agent.py", SUM)
         self.write("input.json", '{"num1":\n 1,}')
         for given, said in (
-            ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", "PowerShell"),
+            ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", options.about_quotes()),
             ('{"a": NaN}', "NaN"),
             ("input.json", "line 2 column"), ("[" * 99999, "not JSON"), (".", "--input .: "),
         ):  # fmt: skip

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 from pathlib import Path
+from unittest import mock
 
 from tests.cli import CliTest
+from user_agent_sdk.cli import main
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.keeping.leftovers import leftovers
@@ -58,6 +63,27 @@ class JournalCommandTest(CliTest):
         states = [("t1", "rejected", "COMPLETED"), ("t2", "result", "COMPLETED"), ("t3", "taken", None)]
         self.assertEqual([(one["id"], one["state"], one["status"]) for one in found], states)
         self.assertEqual(Path(found[0]["file"]), self.root / "one" / "1.log")
+
+    def test_on_a_terminal_it_is_a_table_that_fits_and_names_ids_as_the_log_does(self) -> None:
+        self.leave(entry("0f8fad5b-d9cb-469f-a165-70867728950e")._replace(reason="HTTP 400: " + "bad " * 60))
+        screen = io.StringIO()
+        screen.isatty = lambda: True  # type: ignore[method-assign]
+        environ = {"COLUMNS": "80", "NO_COLOR": "1"}
+        with contextlib.redirect_stdout(screen), mock.patch.dict(os.environ, environ):
+            self.assertEqual(main(["journal"]), 0)
+        heading, row = screen.getvalue().splitlines()
+        self.assertRegex(heading, r"^TASK +STATE +")
+        self.assertRegex(row, r"^0f8fad5b  rejected  .*HTTP 400: bad.*…$")
+        self.assertLessEqual(len(row), 80)
+        shown = self.run_main("journal", "show", "0f8fad5b")
+        self.assertEqual(json.loads(shown.out)["id"], "0f8fad5b-d9cb-469f-a165-70867728950e")
+
+    def test_ids_that_begin_alike_are_not_guessed(self) -> None:
+        self.leave(entry("0f8fad5b-1"), entry("0f8fad5b-2"))
+        ended = self.run_main("journal", "drop", "0f8fad5b")
+        self.assertEqual(ended.code, 2)
+        self.assertIn("0f8fad5b-2", ended.err)
+        self.assertEqual(len(self.states()), 2)
 
     def test_a_running_workers_results_are_listed_and_left_to_it(self) -> None:
         """"Nothing undelivered" was said while a living worker held results: its log can be read without its lock."""

@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import unittest
+from typing import Any
 from unittest import mock
 
 import user_agent_sdk
@@ -82,6 +84,29 @@ class RunTest(CliTest):
         self.assertIn(f"serviceUrl in {self.folder / 'credentials.json'}", banner)
         self.assertNotIn(self.sandbox.credentials("")["clientSecret"], ended.err)
         self.assertTrue((self.folder / ".useragent" / "journal").is_dir())
+
+    def test_it_says_that_the_platform_answers_and_whose_tasks_it_waits_for(self) -> None:
+        """It never did: a wrong agent id was 40 s of silence, as was an idle queue."""
+        self.give_credentials()
+        poll = self.sandbox.engine.poll
+        ready = threading.Event()
+
+        def once_ready(record: logging.LogRecord) -> bool:
+            if record.__dict__.get("action") == "ready":
+                ready.set()
+            return True
+
+        def answered(*args: Any, **options: Any) -> Any:
+            if ready.is_set():
+                self.sandbox.submit(AGENT_ID, {})
+            return poll(*args, **options)
+
+        log = logging.getLogger("user_agent_sdk.worker.runner")
+        log.addFilter(once_ready)
+        self.addCleanup(log.removeFilter, once_ready)
+        with mock.patch.object(self.sandbox.engine, "poll", answered):
+            ended = self.run_one("sum_agent.py")
+        self.assertIn(f"INFO    Ready: waiting for tasks of {AGENT_ID}; Ctrl+C ends it\n", ended.err)
 
     def test_a_plain_conductor_needs_no_credentials(self) -> None:
         execution = self.sandbox.submit("from-flag", {"num1": 1})

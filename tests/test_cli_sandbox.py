@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 from tests.cli import ROOT, SUM, CliTest
-from user_agent_sdk.cli.sandbox import write_credentials
+from user_agent_sdk.cli.sandbox import _secret_in, write_credentials
 from user_agent_sdk.errors import UserAgentError
 from user_agent_sdk.sandbox.server import Sandbox
 
@@ -155,6 +155,15 @@ class CredentialsFile(CliTest):
         self.assertEqual(json.loads(self.path.read_text("utf-8")), self.given)
         if os.name == "posix":
             self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    def test_the_next_sandbox_keeps_its_secret_so_that_workers_go_on(self) -> None:
+        """It made a new one at each start: the worker that had read the old one was refused for ever."""
+        write_credentials(self.path, self.given)
+        kept = _secret_in(self.path)
+        self.assertEqual(kept, self.given["clientSecret"])
+        self.assertEqual(Sandbox(0, client_secret=kept)._client_secret, kept)
+        self.path.write_text(json.dumps({**self.given, "serviceUrl": "https://external-api.next.akabot.io/api"}))
+        self.assertIsNone(_secret_in(self.path))
 
     def test_any_other_file_is_left_alone(self) -> None:
         real = {**self.given, "serviceUrl": "https://external-api.next.akabot.io/api"}

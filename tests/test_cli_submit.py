@@ -70,6 +70,21 @@ class Outcomes(SubmitCase):
         self.assertIn("had not ended after 0.05 s", ended.err)
         self.assertIn("no worker has taken it: is one running for a?", ended.err)
 
+    def test_that_no_worker_is_there_is_said_while_it_waits(self) -> None:
+        self.sandbox.engine.poll("sum_agent")
+        with mock.patch.object(submit, "UNPOLLED_S", 0.0):
+            ended = self.submit("-a", "sum_agnet", "--wait", "0.05")
+            self.assertIn("no worker polls for sum_agnet yet (did you mean -a sum_agent?)\n", ended.err)
+            self.assertNotIn("polls for", self.submit("-a", "sum_agent", "--wait", "0.05").err)
+
+    def test_ctrl_c_names_the_execution_that_goes_on(self) -> None:
+        with mock.patch.object(submit, "_polled", side_effect=KeyboardInterrupt), mock.patch.object(
+            submit, "UNPOLLED_S", 0.0
+        ):
+            ended = self.submit("-a", "a")
+        self.assertEqual(ended.code, 130)
+        self.assertIn(f"execution {self.sandbox.engine.executions()[0].id} goes on", ended.err)
+
     def test_a_task_that_still_runs_is_not_said_to_be_untaken(self) -> None:
         taken = threading.Thread(target=self.sandbox.engine.poll, args=("a",), kwargs={"wait_s": PATIENCE_S})
         taken.start()
@@ -115,6 +130,13 @@ class WhichAgent(SubmitCase):
         self.assertEqual(ended.code, 2)
         self.assertIn("-a one", ended.err)
         self.assertIn("-a two", ended.err)
+
+    def test_a_queue_that_a_typing_error_made_is_no_agent(self) -> None:
+        """After one submit to a misspelt agent the plain form said that the sandbox knows two."""
+        self.sandbox.engine.poll("mine", "here")
+        self.submit("-a", "mien", "--wait", "0")
+        self.assertEqual(self.submit("--wait", "0").code, 0)
+        self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "mine")
 
     def test_a_worker_that_has_only_just_started_is_waited_for(self) -> None:
         """Typed right after ``dev --sandbox``, submit once came before the first poll, and gave up at once."""

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "user_agent_sdk"
 # room of its own name, but for those named here.
 FLOORS = (
     {"_version", "earlier", "errors"},
-    {"settings", "logs", "pages", "private", "storage", "utils"},
+    {"settings", "logs", "pages", "private", "storage", "tables", "utils"},
     {"agents", "conductor"},
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
@@ -198,9 +198,9 @@ class DoorsTest(unittest.TestCase):
                 self.assertNotIn("from __future__", path.read_text("utf-8").replace('"from __future__"', ""), path)
                 continue
             tree = parsed(path)
-            typed = any(
-                isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.AnnAssign)) for node in ast.walk(tree)
-            )
+            kinds = (ast.AnnAssign, ast.arg, ast.FunctionDef, ast.AsyncFunctionDef)
+            nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+            typed = any(getattr(node, "annotation", None) or getattr(node, "returns", None) for node in nodes)
             future = "from __future__ import annotations" in path.read_text("utf-8")
             self.assertTrue(future or not typed, path)
 
@@ -253,7 +253,8 @@ class HabitsTest(unittest.TestCase):
         ignored = {".git", "__pycache__", ".mypy_cache", ".ruff_cache", "build", "dist", ".venv", ".useragent"}
         text_files = {".py", ".md", ".html", ".toml", ".json", ".txt", ".cfg", ".yml", ".yaml", ".sh", ".service", ""}
         read = 0
-        for path in sorted(ROOT.rglob("*")):
+        folders = ("user_agent_sdk", "tests", "examples", ".ci", ".github")  # not what somebody made beside them
+        for path in [*ROOT.glob("*"), *(path for name in folders for path in sorted((ROOT / name).rglob("*")))]:
             if path.suffix in text_files and path.is_file() and not ignored & {*path.relative_to(ROOT).parts}:
                 read += 1
                 found = PRIVATE.search(path.read_text("utf-8", "replace"))

@@ -35,6 +35,8 @@ def make_task(**wire: Any) -> Task:
     }  # fmt: skip
     return Task({**base, **wire})
 
+EXITED = ": the function called exit(); return a value, or raise an exception that says why"
+
 
 class Executing(unittest.TestCase):
     def setUp(self) -> None:
@@ -252,7 +254,7 @@ class Failures(Executing):
 
     def test_whatever_is_raised_is_a_failed_try(self) -> None:
         errors: list[tuple[Any, str]] = [
-            (SystemExit(3), "SystemExit: 3"),
+            (SystemExit(3), f"SystemExit: 3{EXITED}"),
             (KeyboardInterrupt(), "KeyboardInterrupt"),
             (MemoryError(), "MemoryError"),
             (GeneratorExit(), "GeneratorExit"),
@@ -430,7 +432,7 @@ class AsyncFunctions(Executing):
             await asyncio.sleep(0)
             return num1
 
-        for number, reason in ((-1, "SystemExit: 1"), (-2, "KeyboardInterrupt")):
+        for number, reason in ((-1, f"SystemExit: 1{EXITED}"), (-2, "KeyboardInterrupt")):
             result = self.run_agent(agent, inputData={"num1": number})
             self.assertEqual((result.status, result.reason_for_incompletion), (FAILED, reason))
             self.assertEqual(self.run_agent(agent).output_data, {"result": 2})

@@ -81,7 +81,7 @@ class WireFaultsTest(Faults):
                 while not len(worker.runner._services.delivery):
                     threading.Event().wait(0.01)
             back = Box(port=gone.port)
-            back.engine, back._client_secret, back._tokens = gone.engine, gone._client_secret, gone._tokens
+            back.engine, back._client_secret = gone.engine, gone._client_secret
             back.engine._closed = False
             self.box = back
             back.__enter__()

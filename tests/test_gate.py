@@ -140,6 +140,7 @@ class GateTest(unittest.TestCase):
         platform = Platform(tasks)
         platform.can_wait = True
         gate = self.gate(platform)
+        gate.polled_at = 0.0  # no first poll any more, which is a plain one
         self.assertIsNotNone(gate.take())
         poll = gate.go_on(0.0)
         assert poll is not None
@@ -278,14 +279,15 @@ class GateTest(unittest.TestCase):
         platform.age_s = 1.0
         gate = self.gate(platform)
         gate._clock = lambda: clock[0]
+        gate.take()  # the first is a plain one: its answer, at once, shows that the platform is there
         taken = gate.take()
         assert taken is not None
-        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS])
-        self.assertEqual(taken[1], 103.0)
+        self.assertEqual(platform.waits, [0, LONG_POLL_MAX_MS])
+        self.assertEqual(taken[1], 107.0)
         platform.can_wait, platform.age_s = False, 4.0
         taken = gate.take()
         assert taken is not None
-        self.assertEqual(taken[1], 104.0)  # as when nobody has looked since it was sent
+        self.assertEqual(taken[1], 108.0)  # as when nobody has looked since it was sent
 
     def test_a_poll_that_waits_in_the_server_is_joined_by_one_other_where_tasks_are_not_counted(self) -> None:
         """An agent that asked for one of the last tasks for a second poll, too, kept another agent from it."""
@@ -302,6 +304,7 @@ class GateTest(unittest.TestCase):
                 platform = Platform(answer, can_wait=True)
                 gate = self.gate(platform, budget=budget)
                 gate._intake._hit_at = float("inf")  # a task came just now
+                gate.polled_at = 0.0
                 threads = self.slots(gate, 4, lambda found: None)
                 for _ in range(polls):
                     self.assertTrue(opened.acquire(timeout=LONG_S))
@@ -375,6 +378,7 @@ class GateTest(unittest.TestCase):
         platform = Platform(answer, can_wait=True)
         gate = self.gate(platform, interval_s=0.01)
         gate._clock = lambda: clock[0]
+        gate.polled_at = 0.0  # no first poll any more, which is a plain one
         missed = [Task({"taskId": "t", "workflowInstanceId": "w", "scheduledTime": 1000, "startTime": 5000})]
         came[:] = [[], missed, [], missed]
         with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO") as said:

@@ -7,8 +7,10 @@ import json
 import re
 from html.parser import HTMLParser
 from typing import Any
+from unittest import mock
 
 from tests.historybox import HOSTILE, NOON_S, HistoryTest, execution
+from user_agent_sdk import tables
 from user_agent_sdk.history import charts, export, report, views
 from user_agent_sdk.history.store import Record
 
@@ -46,7 +48,7 @@ class TableTest(HistoryTest):
         for total in (50, 80, 120, 200):
             with self.subTest(total):
                 lines = self.table(rows, total)
-                self.assertLessEqual(max(map(views.width, lines)), total)
+                self.assertLessEqual(max(map(tables.width, lines)), total)
                 self.assertRegex(lines[1], "^      1  success  ")
                 self.assertRegex(lines[2], "^1234567  error    ")
         self.assertIn("USER AGENT", self.table(rows)[0])
@@ -60,14 +62,14 @@ class TableTest(HistoryTest):
             record(3, user_agent_id="plain", error_message="x"),
         ]
         lines = self.table(rows)
-        at = {views.width(line[: line.index("x")]) for line in lines[1:]}
+        at = {tables.width(line[: line.index("x")]) for line in lines[1:]}
         self.assertEqual(len(at), 1, lines)
 
     def test_what_is_cut_says_so_and_never_in_half_a_character(self) -> None:
-        self.assertEqual(views.fit("abcdef", 4), "abc…")
-        self.assertEqual(views.fit("株式会社", 6), "株式… ")
-        self.assertEqual(views.fit("株式会社", 4, ".."), "株..")
-        self.assertEqual(views.fit("ab", 4), "ab  ")
+        self.assertEqual(tables.fit("abcdef", 4), "abc…")
+        self.assertEqual(tables.fit("株式会社", 6), "株式… ")
+        self.assertEqual(tables.fit("株式会社", 4, ".."), "株..")
+        self.assertEqual(tables.fit("ab", 4), "ab  ")
 
     def test_an_empty_history_has_a_header(self) -> None:
         self.assertRegex(self.table([])[0], "^ID  STATUS .* USER AGENT")
@@ -209,6 +211,35 @@ class ReportTest(HistoryTest):
         self.assertRegex(text, r"\|5\.00 s\|+median duration\|+9\.50 s\|+95th percentile\|+9\.90 s\|+99th percentile")
         self.assertRegex(text, r"\|reader\|+100\|+97 %\|+3\|+5\.00 s\|+9\.50 s\|+9\.90 s\|+10\.0 s\|")
         self.assertRegex(text, r"\|no total\|+3\|+#100\|")
+
+    def test_errors_that_differ_in_a_number_or_an_id_alone_are_one_kind(self) -> None:
+        for n in range(3):
+            self.record(execution(status="FAILED", reason_for_incompletion=f"the total {n * 1204.5:,.2f} of "
+                                  f"0f8fad5b-d9cb-469f-a165-7086772895{n}e is wrong"))  # fmt: skip
+        self.record(execution(status="FAILED", reason_for_incompletion="no invoice 7"))
+        page = self.report()
+        self.assertIn("<td>the total # of # is wrong</td><td>3</td>", page)
+        self.assertIn("<td>no invoice 7</td><td>1</td>", page)
+
+    def test_every_failure_has_a_row_however_old_it_is(self) -> None:
+        """Only the newest thousand executions were listed: of the failures before nobody learned more than a count."""
+        for n in range(6):
+            failed = {"status": "FAILED", "reason_for_incompletion": f"no total in {n}"} if n < 2 else {}
+            self.record(execution(given={"n": n}, **failed))
+        with mock.patch.object(report, "ROWS_MAX", 3):
+            page = self.report()
+        self.assertEqual(re.findall(r'class="row (?:brief )?(\w+)" id="e(\d)"', page),
+                         [("fine", "6"), ("fine", "5"), ("fine", "4"), ("fail", "2"), ("fail", "1")])  # fmt: skip
+        self.assertIn("the newest 3 of 6; of the older ones all 2 that failed", page)
+        with mock.patch.object(report, "ROWS_MAX", 3), mock.patch.object(report, "FAILURES_MAX", 1):
+            self.assertIn("of the older ones the newest 1 that failed", self.report())
+
+    def test_large_values_are_shortened_so_that_a_browser_still_opens_the_file(self) -> None:
+        for _ in range(4):
+            self.record(execution({"blob": "y" * 10_000}))
+        with mock.patch.object(report, "VALUES_MAX_CHARS", 15_000):
+            page = self.report()
+        self.assertEqual((page.count("y" * 9_000), page.count("y" * 100) < 210), (2, True))
 
     def test_an_error_links_to_its_latest_row(self) -> None:
         self.record(execution(status="FAILED", reason_for_incompletion="boom"), execution())

@@ -59,6 +59,18 @@ class LogsTest(unittest.TestCase):
         self.log.info("long", extra={"task_id": "0123456789ab"})  # it made most lines wrap
         self.assertTrue(stream.getvalue().endswith("  [task_id=01234567]\n"), stream.getvalue())
 
+    def test_only_the_level_of_a_warning_or_an_error_has_a_colour_and_only_when_asked(self) -> None:
+        logging.getLogger().handlers.clear()
+        stream = Terminal()
+        logs.setup("INFO", "text", (), stream, color=True)
+        logs.settle()
+        for level in (logging.INFO, logging.WARNING, logging.ERROR):
+            self.log.log(level, "said \x1b[1m")
+        plain, warned, failed = (line[9:] for line in stream.getvalue().splitlines())
+        self.assertEqual(plain, "INFO    said \\x1b[1m")
+        self.assertEqual(warned, "\x1b[35mWARNING\x1b[0m said \\x1b[1m")
+        self.assertEqual(failed, "\x1b[31mERROR  \x1b[0m said \\x1b[1m")
+
     def test_a_handler_of_the_scripts_that_raises_costs_our_callers_nothing(self) -> None:
         """Its log server was away: a completed task was reported as failed, and the slot's thread died."""
         stream = io.StringIO()

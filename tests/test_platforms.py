@@ -67,6 +67,7 @@ BRANCHES = {
     ("cli/check.py", "_configuration"): "test_file_modes_say_nothing_there",
     ("cli/check.py", "_python"): "test_a_python_without_its_libraries_is_said",
     ("cli/check.py", "_trust"): "test_the_authorities_are_the_systems_there",
+    ("cli/options.py", "about_quotes"): "test_what_cmd_and_powershell_make_of_the_quotes_is_explained",
     ("cli/terminal.py", "wants_color"): "test_an_old_console_gets_no_colours",
     ("cli/terminal.py", "_windows_console_has_color"): "test_an_old_console_gets_no_colours",
     ("conductor/connection.py", "_poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
@@ -290,8 +291,9 @@ class SystemTest(CliTest):
     def test_what_cmd_and_powershell_make_of_the_quotes_is_explained(self) -> None:
         self.write("agent.py", SUM)
         for words in (["'{num1:", "2}'"], ["'{num1:", "2,", "num2:", "3}'"], ["{num1: 2}"], ["'{}'"]):
-            ended = self.run_main("invoke", "agent.py", "-i", *words)
-            self.assertEqual((ended.code, f"hint: {options.NO_QUOTES}" in ended.err), (2, True), ended.err)
+            with on_windows(options):
+                ended = self.run_main("invoke", "agent.py", "-i", *words)
+            self.assertEqual((ended.code, "hint: cmd and PowerShell take" in ended.err), (2, True), ended.err)
 
 
 class FilesTest(CliTest):

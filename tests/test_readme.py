@@ -37,15 +37,15 @@ class CommandsTest(unittest.TestCase):
     def test_every_command_prints_what_the_readme_says(self) -> None:
         """In a copy of what a newcomer has: the package and the examples, and nothing installed."""
         with tempfile.TemporaryDirectory() as folder:
+            checkout = here = Path(folder).resolve() / "checkout"
             for name in ("user_agent_sdk", "examples"):
-                shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
-            here = Path(folder)
+                shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
             ran = 0
             for command, expected in commands():
-                if command == "python -m unittest" and here == Path(folder):
+                if command == "python -m unittest" and here == checkout:
                     continue  # that is this very run
                 if command.startswith("cd "):
-                    here = here / command[3:]
+                    here = (here / command[3:]).resolve()
                     continue
                 out = self.run_there(command, here)
                 self.assertTrue(self.matches(expected, out), f"{command}\nprinted:\n{out}\nnot:\n{expected}")

@@ -21,7 +21,7 @@ from user_agent_sdk import settings
 from user_agent_sdk.conductor.renewal import LOOK_S, Files, Secret, Trust
 from user_agent_sdk.conductor.transport import Transport, TransportError
 from user_agent_sdk.errors import AuthRefusedError, ConfigError
-from user_agent_sdk.worker.runner import connect
+from user_agent_sdk.worker.connect import connect
 
 DATA = Path(__file__).parent / "data"
 

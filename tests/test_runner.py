@@ -390,7 +390,7 @@ class DrainTest(WorkerTest):
             self.assertTrue(worker.runner.has_stragglers)
         for one in ids:
             self.assertIn("the worker was stopped", self.box.wait(one, LONG_S).reason or "")
-        self.assertIn("Past the drain timeout: 2 tasks given up", said.output[0])
+        self.assertIn("Stopped while 2 tasks ran", said.output[0])
         self.assertEqual(rows(self.journal), [])
 
     def test_what_cannot_be_reported_at_the_end_keeps_its_row_for_the_next_process(self) -> None:

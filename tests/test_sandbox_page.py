@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import re
 import time
 import unittest
@@ -23,10 +24,12 @@ EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 class PageCase(test_sandbox_server.ServerCase):
     def setUp(self) -> None:
         super().setUp()
-        page.install(self.sandbox, [f"useragent run agent.py -c '{EVIL}'"])
+        self.forms: dict[str, str] = {}
+        commands = [f"useragent run agent.py -c '{EVIL}'"], [f"useragent submit -a '{EVIL}'"]
+        page.install(self.sandbox, *commands, self.forms)
 
-    def overview(self) -> dict[str, Any]:
-        status, told = self.call("GET", "/sandbox/overview")
+    def overview(self, query: str = "") -> dict[str, Any]:
+        status, told = self.call("GET", "/sandbox/overview" + query)
         self.assertEqual(200, status)
         return dict(told)
 
@@ -56,6 +59,13 @@ class Document(PageCase):
         self.assertNotIn("url(", self.text)
         self.assertNotIn("@import", self.text)
 
+    def test_it_is_small_and_has_the_reports_own_style_and_script(self) -> None:
+        self.assertLess(len(self.text.encode()), 40_000)
+        self.assertNotIn("/*shared", self.text)
+        report = pages.read("user_agent_sdk.history", "report.html")[0]
+        for shared in ("--badsoft:", ".pill{", "function chips(", "function keys("):
+            self.assertEqual((self.text.count(shared) > 0, report.count(shared) > 0), (True, True), shared)
+
     def test_its_policy_allows_its_own_style_and_script_alone(self) -> None:
         header = self.reply.getheader("Content-Security-Policy") or ""
         policy = dict(part.strip().split(" ", 1) for part in header.split(";"))
@@ -77,6 +87,7 @@ class Document(PageCase):
     def test_the_commands_are_escaped(self) -> None:
         self.assertNotIn(EVIL, self.text)
         self.assertIn("useragent run agent.py -c &#x27;&lt;/script&gt;", self.text)
+        self.assertIn("useragent submit -a &#x27;&lt;/script&gt;", self.text)
 
     def test_it_is_neither_kept_nor_framed_nor_given_to_other_sites(self) -> None:
         self.assertEqual("no-store", self.reply.getheader("Cache-Control"))
@@ -115,6 +126,91 @@ class Feed(PageCase):
         look()
         expected = [("QUEUED", 1, False), ("RUNNING", 1, True), ("QUEUED", 2, False), ("COMPLETED", 2, False)]
         self.assertEqual(expected, seen)
+
+    def test_rows_are_counted_by_kind_and_chosen_by_kind_text_and_place(self) -> None:
+        """Of 50 executions all rows looked alike, and nothing said that five had failed."""
+        for n in range(30):
+            self.sandbox.submit("a", {"file": f"invoice-{n}.pdf"}, retries=0)
+        for n in range(20):
+            failed = {"reasonForIncompletion": f"no total in {n}\nmore of it"} if n % 4 == 0 else {}
+            self.work("a", "FAILED" if failed else "COMPLETED", outputData={}, **failed)
+        self.work("a", "IN_PROGRESS", callbackAfterSeconds=60)
+        [running] = self.sandbox.engine.poll("a")
+        told = self.overview()
+        self.assertEqual(told["counts"], {"all": 30, "failed": 5, "running": 1, "waiting": 1, "queued": 8,
+                                          "completed": 15, "cancelled": 0})  # fmt: skip
+        self.assertEqual((told["found"], len(told["executions"])), (30, 30))
+        failed_ones = self.overview("?show=failed&from=1&count=2")
+        self.assertEqual((failed_ones["found"], failed_ones["from"]), (5, 1))
+        self.assertEqual([one["note"] for one in failed_ones["executions"]], ["no total in 12", "no total in 8"])
+        self.assertTrue(all(one["isReason"] for one in failed_ones["executions"]))
+        self.assertEqual(failed_ones["latest"]["note"], "no total in 16")
+        found = self.overview("?q=TOTAL+invoice-8.")
+        self.assertEqual([one["note"] for one in found["executions"]], ["no total in 8"])
+        [by_input] = self.overview("?q=invoice-29")["executions"]
+        self.assertEqual((by_input["note"], by_input["isReason"]), ('{"file": "invoice-29.pdf"}', False))
+        chosen_id = failed_ones["executions"][1]["id"]
+        told = self.overview(f"?show=failed&count=0&id={chosen_id}")
+        self.assertEqual((told["place"], told["chosen"]["id"], told["executions"]), (2, chosen_id, []))
+        self.assertEqual(self.overview(f"?show=running&id={chosen_id}")["place"], -1)
+        self.assertEqual(self.overview("?show=running")["executions"][0]["id"], running["workflowInstanceId"])
+
+    def test_what_waits_to_be_called_again_says_for_how_long(self) -> None:
+        self.sandbox.submit("a", {})
+        self.work("a", "IN_PROGRESS", callbackAfterSeconds=60)
+        self.ahead_s = 20
+        [row] = self.overview()["executions"]
+        self.assertEqual(row["state"], "WAITING")
+        self.assertAlmostEqual(row["readyIn"], 40, delta=1)
+        self.ahead_s = 61
+        [row] = self.overview()["executions"]
+        self.assertEqual((row["state"], row["readyIn"]), ("QUEUED", None))
+
+    def test_an_execution_can_be_cancelled_whether_it_waits_or_runs(self) -> None:
+        queued, running = self.sandbox.submit("a", {}), self.sandbox.submit("b", {})
+        [task] = self.sandbox.engine.poll("b", "here")
+        self.assertEqual(405, self.call("GET", f"/sandbox/cancel/{queued}")[0])
+        for execution_id in (queued, running, running):
+            self.assertEqual(200, self.call("POST", f"/sandbox/cancel/{execution_id}", {})[0])
+            self.assertEqual("TERMINATED", self.detail(execution_id)["state"])
+        self.assertEqual(404, self.call("POST", "/sandbox/cancel/none", {})[0])
+        self.assertEqual([], self.sandbox.engine.poll("a"))
+        ids = {key: task[key] for key in ("workflowInstanceId", "taskId")}
+        self.sandbox.engine.update({**ids, "status": "COMPLETED", "outputData": {"late": 1}}, 10)
+        self.assertEqual(("TERMINATED", "CANCELED"), (self.detail(running)["state"],
+                                                      self.detail(running)["attempts"][0]["status"]))  # fmt: skip
+        self.assertEqual(self.overview()["counts"]["cancelled"], 2)
+
+    def test_no_other_site_can_cancel_anything(self) -> None:
+        execution_id = self.sandbox.submit("a", {})
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            self.assertIn(self.call("POST", f"/sandbox/cancel/{execution_id}", {}, headers=headers)[0], (403, 421))
+        self.assertEqual("QUEUED", self.detail(execution_id)["state"])
+
+    def test_the_log_of_a_running_task_is_told_as_it_is_written_and_keeps_its_levels(self) -> None:
+        execution_id = self.sandbox.submit("a", {})
+        [task] = self.sandbox.engine.poll("a", "here")
+        log = logging.getLogger("tests.page")
+        log.addHandler(logging.NullHandler())
+        log.propagate = False
+        with page.listening(self.sandbox.engine, log):
+            log.warning("page %d is\x1b[1m rotated", 2, extra={"task_id": task["taskId"]})
+            log.warning("of no task")
+        log.warning("too late", extra={"task_id": task["taskId"]})
+        [line] = self.detail(execution_id)["attempts"][0]["logs"]
+        self.assertEqual((line["log"], line["level"]), ("page 2 is\\x1b[1m rotated", "WARNING"))
+        ids = {key: task[key] for key in ("workflowInstanceId", "taskId")}
+        reported = [{"log": "page 2 is\x1b[1m rotated", "createdTime": line["createdTime"]},
+                    {"log": "x", "createdTime": 1}]  # fmt: skip
+        self.sandbox.engine.update({**ids, "status": "COMPLETED", "logs": reported}, 10)
+        lines = self.detail(execution_id)["attempts"][0]["logs"]
+        self.assertEqual([one["level"] for one in lines], ["", "WARNING"])
+
+    def test_an_agents_form_begins_with_what_it_takes(self) -> None:
+        self.forms["a"] = '{"path": null}'
+        self.sandbox.submit("a", {})
+        self.sandbox.submit("b", {})
+        self.assertEqual([agent["template"] for agent in self.overview()["agents"]], ['{"path": null}', ""])
 
     def test_a_row_changes_with_its_execution_and_else_only_in_what_is_left_of_the_lease(self) -> None:
         self.sandbox.submit("a", {}, response_timeout_s=60)
@@ -157,11 +253,12 @@ class Feed(PageCase):
     def test_an_unknown_execution_is_a_404(self) -> None:
         self.assertEqual(404, self.call("GET", "/sandbox/detail/none")[0])
 
-    def test_two_hundred_executions_are_told_in_a_blink(self) -> None:
+    def test_of_ten_thousand_executions_a_window_is_told_in_a_blink(self) -> None:
         """The page asks once a second, and workers share the process with it."""
-        for _ in range(300):
-            self.sandbox.submit("a", {"text": "x" * 1000})
-        request = Request("GET", "/sandbox/overview", {}, {"host": f"127.0.0.1:{self.sandbox.port}"}, b"")
+        for _ in range(10_000):
+            self.sandbox.submit("a", {"text": "x" * 100})
+        query = {"q": "xxx", "from": "5000"}
+        request = Request("GET", "/sandbox/overview", query, {"host": f"127.0.0.1:{self.sandbox.port}"}, b"")
         began = time.process_time()
         reply = self.sandbox.handle(request)
         assert reply is not None

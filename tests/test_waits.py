@@ -31,6 +31,8 @@ class SentenceTest(unittest.TestCase):
             (Waits(running=3), None),  # work is no wait
             (Waits(asks_for_token=True), "waiting for a token, 15 s at most"),
             (Waits(next_poll=112.4), "the platform does not answer: next poll at 12:30:12 (12 s)"),
+            (Waits(next_poll=112.4, is_refused=True), "the platform refuses the credentials: next poll at 12:30:12 "
+             "(12 s)"),
             (Waits(results=2, next_report=90), "2 undelivered results: next try at 12:30:00 (0 s)"),
             (Waits(results=1, next_poll=101, next_report=102), "the platform does not answer: next poll at 12:30:01 "
              "(1 s); 1 undelivered result: next try at 12:30:02 (2 s)"),

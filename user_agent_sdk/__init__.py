@@ -11,12 +11,18 @@
 ``if __name__ == "__main__":``.
 """
 
+import sys
+
+if sys.version_info < (3, 9):  # noqa: UP036 - the syntax here is one that such a Python can parse: no annotations
+    message = "user_agent_sdk needs Python 3.9 or newer; this is Python {}, {}"
+    sys.exit(message.format(sys.version.split()[0], sys.executable))
+
 from . import earlier
 from ._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence  # noqa: F401 - of a type comment
 
     from .agents import register_user_agent, user_agent
     from .conductor.wire import Task, TaskResult, TaskStatus
@@ -50,36 +56,38 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name):
+    # type: (str) -> object
     # On first use: `useragent --version` then imports next to nothing, and a script called json.py
     # in the current folder can't take the place of the standard library's under `python -m`.
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))  # noqa: UP032
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)
     return value
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+def __dir__():
+    # type: () -> list[str]
+    return sorted(set(globals()).union(__all__))
 
 
-def run(argv: "Sequence[str] | None" = None) -> None:
+def run(argv=None):
+    # type: (Sequence[str] | None) -> None
     """Run the agents that the calling script has registered, as ``useragent run SCRIPT`` would.
 
     ``argv``: the command's options (default: those that the script was started with). Returns when
     the worker was stopped and everything is delivered; otherwise ends the process with the command's
     exit code (SystemExit).
     """
-    import sys
-
     from .cli import main
     from .errors import UsageError
 
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         raise UsageError("user_agent_sdk.run() was called outside a script")
-    exit_code = main(["run", *(sys.argv[1:] if argv is None else argv), "-p", script])
+    words = sys.argv[1:] if argv is None else list(argv)
+    exit_code = main(["run"] + words + ["-p", script])  # noqa: RUF005 - Python 2 parses this
     if exit_code:
         raise SystemExit(exit_code)

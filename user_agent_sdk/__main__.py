@@ -5,6 +5,11 @@
 
 import os
 import sys
+
+if sys.version_info < (3, 9):  # noqa: UP036 - the syntax here is one that such a Python can parse: no annotations
+    message = "user_agent_sdk needs Python 3.9 or newer; this is Python {}, {}"
+    sys.exit(message.format(sys.version.split()[0], sys.executable))
+
 from importlib import import_module, util
 
 package = __package__

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from . import earlier
-from .errors import ConfigError, nearest
+from .errors import ConfigError, json_advice, nearest
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
@@ -154,7 +154,8 @@ def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, st
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # not JSON, no text, a number of 4,300 digits, or too deep
-        raise ConfigError(f"{path} is not JSON: {error}", hints=["mend it there, or download it again"]) from None
+        hints = [*json_advice(str(error)), "mend it there, or download it again"]
+        raise ConfigError(f"{path} is not JSON: {error}", hints=hints) from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path} must hold a JSON object, not {_named(given)}")
     _warn_if_exposed(path, warnings)

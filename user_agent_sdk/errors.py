@@ -52,6 +52,20 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next((folded[near] for near in get_close_matches(word.lower().replace("_", ""), folded, 1)), None)
 
 
+def json_advice(problem: str) -> list[str]:
+    """What to do about a text that is no JSON, by what the parser or the decoder says of it."""
+    advice = {
+        "escape": 'in JSON a backslash is written twice, "C:\\\\bills", or as a slash: "C:/bills"',
+        "utf": "save the file as UTF-8",
+        "trailing comma": "the last item has no comma behind it",
+        "property name": "names and texts stand in double quotes",
+        "control character": "a text ends on its own line: write a line break in it as \\n",
+        "NaN": "JSON has no NaN or Infinity: write null",
+        "Infinity": "JSON has no NaN or Infinity: write null",
+    }
+    return [advice[word] for word in advice if word in problem][:1]
+
+
 class UserAgentError(Exception):
     """Root of everything that this package raises.
 

@@ -178,6 +178,8 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
             hints = ["this version of the SDK has no such module"]
         elif error.name.partition(".")[0] == "conductor":  # the project of that very name is another one
             hints = [f"{error.name} is Conductor's own client: {sys.executable} -m pip install conductor-python"]
+    elif "attempted relative import" in str(error):
+        hints = ["a script is no package: write `import helper`, not `from . import helper`"]
     elif isinstance(error, SystemExit):
         hints = ['put what ends the program under: if __name__ == "__main__":']
     what = f"{path.name} raised {type(error).__name__} while it was loaded"

@@ -126,10 +126,14 @@ def _forms(secret: str) -> Iterator[str]:
 redactor = Redactor()  # the process's own: whoever gets hold of a secret or a token adds it here
 
 
-def _text(record: logging.LogRecord, full_date: bool) -> str:
+_LEVEL_COLORS = {"WARNING": "35", "ERROR": "31", "CRITICAL": "31"}  # yellow can't be read on white
+
+
+def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> str:
     """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
     moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-    first = f"{moment if full_date else moment[11:19]} {record.levelname:<7} {record.getMessage()}"
+    level, code = f"{record.levelname:<7}", _LEVEL_COLORS.get(record.levelname) if color else None
+    first = record.getMessage()
     known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
     if "task_id" in known:  # the task says whose it is, and most attempts are the first
         known.pop("agent_id", None)
@@ -140,7 +144,9 @@ def _text(record: logging.LogRecord, full_date: bool) -> str:
     if known:
         first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
     shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
-    return "\n    ".join([escape(redactor(first)), *shown])
+    level = f"\x1b[{code}m{level}\x1b[0m" if code else level
+    head = f"{moment if full_date else moment[11:19]} {level}"
+    return "\n    ".join([f"{head} {escape(redactor(first))}", *shown])
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
@@ -172,9 +178,10 @@ def _traceback(record: logging.LogRecord) -> str:
 class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at run time before 3.11
     """Writes to ``stream``, and never lets a record or a stream that is broken reach the caller."""
 
-    def __init__(self, stream: TextIO, as_json: bool) -> None:
+    def __init__(self, stream: TextIO, as_json: bool, color: bool = False) -> None:
         super().__init__(stream)
-        self._formatted = partial(_json, stream=stream) if as_json else partial(_text, full_date=not stream.isatty())
+        as_text = partial(_text, full_date=not stream.isatty(), color=color)
+        self._formatted = partial(_json, stream=stream) if as_json else as_text
 
     def format(self, record: logging.LogRecord) -> str:
         try:
@@ -221,11 +228,13 @@ _console: Handler | None = None
 _level = "INFO"
 
 
-def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None) -> None:
+def setup(
+    level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None, color: bool = False
+) -> None:
     """Send our own log lines to ``stream``, from ``level`` up. By the command line, before it loads a script.
 
-    ``log_format`` is "text" or "json". The root logger is the script's: see ``settle``. Calling it again replaces
-    the handler.
+    ``log_format`` is "text" or "json"; ``color`` paints the level of a text. The root logger is the script's: see
+    ``settle``. Calling it again replaces the handler.
     """
     global _console, _level
     _level = level
@@ -236,7 +245,7 @@ def setup(level: str, log_format: str, secrets: Iterable[str], stream: TextIO | 
         logger.handlers[:] = [old for old in logger.handlers if not isinstance(old, (Handler, _Onward))]
     ours.setLevel(level)
     ours.propagate = False
-    _console = None if stream is None else Handler(stream, log_format == "json")  # pythonw.exe has no stderr
+    _console = None if stream is None else Handler(stream, log_format == "json", color)  # pythonw.exe has no stderr
     ours.handlers += [_Onward(), *([_console] if _console else ())]
     _keep_on()
 

@@ -286,7 +286,7 @@ class CommandLines(_Commands):
             self.command(case)
 
 
-def _no_port(*_: object) -> Any:
+def _no_port(*_: object, **__: object) -> Any:
     raise UserAgentError("there is no port for a sandbox here", code="io")
 
 

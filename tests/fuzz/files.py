@@ -17,11 +17,12 @@ from unittest import mock
 from user_agent_sdk import settings
 from user_agent_sdk.conductor import connection
 from user_agent_sdk.errors import ConfigError
+from user_agent_sdk.worker.connect import connect
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.adopt import take_over
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.leftovers import leftovers
-from user_agent_sdk.worker.runner import Runner, connect
+from user_agent_sdk.worker.runner import Runner
 
 from . import mutate
 from .core import Target, Wrong

@@ -6,119 +6,22 @@ Skipped where there is no Chromium; with ``USERAGENT_REAL=1`` that is a failure.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import shutil
-import subprocess
-import tempfile
 import time
 import unittest
 from typing import Any
 
 from tests.real import WANTED
+from tests.real.browser import BORDERS, BROWSER, CONTRAST, DRIVER, Chromium
 from tests.support import PATIENCE_S
+from user_agent_sdk.conductor.wire import LogLine
 from user_agent_sdk.sandbox import page
 from user_agent_sdk.sandbox.server import Sandbox
 
-DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
-START_S = 60.0
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--window-size=1280,1000")  # fmt: skip
-
-
-class Chromium:
-    """One browser with one window; a context manager."""
-
-    def __init__(self) -> None:
-        self._profile = tempfile.mkdtemp(prefix="useragent-chromium-")
-        assert DRIVER is not None and BROWSER is not None
-        self._driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self._session = ""
-        try:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=START_S)
-            options = {"binary": BROWSER, "args": [*FLAGS, f"--user-data-dir={self._profile}"]}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-            made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-            self._session = f"/session/{made['sessionId']}"
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException, RuntimeError):
-            if self._session:
-                self._call("DELETE", self._session)
-        self._driver.terminate()
-        self._driver.communicate(timeout=PATIENCE_S)
-        shutil.rmtree(self._profile, ignore_errors=True)
-
-    def _port(self) -> int:
-        assert self._driver.stdout is not None
-        for line in self._driver.stdout:
-            if b"started successfully on port" in line:
-                return int(line.split()[-1].rstrip(b"."))
-        raise RuntimeError("chromedriver did not start")
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        content = None if method != "POST" else json.dumps(body or {})
-        self._connection.request(method, path, content, {"Content-Type": "application/json"})
-        reply = self._connection.getresponse()
-        value = json.loads(reply.read())["value"]
-        if reply.status != 200:
-            raise RuntimeError(f"{value['error']}: {value['message'].splitlines()[0]}")
-        return value
-
-    def open(self, url: str) -> None:
-        self._call("POST", self._session + "/url", {"url": url})
-
-    def run(self, script: str, *args: Any) -> Any:
-        """The value that a JavaScript function body returns."""
-        return self._call("POST", self._session + "/execute/sync", {"script": script, "args": args})
-
-    def cdp(self, command: str, **params: Any) -> Any:
-        return self._call("POST", self._session + "/goog/cdp/execute", {"cmd": command, "params": params})
-
-    def errors(self) -> list[str]:
-        """What the console has said since the last call: failed requests, refused scripts, exceptions."""
-        return [line["message"] for line in self._call("POST", self._session + "/se/log", {"type": "browser"})]
-
-    def until(self, script: str, *args: Any) -> Any:
-        """The value of ``script`` once it is true; fails the test when it is not in time."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            # One frame of the page's own between two looks.
-            self._call("POST", self._session + "/execute/async", {"script": "setTimeout(arguments[0], 30)", "args": []})
-            value = self.run(script, *args)
-            if value:
-                return value
-        raise AssertionError(f"not in {PATIENCE_S} s: {script}; the page says: {self.run(TEXT)[:2000]}")
-
-
 AGENT = "4e1c8d7a-3a52-4f0e-9d51-7f1f3a6f8e10#user-agent"
-TEXT = "return document.body.innerText"
 TYPE = """const [id, text] = arguments, field = document.getElementById(id);
 field.value = text; field.dispatchEvent(new Event('input', {bubbles: true}));"""
 SUBMIT = "document.querySelector('form button').click()"
-# The lowest contrast of any text with what is behind it, as WCAG counts it, and which text that is.
-CONTRAST = """
-const channels = color => color.match(/[\\d.]+/g).map(Number);
-const light = color => channels(color).slice(0, 3).map(c => c / 255)
-  .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = node => {
-  for (; node; node = node.parentElement) {
-    const color = getComputedStyle(node).backgroundColor, alpha = channels(color)[3];
-    if (alpha === undefined || alpha > 0) return color;
-  }
-  return 'rgb(255, 255, 255)';
-};
-return [...document.querySelectorAll('main *')]
-  .filter(node => node.offsetParent && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
-  .map(node => [light(getComputedStyle(node).color), light(behind(node)), node])
-  .map(([a, b, node]) => [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), node.className + ': ' + node.textContent])
-  .sort((one, other) => one[0] - other[0])[0];
-"""
+FOCUSED = "return document.activeElement.className + ' ' + document.activeElement.place"
 
 
 @unittest.skipUnless(WANTED, "a real browser runs only with USERAGENT_REAL=1")
@@ -136,8 +39,12 @@ class PageInBrowser(unittest.TestCase):
         self.sandbox = Sandbox()
         self.sandbox.__enter__()
         self.addCleanup(self.sandbox.close)
-        page.install(self.sandbox, ["useragent run agent.py -c credentials.json"])
+        self.forms: dict[str, str] = {}
+        commands = ["useragent run agent.py -c credentials.json"], ["useragent submit -i input.json"]
+        page.install(self.sandbox, *commands, self.forms)
+        self.browser.open("about:blank")  # the last test's page may still ask for its sandbox
         self.browser.errors()
+        self.browser.resize(1280, 900, "light")
         self.browser.open(self.sandbox.origin + "/")
 
     def work(self, agent_id: str, status: str, **report: Any) -> None:
@@ -150,15 +57,20 @@ class PageInBrowser(unittest.TestCase):
         self.browser.run(TYPE, "input", given)
         self.browser.run(SUBMIT)
 
+    def press(self, inside: str, text: str) -> None:
+        self.browser.run("""[...document.querySelectorAll(arguments[0] + ' button')]
+            .find(button => button.textContent === arguments[1]).click()""", inside, text)  # fmt: skip
+
     def shows(self, *texts: str) -> None:
         """Without a reload, and within the time that a person is ready to wait."""
         for text in texts:
             self.browser.until("return document.body.innerText.includes(arguments[0])", text)
 
     def test_a_submitted_task_is_followed_to_its_end_without_a_reload(self) -> None:
-        self.shows("No worker has polled yet", "useragent run agent.py -c credentials.json", "Nothing was submitted")
+        self.shows("No worker has polled yet", "useragent run agent.py -c credentials.json")
+        self.shows("Nothing was submitted", "useragent submit -i")
         self.submit("invoices", '{"file": "a.csv", "n": 12345678901234567890}')
-        self.shows("queued", "12345678901234567890", "not yet")
+        self.shows("queued", "12345678901234567890")
         [task] = self.sandbox.engine.poll("invoices", "rpa-07")
         self.assertEqual({"file": "a.csv", "n": 12345678901234567890}, task["inputData"])
         self.shows("running", "lease: 59 m", "rpa-07 is polling")
@@ -208,15 +120,158 @@ class PageInBrowser(unittest.TestCase):
         self.assertEqual(1, self.sandbox.engine.agents()[0]["queued"])
         self.assertTrue(self.browser.run("return document.getElementById('detail').hidden"))
 
-    def test_an_earlier_input_can_be_sent_again(self) -> None:
+    def fill(self) -> dict[str, str]:
+        """Fifty executions of all kinds; the ids of one of each."""
+        engine, known = self.sandbox.engine, {}
+        for n in range(50):
+            agent_id, given = AGENT if n % 3 else "invoices", {"file": f"C:/bills/invoice-{n:04}.pdf", "n": n}
+            known[f"{n}"] = self.sandbox.submit(agent_id, given, retries=1 if n == 7 else 0)
+            if n < 40 and n not in (5, 7):
+                logs = [{"log": "read 3 lines", "createdTime": 1_700_000_000_000}]
+                self.work(agent_id, "COMPLETED", outputData={"total": n}, logs=logs)
+            elif n in (5, 7):
+                self.work(agent_id, "FAILED", logs=[{"log": "opening", "createdTime": 1}],
+                          reasonForIncompletion=f"TimeoutError: the portal is closed ({n})")  # fmt: skip
+            if n == 7:
+                self.work(agent_id, "FAILED", reasonForIncompletion="TimeoutError: still closed")
+        self.work("invoices", "IN_PROGRESS", callbackAfterSeconds=580)
+        [running] = engine.poll(AGENT, "rpa-07")
+        engine.heard(running["taskId"], "WARNING", LogLine("page 2 is rotated", 1_700_000_000_000))
+        engine.cancel(known["49"])
+        return {"completed": known["3"], "failed": known["5"], "retried": known["7"], "cancelled": known["49"],
+                "running": running["workflowInstanceId"], "task": running["taskId"]}  # fmt: skip
+
+    def test_the_reason_of_what_failed_is_in_the_first_screen_among_fifty(self) -> None:
+        """All rows looked alike, and the reason stood below the fold of an opened one."""
+        self.fill()
+        self.shows("2 failed", "Last failure")
+        for width, height in ((1280, 900), (390, 844)):
+            self.browser.resize(width, height, "light")
+            self.browser.until("return innerWidth === arguments[0]", width)
+            place = self.browser.run("""const box = document.getElementById('latest').getBoundingClientRect();
+                return [document.getElementById('latest').textContent, box.bottom]""")
+            self.assertIn("TimeoutError: still closed", place[0])
+            self.assertLess(place[1], height / 2)
+
+    def test_counts_filter_and_a_search_finds(self) -> None:
+        self.fill()
+        self.shows("50 all", "2 failed", "1 running", "1 waiting", "1 cancelled", "called again in 9 m")
+        self.press(".chips", "2 failed")
+        self.browser.until("return document.querySelectorAll('.row').length === 2")
+        self.assertEqual(["false", "true"], self.browser.run("""return [...document.querySelectorAll('.chips button')]
+            .slice(0, 2).map(chip => chip.ariaPressed)"""))
+        self.browser.run(TYPE, "find", "closed (5)")
+        self.browser.until("return document.querySelectorAll('.row').length === 1")
+        self.browser.run(TYPE, "find", "nowhere")
+        self.shows("None of them fits.")
+
+    def test_an_address_opens_its_execution_and_brings_its_row_into_sight(self) -> None:
+        known = self.fill()
+        self.browser.open(self.sandbox.origin + "/#" + known["retried"])
+        self.shows("Attempt 2", "Attempt 1")
+        inside = """const row = document.querySelector('.row.on'), list = document.getElementById('rows');
+            if (!row) return false;
+            const [a, b] = [row.getBoundingClientRect(), list.getBoundingClientRect()];
+            return a.top >= b.top - 1 && a.bottom <= b.bottom + 1"""
+        self.browser.until(inside)
+        first = "return document.querySelector('#detail .error').textContent"
+        self.assertEqual("TimeoutError: still closed", self.browser.run(first))
+        self.assertEqual([False], self.browser.run("""return [...document.querySelectorAll('#detail details')]
+            .map(old => old.open)"""))  # fmt: skip
+
+    def test_it_is_used_by_the_keyboard_alone(self) -> None:
+        self.fill()
+        self.shows("50 all", "2 failed")
+        self.browser.run("document.body.focus()")
+        self.browser.key("/")
+        self.assertEqual("find", self.browser.run("return document.activeElement.id"))
+        self.browser.key("ArrowDown")
+        self.assertEqual("row 0", self.browser.run(FOCUSED))
+        self.browser.key("ArrowDown")
+        self.assertEqual("row 1", self.browser.run(FOCUSED))
+        self.browser.key("End")
+        self.browser.until(FOCUSED.replace("place", "place === 'row 49'"))
+        self.browser.key("Enter")
+        self.browser.until("return !document.getElementById('detail').hidden")
+        self.browser.key("Escape")
+        self.browser.until("return document.getElementById('detail').hidden")
+
+    def test_a_screen_reader_is_told_what_everything_is_in_the_order_of_the_page(self) -> None:
+        known = self.fill()
+        self.browser.run("location.hash = arguments[0]", known["failed"])
+        self.shows("Attempt 1", "closed (5)")
+        told = self.browser.tree()
+        wanted = {("region", "Executions"), ("region", "The chosen execution"), ("region", "Agents"), ("status", ""),
+                  ("group", "Show only"), ("button", "2 failed"), ("listbox", "Executions"), ("button", "Submit"),
+                  ("searchbox", "Search agents, ids, inputs and reasons"), ("textbox", "Input, a JSON object"),
+                  ("button", "Replay\u2026"), ("button", "Close"), ("columnheader", "Queued")}  # fmt: skip
+        self.assertEqual(wanted - set(told), set())
+        headings = [name for role, name in told if role == "heading"]
+        self.assertEqual(headings, ["Sandbox", "Executions", AGENT, "Input", "Attempt 1", "Log", "Agents"])
+        walked = self.browser.run("""return [...document.querySelectorAll('*')].filter(node => node.tabIndex === 0
+            && node.offsetParent).map(node => node.id || node.className || node.tagName)""")
+        order = [walked.index(name) for name in ("all", "find", "latest", "row on", "agent", "input", "main")]
+        self.assertEqual(order, sorted(order), walked)  # Tab goes where the eye goes; of the rows it stops at one
+        self.assertEqual([name for name in walked if name.startswith("row")], ["row on"])
+        rows = [name for role, name in told if role == "option"]
+        self.assertTrue(any("failed" in name and "closed (5)" in name for name in rows), rows)
+        self.assertFalse([pair for pair in told if pair[0] in ("button", "textbox", "link") and not pair[1]])
+        heard = self.browser.run("return document.getElementById('said').textContent")
+        self.assertIn(f"{AGENT} failed: TimeoutError: the portal is closed (5)", heard)
+
+    def test_of_ten_thousand_it_holds_a_window_and_scrolls_without_a_stutter(self) -> None:
+        for n in range(10_000):
+            self.sandbox.submit("invoices", {"n": n})
+        self.shows("10,000 all")
+        began = time.monotonic()
+        for share in (0.5, 0.9, 1.0, 0.1):
+            self.browser.run("""const list = document.getElementById('rows');
+                list.scrollTop = list.scrollHeight * arguments[0]""", share)  # fmt: skip
+            self.browser.until("""const list = document.getElementById('rows').getBoundingClientRect();
+                const middle = document.elementFromPoint(list.left + 300, list.top + list.height / 2);
+                return middle.closest('.row') !== null""")  # fmt: skip
+        self.assertLess(time.monotonic() - began, PATIENCE_S / 2)
+        self.assertLess(self.browser.run("return document.querySelectorAll('.row').length"), 100)
+        self.assertEqual("10000", self.browser.run("return document.querySelector('.row').ariaSetSize"))
+        self.assertEqual([], self.browser.errors())
+
+    def test_what_waits_can_be_cancelled(self) -> None:
+        execution_id = self.sandbox.submit("invoices", {})
+        self.browser.run("location.hash = arguments[0]", execution_id)
+        self.shows("Cancel")
+        self.press("#detail", "Cancel")
+        self.shows("cancelled by hand")
+        self.assertEqual("TERMINATED", self.sandbox.wait(execution_id, 0).status)
+
+    def test_an_earlier_input_can_be_edited_and_sent_again(self) -> None:
         execution_id = self.sandbox.submit("a", {"text": "Müller\u202e", "n": 2**70})
         self.browser.run("location.hash = arguments[0]", execution_id)
-        self.shows("Submit again")
-        self.browser.run("document.querySelector('#detail button').click()")
+        self.shows("Replay")
+        self.press("#detail", "Replay\u2026")
+        self.browser.run("""const field = document.getElementById('input');
+            field.value = field.value.replace('Müll', 'Mill')""")
         self.browser.run(SUBMIT)
         self.browser.until("return document.querySelectorAll('.row').length === 2")
         again, first = self.sandbox.engine.executions()
-        self.assertEqual((first.agent_id, first.input), (again.agent_id, again.input))
+        self.assertEqual((first.agent_id, {**first.input, "text": "Miller\u202e"}), (again.agent_id, again.input))
+
+    def test_the_form_begins_with_what_the_agent_takes_until_somebody_types(self) -> None:
+        self.forms["invoices"] = '{"path": null}'
+        self.sandbox.engine.poll("invoices", "here")
+        self.browser.until("return document.getElementById('input').value === arguments[0]", '{"path": null}')
+        self.browser.run(TYPE, "input", '{"path": "mine"}')
+        self.browser.run(TYPE, "agent", "other")
+        self.browser.run(TYPE, "agent", "invoices")
+        self.assertEqual('{"path": "mine"}', self.browser.run("return document.getElementById('input').value"))
+
+    def test_the_log_of_a_running_task_grows_while_it_is_read(self) -> None:
+        known = self.fill()
+        self.browser.run("location.hash = arguments[0]", known["running"])
+        self.shows("WARNING page 2 is rotated")
+        self.browser.run("document.querySelector('#detail .title').marked = true")
+        self.sandbox.engine.heard(known["task"], "INFO", LogLine("page 3 is read", 1_700_000_000_000))
+        self.shows("page 3 is read")
+        self.assertTrue(self.browser.run("return document.querySelector('#detail .title').marked"))
 
     def test_it_says_that_the_sandbox_is_gone(self) -> None:
         self.shows("live")
@@ -224,24 +279,25 @@ class PageInBrowser(unittest.TestCase):
         self.shows("the sandbox does not answer")
 
     def test_light_or_dark_wide_or_narrow_everything_can_be_read(self) -> None:
-        for status in ("COMPLETED", "FAILED_WITH_TERMINAL_ERROR", "FAILED", "CANCELED"):
-            shown = self.sandbox.submit(AGENT, {"a": [1, "b", None]}, retries=0)
-            self.work(AGENT, status, reasonForIncompletion="x" * 300,
-                      logs=[{"log": "y" * 300, "createdTime": 1}])  # fmt: skip
-        self.sandbox.submit("b", {})
-        self.sandbox.submit("c", {})
-        self.sandbox.engine.poll("c")
-        self.browser.run("location.hash = arguments[0]", shown)
-        self.shows("Attempt 1", "running", "queued", "canceled")
-        for scheme in ("light", "dark"):
-            self.browser.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-            for width in (400, 800, 1300):
-                self.browser.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
-                                 mobile=False)  # fmt: skip
-                with self.subTest(scheme=scheme, width=width):
-                    ratio, text = self.browser.run(CONTRAST)
-                    self.assertGreaterEqual(ratio, 4.5, text)
-                    self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
+        """And it is kept as pictures, for those who look."""
+        self.shows("Nothing was submitted")
+        self.browser.picture("page-empty")
+        known = self.fill()
+        for name in ("list", "failed", "retried", "running", "cancelled", "completed"):
+            self.browser.run("location.hash = arguments[0]", known.get(name, ""))
+            self.shows("50 all", *(["Attempt 1"] if name in known else []))
+            for scheme in ("light", "dark"):
+                for width, height in ((320, 640), (390, 844), (800, 900), (1280, 900), (2560, 1300)):
+                    self.browser.resize(width, height, scheme)
+                    self.browser.until("return innerWidth === arguments[0] && document.querySelector('.row')", width)
+                    with self.subTest(name=name, scheme=scheme, width=width):
+                        for script, least in ((CONTRAST, 4.5), (BORDERS, 3.0)):
+                            ratio, text = self.browser.run(script)
+                            self.assertGreaterEqual(ratio, least, text)
+                        self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
+                    if width in (390, 1280, 2560):
+                        self.browser.picture(f"page-{name}-{width}-{scheme}")
+        self.assertEqual([], self.browser.errors())
 
 
 if __name__ == "__main__":

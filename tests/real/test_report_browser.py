@@ -16,7 +16,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tests.historybox import MARKUP, HistoryTest
+from tests.historybox import MARKUP, NOON_S, HistoryTest, execution
+from tests.real.browser import BORDERS, CONTRAST, Chromium
 from user_agent_sdk.history import report
 
 WANTED = os.environ.get("USERAGENT_REAL") == "1"
@@ -73,7 +74,7 @@ class ReportInBrowserTest(HistoryTest):
 
     def test_its_own_script_runs_and_its_search_appears(self) -> None:
         dom = self.opened(self.report(), "#e4")
-        self.assertRegex(dom, r'id="shown"[^>]*>8 shown<')
+        self.assertRegex(dom, r">8 all<")
         self.assertNotRegex(dom, r'id="find"[^>]* hidden')
         self.assertRegex(dom, r'<details[^>]*id="e4"[^>]* open=""')
 
@@ -82,6 +83,47 @@ class ReportInBrowserTest(HistoryTest):
         dom = self.opened(page)
         self.assertEqual(dom.count("<details"), 8)
         self.assertRegex(dom, r'id="find"[^>]* hidden')
+
+    def test_light_or_dark_wide_or_narrow_everything_can_be_read_and_reached(self) -> None:
+        """And it is kept as pictures, for those who look."""
+        for n in range(30):
+            reason = f"TimeoutError: no answer in {n} s"
+            failed = {"status": "FAILED", "reason_for_incompletion": reason} if n % 9 == 0 else {}
+            given = {"file": f"C:/bills/invoice-{n}.pdf", "none": None, "n": n}
+            more = {"started_s": NOON_S + 60 * n, "logs": ["read"], "agent_id": "x" * 50, **failed}
+            self.record(execution(given, {"n": n}, **more))
+        path = self.folder / "page.html"
+        with path.open("w", encoding="utf-8") as stream:
+            report.write_report(self.found(), stream, "history.db", "all executions", None)
+        browser = Chromium()
+        self.addCleanup(browser.close)
+        browser.open(path.as_uri() + "#e28")
+        self.assertTrue(browser.run("return document.getElementById('e28').open"))
+        for scheme in ("light", "dark"):
+            for width, height in ((320, 640), (390, 844), (1280, 900), (2560, 1300)):
+                browser.resize(width, height, scheme)
+                browser.until("return innerWidth === arguments[0]", width)
+                with self.subTest(scheme=scheme, width=width):
+                    for script, least in ((CONTRAST, 4.5), (BORDERS, 3.0)):
+                        ratio, text = browser.run(script)
+                        self.assertGreaterEqual(ratio, least, text)
+                    self.assertLessEqual(browser.run("return document.documentElement.scrollWidth"), width)
+                for part, script in (("top", "body"), ("rows", "details[open]")):
+                    browser.run("document.querySelector(arguments[0]).scrollIntoView()", script)
+                    browser.picture(f"report-{part}-{width}-{scheme}")
+        browser.run("document.body.focus()")
+        browser.key("/")
+        browser.key("ArrowDown")
+        self.assertEqual("e30", browser.run("return document.activeElement.parentElement.id"))
+        browser.key("Enter")
+        self.assertTrue(browser.run("return document.getElementById('e30').open"))
+        browser.run("[...document.querySelectorAll('.chips button')].find(b => b.textContent === '4 failed').click()")
+        self.assertEqual(4, browser.run("return document.querySelectorAll('.row:not([hidden])').length"))
+        told = browser.tree()
+        wanted = {("searchbox", "Search in everything"), ("group", "Show only"), ("region", "By agent"),
+                  ("image", "Executions by duration"), ("button", "4 failed"), ("columnheader", "Median")}  # fmt: skip
+        self.assertEqual(wanted - set(told), set())
+        self.assertEqual([], browser.errors())
 
     def test_it_prints(self) -> None:
         self.assertIsNotNone(CHROMIUM)

@@ -90,6 +90,10 @@ def _print(rows: list[Row], color: bool) -> None:
         terminal.write(terminal.paint(shown[:4], _COLORS[row.status], color) + shown[4:])
         if row.fix:
             terminal.write(wrapped(f"fix: {row.fix}", initial_indent=left))
+    to_mend = sum(row.status == "FAIL" for row in rows)
+    verdict = f"{logs.counted(to_mend, 'thing')} to mend before a worker can start"
+    verdict = verdict if to_mend else "nothing keeps a worker from starting"
+    terminal.write(terminal.paint(verdict, "red" if to_mend else "green", color))
 
 
 def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
@@ -238,7 +242,7 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
 
 
 def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterator[Row]:
-    from ..worker.runner import connect
+    from ..worker.connect import connect
 
     addresses = [address for address in (settings.auth_url, settings.service_url) if address]
     try:
@@ -316,7 +320,8 @@ def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
     elif status == 200 and media_type == "text/html":
         status_text, fix = "warn", "a web page: check serviceUrl (it mostly ends in /api), or log in to the portal"
     said = f": {logs.redactor.brief(body.decode('utf-8', 'replace'), 80)}" if code else ""
-    return Row(status_text, "platform", f"{url} answers (HTTP {status}{said})", fix, code)
+    what = f"answers HTTP {status}{said}" if fix else "is reachable"
+    return Row(status_text, "platform", f"{url} {what}", fix, code)
 
 
 def _clock(date: str) -> Iterator[Row]:

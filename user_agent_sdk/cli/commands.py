@@ -120,6 +120,8 @@ def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] 
 def _run(words: list[str], args: list[Namespace]) -> int:
     if not words:
         raise UsageError("no command given", hints=[f"{PROGRAM} -h lists the commands"])
+    if words[0] == "help":
+        words[:] = [words[1], "-h"] if len(words) > 1 else ["-h"]
     name = ALIASES.get(words[0], words[0])
     if name in ("-h", "--help", "--version"):
         print(f"{PROGRAM} {__version__}" if name == "--version" else _overview())  # noqa: T201 - ASCII, and all of it
@@ -129,7 +131,7 @@ def _run(words: list[str], args: list[Namespace]) -> int:
     from . import options
 
     module = import_module("." + name.replace("-", "_"), __package__)
-    parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name])
+    parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name], name)
     module.configure(parser)
     options.add_settings(parser, name)
     args.append(parser.parse(words[1:], options.IN_ORDER.get(name, ())))
@@ -140,7 +142,7 @@ def _run(words: list[str], args: list[Namespace]) -> int:
 def _unknown(words: Sequence[str]) -> UsageError:
     word, lists = words[0], f"{PROGRAM} -h lists the commands"
     if word.startswith("-"):
-        return UsageError(f"{word} must come after the command", hints=[lists])
+        return UsageError(f"no command stands before {word}", hints=[f"{PROGRAM} run agent.py {word}", lists])
     near = nearest(word, [*COMMANDS, *ALIASES])
     hints = [f"did you mean {near!r}?"] if near else []
     if word == "cua":

@@ -24,9 +24,11 @@ from .. import loader
 from ..agents import REGISTRY, Agent
 from ..conductor.wire import LONG_POLL_MAX_MS
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
+from ..logs import counted
 from ..settings import Settings
 from ..worker import signals
 from ..worker.runner import Runner
+from ..worker.running.context import AGENT_LOG
 from . import commands, options, run, terminal, waiting
 from .options import Parser
 from .watch import Watch
@@ -60,6 +62,7 @@ def main(args: Namespace) -> int:
             except UserAgentError:  # somebody has the port
                 sandbox = stack.enter_context(server.Sandbox())
             page.install(sandbox)
+            stack.enter_context(page.listening(sandbox.engine, AGENT_LOG))
         session = Session(args, options.script_of(args), sandbox)
         stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file
@@ -133,6 +136,7 @@ class Session:
             else:
                 agents = run.named(agents, settings)
                 settings = settings.on_sandbox(self._sandbox.credentials(""))
+                self._show_page(self._sandbox, agents)
             runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch())
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
@@ -148,6 +152,13 @@ class Session:
         self._worker = run.Background("dev-worker", runner)
         self._worker.start()
         return True
+
+    def _show_page(self, sandbox: Sandbox, agents: Sequence[Agent]) -> None:
+        """With a form for the agents as they are now."""
+        from ..sandbox import page
+
+        forms = options.forms_of(agents, self._script)
+        page.install(sandbox, (), [options.submit_command(sandbox.origin, agent_id) for agent_id in forms], forms)
 
     def _prepared(self) -> Settings:
         settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
@@ -195,8 +206,12 @@ class Session:
             self._retired.append(worker)
 
     def _waits(self) -> str | None:
-        alive = [worker.runner for worker in [*self._retired, self._worker] if worker and worker.is_alive()]
-        return next(filter(None, (runner.watch.sentence(runner) for runner in alive)), None)
+        old = [worker.runner for worker in self._retired if worker.is_alive()]
+        running = sum(runner.running for runner in old)
+        if running:
+            return f"the old version still runs {counted(running, 'task')}"
+        worker = self._worker
+        return worker.runner.watch.sentence(worker.runner) if worker and worker.is_alive() else None
 
     def _close(self) -> int:
         """End every worker within a few seconds; the exit code."""

@@ -33,6 +33,7 @@ def configure(parser: Parser) -> None:
     group = parser.titled("which")
     group.add_argument("-a", "--agent-id", dest="agent", metavar="ID", help="those of this akaBot agent")
     group.add_argument("-u", "--user-agent-id", dest="user_agent", metavar="ID", help="those of this user agent")
+    group.add_argument("--task", metavar="ID", help="of this task or workflow; the beginning of an id will do")
     group.add_argument("--status", choices=("success", "error"), help="success or error")
     group.add_argument("--since", metavar="WHEN", help="ended since: an age such as 2h or 7d, or a date")
     more = f"how many, newest first, or: all (default: {LIMIT}; {REPORT_LIMIT} with --html)"
@@ -53,6 +54,7 @@ def main(args: Namespace) -> None:
     if args.limit is not None:
         limit = parsed(_limit, args.limit, "--limit", UsageError)
     filters: dict[str, Any] = {"agent_id": args.agent, "user_agent_id": args.user_agent, "status": args.status}
+    filters["task"] = args.task
     if args.since is not None:
         filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
     db_path = settings.db_path
@@ -144,7 +146,8 @@ def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:
 def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_path: Path, stream: TextIO) -> int:
     from ..history.report import write_report
 
-    given = {"agent": args.agent, "user agent": args.user_agent, "status": args.status, "since": args.since}
+    given = {"agent": args.agent, "user agent": args.user_agent, "task": args.task,
+             "status": args.status, "since": args.since}  # fmt: skip
     scope = ", ".join(f"{name} {value}" for name, value in given.items() if value)
     return write_report(records, stream, db_path.name, scope or "all executions", limit)
 

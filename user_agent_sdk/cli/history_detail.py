@@ -6,23 +6,25 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from ..errors import UsageError
+from ..errors import NotFoundError, UsageError
 from ..history import views
-from ..history.store import History
+from ..history.store import History, Record
 from . import options, terminal
 from .options import Parser
 
+WHICH = "its number in the history; or 6 or more first characters of its task's or workflow's id; or: last"
+LISTS = "useragent history lists what there is"
+
 
 def configure(parser: Parser) -> None:
-    parser.titled("which").add_argument("id", metavar="ID", help="its number in the history, or: last")
+    parser.titled("which").add_argument("id", metavar="ID", help=WHICH)
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 
 def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
-    record_id = record_number(args.id)
     with History(settings.db_path) as history:
-        record = history.get(record_id)
+        record = found(history, args.id)
     if args.json:
         terminal.write_json(record.to_json())
         return
@@ -32,10 +34,21 @@ def main(args: Namespace) -> None:
         terminal.write(line)
 
 
-def record_number(text: str) -> int | None:
-    """The id that a command line gives; None for ``last``. Raises UsageError."""
+def found(history: History, text: str) -> Record:
+    """The execution that a command line names; of several tries the newest. Raises UsageError, NotFoundError."""
     if text == "last":
-        return None
+        return history.get(None)
+    of_task = history.find(task=text, limit=1) if len(text) >= options.PREFIX_CHARS else iter(())
     if not text.isdecimal():
-        raise UsageError(f"an execution's id is a number, or last, not {text!r}")
-    return int(text[:20])
+        for record in of_task:
+            return record
+        if len(text) < options.PREFIX_CHARS:
+            what = f"a number, last, or {options.PREFIX_CHARS} characters of its task's id, not {text!r}"
+            raise UsageError(f"an execution's id is {what}")
+        raise NotFoundError(f"no execution of a task {text!r} is recorded", hints=[LISTS])
+    try:
+        return history.get(int(text[:20]))
+    except NotFoundError:
+        for record in of_task:  # the beginning of an id may have digits alone
+            return record
+        raise

@@ -8,6 +8,7 @@ from argparse import Namespace
 from ..errors import UsageError
 from ..history import times
 from ..history.store import prune
+from ..logs import counted
 from ..settings import parsed
 from . import options, terminal
 from .options import Parser
@@ -23,7 +24,8 @@ def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     before = parsed(times.parse_since, args.older_than, "--older-than", UsageError)
     count = prune(settings.db_path, before, args.dry_run)
-    terminal.write(str(count))
-    if terminal.is_interactive():
-        what = "would be deleted" if args.dry_run else "were deleted"
-        terminal.note(f"executions that ended before {before:%Y-%m-%d %H:%M:%S} {what}")
+    if not terminal.is_interactive():
+        terminal.write(str(count))
+        return
+    what = "would be deleted" if args.dry_run else "deleted"
+    terminal.write(f"{counted(count, 'execution')} that ended before {before:%Y-%m-%d %H:%M:%S} {what}")

@@ -21,13 +21,14 @@ PACKAGE = "user_agent_sdk"
 _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
 _KEPT = (".py", ".typed", ".md", ".html")
 # What `run` does without.
-_EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "storage.py", "_build.py"}
+_EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "shared.html", "tables.py",
+          "storage.py", "_build.py"}  # fmt: skip
 _CORE_CLI = {"__init__.py", "commands.py", "definitions.py", "options.py", "run.py", "terminal.py", "waiting.py"}
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""
 
-from user_agent_sdk import user_agent
+from user_agent_sdk import run, user_agent
 
 
 @user_agent()
@@ -36,6 +37,10 @@ def sum_agent(input_data, logger):
     num1 = input_data.get("num1", 0)
     num2 = input_data.get("num2", 0)
     return num1 + num2
+
+
+if __name__ == "__main__":
+    run()  # so that "python agent.py" works for credentials.json, as "useragent run agent.py" does
 '''
 TEST = '''\
 """Run with: python -m unittest"""

@@ -61,10 +61,10 @@ def main(args: Namespace) -> int:
 def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None]:
     """The input of a recorded execution, and the id of the agent that ran it. Raises UserAgentError."""
     from ..history.store import History, parse
-    from .history_detail import record_number
+    from .history_detail import found
 
     with History(settings.db_path) as history:
-        record = history.get(record_number(text))
+        record = found(history, text)
     given, altered = parse(record.input_data), (record.altered or "").split()
     if not isinstance(given, dict) or "input-cut" in altered:
         what = "too large to be kept whole" if isinstance(given, dict) else "not kept as a JSON object"

@@ -7,14 +7,19 @@ A running worker's file is read, and changed by that worker alone.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..errors import EXIT_OK, EXIT_UNDELIVERED, NotFoundError, StorageError, UsageError
-from ..logs import counted, escape
-from ..worker.keeping.journal_file import REJECTED, RESULT, TAKEN, object_in
+from ..logs import counted, encodable, escape
+from ..worker.keeping.journal_file import REJECTED, RESULT, TAKEN, Entry, object_in
 from ..worker.keeping.leftovers import Left, Leftovers, change, leftovers
 from . import options, terminal
 from .options import Parser
@@ -29,7 +34,7 @@ def configure(parser: Parser) -> None:
     group.add_argument("action", nargs="?", default="list", choices=ACTIONS, metavar="list|show|retry|drop",
                        help="list what is there (the default), show one result, have the next worker deliver one"
                             " that was refused, or drop one for good")  # fmt: skip
-    group.add_argument("id", nargs="?", metavar="ID", help="the id of its task")
+    group.add_argument("id", nargs="?", metavar="ID", help="its task's or workflow's id, or 6 first characters of it")
     group.add_argument("--also", metavar="DIR", action="append", default=[], help="look into this folder too")
     output = parser.titled("output")
     output.add_argument("--json", action="store_true", help="as one JSON document")
@@ -50,7 +55,9 @@ def main(args: Namespace) -> int:
     if args.action == "list":
         _list(args, where, found)
         return EXIT_UNDELIVERED if args.exit_code and (found.rows or found.unusable) else EXIT_OK
-    chosen = [left for left in found.rows if left.entry.task_id == args.id]
+    chosen = [left for left in found.rows if _is_meant(left.entry, args.id)]
+    if len({left.entry.task_id for left in chosen}) > 1:
+        raise UsageError(f"{args.id!r} begins several ids", hints=[left.entry.task_id for left in chosen[:5]])
     if not chosen:
         hints = ["it may run in a worker just now"] if found.in_use else []
         raise NotFoundError(f"no result of a task {args.id!r} is kept in {where}", hints=hints)
@@ -60,6 +67,12 @@ def main(args: Namespace) -> int:
         for left in chosen:
             _settle(args, left)
     return EXIT_OK
+
+
+def _is_meant(entry: Entry, text: str) -> bool:
+    """``text`` is the id of its task, or begins that or its workflow's."""
+    ids = (entry.task_id, entry.workflow_id)
+    return entry.task_id == text or (len(text) >= options.PREFIX_CHARS and any(one.startswith(text) for one in ids))
 
 
 def _fields(left: Left) -> dict[str, Any]:
@@ -82,12 +95,11 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
     if args.json:
         terminal.write_json([_fields(left) for left in found.rows])
         return
-    table = [COLUMNS, *([escape(str(_fields(left)[name] or "-")) for name in COLUMNS] for left in found.rows)]
-    if terminal.is_interactive():
-        widths = [max(map(len, column)) for column in zip(*table)]
-        table = [[f"{cell:<{width}}" for cell, width in zip(row, widths)] for row in table]
-    for row in table if found.rows or not terminal.is_interactive() else ():
-        terminal.write(("  " if terminal.is_interactive() else "\t").join(row).rstrip())
+    if terminal.is_interactive() and found.rows:
+        _print_table(args, found.rows)
+    elif not terminal.is_interactive():
+        for cells in (COLUMNS, *([str(_fields(left)[name] or "-") for name in COLUMNS] for left in found.rows)):
+            terminal.write("\t".join(map(escape, cells)))
     waiting = sum(left.is_in_use for left in found.rows)
     if waiting:
         terminal.note(f"{counted(waiting, 'result')} of these: in a running worker, which goes on trying")
@@ -95,6 +107,28 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
         terminal.note(f"unknown: {counted(len(found.unusable), 'file')} can't be read")
     elif not found.rows:
         terminal.note(f"nothing undelivered is kept in {where}")
+
+
+def _print_table(args: Namespace, rows: Sequence[Left]) -> None:
+    """As wide as the terminal, laid out as the history is."""
+    clean = partial(encodable, stream=sys.stdout)
+    table = [{name.upper(): clean(escape(str(value or "-"))) for name, value in _fields(left).items()} for left in rows]
+    for row in table:
+        row.update(ID=tables.short(row["ID"]), STARTEDTIME=_local(row["STARTEDTIME"]))
+    titles = {"ID": "TASK", "STARTEDTIME": "STARTED", "AGENTID": "AGENT"}
+    fixed = {"ID": max([4, *(tables.width(row["ID"]) for row in table)]), "STATE": 8, "STARTEDTIME": 19}
+    order = [name.upper() for name in COLUMNS]
+    columns = shutil.get_terminal_size().columns
+    widths = tables.widths_of(table, columns, fixed, {"REASON": 12, "AGENTID": 10, "STATUS": 9}, order)
+    heading = "  ".join(tables.fit(titles.get(name, name), room) for name, room in widths.items()).rstrip()
+    terminal.write(terminal.paint(heading, "bold", terminal.wants_color(sys.stdout, args.color or "auto")))
+    mark = "…" if clean("…") == "…" else ".."
+    for row in table:
+        terminal.write("  ".join(tables.fit(row[name], room, mark) for name, room in widths.items()).rstrip())
+
+
+def _local(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _show(args: Namespace, left: Left) -> None:

@@ -6,13 +6,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import logs
-from ..errors import UsageError, nearest
+from ..agents import PLATFORM_NAMES, Agent
+from ..errors import UsageError, json_advice, nearest
 from ..settings import EVERY, TABLE, Setting, Settings, load, parsed, switch
 from . import terminal
 
@@ -27,15 +31,34 @@ IN_ORDER = {
     "history-detail": ("id", "db_path"),
 }
 UNNAMED = "--record-id"
-NO_QUOTES = "cmd and PowerShell take the quotes away: put the JSON in a file"
+PREFIX_CHARS = 6  # of an id, which may stand for the whole
+
+# Two of each command, as they are mostly needed.
+EXAMPLES = {
+    "run": ("agent.py -w 4 -r", "agent.py --conductor http://host:8080/api -a my_task_type"),
+    "dev": ("agent.py --sandbox", "agent.py -c credentials.json --watch ../lib"),
+    "invoke": ("agent.py -i input.json", "agent.py --replay 17"),
+    "sandbox": ("--credentials credentials.json", "agent.py --port 0"),
+    "submit": ("-i input.json", "-a sum_agent -i input.json --wait 120"),
+    "check": ("agent.py", "agent.py --offline --json"),
+    "history": ("--status error --since 2h", "-n 0 --html report.html"),
+    "history-detail": ("last", "0f8fad5b"),
+    "history-prune": ("--older-than 30d --dry-run", "--older-than 2026-01-31"),
+    "journal": ("list", "retry 0f8fad5b"),
+    "init": ("my_bot", "my_bot --vendor"),
+    "version": ("", "--json"),
+}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations, whose errors are UsageErrors that know what was meant."""
+    """argparse without abbreviations, whose errors are UsageErrors that know what was meant. ``program`` ends with the
+    command, which ``name`` is without its alias."""
 
-    def __init__(self, program: str, usage: str, description: str) -> None:
+    def __init__(self, program: str, usage: str, description: str, name: str = "") -> None:
+        lines = [terminal.as_started(f"  {program} {words}".rstrip()) for words in EXAMPLES.get(name, ())]
         super().__init__(
             prog=program,
+            epilog="\n".join(["examples:", *lines]) if lines else None,
             usage=terminal.as_started(f"{program} {usage}"),
             description=description[0].upper() + description[1:] + ".",
             allow_abbrev=False,
@@ -60,7 +83,7 @@ class Parser(argparse.ArgumentParser):
             word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest
             near = nearest(word.partition("=")[0], self._option_string_actions)
             hint = f"did you mean {near}?" if near else f"{self.prog} -h lists the options"
-            hint = NO_QUOTES if "}" in "".join(rest) else hint
+            hint = about_quotes() if "}" in "".join(rest) else hint
             raise UsageError(f"{self.prog} takes no {word!r}", hints=[hint])
         return args
 
@@ -92,6 +115,28 @@ def submit_command(origin: str, agent_id: str) -> str:
     """The command line that puts a task on the sandbox there."""
     url = "" if origin.endswith(f":{SANDBOX_PORT}") else f" --url {origin}"
     return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
+
+
+def forms_of(agents: Sequence[Agent], script: Path) -> dict[str, str]:
+    """The input that a form for each agent begins with, as JSON text by its id: that of the ``input.json`` beside the
+    script of an only agent, else its parameters with their defaults."""
+    forms = {}
+    for agent in agents:
+        own = [parameter for parameter in agent.parameters if parameter.name not in PLATFORM_NAMES]
+        given = {one.name: None if one.default is Parameter.empty else one.default for one in own}
+        forms[str(agent.agent_id)] = json.dumps(given, indent=2, ensure_ascii=False, default=str)
+    with suppress(OSError, ValueError):
+        text = (script.parent / "input.json").read_text("utf-8-sig").strip()
+        if len(forms) == 1 and isinstance(json.loads(text), dict):
+            return dict.fromkeys(forms, text)
+    return forms
+
+
+def about_quotes() -> str:
+    """The hint for a JSON text that lost its quotation marks on the way here."""
+    if os.name == "nt":
+        return "cmd and PowerShell take the quotes away: put the JSON in a file"
+    return "put the JSON in single quotes, or in a file"
 
 
 def add_agent(parser: Parser) -> None:
@@ -135,7 +180,8 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     """Read the settings and start logging. Raises UsageError or ConfigError."""
     settings = load(vars(args), script=script, target=target)
     args.debug, args.color = str(settings.debug).lower(), settings.color
-    logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr)
+    color = terminal.wants_color(sys.stderr, settings.color)
+    logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr, color)
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
@@ -157,12 +203,12 @@ def read_input(text: str) -> dict[str, Any]:
             raw, source = Path(text).read_bytes(), text
         except OSError as error:
             hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
-            hint = NO_QUOTES if text.startswith("'") else hint
+            hint = about_quotes() if text.startswith("'") else hint
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
     try:
         value = json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        hints = [NO_QUOTES] if source == "--input" and '"' not in text else []
+        hints = [about_quotes()] if source == "--input" and '"' not in text else json_advice(str(error))
         raise UsageError(f"{source} is not JSON: {error}", hints=hints) from None
     if not isinstance(value, dict):
         raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")

@@ -21,10 +21,11 @@ from .._version import __version__
 from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
+from ..worker.connect import connect
 from ..worker.keeping.jobs import Execution
 from ..worker.keeping.journal_file import folder_of
 from ..worker.keeping.leftovers import leftovers
-from ..worker.runner import Runner, connect
+from ..worker.runner import Runner
 from ..worker.watched import Watch
 from . import options, waiting
 from .options import Parser

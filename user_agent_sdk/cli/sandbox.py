@@ -22,6 +22,7 @@ from ..logs import escape
 from ..sandbox import page, server
 from ..settings import parsed, whole
 from ..worker import signals
+from ..worker.running.context import AGENT_LOG
 from . import options, run, terminal
 from .options import Parser
 
@@ -43,7 +44,7 @@ def main(args: Namespace) -> int:
     path = args.credentials and parsed(from_home, args.credentials, "--credentials", UsageError)
     script = options.script_of(args) if args.agent or args.path else None
     settings = options.prepare(args, script, target=False)
-    with server.Sandbox(port) as sandbox:
+    with server.Sandbox(port, client_secret=_secret_in(path) if path else None) as sandbox:
         with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
             agents = run.named(loader.load(script), settings) if script is not None else []
         agent_id = str(agents[0].agent_id) if agents else settings.agent_id or AGENT_ID
@@ -51,8 +52,10 @@ def main(args: Namespace) -> int:
         if path:
             write_credentials(path, credentials)
         commands = {} if agents else {"run a worker": _run_command(sandbox, agent_id, path)}
-        page.install(sandbox, list(commands.values()))
-        commands["submit a task"] = options.submit_command(sandbox.origin, agent_id)
+        forms = options.forms_of(agents, script) if script else {}
+        submits = [options.submit_command(sandbox.origin, known_id) for known_id in forms or [agent_id]]
+        page.install(sandbox, list(commands.values()), submits, forms)
+        commands["submit a task"] = submits[0]
         if args.json:
             known = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
             file = str(path.absolute()) if path else None
@@ -62,7 +65,7 @@ def main(args: Namespace) -> int:
             for name, command in {"page": sandbox.origin + "/", **commands}.items():
                 terminal.note(f"  {name:<14} {escape(command)}")
         if agents:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), page.listening(sandbox.engine, AGENT_LOG):
                 return run.work(settings.on_sandbox(credentials), agents)
         _wait_for_signal()
         if not settings.quiet:
@@ -77,7 +80,7 @@ def write_credentials(path: Path, credentials: Mapping[str, str]) -> None:
     Raises UserAgentError.
     """
     try:
-        if os.path.lexists(path) and not _is_of_a_sandbox(path):
+        if os.path.lexists(path) and _secret_in(path) is None:
             hints = ["choose another name, or move that file away"]
             raise UserAgentError(f"{path} is not a sandbox's credentials file: left alone", code="exists", hints=hints)
         number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")  # mode 0600
@@ -92,13 +95,16 @@ def write_credentials(path: Path, credentials: Mapping[str, str]) -> None:
         raise UserAgentError(f"{path} can't be written: {error.strerror or error}", code="io") from None
 
 
-def _is_of_a_sandbox(path: Path) -> bool:
+def _secret_in(path: Path) -> str | None:
+    """The secret of a credentials file that a sandbox wrote: the next one keeps it, and the workers that have read
+    that file go on. None for any other file."""
     try:
-        given = read(path, ("clientId", "serviceUrl"), []) if path.is_file() else {}
+        given = read(path, ("clientId", "clientSecret", "serviceUrl"), []) if path.is_file() else {}
         host = urlsplit(given.get("serviceUrl", "")).hostname
     except (ConfigError, ValueError):
-        return False
-    return given.get("clientId") == server.CLIENT_ID and is_loopback(host or "")
+        return None
+    is_ours = given.get("clientId") == server.CLIENT_ID and is_loopback(host or "")
+    return given.get("clientSecret") if is_ours else None
 
 
 def _run_command(sandbox: server.Sandbox, agent_id: str, path: Path | None) -> str:

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Callable
 from urllib.parse import urlsplit
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from .. import credentials
 from ..conductor.transport import Transport, TransportError, is_loopback
 from ..conductor.wire import encode, segment
-from ..errors import ConfigError, PlatformError, UsageError, UserAgentError
-from ..logs import counted, redactor
+from ..errors import ConfigError, PlatformError, UsageError, UserAgentError, nearest
+from ..logs import counted, escape, redactor
 from ..settings import Settings, number, parsed
 from . import options, terminal
 from .options import Parser
@@ -24,6 +24,7 @@ from .options import Parser
 LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
 TIMEOUT_S = 30.0
 FIRST_POLL_S = 2.0
+UNPOLLED_S = 2.0  # after so long somebody wants to know that no worker is there
 
 
 def configure(parser: Parser) -> None:
@@ -49,7 +50,7 @@ def main(args: Namespace) -> None:
     if not agent_id or settings.sources["agent_id"].startswith("agentId in "):
         agent_id = _agent(ask, agent_id)
     execution_id = ask("POST", "executions", {"agentId": agent_id, "input": given, "domain": settings.domain})["id"]
-    execution = _ended(ask, execution_id, wait_s) if wait_s else None
+    execution = _awaited(ask, execution_id, agent_id, wait_s, f"{origin}/#{execution_id}") if wait_s else None
     if execution is None:
         terminal.write(execution_id)
     elif execution["status"] == "COMPLETED":
@@ -116,7 +117,7 @@ def _agent(ask: Callable[..., Any], expected: str | None) -> str:
     are those of the real platform, for which ``dev --sandbox`` does not ask."""
     until = time.monotonic() + FIRST_POLL_S
     while True:
-        known = sorted({agent["agentId"] for agent in ask("GET", "agents")})
+        known = _polled(ask)
         if known or expected or time.monotonic() >= until:
             break
         threading.Event().wait(0.05)  # a worker that just starts has not polled yet
@@ -129,14 +130,35 @@ def _agent(ask: Callable[..., Any], expected: str | None) -> str:
     raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
 
 
-def _ended(ask: Callable[..., Any], execution_id: str, wait_s: float) -> Any:
-    """The execution when it has ended, or as it is after ``wait_s``."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        left_s = max(0.0, min(LOOK_S, deadline - time.monotonic()))
-        execution = ask("GET", f"executions/{segment(execution_id)}?wait_ms={int(left_s * 1000)}")
-        if execution["status"] != "RUNNING" or not left_s:
-            return execution
+def _polled(ask: Callable[..., Any]) -> list[str]:
+    """The agents that a worker has polled for; a queue that somebody's typing error made is none."""
+    return sorted({agent["agentId"] for agent in ask("GET", "agents") if agent["polledTime"]})
+
+
+def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: float, page: str) -> Any:
+    """The execution when it has ended, or as it is after ``wait_s``; meanwhile it is said when no worker is there."""
+    began = time.monotonic()
+    says_unpolled = True
+    try:
+        while True:
+            waited_s = time.monotonic() - began
+            left_s = max(0.0, min(LOOK_S, wait_s - waited_s))
+            execution = ask("GET", f"executions/{segment(execution_id)}?wait_ms={int(left_s * 1000)}")
+            if execution["status"] != "RUNNING" or not left_s:
+                return execution
+            if says_unpolled and waited_s >= UNPOLLED_S - LOOK_S:
+                says_unpolled = False
+                _say_unpolled(agent_id, _polled(ask))
+    except KeyboardInterrupt:
+        terminal.note(f"no longer waited for: execution {execution_id} goes on, to be seen at {page}")
+        raise
+
+
+def _say_unpolled(agent_id: str, polled: Sequence[str]) -> None:
+    if agent_id not in polled:
+        near = nearest(agent_id, polled)
+        hint = f" (did you mean -a {near}?)" if near else ""
+        terminal.note(escape(f"no worker polls for {agent_id} yet{hint}"))
 
 
 def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:

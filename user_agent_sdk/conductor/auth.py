@@ -12,12 +12,12 @@ import random
 import threading
 import time
 from typing import Any, Callable, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
 from .renewal import Secret
-from .transport import Transport, TransportError
+from .transport import Transport, TransportError, is_loopback
 from .wire import json_object
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ TOKEN_LIMIT_BYTES = 65536
 NONSENSE_LIFE_S = 60.0
 KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens don't say; a 401 replaces them sooner
 FAILED_CAP_S = 30.0
+LOCAL_CAP_S = 2.0  # on loopback: a sandbox that is started again
 REFUSED_CAP_S = 300.0  # a revoked client: somebody must act, and the endpoint must not be hammered meanwhile
 _REFUSALS = frozenset(("unauthorized_client", "invalid_client", "invalid_grant", "access_denied"))
 
@@ -80,6 +81,7 @@ class TokenSource:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rand: Callable[[], float] = random.random,
+        cap_s: float = REFUSED_CAP_S,
     ) -> None:
         self._fetch = fetch
         self._header = header
@@ -88,6 +90,7 @@ class TokenSource:
         self._clock = clock
         self._wall = wall
         self._rand = rand
+        self._cap_s = cap_s  # of the pause after a failure
         # Held during a fetch, the only HTTP under a lock; guards all below. Readers of a living token don't take it.
         self._refreshing = threading.Lock()
         self._current: tuple[dict[str, str], Lifetime] | None = None
@@ -148,7 +151,7 @@ class TokenSource:
         try:
             fetched = self._fetch()
         except PlatformError as error:
-            cap_s = REFUSED_CAP_S if isinstance(error, AuthRefusedError) else FAILED_CAP_S
+            cap_s = min(self._cap_s, REFUSED_CAP_S if isinstance(error, AuthRefusedError) else FAILED_CAP_S)
             self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
             self._failures += 1
             self._failure = _afresh(error)
@@ -181,7 +184,8 @@ def client_credentials(transport: Transport, auth_url: str, client_id: str, secr
         answer = _asked(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
         return Fetched(_checked_token(answer.get("access_token"), auth_url), life_s(answer.get("expires_in")))
 
-    return TokenSource(fetch, "Authorization", "Bearer ", is_renewed=secret.is_renewed)
+    cap_s = LOCAL_CAP_S if is_loopback(urlsplit(auth_url).hostname or "") else REFUSED_CAP_S
+    return TokenSource(fetch, "Authorization", "Bearer ", is_renewed=secret.is_renewed, cap_s=cap_s)
 
 
 def conductor_key(transport: Transport, base_url: str, key: str, secret: str) -> TokenSource:

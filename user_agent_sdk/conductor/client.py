@@ -30,7 +30,8 @@ RETRY_AFTER_MAX_S = 60.0
 
 
 class PollError(PlatformError):
-    """A poll got no usable answer; ``retry_after_s`` is the server's wish, or None."""
+    """A poll got no usable answer; ``retry_after_s`` is the server's wish, or None; the code is ``auth-refused``
+    when it was the credentials or the token."""
 
     def __init__(self, message: str, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(message, code=code)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -23,11 +22,15 @@ from ..logs import escape
 from . import charts, times, views
 from .store import Record
 
-ROWS_MAX = 1000  # of the table; the figures count all
+ROWS_MAX = 1000  # of the table, each of which opens; the figures count all
+FAILURES_MAX = 10_000  # rows of older failures, in a line each
 VALUE_MAX_CHARS = 16 * 1024  # of a value in an opened row
+VALUES_MAX_CHARS = 2_000_000  # of all rows; then values are shortened, so that a browser opens the file
+SHORT_CHARS = 200
 AGENTS_MAX = 50
 ERRORS_MAX = 8
 _BRIEF_CHARS = 160
+_VARYING = re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}\b|\d[\d.,:]*\d|\d")  # of a message: ids and numbers
 
 _FILE, _POLICY = pages.read(__package__, "report.html")
 _FOUND = re.findall(r'(?s)<template id="(\w+)">(.*?)</template>', _FILE)
@@ -56,6 +59,7 @@ class Run(NamedTuple):
     agent: str
     failed: bool
     error: str
+    kind: str  # of error: without the numbers and ids in it
     when: datetime | None
     duration_ms: float | None
 
@@ -67,10 +71,15 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
     """
     runs: list[Run] = []
     rows: list[Html] = []
+    failures: list[Html] = []  # older than what is in rows
+    chars = 0
     for record in records:
         runs.append(_run(record))
         if len(rows) < ROWS_MAX:
-            rows.append(_row(record))
+            rows.append(_row(record, VALUE_MAX_CHARS if chars < VALUES_MAX_CHARS else SHORT_CHARS))
+            chars += len(rows[-1])
+        elif runs[-1].failed and len(failures) < FAILURES_MAX:
+            failures.append(fill("failure", **_heading(record)))
     now, count, failed = datetime.now().astimezone(), len(runs), sum(run.failed for run in runs)
     points = [(run.when, run.failed) for run in runs if run.when is not None]
     page = fill(
@@ -86,21 +95,30 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
         alarm="alarm" if failed else "",
         **_percentiles(runs),
         figures=_figures(runs, points) if runs else "",
-        newest=f"the newest {len(rows):,} of {count:,}" if len(rows) < count else "",
-        rows=Html("\n".join([fill("head"), *rows])) if rows else fill("nothing"),
+        newest=_newest(len(rows), len(failures), count),
+        rows=Html("\n".join([fill("head"), *rows, *failures])) if rows else fill("nothing"),
         version=__version__,
     )
     stream.write(page)
     return count
 
 
+def _newest(rows: int, failures: int, count: int) -> str:
+    if rows == count:
+        return ""
+    which = "the newest" if failures == FAILURES_MAX else "all"
+    older = f"; of the older ones {which} {failures:,} that failed" if failures else ""
+    return f"the newest {rows:,} of {count:,}{older}"
+
+
 def _run(record: Record) -> Run:
     agent = record.user_agent_id or record.agent_id or "(none)"
     error = _brief(record.error_message or "(no message)")
+    kind = _VARYING.sub("#", error) if record.status == "error" else ""
     when = times.moment(record.started_at) or times.moment(record.ended_at)
     if when is not None and not 1971 < when.year < 9000:  # beyond, calendars end
         when = None
-    return Run(record.id, agent, record.status == "error", error, when, record.duration_ms)
+    return Run(record.id, agent, record.status == "error", error, kind, when, record.duration_ms)
 
 
 def _brief(text: str) -> str:
@@ -167,43 +185,56 @@ def _agent(runs: Sequence[Run]) -> Html:
 
 
 def _errors(runs: Sequence[Run]) -> str:
-    latest = {run.error: run.id for run in reversed(runs[:ROWS_MAX]) if run.failed}  # of those with a row in the table
+    """The kinds of error, the most frequent first, each by its newest message: of many alike without its numbers."""
+    kinds: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.failed:
+            kinds.setdefault(run.kind, []).append(run)
     rows = []
-    for error, count in Counter(run.error for run in runs if run.failed).most_common(ERRORS_MAX):
-        link = fill("link", id=latest[error]) if error in latest else ""
-        rows.append(fill("error", error=error, count=f"{count:,}", link=link))
+    for kind, alike in sorted(kinds.items(), key=lambda pair: len(pair[1]), reverse=True)[:ERRORS_MAX]:
+        error = kind if any(run.error != alike[0].error for run in alike) else alike[0].error
+        rows.append(fill("error", error=error, count=f"{len(alike):,}", link=fill("link", id=alike[0].id)))
     return fill("errors", rows=rows) if rows else ""
 
 
-def _row(record: Record) -> Html:
+def _heading(record: Record) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "started": views.local(record.started_at)[:19],
+        "duration": times.lasted(record.duration_ms),
+        "agent": (record.user_agent_id or record.agent_id or "")[:_BRIEF_CHARS],
+        "error": _brief(record.error_message or ""),
+    }
+
+
+def _row(record: Record, room: int) -> Html:
+    """``room``: how many characters of a value are shown."""
+    is_error = record.status == "error"
     return fill(
         "row",
-        kind="fail" if record.status == "error" else "fine",
-        id=record.id,
+        kind="fail" if is_error else "fine",
+        pill="failed" if is_error else "completed",
         status=record.status or "?",
-        started=(record.started_at or "").replace("T", " ")[:19],
-        duration=times.lasted(record.duration_ms),
-        agent=(record.user_agent_id or record.agent_id or "")[:_BRIEF_CHARS],
-        error=_brief(record.error_message or ""),
         facts=[fill("fact", name=name, value=value) for name, value in views.facts(record).items()],
-        values=list(_values(record)),
+        values=list(_values(record, room)),
+        **_heading(record),
     )
 
 
-def _values(record: Record) -> Iterable[Html]:
+def _values(record: Record, room: int) -> Iterable[Html]:
     log = "\n".join(f"{times.clock(when_s):<12}  {line}" for when_s, line in record.log_lines())
     if record.error_message:
-        yield fill("value", size="wide", title="Error", kind="err", text=_shortened(record.error_message))
+        yield fill("value", size="wide", title="Error", kind="err", text=_shortened(record.error_message, room))
     for title, value in (("Input", record.input_data), ("Output", record.output_data)):
         if value is not None:
-            shown = Html(views.highlighted(value, _mark, VALUE_MAX_CHARS, partial(html.escape, quote=False)))
+            shown = Html(views.highlighted(value, _mark, room, partial(html.escape, quote=False)))
             yield fill("value", size="", title=title, kind="", text=shown)
     if log:
-        yield fill("value", size="wide", title="Log", kind="", text=_shortened(log))
+        yield fill("value", size="wide", title="Log", kind="", text=_shortened(log, room))
 
 
-def _shortened(text: str) -> Html:
-    return _safe(views.shortened(text, VALUE_MAX_CHARS), keep="\n")
+def _shortened(text: str, room: int) -> Html:
+    return _safe(views.shortened(text, room), keep="\n")
 
 
 def _mark(text: str, color: str) -> str:

@@ -112,19 +112,24 @@ class History:
         user_agent_id: str | None = None,
         status: str | None = None,
         since: datetime | None = None,
+        task: str | None = None,
         after_id: int | None = None,
         limit: int | None = None,
         full: bool = True,
     ) -> Iterator[Record]:
         """Newest first; with ``after_id`` what came after that one, oldest first. None = all.
 
-        ``since``: those that ended then or later. Not ``full``: without input, output and logs.
+        ``since``: those that ended then or later. ``task``: those one of whose ids (of the task, here or on the
+        wire, of the workflow) begins so. Not ``full``: without input, output and logs.
         Raises StorageError.
         """
         given = {"h.agent_id = ?": agent_id, "h.user_agent_id = ?": user_agent_id, "h.id > ?": after_id}
         # The plus keeps SQLite from taking the index on the status, which most rows share, over that on an id.
         given["+h.status = ?" if agent_id or user_agent_id else "h.status = ?"] = status
         wanted = {term: value for term, value in given.items() if value not in (None, "")}
+        if task:
+            ids = ["h.task_id", *(["f.wire_task_id", "f.workflow_id"] if self._facts else [])]
+            wanted["? IN (" + ", ".join(f"substr({name}, 1, {len(task)})" for name in ids) + ")"] = task
         where = "WHERE " + " AND ".join(wanted) if wanted else ""
         left_out = () if full else _BIG
         names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]

@@ -8,48 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Callable
 
 from ..logs import escape
+from ..tables import GAP, fit, short, widths_of
 from . import shape, times
 from .store import Record, parse
 
 Paint = Callable[[str, str], str]
 SHOWN_MAX_CHARS = 64 * 1024  # of a value on a terminal; a pipe gets all of it
 STATUS_COLORS = {"success": "green", "error": "red"}
-_GAP = 2
 _NAMES = ("ID", "STATUS", "STARTED", "TIME", "USER AGENT", "TASK", "AGENT", "ERROR")
-# The columns of texts, the most telling first, with the cells that each needs to say anything.
 _TEXTS = {"USER AGENT": 10, "ERROR": 20, "TASK": 10, "AGENT": 10}
-
-
-def width(text: str) -> int:
-    """How many cells a terminal gives ``text``: two for wide characters, none for combining ones."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells, text))
-
-
-def _cells(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def fit(text: str, cells: int, mark: str = "…") -> str:
-    """``text`` in exactly ``cells`` cells, filled up or cut."""
-    if width(text) > cells:
-        room, kept = cells - len(mark), ""
-        for char in text[: cells + 200]:
-            room -= _cells(char)
-            if room < 0:
-                break
-            kept += char
-        text = kept + mark
-    return text + " " * (cells - width(text))
 
 
 def table(
@@ -57,18 +29,18 @@ def table(
 ) -> tuple[str, Callable[[Record], str]]:
     """The header, and what makes a record a line: of ``total`` cells at most, in columns laid out for ``records``."""
     this_year = str(datetime.now().year)
-    is_short = all((record.started_at or this_year).startswith(this_year) for record in records)
+    is_short = all(local(record.started_at)[:4] in ("", this_year) for record in records)
     mark = "…" if clean("…") == "…" else ".."
 
     def cells(record: Record) -> dict[str, str]:
-        started = (record.started_at or "").replace("T", " ")[:19]
+        started = local(record.started_at)[:19]
         texts = (
             str(record.id),
             record.status or "",
             started[5:] if is_short else started,
             times.lasted(record.duration_ms),
             record.user_agent_id or "",
-            record.task_id or record.wire_task_id or "",
+            short(record.wire_task_id or record.task_id or ""),
             record.agent_id or "",
             record.error_message or "",
         )
@@ -79,33 +51,31 @@ def table(
         for name, room in widths.items():
             part = row[name].rjust(room) if name in ("ID", "TIME") else fit(row[name], room, mark)
             parts.append(paint(part, color) if color and name == "STATUS" else part)
-        return (" " * _GAP).join(parts).rstrip()
+        return (" " * GAP).join(parts).rstrip()
 
-    widths = _widths([cells(record) for record in records], total, 14 if is_short else 19)
+    rows = [cells(record) for record in records]
+    id_cells = max([2, *(len(row["ID"]) for row in rows)])
+    fixed = {"ID": id_cells, "STATUS": 7, "STARTED": 14 if is_short else 19, "TIME": 7}
+    widths = widths_of(rows, total, fixed, _TEXTS, _NAMES)
     header = paint(line({name: name for name in widths}), "bold")
     return header, lambda record: line(cells(record), STATUS_COLORS.get(record.status or ""))
 
 
-def _widths(rows: Sequence[dict[str, str]], total: int, started_cells: int) -> dict[str, int]:
-    """Of id, status, time and duration always; then of as many of the texts as there is room for."""
-    widths = {"ID": max([2, *(len(row["ID"]) for row in rows)]), "STATUS": 7, "STARTED": started_cells, "TIME": 7}
-    left = room = total - sum(widths.values()) - _GAP * (len(widths) - 1)
-    wanted: dict[str, int] = {}
-    for name, least in _TEXTS.items():
-        want = max([0, *(width(row[name]) for row in rows)])
-        if (want or not rows) and room >= _GAP + least:
-            wanted[name] = max(want, len(name)) if rows else 40
-            room -= _GAP + least
-    left -= _GAP * len(wanted)
-    for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
-        widths[name] = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest to others
-        left -= widths[name]
-    return {name: widths[name] for name in _NAMES if name in widths}
+def local(text: str | None) -> str:
+    """A stored time in this machine's zone, ``2026-01-31 12:30:05.123``; what is no time as it stands."""
+    when = times.moment(text)
+    return when.isoformat(" ", "milliseconds")[:23] if when else (text or "").replace("T", " ")
 
 
 def piped(record: Record) -> str:
     """Every column, TAB-separated, none cut."""
     return "\t".join("" if value is None else escape(str(value)) for value in record)
+
+
+def _zone(text: str | None) -> str:
+    """The zone that a stored time is shown in, to stand behind it."""
+    when = times.moment(text)
+    return f" {timezone(when.utcoffset() or timedelta())}" if when else ""
 
 
 def facts(record: Record) -> dict[str, str]:
@@ -119,8 +89,8 @@ def facts(record: Record) -> dict[str, str]:
         "Worker": record.worker_id,
         "Attempt": record.attempt,
         "Reported as": record.platform_status,
-        "Started": (record.started_at or "").replace("T", " "),
-        "Ended": (record.ended_at or "").replace("T", " "),
+        "Started": local(record.started_at) + _zone(record.started_at),
+        "Ended": local(record.ended_at) + _zone(record.ended_at),
         "Duration": times.lasted(record.duration_ms),
         "Not as it was": record.altered,
     }

@@ -15,11 +15,11 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
-from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS
+from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS, LogLine
 from ..errors import NotFoundError, UsageError
 from .tasks import Attempt, Execution, ReportRefused, check_report, log_line, to_wire
 
@@ -27,6 +27,7 @@ OUTPUT_MAX_BYTES = 10 * 1024 * 1024  # more is accepted with a 200, and fails th
 KEPT_EXECUTIONS = 10_000  # ended ones; the oldest go first
 KEPT_BYTES = 256 * 1024 * 1024  # of reports, over all ended executions
 KEPT_LOG_LINES = 10_000  # of one attempt
+BRIEF_CHARS = 500  # of an input: what a list shows and a search looks into
 _SLICE_S = 0.1
 _ENDED_AS = {  # how an execution ends that is not tried again
     "COMPLETED": "COMPLETED",
@@ -35,6 +36,9 @@ _ENDED_AS = {  # how an execution ends that is not tried again
     "CANCELED": "TERMINATED",
     "TIMED_OUT": "TIMED_OUT",
 }
+
+
+Seen = TypeVar("Seen")
 
 
 class Clock(NamedTuple):
@@ -87,7 +91,8 @@ class Engine:
         object, an empty agent id, or a policy that makes no sense.
         """
         try:
-            given = json.loads(json.dumps(given, allow_nan=False))
+            text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+            given = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"the input can't be sent as JSON: {error}") from None
         if not isinstance(given, dict):
@@ -99,7 +104,8 @@ class Engine:
         with self._lock:
             now = self._settle()
             policy = (retries, retry_delay_s, response_timeout_s)
-            execution = Execution(agent_id, domain or None, given, *policy, self.clock.wall_ms())
+            brief = text[:BRIEF_CHARS]
+            execution = Execution(agent_id, domain or None, given, *policy, self.clock.wall_ms(), brief=brief)
             self._executions[execution.id] = execution
             self._schedule(execution, None, now)
             return execution.id
@@ -164,6 +170,32 @@ class Engine:
             self._settle()
             return [execution.snapshot() for execution in itertools.islice(reversed(self._executions.values()), limit)]
 
+    def view(self, show: Callable[[Iterable[Execution], float], Seen]) -> Seen:
+        """What ``show`` makes of all executions, newest first, and of the monotonic time; nothing changes meanwhile."""
+        with self._lock:
+            now = self._settle()
+            return show(reversed(self._executions.values()), now)
+
+    def cancel(self, execution_id: str) -> None:
+        """End an execution that waits or runs, as the platform does when somebody terminates its workflow: a worker is
+        not told, and what it reports later is ignored. Raises NotFoundError."""
+        with self._lock:
+            now = self._settle()
+            execution = self._executions.get(execution_id)
+            if execution is None:
+                raise NotFoundError(f"no execution has the id {execution_id!r}")
+            if execution.status == "RUNNING":
+                attempt = execution.attempts[-1]
+                attempt.reason = "cancelled by hand"
+                self._end(execution, attempt, "CANCELED", now)
+
+    def heard(self, task_id: str, level: str, line: LogLine) -> None:
+        """A worker in this process wrote that line to the log of a task that it runs."""
+        with self._lock:
+            attempt = self._tasks.get(task_id)
+            if attempt is not None:
+                attempt.live.append((level, line))
+
     def agents(self) -> list[dict[str, Any]]:
         """One row for each agent and domain that was polled or given a task."""
         with self._lock:
@@ -209,7 +241,7 @@ class Engine:
 
     def _enqueue(self, execution: Execution, attempt: Attempt, ready_at: float) -> None:
         """Give ``attempt`` a place in its queue; an older one is void from now on."""
-        attempt.place = next(self._tickets)
+        attempt.place, attempt.ready_at = next(self._tickets), ready_at
         queue = self._queues[execution.agent_id, execution.domain]
         heapq.heappush(queue.waiting, (ready_at, attempt.place, attempt))
         queue.arrived.notify()

@@ -1,79 +1,190 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox's page, ``page.html``, and the two addresses that feed it. Its script puts text into the page
-and nothing else, so nothing that a task holds can run or load."""
+"""The sandbox's page, ``page.html``, and the addresses that feed it. Its script puts text into the page and nothing
+else, so nothing that a task holds can run or load. What changes something is a POST, which the server's guard lets
+no page of another site make.
+"""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .. import pages
+from ..conductor.wire import LogLine
 from ..logs import escape
 from .engine import Engine
 from .exchange import Reply, Request
 from .server import Sandbox
-from .tasks import Execution, describe, lease_left_s
+from .tasks import Attempt, Execution, describe, lease_left_s
 
-SHOWN_EXECUTIONS = 200
+SHOWN_EXECUTIONS = 200  # in one reply: more than any window shows
 SHOWN_CHARS = 200_000  # of an input, an output, or one attempt's logs
 SHOWN_LINES = 1000  # of one attempt's logs, the last ones
+NOTE_CHARS = 200  # of the reason or the input in a row
+# What the page counts, in this order, and the states that it counts so.
+KINDS = {
+    "failed": ("FAILED", "TIMED_OUT"), "running": ("RUNNING",), "waiting": ("WAITING",), "queued": ("QUEUED",),
+    "completed": ("COMPLETED",), "cancelled": ("TERMINATED",),
+}  # fmt: skip
+_KIND_OF = {state: kind for kind, states in KINDS.items() for state in states}
 _STATES = {"SCHEDULED": "QUEUED", "IN_PROGRESS": "RUNNING"}
 
 
-def install(sandbox: Sandbox, commands: Sequence[str] = ()) -> None:
-    """Serve the page at the sandbox's address. ``commands``: how to start a worker, shown until one polls."""
-    engine, document = sandbox.engine, _document(commands)
+def install(
+    sandbox: Sandbox,
+    commands: Sequence[str] = (),
+    submits: Sequence[str] = (),
+    templates: Mapping[str, str] | None = None,
+) -> None:
+    """Serve the page at the sandbox's address.
+
+    ``commands``: how to start a worker, shown until one polls; ``submits``: how to give it a task, shown until there
+    is one. ``templates``: the input that the form begins with, as JSON text by agent id; it may change later.
+    """
+    engine, document = sandbox.engine, _document(commands, submits)
+    known: Mapping[str, str] = {} if templates is None else templates
 
     def overview(request: Request, _: str) -> Reply:
-        now_s = engine.clock.monotonic()
-        outlines = [_outline(execution, now_s) for execution in engine.executions(SHOWN_EXECUTIONS)]
-        return Reply.of({"now": engine.clock.wall_ms(), "agents": engine.agents(), "executions": outlines})
+        agents = [{**agent, "template": known.get(agent["agentId"], "")} for agent in engine.agents()]
+        told = engine.view(lambda executions, now_s: _overview(executions, now_s, request))
+        return Reply.of({"now": engine.clock.wall_ms(), "agents": agents, **told})
+
+    def cancel(request: Request, execution_id: str) -> Reply:
+        engine.cancel(execution_id)
+        return Reply.of({"id": execution_id})
 
     sandbox.route("GET", "/", lambda request, _: document)
     sandbox.route("GET", "/sandbox/overview", overview)
     sandbox.route("GET", "/sandbox/detail/*", lambda request, last: Reply.of(_detail(engine.wait(last, 0), engine)))
+    sandbox.route("POST", "/sandbox/cancel/*", cancel)
 
 
-def _document(commands: Sequence[str]) -> Reply:
+@contextmanager
+def listening(engine: Engine, log: logging.Logger) -> Iterator[None]:
+    """While this lasts, what the tasks of this process write to ``log`` is shown as they write it."""
+    handler = _Heard(engine)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Heard(logging.Handler):
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = LogLine(record.getMessage(), int(record.created * 1000))
+        self._engine.heard(str(record.__dict__.get("task_id")), record.levelname, line)
+
+
+def _document(commands: Sequence[str], submits: Sequence[str]) -> Reply:
     text, policy = pages.read(__package__, "page.html")
-    text = text.replace("<!--commands-->", "".join(f"<code>{html.escape(command)}</code>" for command in commands))
+    for mark, shown in (("<!--commands-->", commands), ("<!--submit-->", submits)):
+        text = text.replace(mark, "".join(f"<code>{html.escape(command)}</code>" for command in shown))
     policy += "; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     more = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
     return Reply(200, text.encode(), "text/html; charset=utf-8", f"Content-Security-Policy: {policy}\r\n{more}")
 
 
-def _state(execution: Execution) -> str:
-    running = execution.status == "RUNNING"
-    return _STATES.get(execution.attempts[-1].status, "RUNNING") if running else execution.status
-
-
-def _outline(execution: Execution, now_s: float) -> dict[str, Any]:
-    """One row of the list; all but ``leaseLeft`` (seconds, or None) changes only with the execution."""
+def _state(execution: Execution, now_s: float) -> str:
+    if execution.status != "RUNNING":
+        return execution.status
     last = execution.attempts[-1]
+    return "WAITING" if _ready_in_s(last, now_s) else _STATES.get(last.status, "RUNNING")
+
+
+def _ready_in_s(attempt: Attempt, now_s: float) -> float | None:
+    """How long a task that was put back, or is to be tried again, waits until it may be handed out."""
+    return attempt.ready_at - now_s if attempt.status == "SCHEDULED" and attempt.ready_at > now_s else None
+
+
+def _overview(executions: Iterable[Execution], now_s: float, request: Request) -> dict[str, Any]:
+    """The rows from ``from`` on of those that fit ``show`` (a kind) and ``q`` (a text); how many there are of each
+    kind; the row of the one that is ``id``, and its place among those that fit, or -1; and the last failure."""
+    start, show = max(request.number("from", 0), 0), request.query.get("show", "all")
+    count = min(request.number("count", SHOWN_EXECUTIONS), SHOWN_EXECUTIONS)
+    words, chosen_id = request.query.get("q", "").lower().split(), request.query.get("id")
+    counts: Counter[str] = Counter()
+    rows, found, place, chosen, latest = [], 0, -1, None, None
+    for execution in executions:
+        state = _state(execution, now_s)
+        kind = _KIND_OF.get(state, "cancelled")
+        counts[kind] += 1
+        if kind == "failed" and (latest is None or execution.end_ms > latest.end_ms):
+            latest = execution
+        is_chosen = execution.id == chosen_id
+        if is_chosen:
+            chosen = _outline(execution, state, now_s)
+        if show in ("all", kind) and (not words or _has(execution, words)):
+            place = found if is_chosen else place
+            if start <= found < start + count:
+                rows.append(_outline(execution, state, now_s))
+            found += 1
+    all_counts = {"all": sum(counts.values()), **{kind: counts[kind] for kind in KINDS}}
+    failed = latest and _outline(latest, latest.status, now_s)
+    return {"counts": all_counts, "found": found, "from": start, "place": place, "chosen": chosen, "latest": failed,
+            "executions": rows}  # fmt: skip
+
+
+def _has(execution: Execution, words: Sequence[str]) -> bool:
+    reason = execution.attempts[-1].reason or ""
+    text = f"{execution.id} {execution.agent_id} {reason} {execution.brief}".lower()
+    return all(word in text for word in words)
+
+
+def _outline(execution: Execution, state: str, now_s: float) -> dict[str, Any]:
+    """One row of the list; all but ``leaseLeft`` and ``readyIn`` (seconds, or None) changes only with the execution."""
+    last, reason = execution.attempts[-1], _reason(execution)
+    note = execution.brief if state == "COMPLETED" or not reason else reason.strip().split("\n")[0]
+    is_reason = bool(reason) and state not in ("COMPLETED", "TERMINATED")
     return {
-        "id": execution.id, "agentId": execution.agent_id, "state": _state(execution),
-        "attempts": len(execution.attempts), "polls": last.poll_count, "reason": escape(last.reason or ""),
+        "id": execution.id, "agentId": execution.agent_id, "state": state, "attempts": len(execution.attempts),
+        "polls": last.poll_count, "note": escape(note[:NOTE_CHARS]), "isReason": is_reason,
         "createdTime": execution.created_ms, "startTime": execution.attempts[0].start_ms,
         "endTime": execution.end_ms, "updateTime": last.update_ms,
-        "leaseLeft": lease_left_s(last, now_s),
+        "leaseLeft": lease_left_s(last, now_s), "readyIn": _ready_in_s(last, now_s),
     }  # fmt: skip
+
+
+def _reason(execution: Execution) -> str | None:
+    """Why its last attempt failed: while it is tried again, why the one before did."""
+    return next((attempt.reason for attempt in execution.attempts[:-3:-1] if attempt.reason), None)
 
 
 def _detail(execution: Execution, engine: Engine) -> dict[str, Any]:
     """``describe`` for the page: inputs and outputs as text, in which a browser rounds no number."""
-    told = describe(execution, engine.clock.monotonic())
-    told.update(state=_state(execution), input=_text(told["input"]), output=_text(told["output"]))
+    now_s = engine.clock.monotonic()
+    told = describe(execution, now_s)
+    output = _text(told["output"]) if told["output"] else ""
+    told.update(state=_state(execution, now_s), input=_text(told["input"]), output=output)
+    told["reason"] = escape(_reason(execution) or "", keep="\n\t")
     told["cut"] = len(told["input"]) > SHOWN_CHARS
-    for attempt in told["attempts"]:
+    for attempt, record in zip(told["attempts"], execution.attempts):
         attempt["status"] = _STATES.get(attempt["status"], attempt["status"])
         attempt["reason"] = escape(attempt["reason"] or "", keep="\n\t")
-        attempt["logs"] = [{**line, "log": escape(line["log"], keep="\n\t")} for line in attempt["logs"][-SHOWN_LINES:]]
+        attempt["logs"] = _lines(record)
         attempt["output"] = _text(attempt["output"]) if attempt["output"] else ""
     if execution.end_ms:
         told["attempts"][-1]["output"] = ""  # it is the execution's
     return told
+
+
+def _lines(attempt: Attempt) -> list[dict[str, Any]]:
+    """The log as it was reported, until then as it is being written. A report has no levels: those of the lines that
+    were heard here are known."""
+    levels = {line: level for level, line in attempt.live}
+    lines = attempt.logs or [line for _, line in attempt.live]
+    return [{"log": escape(line.log, keep="\n\t"), "createdTime": line.created_ms,
+             "level": levels[line] if levels.get(line, "INFO") not in ("INFO", "DEBUG") else ""}
+            for line in lines[-SHOWN_LINES:]]  # fmt: skip
 
 
 def _text(value: dict[str, Any]) -> str:

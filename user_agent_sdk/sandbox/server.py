@@ -7,6 +7,7 @@ browser makes for another site, or to poll, are refused. One daemon thread a con
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import secrets
@@ -30,7 +31,6 @@ PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no tim
 CLIENT_ID = "sandbox"
 ACCEPT_AGAIN_S = 0.05
 CLOSE_S = 2.0  # for all threads together
-_TOKENS_MAX = 1000
 _AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
 _AUTH_PATH = "/realms/user-agent/protocol/openid-connect/token"
 
@@ -41,16 +41,16 @@ class Sandbox:
     """An :class:`Engine` behind HTTP, as a context manager.
 
     ``port`` 0 takes a free one; ``token_life_s`` is how long an access token of the akaBot
-    dialect lives. A subclass may wrap :meth:`handle`.
+    dialect lives; ``client_secret`` that of an earlier one, so that its workers go on. A subclass may wrap
+    :meth:`handle`.
     """
 
-    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Clock | None = None) -> None:
+    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Clock | None = None,
+                 client_secret: str | None = None) -> None:  # fmt: skip
         self.engine = Engine(clock)
         self.port = port
         self._token_life_s = token_life_s
-        self._client_secret = secrets.token_urlsafe(24)
-        self._lock = threading.Lock()  # guards _tokens
-        self._tokens: dict[str, float] = {}  # token -> monotonic time of its end, oldest first
+        self._client_secret = client_secret or secrets.token_urlsafe(24)
         self._connections: dict[socket.socket, threading.Thread] = {}  # those still open
         self._closed = threading.Event()
         self._routes: dict[str, dict[str, Handler]] = {}
@@ -248,17 +248,18 @@ class Sandbox:
             return Reply.of({"error": "invalid_client", "error_description": "Invalid client credentials"}, 401)
         if not secrets.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
             return Reply.of({"error": "unauthorized_client", "error_description": "Invalid client credentials"}, 401)
-        token = secrets.token_urlsafe(32)
-        with self._lock:
-            self._tokens[token] = self.engine.clock.monotonic() + self._token_life_s
-            while len(self._tokens) > _TOKENS_MAX:
-                del self._tokens[next(iter(self._tokens))]
+        claim = f"{secrets.token_urlsafe(16)}.{self.engine.clock.monotonic() + self._token_life_s}"
+        token = f"{claim}.{self._seal(claim)}"
         return Reply.of({"access_token": token, "expires_in": whole(self._token_life_s), "token_type": "Bearer"})
 
     def _unauthorized(self, request: Request) -> Reply | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        with self._lock:
-            ends = self._tokens.get(token) if kind.lower() == "bearer" else None
-        if ends is None:
+        claim, _, seal = token.rpartition(".")
+        if kind.lower() != "bearer" or not secrets.compare_digest(seal.encode(), self._seal(claim).encode()):
             return Reply.of({"error": "INVALID_TOKEN"}, 401)
+        ends = float(claim.partition(".")[2])
         return Reply.of({"error": "EXPIRED_TOKEN"}, 401) if ends <= self.engine.clock.monotonic() else None
+
+    def _seal(self, claim: str) -> str:
+        """What makes a claim a token of ours: a sandbox that is started again with the same secret knows it too."""
+        return hmac.new(self._client_secret.encode(), claim.encode(), "sha256").hexdigest()

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ..conductor.wire import LogLine, TaskStatus
 from ..errors import PlatformError
 
+KEPT_LIVE_LINES = 1000  # of one attempt
 _REPORTABLE = {status.value for status in TaskStatus}
 
 
@@ -27,7 +30,9 @@ class Attempt:
     """One task on the wire: one try of an execution. Times are epoch ms, 0 when not yet.
 
     ``status``: SCHEDULED (in the queue), IN_PROGRESS (leased until ``lease_until``, monotonic
-    seconds), TIMED_OUT, or what was reported. ``place`` is the ticket of its last place in the queue.
+    seconds), TIMED_OUT, CANCELED, or what was reported. ``place`` is the ticket of its last place in the queue, from
+    which it is handed out at ``ready_at`` (monotonic) or later. ``live``: the lines of its log, each with its level,
+    as a worker in this process writes them; ``logs`` those that were reported.
     """
 
     execution_id: str
@@ -43,9 +48,11 @@ class Attempt:
     end_ms: int = 0
     callback_after_s: float = 0
     lease_until: float = 0
+    ready_at: float = 0
     output: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     logs: list[LogLine] = field(default_factory=list)
+    live: deque[tuple[str, LogLine]] = field(default_factory=partial(deque, maxlen=KEPT_LIVE_LINES))
     place: int = 0
 
 
@@ -68,10 +75,11 @@ class Execution:
     reason: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     size_bytes: int = 0
+    brief: str = ""  # the beginning of the input as JSON
 
     def snapshot(self) -> Execution:
         """A copy that no later report changes."""
-        return replace(self, attempts=[replace(attempt) for attempt in self.attempts])
+        return replace(self, attempts=[replace(one, live=one.live.copy()) for one in self.attempts])
 
 
 def check_report(report: Mapping[str, Any]) -> None:

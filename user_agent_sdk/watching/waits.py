@@ -20,6 +20,7 @@ class Waits(NamedTuple):
     until: float | None = None
     next_poll: float | None = None  # polls fail
     next_report: float | None = None
+    is_refused: bool = False  # polls fail because the platform refuses the credentials
 
     def sentence(self, now: float, wall: float) -> str | None:
         """One line, or None when nobody need wait. ``wall`` in epoch seconds is the same moment as ``now``."""
@@ -40,7 +41,8 @@ class Waits(NamedTuple):
             return f"stopping: waiting to deliver {counted(self.results, 'result')}, {until}"
         parts = []
         if self.next_poll is not None:
-            parts.append(f"the platform does not answer: next poll at {at(self.next_poll)}")
+            what = "refuses the credentials" if self.is_refused else "does not answer"
+            parts.append(f"the platform {what}: next poll at {at(self.next_poll)}")
         if self.results and self.next_report is not None:
             parts.append(f"{counted(self.results, 'undelivered result')}: next try at {at(self.next_report)}")
         return "; ".join(parts) or None

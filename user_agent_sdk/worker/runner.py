@@ -17,18 +17,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable
+from urllib.parse import urlsplit
 
 from ..agents import Agent
-from ..conductor.auth import TokenSource, client_credentials, conductor_key
-from ..conductor.client import Client
-from ..conductor.renewal import Files, Secret
-from ..conductor.transport import Transport
-from ..conductor.wire import DIALECTS, LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict, segment
-from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, ConfigError, PlatformError
+from ..conductor.transport import is_loopback
+from ..conductor.wire import LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict, segment
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import signals
+from .connect import connect
 from .keeping import journal_file
 from .keeping.adopt import take_over
 from .keeping.delivery import Delivery
@@ -36,6 +35,7 @@ from .keeping.jobs import Execution, Job, Jobs
 from .keeping.journal import Journal
 from .keeping.lease import LeaseKeeper
 from .keeping.timetable import Timetable
+from .polling.backoff import CAP_S, LOCAL_CAP_S
 from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
@@ -54,42 +54,6 @@ ADOPT_S = 60.0
 OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # what a drain grants an open poll: cut off, it would still take a task
 LAST_REPORT_S = 2.0
 OVERTIME_S = 5.0  # after the drain timeout the process ends, whatever hangs
-
-
-class Target(NamedTuple):
-    """A connection to the platform."""
-
-    transport: Transport
-    client: Client
-
-
-def connect(settings: Settings) -> Target:
-    """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
-    transport = Transport(
-        ca_file=settings.ca_file,
-        client_cert=settings.client_cert,
-        client_key=settings.client_key,
-        proxy=settings.proxy,
-    )
-    auth: TokenSource | None = None
-    if settings.client_id and settings.client_secret and settings.auth_url:
-        auth = client_credentials(transport, settings.auth_url, settings.client_id, _secret(settings))
-    elif settings.auth_key and settings.auth_secret:
-        auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
-    return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
-
-
-def _secret(settings: Settings) -> Secret:
-    """The client's secret, which is read again with all other settings."""
-
-    def read() -> str | None:
-        found = settings.again() if settings.again is not None else settings
-        if found.client_id != settings.client_id:
-            raise ConfigError("there is another clientId now: that takes a restart")
-        return found.client_secret
-
-    files = Files(settings.config_file, settings.client_secret_file)
-    return Secret(settings.client_secret or "", files, read)
 
 
 class Runner:
@@ -148,7 +112,8 @@ class Runner:
         agent_id = own.agent_id or agent.name
         segment(agent_id)  # raises for what could never be polled for
         interval_s = own.poll_interval_ms / 1000
-        intake = Intake(own.workers, interval_s, random.random, self._target.client.can_wait)
+        cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
+        intake = Intake(own.workers, interval_s, random.random, self._target.client.can_wait, cap_s)
         gate = Gate(
             self._target.client,
             agent_id,
@@ -196,6 +161,10 @@ class Runner:
         """Give the status port free, for a successor."""
         self.watch.close()
 
+    @property
+    def running(self) -> int:
+        return len(self._services.jobs.running())
+
     def waits(self) -> Waits:
         """What is waited for just now."""
         from ..watching.waits import Waits  # here: only those in there ask for it, and they may be left out
@@ -209,6 +178,7 @@ class Runner:
             self._deadline,
             min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
             services.delivery.next_at,
+            any(gate.is_failing and gate.is_refused for gate in self._gates),
         )
 
     def _check_credentials(self) -> None:
@@ -240,11 +210,22 @@ class Runner:
             self._futures[-1].add_done_callback(lambda _: self._numbers.put(LOOK))
 
     def _serve(self) -> None:
+        is_ready = False
         while not self._is_over():
             self.watch.beat("main")
+            is_ready = is_ready or self._is_ready()
             with contextlib.suppress(queue.Empty):
                 if self._numbers.get(timeout=LOOK_S) != LOOK:
                     return
+
+    def _is_ready(self) -> bool:
+        """Say once that every agent's poll was answered: nothing else tells a worker that waits from one that hangs."""
+        if any(gate.polled_at is None for gate in self._gates):
+            return False
+        level = logging.INFO if self._owns_process else logging.DEBUG
+        names = ", ".join(gate.agent_id for gate in self._gates)
+        log.log(level, "Ready: waiting for tasks of %s; Ctrl+C ends it", names, extra={"action": "ready"})
+        return True
 
     def _is_over(self) -> bool:
         """Every slot has ended (--max-tasks) or is stuck."""
@@ -348,7 +329,8 @@ class Runner:
         """Report each task that still runs as failed: one attempt, all at once; how many there were."""
         jobs = [job for job in self._services.jobs.running() if job.give_up(_stopped(job))]
         if jobs:
-            log.error("Past the drain timeout: %s given up", counted(len(jobs), "task"), extra={"action": "cut_off"})
+            what = "Past the drain timeout: %s given up" if self._owns_process else "Stopped while %s ran"
+            log.error(what, counted(len(jobs), "task"), extra={"action": "cut_off"})
             with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
                 reports = [pool.submit(self._report_last, job) for job in jobs]
                 while wait_for(reports, 0.05).not_done:

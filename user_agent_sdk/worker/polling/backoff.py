@@ -9,6 +9,7 @@ from typing import Callable
 
 BASE_S = 0.25
 CAP_S = 30.0
+LOCAL_CAP_S = 2.0  # on loopback: nobody else shares that server, and somebody may be watching
 REMIND_S = 60.0
 REASONS_MAX = 5  # a minute: two gateways that fail in turn, each in its words, must not fill a log
 

@@ -52,6 +52,7 @@ class Gate:
         self.agent_id = agent_id
         self.worker_id = worker_id
         self.polled_at: float | None = None  # when a poll was last answered, on the clock
+        self.is_refused = False  # the last poll failed for want of a token that is good
         self._client = client
         self._domain = domain
         self._stopping = stopping
@@ -99,6 +100,7 @@ class Gate:
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
+        may_wait = may_wait and self.polled_at is not None  # the first one shows at once that the platform answers
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         try:
             return Sent(poll, wait_ms, self._client.send_poll(self.agent_id, self.worker_id, self._domain, wait_ms))
@@ -187,6 +189,7 @@ class Gate:
         now = self._clock()
         self._budget.settle(0)
         self._counts.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
+        self.is_refused = error.code == AuthRefusedError.code
         with self._changed:
             self._intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now, error.code == AuthRefusedError.code)

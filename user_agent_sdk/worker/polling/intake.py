@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
-from .backoff import Backoff
+from .backoff import CAP_S, Backoff
 
 FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
@@ -43,7 +43,8 @@ class Poll(NamedTuple):
 
 
 class Intake:
-    """The polling state of one agent. ``can_wait``: the server is asked to keep a poll that finds nothing."""
+    """The polling state of one agent. ``can_wait``: the server is asked to keep a poll that finds nothing;
+    ``cap_s``: the longest pause after a failure."""
 
     def __init__(
         self,
@@ -51,13 +52,14 @@ class Intake:
         interval_s: float,
         rand: Callable[[], float],
         can_wait: bool = False,
+        cap_s: float = CAP_S,
     ) -> None:
         self.workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
         self._can_wait = self._is_kept = can_wait  # whether it does is seen: a gateway may answer at once
         self._hit_at = -LIKELY_S
-        self._backoff = Backoff(rand)
+        self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many may poll at once; more than one after a hit
         self._polling = 0
         self._turns, self._turns_s = 0, 0.0  # how many ended since the last look, and how long they took in all

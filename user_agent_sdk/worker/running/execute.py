@@ -146,6 +146,8 @@ def _now_ms() -> int:
 
 def _message(error: BaseException) -> str:
     try:
+        if isinstance(error, SystemExit):
+            return f"{error.code}: the function called exit(); return a value, or raise an exception that says why"
         return str(error).strip()
     except Exception as broken:
         return f"(its message can't be shown: {type(broken).__name__})"

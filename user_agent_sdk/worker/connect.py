@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to the platform that the settings describe."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..conductor.auth import TokenSource, client_credentials, conductor_key
+from ..conductor.client import Client
+from ..conductor.renewal import Files, Secret
+from ..conductor.transport import Transport
+from ..conductor.wire import DIALECTS
+from ..errors import ConfigError
+from ..settings import Settings
+
+
+class Target(NamedTuple):
+    """A connection to the platform."""
+
+    transport: Transport
+    client: Client
+
+
+def connect(settings: Settings) -> Target:
+    """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
+    transport = Transport(
+        ca_file=settings.ca_file,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
+        proxy=settings.proxy,
+    )
+    auth: TokenSource | None = None
+    if settings.client_id and settings.client_secret and settings.auth_url:
+        auth = client_credentials(transport, settings.auth_url, settings.client_id, _secret(settings))
+    elif settings.auth_key and settings.auth_secret:
+        auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
+    return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
+
+
+def _secret(settings: Settings) -> Secret:
+    """The client's secret, which is read again with all other settings."""
+
+    def read() -> str | None:
+        found = settings.again() if settings.again is not None else settings
+        if found.client_id != settings.client_id:
+            raise ConfigError("there is another clientId now: that takes a restart")
+        return found.client_secret
+
+    files = Files(settings.config_file, settings.client_secret_file)
+    return Secret(settings.client_secret or "", files, read)
