@@ -47,6 +47,7 @@ MAX_INT = 10**1000 - 1  # the server refuses more digits
 
 
 _SIMPLE = (str, int, float, bool)
+_OF_JSON = (dict, list, type(None), *_SIMPLE)
 _DONE = (*_SIMPLE, abc.Mapping, set, frozenset, tuple, abc.Sequence, abc.MappingView)
 _MAX_STEPS = 10  # from a model to its root, and so on
 _STORE = "store it, and return where"
@@ -89,7 +90,7 @@ def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
     The output is made of dict, list, str, int, float, bool and None only; a dict that already is comes
     back itself. Raises OutputError, naming the place, for what can't be sent.
     """
-    if type(value) is not dict:
+    if type(value) not in _OF_JSON:
         value = _settled(value, _Place(_Place(None, "", value), "result", value))
     output = value if isinstance(value, abc.Mapping) else {"result": value}
     try:
