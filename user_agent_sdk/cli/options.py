@@ -41,7 +41,7 @@ EXAMPLES = {
     "sandbox": ("--credentials credentials.json", "agent.py --port 0"),
     "submit": ("-i input.json", "-a sum_agent -i input.json --wait 120"),
     "check": ("agent.py", "agent.py --offline --json"),
-    "history": ("--status error --since 2h", "-n 0 --html report.html"),
+    "history": ("--status error --since 2h", "-n all --html report.html"),
     "history-detail": ("last", "0f8fad5b"),
     "history-prune": ("--older-than 30d --dry-run", "--older-than 2026-01-31"),
     "journal": ("list", "retry 0f8fad5b"),
