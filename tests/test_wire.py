@@ -323,6 +323,25 @@ class Results(unittest.TestCase):
             self.assertRaises(ValueError, encode, {"a": value})
 
 
+class DidNotArrive(unittest.TestCase):
+    """Conductor keeps an input over 3 MB in a store of its own: the function ran on nothing, and COMPLETED."""
+
+    def fault(self, **fields: Any) -> str | None:
+        (task,) = parse_tasks(json.dumps({"taskId": "t", "workflowInstanceId": "w", **fields}).encode())
+        return task.fault
+
+    def test_a_task_whose_data_lie_elsewhere_is_not_run(self) -> None:
+        given = self.fault(inputData={}, externalInputPayloadStoragePath="x.json") or ""
+        self.assertIn("the input did not arrive", given)
+        self.assertIn("pass its path or address", given)
+        stored = self.fault(inputData={"a": 1}, outputData={}, externalOutputPayloadStoragePath="x.json") or ""
+        self.assertIn("the output of its last run did not arrive", stored)
+
+    def test_one_whose_data_are_there_or_that_never_had_any_is(self) -> None:
+        self.assertIsNone(self.fault(inputData={"a": 1}, externalInputPayloadStoragePath="x.json"))
+        self.assertIsNone(self.fault(inputData={}, outputData={}, externalInputPayloadStoragePath=None))
+
+
 class MoreThanWasAskedFor(unittest.TestCase):
     """16 MB of a list took 40 s, and 330,000 tasks in one reply were handed back one by one: no stop for hours."""
 

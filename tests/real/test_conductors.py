@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import RealTestCase
-from .stack import wait_until
+from .stack import ApiError, wait_until
 from .worker import ROOT, Worker
 
 LONG_S = 60.0
@@ -114,6 +114,17 @@ class OnEach(RealTestCase):
         finally:
             if self.stack.conductor.pid is None:
                 self.stack.start_conductor()
+
+    def test_an_input_over_the_servers_limit_is_never_run_on_nothing(self) -> None:
+        try:
+            workflow_id = self.start("x" * (4 << 20), 0)
+        except ApiError as error:  # 3.13.8 has no store for it
+            self.assertEqual(error.status, 500)
+            return
+        with self.worker():
+            [task] = self.stack.wait(workflow_id, timeout_s=LONG_S)["tasks"]
+        self.assertEqual(task["status"], "FAILED_WITH_TERMINAL_ERROR")
+        self.assertIn("the input did not arrive", task["reasonForIncompletion"])
 
     def test_a_definition_that_is_missing_is_made_once_and_passes_the_check(self) -> None:
         name = f"unknown {uuid.uuid4().hex}"
