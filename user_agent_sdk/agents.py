@@ -196,7 +196,7 @@ def user_agent(
     between two polls while idle, in milliseconds (default 1000). ``workers``: tasks at a time
     (default 1). ``timeout_s``: a task that runs longer fails (default: no limit). ``retries`` and
     ``response_timeout_s`` (seconds): what ``run --register`` tells a Conductor server that does not know the task type.
-    A flag and the environment win over what is set here.
+    A flag and the environment win over what is set here, but for ``timeout_s``: what an agent needs is its own.
 
     Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for an
     option that makes no sense.

@@ -13,7 +13,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
@@ -26,6 +26,11 @@ ID_MAX_CHARS = 255  # the server's own columns hold no more
 DEFAULT_RESPONSE_TIMEOUT_S = 3600.0  # a task definition's own default
 PLATFORM_TASK_ID = "__task_id__"
 PLATFORM_AGENT_ID = "__deployed_workflow_id__"
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    StatusName = Literal["COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR", "IN_PROGRESS", "CANCELED"]
 
 
 class TaskStatus(str, enum.Enum):
@@ -60,6 +65,20 @@ class Task(TaskFields):
     ``platform_task_id`` and ``platform_agent_id`` have those. Times on the wire are epoch
     milliseconds. A test may make one of ``fields`` in snake case alone.
     """
+
+    task_id: str
+    workflow_instance_id: str
+    task_type: str | None
+    task_def_name: str | None
+    reference_task_name: str | None
+    retried_task_id: str | None
+    retry_count: int
+    poll_count: int
+    response_timeout_s: float | None
+    input_data: dict[str, Any]
+    output_data: dict[str, Any]
+    platform_task_id: str | None
+    platform_agent_id: str | None
 
     def __init__(self, wire: Mapping[str, Any] | None = None, **fields: Any) -> None:
         wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
@@ -133,8 +152,8 @@ class TaskResult:
         self,
         task_id: str = "",
         workflow_instance_id: str = "",
-        status: TaskStatus | str = TaskStatus.COMPLETED,
-        output_data: Any = None,
+        status: TaskStatus | StatusName = TaskStatus.COMPLETED,
+        output_data: Mapping[str, Any] | None = None,
         reason_for_incompletion: str | None = None,
         callback_after_seconds: int | None = None,
         worker_id: str | None = None,
@@ -157,9 +176,8 @@ class TaskResult:
 
     def add_output_data(self, key: str, value: Any) -> TaskResult:
         """Set one key of the output; the result itself comes back."""
-        if not isinstance(self.output_data, dict):
-            self.output_data = {}
-        self.output_data[key] = value
+        known = self.output_data if isinstance(self.output_data, dict) else {}
+        self.output_data = {**known, key: value}
         return self
 
     def to_wire(self) -> dict[str, Any]:
