@@ -104,12 +104,14 @@ class InvokeTest(CliTest):
         for given, said in (
             ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", options.about_quotes()),
             ('{"a": NaN}', "NaN"),
-            ("input.json", "line 2 column"), ("[" * 99999, "not JSON"), (".", "--input .: "),
+            ("input.json", "line 2 column"), ("[" * 99999, "not JSON"),
         ):  # fmt: skip
             ended = self.run_main("invoke", "sum_agent.py", "-i", given)
             self.assertEqual((ended.code, ended.out), (2, ""), given[:20])
             self.assertIn(said, ended.err)
         self.assertEqual(self.run_main("invoke", "sum_agent.py", "-t", "0").code, 2)
+        unreadable = self.run_main("invoke", "sum_agent.py", "-i", ".", "--json")
+        self.assertEqual((self.error_of(unreadable)["code"], unreadable.code), ("io", 1))
 
     def test_one_of_several_agents_is_chosen_by_id_or_name(self) -> None:
         self.write("two.py", TWO)

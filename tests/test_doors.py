@@ -26,7 +26,7 @@ FLOORS = (
     {"cli", "testing"},
     {"compat"},
 )
-ROOM_OF = {"credentials": "settings", "watching": "worker"}
+ROOM_OF = {"credentials": "settings", "watching": "worker", "private": "storage"}
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

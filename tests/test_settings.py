@@ -170,11 +170,13 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual([w for w in found.warnings if "somethingNew" in w][:1], list(found.warnings))
 
     @unittest.skipUnless(os.name == "posix", "file modes are of POSIX")
-    def test_a_file_that_others_can_read_is_a_warning(self) -> None:
+    def test_a_file_that_others_can_read_or_change_is_a_warning(self) -> None:
         self.write(GOOD, mode=0o644)
         self.assertIn("chmod 600", "".join(load({}, environ={}).warnings))
         self.write(GOOD, mode=0o640)
         self.assertEqual(load({}, environ={}).warnings, ())
+        self.write(GOOD, mode=0o660)
+        self.assertIn("changed by its group", "".join(load({}, environ={}).warnings))
 
     def test_the_secret_may_stand_in_a_file_of_its_own(self) -> None:
         self.write(CANARY.encode() + b"\r\n", "secrets/it")

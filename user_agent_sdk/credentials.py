@@ -10,7 +10,10 @@ import ipaddress
 import json
 import os
 import re
+import stat
+import sys
 from collections.abc import Collection, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -141,13 +144,38 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
     return next((path for path in places if os.path.isfile(path)), None)
 
 
-def read(path: Path, keys: Collection[str], warnings: list[str]) -> dict[str, str]:
-    """The file's settings as text; null and "" are as good as absent.
+def trusted_owners(script: Path | None) -> set[int]:
+    """Whose files may be found by their names: ours, root's, and those of the user whose script we run anyway."""
+    if sys.platform == "win32":
+        return set()
+    owners = {0, os.geteuid()}
+    with suppress(OSError):
+        owners |= {os.stat(script).st_uid} if script is not None else set()
+    return owners
+
+
+def _content(path: Path, owners: Collection[int]) -> bytes:
+    """The file's bytes; with ``owners`` it must be a regular file of one of them. Raises OSError, ConfigError."""
+    if not owners or sys.platform == "win32":
+        return path.read_bytes()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hang
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        foreign = {found.st_uid, os.lstat(path).st_uid} - {*owners}
+        if foreign or not stat.S_ISREG(found.st_mode):
+            whose = f"belongs to user {min(foreign)}" if foreign else "is no regular file"
+            hints = ["name it with -c if you trust it, or take it away: whoever wrote it would get all results"]
+            raise ConfigError(f"{path} {whose}: it was found by its name alone, and is not used", hints=hints)
+        return file.read()
+
+
+def read(path: Path, keys: Collection[str], warnings: list[str], owners: Collection[int] = ()) -> dict[str, str]:
+    """The file's settings as text; null and "" are as good as absent. With ``owners`` only theirs is taken.
 
     Raises ConfigError with the line and column of what is wrong.
     """
     try:
-        raw = path.read_bytes()
+        raw = _content(path, owners)
         if len(raw) > FILE_MAX_BYTES:
             raise ConfigError(f"{path} is too large to be a credentials file")
         given = json.loads(raw)  # editors on Windows add a BOM, or write UTF-16
@@ -180,8 +208,10 @@ def _named(value: object) -> str:
 
 
 def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
-    if os.name == "posix" and path.stat().st_mode & 0o007:
-        warnings.append(f"{path} can be read by other users of this machine: chmod 600 {path}")
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & 0o027:  # the group may read: that is how systems hand secrets to services
+        who = "read by other users of this machine" if mode & 0o007 else "changed by its group"
+        warnings.append(f"{path} can be {who}: chmod 600 {path}")
 
 
 def fold(layer: Layer, warnings: list[str]) -> None:

@@ -81,3 +81,18 @@ def aside(path: Path) -> Path:
         number += 1
         target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
     return target
+
+
+def check_own(path: Path) -> None:
+    """The same for a file that is opened by its name, as SQLite does; our own links are followed.
+
+    Raises OSError, ForeignFileError."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(found.st_mode) and (sys.platform == "win32" or found.st_uid in (0, os.geteuid())):
+        found = os.stat(path)
+    fault = _fault(found)
+    if fault:
+        raise ForeignFileError(f"{path} {fault}")

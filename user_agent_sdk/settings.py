@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -301,7 +301,8 @@ def load(
     layers = ChainMap(_layer(_in_flags(flags), UsageError), _layer(_in_environment(environ)))
     path = credentials.find(layers.get("config_file"), environ, script) if target else None
     if path is not None:
-        layers.maps.append(_layer(_in_file(path, layers, warnings)))
+        owners = () if "config_file" in layers else credentials.trusted_owners(script)  # a named file is trusted
+        layers.maps.append(_layer(_in_file(path, layers, warnings, owners)))
     for layer in layers.maps:
         credentials.fold(layer, warnings)
     layers.maps.append({row.name: (row.default, "default") for row in TABLE})
@@ -338,10 +339,10 @@ def _in_environment(environ: Mapping[str, str]) -> Given:
             yield row, text, f"environment variable {row.env}"
 
 
-def _in_file(path: Path, closer: ChainMap[str, tuple[Any, str]], warnings: list[str]) -> Given:
+def _in_file(path: Path, closer: ChainMap[str, tuple[Any, str]], warnings: list[str], owners: Collection[int]) -> Given:
     """Of a file beside ``--conductor`` only the agent's id; but credentials of akaBot win over a variable."""
     rows = {row.key: row for row in TABLE if row.key}
-    texts = credentials.read(path, rows, warnings)
+    texts = credentials.read(path, rows, warnings, owners)
     source = closer.get("conductor", (None, ""))[1]
     is_akabot = "clientId" in texts and texts.get("platform", "akabot").lower() == "akabot"
     if source.startswith("env") and is_akabot and "platform" not in closer:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from .errors import StorageError
+from .private import check_own
 
 Connection = sqlite3.Connection
 Error = sqlite3.Error
@@ -33,11 +34,14 @@ def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = Fal
 def open_shared(path: Path) -> Connection:
     """A file that several processes may write (WAL), made with mode 0600 if it is missing.
 
-    Raises Error, OSError, UnusableFileError.
+    Raises Error, OSError, UnusableFileError, ForeignFileError for what others may have put there.
     """
+    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens them by their names
+        check_own(path.with_name(path.name + suffix))
     _create_private(path)
     db = _connect(str(path))
     try:
+        db.execute("PRAGMA trusted_schema=OFF")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA secure_delete=ON")  # Debian's SQLite does so by itself, most others leave what was deleted
@@ -96,7 +100,7 @@ def _uri(path: PurePath) -> str:
 
 def _create_private(path: Path) -> None:
     """Make the file with mode 0600 before SQLite would make it with the umask's."""
-    if not path.exists():
+    if not os.path.lexists(path):
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 

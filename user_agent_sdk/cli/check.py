@@ -166,10 +166,11 @@ def _configuration(settings: Settings) -> Iterator[Row]:
         yield Row("warn", "configuration", what, fix)
     for file in filter(None, (path, settings.client_key) if os.name == "posix" else ()):
         mode = file.stat().st_mode & 0o777
-        if not mode & 0o007:
+        if not mode & 0o027:
             yield Row("ok", "file mode", f"{file}: {mode:o}")
         elif file != path:  # which the settings have warned of
-            yield Row("warn", "file mode", f"{file} can be read by other users of this machine", f"chmod 600 {file}")
+            what = f"{file} can be read or changed by other users: {mode:o}"
+            yield Row("warn", "file mode", what, f"chmod 600 {file}")
 
 
 def _agents(script: Path, settings: Settings | None, agents: list[Agent]) -> Iterator[Row]:

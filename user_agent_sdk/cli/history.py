@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -157,17 +158,21 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     path = from_home(target)
     if path.exists() and path.samefile(db_path):
         raise UsageError(f"{target} is the history itself")
-    is_plain = path.is_file() or not path.exists()  # not a pipe, nor a device
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial") if is_plain else path
+    is_plain = path.is_file() or not os.path.lexists(path)  # not a pipe, nor a device
+    made: str | None = None
     try:
-        with open(partial, "w", encoding="utf-8", newline="") as stream:
+        number: int | Path = path
+        if is_plain:  # under a name that nobody can foresee and plant a link at, for this user alone
+            number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
+        with open(number, "w", encoding="utf-8", newline="") as stream:
             count = write(stream)
-        if is_plain:
-            os.replace(partial, path)
+        if made is not None:
+            os.replace(made, path)
+            made = None
     except OSError as error:
         raise UserAgentError(f"{target} can't be written: {error.strerror or error}", code="io") from None
     finally:
-        if is_plain:
+        if made is not None:
             with contextlib.suppress(OSError):
-                partial.unlink()
+                os.unlink(made)
     terminal.note(f"{count:,} execution{'' if count == 1 else 's'} written to {escape(target)}")

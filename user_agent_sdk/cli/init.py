@@ -105,6 +105,8 @@ def main(args: Namespace) -> None:
         for name, content in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_symlink():  # the link is replaced, not what it leads to
+                target.unlink()
             target.write_bytes(content)
     except OSError as error:
         raise UserAgentError(f"{error.filename or folder}: {error.strerror or error}", code="io") from None

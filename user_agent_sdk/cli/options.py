@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from .. import logs
 from ..agents import PLATFORM_NAMES, Agent
-from ..errors import UsageError, json_advice, nearest
+from ..errors import UsageError, UserAgentError, json_advice, nearest
 from ..settings import EVERY, TABLE, Setting, Settings, load, parsed, switch
 from . import terminal
 
@@ -202,6 +202,8 @@ def read_input(text: str) -> dict[str, Any]:
         try:
             raw, source = Path(text).read_bytes(), text
         except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                raise UserAgentError(f"{text} can't be read: {error.strerror or error}", code="io") from None
             hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
             hint = about_quotes() if text.startswith("'") else hint
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None

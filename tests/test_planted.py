@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another user prepares a shared folder in which a worker then starts: nothing of theirs is taken for ours, written
+through, or waited for. A file under a name that we look for is somebody's word, until its owner says whose."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import unittest
+from pathlib import Path
+from typing import Any, Callable
+
+from tests.cli import SUM, CliTest
+from tests.historybox import execution
+from user_agent_sdk.history import recorder as rooms
+from user_agent_sdk.history.recorder import recording
+from user_agent_sdk.sandbox.server import Sandbox
+
+STRANGER = 54321
+AGENT_ID = "0000#user-agent"
+
+
+def foreign(path: Path) -> Path:
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+    return path
+
+
+@unittest.skipIf(sys.platform == "win32" or os.geteuid() != 0, "only root can make files that are another user's")
+class PlantedTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder.chmod(0o755)
+        self.shared = self.folder / "shared"
+        self.shared.mkdir()
+        self.shared.chmod(0o1777)
+        self.victim = self.write("victim", "precious")
+        os.chdir(self.shared)
+
+    def assert_nothing_happened(self) -> None:
+        self.assertEqual(self.victim.read_text(), "precious")
+
+
+class HistoryTest(PlantedTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.shared / "execution_history.db"
+
+    def history(self, statement: str = "") -> Path:
+        with recording(self.path, ()) as record:
+            record(execution({"first": 1}, {}))
+        if statement:
+            db = sqlite3.connect(self.path)
+            db.execute(statement)
+            db.close()
+        return self.path
+
+    def beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def assert_not_recorded(self, why: str) -> None:
+        with self.assertLogs(rooms.logger, "ERROR") as said, recording(self.path, ()) as record:
+            record(execution({"password": "x"}, {}))  # comes back at once, whatever becomes of it
+        [line] = said.output
+        self.assertIn("Executions are not recorded", line)
+        self.assertIn(str(self.path), line)
+        self.assertRegex(line, why)
+        self.assert_nothing_happened()
+
+    def test_what_is_not_ours_is_named_and_left_alone(self) -> None:
+        def link(path: Path) -> None:
+            path.symlink_to(self.victim)
+            foreign(path)
+
+        def second_name() -> None:
+            os.link(self.victim, self.path)
+            self.victim.chmod(0o600)
+
+        def fifo(path: Path) -> None:
+            os.mkfifo(path)
+            foreign(path)
+
+        plantings: list[tuple[Callable[[], Any], str]] = [
+            (lambda: foreign(self.history()), f"belongs to user {STRANGER}"),
+            (lambda: link(self.path), "is no regular file"),
+            (lambda: fifo(self.path), "is no regular file"),
+            (second_name, "second name"),
+            (lambda: self.history().chmod(0o666), "can be written by others"),
+            (lambda: link(self.beside("-wal")), "-wal is no regular file"),
+            (lambda: foreign(self.write("shared/execution_history.db-journal", "")),
+             f"-journal belongs to user {STRANGER}"),
+            (lambda: fifo(self.beside("-shm")), "-shm is no regular file"),
+        ]  # fmt: skip
+        for plant, why in plantings:
+            with self.subTest(why):
+                plant()
+                self.assert_not_recorded(why)
+                for path in self.shared.iterdir():
+                    path.unlink()
+
+    def test_a_history_that_would_do_more_than_keep_a_row_is_not_written_to(self) -> None:
+        """A trigger of somebody's ran with each execution: it could drop rows, or copy them out."""
+        for what in ("TRIGGER t AFTER INSERT ON execution_history BEGIN DELETE FROM execution_history; END",
+                     "VIEW v AS SELECT * FROM execution_history"):  # fmt: skip
+            self.history(f"CREATE {what}")
+            self.assert_not_recorded(f"it has a {what.split()[0].lower()} called '{what.split()[1]}'")
+            ended = self.run_main("history-prune", "--older-than", "2100-01-01")
+            self.assertEqual(ended.code, 1)
+            db = sqlite3.connect(self.path)
+            self.assertEqual(db.execute("SELECT count(*) FROM execution_history").fetchone(), (1,))
+            db.close()
+            self.path.unlink()
+
+    def test_a_link_of_our_own_is_followed(self) -> None:
+        """To a larger disk, say."""
+        elsewhere = self.folder / "elsewhere.db"
+        self.path.symlink_to(elsewhere)
+        elsewhere.touch(0o600)
+        self.history()
+        self.assertGreater(elsewhere.stat().st_size, 0)
+
+
+class CredentialsTest(PlantedTest):
+    def setUp(self) -> None:
+        super().setUp()
+        sandbox = Sandbox()
+        sandbox.__enter__()
+        self.addCleanup(sandbox.close)
+        self.sandbox = sandbox
+        self.agent = str(self.write("agent.py", SUM))
+        self.planted = self.shared / "credentials.json"
+
+    def fill(self, path: Path) -> Path:
+        path.write_text(json.dumps(self.sandbox.credentials(AGENT_ID)))
+        path.chmod(0o600)
+        return path
+
+    def run_one(self, *words: str) -> Any:
+        self.sandbox.submit(AGENT_ID, {"num1": 1})
+        return self.run_main("run", self.agent, *words, "--max-tasks", "1", "--drain-timeout", "0", "--no-journal")
+
+    def assert_refused(self, why: str) -> None:
+        ended = self.run_one()
+        self.assertEqual(ended.code, 3, ended.err)
+        self.assertIn(f"{self.planted} {why}", ended.err)
+        self.assertEqual(self.sandbox._tokens, {})
+
+    def test_those_of_another_user_are_not_used_unless_they_are_named(self) -> None:
+        """They won over the user's own beside the script: all results went to whoever had put them there."""
+        self.fill(self.folder / "credentials.json")
+        foreign(self.fill(self.planted))
+        self.assert_refused(f"belongs to user {STRANGER}")
+        self.assertEqual(self.run_one("-c", "credentials.json").code, 0)
+
+    def test_a_link_of_another_user_is_not_followed_to_ours(self) -> None:
+        self.planted.symlink_to(self.fill(self.folder / "of_another_tenant.json"))
+        foreign(self.planted)
+        with open("/proc/sys/fs/protected_symlinks") as setting:
+            protected = setting.read().strip() == "1"  # then Linux itself follows none of them there
+        if protected:
+            self.assertEqual(self.run_one().code, 3)
+            self.assertEqual(self.sandbox._tokens, {})
+        else:
+            self.assert_refused(f"belongs to user {STRANGER}")
+
+    def test_those_of_whoever_owns_the_script_are_as_good_as_the_script(self) -> None:
+        foreign(Path(self.agent))
+        foreign(self.fill(self.planted))
+        self.assertEqual(self.run_one().code, 0)
+
+    def test_a_fifo_is_passed_over(self) -> None:
+        os.mkfifo(self.planted)
+        self.assertEqual(self.run_one().code, 3)
+        self.fill(self.folder / "credentials.json")
+        self.assertEqual(self.run_one().code, 0)
+
+
+class WrittenTest(PlantedTest):
+    def test_an_export_is_for_its_owner_and_goes_through_no_link(self) -> None:
+        """The temporary name was NAME.PID.partial: a link of that name had its target overwritten."""
+        with recording(self.shared / "execution_history.db", ()) as record:
+            record(execution({"first": 1}, {}))
+        for option, name in (("--html", "page.html"), ("-e", "out.csv")):
+            planted = [self.shared / f"{name}.{os.getpid()}.partial", self.shared / name]
+            for path in planted:
+                path.symlink_to(self.victim)
+                foreign(path)
+            self.assertEqual(self.run_main("history", option, name).code, 0)
+            self.assert_nothing_happened()
+            self.assertEqual((planted[1].is_symlink(), planted[1].stat().st_mode & 0o777), (False, 0o600))
+
+    def test_init_replaces_a_link_and_not_what_it_leads_to(self) -> None:
+        (self.shared / "agent.py").symlink_to(self.victim)
+        self.assertEqual(self.run_main("init", "--force").code, 0)
+        self.assert_nothing_happened()
+        self.assertFalse((self.shared / "agent.py").is_symlink())
+
+
+if __name__ == "__main__":
+    unittest.main()
