@@ -51,6 +51,8 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[list[Any]] = []
         self.threads: set[str] = set()
+        self.read_files: set[str] = set()
+        self.variables: set[str] = set()
         start = threading.Thread.start
 
         def noted(thread: threading.Thread) -> None:
@@ -59,12 +61,26 @@ class Recorder:
 
         threading.Thread.start = noted  # type: ignore[method-assign]
         sys.addaudithook(self.hear)
+        recorder = self
+
+        class Environ(type(os.environ)):  # type: ignore[misc]
+            """Notes the names that Python code asks for."""
+
+            def __getitem__(self, key: str) -> str:
+                recorder.variables.add(key)
+                value: str = super().__getitem__(key)
+                return value
+
+        os.environ.__class__ = Environ
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         if not event.startswith(WATCHED) or event in HARMLESS:
             return
-        if event == "open" and (isinstance(args[0], int) or not args[2] & WRITING):
-            return  # reading; or a descriptor, whose opening was heard before
+        if event == "open" and isinstance(args[0], int):
+            return  # a descriptor, whose opening was heard before
+        if event == "open" and not args[2] & WRITING:
+            self.read_files.add(os.path.abspath(os.fsdecode(args[0])))
+            return
         self.events.append([event, plain(args)])
 
 
@@ -98,6 +114,7 @@ def main(report: str, words: list[str]) -> int:
         code = program(words)
     found = {"events": list(recorder.events), "threads": sorted(recorder.threads)}
     found["modules"] = sorted(sys.modules)
+    found["read"], found["variables"] = sorted(recorder.read_files), sorted(recorder.variables)
     Path(report).write_text(json.dumps(found), "utf-8")
     return code
 
