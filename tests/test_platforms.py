@@ -73,9 +73,12 @@ BRANCHES = {
     ("conductor/connection.py", "_poller"): "test_exchanges_go_over_select_where_there_is_no_poll",
     ("conductor/transport.py", "_proxy_for"): "test_the_systems_proxy_is_used",
     ("credentials.py", "_warn_if_exposed"): "test_file_modes_say_nothing_there",
+    ("credentials.py", "trusted_owners"): "test_owners_and_modes_say_nothing_there",
+    ("credentials.py", "_content"): "test_owners_and_modes_say_nothing_there",
     ("private.py", ""): "test_what_is_no_file_is_told_from_what_is_missing",
     ("private.py", "_fault"): "test_owners_and_modes_say_nothing_there",
     ("private.py", "make_folder"): "test_owners_and_modes_say_nothing_there",
+    ("private.py", "check_own"): "test_owners_and_modes_say_nothing_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
     ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
@@ -323,13 +326,6 @@ class FilesTest(CliTest):
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             db.execute("VALUES(1)")
 
-    def test_a_full_sync_empties_the_drives_cache_on_macos(self) -> None:
-        macos = mock.Mock(F_FULLFSYNC=51)
-        with mock.patch.object(log_file, "fcntl", macos, create=True), mock.patch.object(os, "fsync") as fsync:
-            log_file._flush(7)
-        macos.fcntl.assert_called_once_with(7, 51)
-        fsync.assert_not_called()
-
     def test_what_is_no_file_is_told_from_what_is_missing(self) -> None:
         Path("link").symlink_to("nowhere")
         for path, kind in ((Path("link"), private.ForeignFileError), (Path("nothing"), FileNotFoundError)):
@@ -341,11 +337,22 @@ class FilesTest(CliTest):
         Path("folder/file").touch()
         os.chmod("folder", 0o777)
         os.chmod("folder/file", 0o666)
-        with mock.patch.object(private, "sys", types.SimpleNamespace(platform="win32")):
+        there = types.SimpleNamespace(platform="win32")
+        with mock.patch.object(private, "sys", there), mock.patch.object(credentials, "sys", there):
             private.make_folder(Path("folder"))
             os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
+            private.check_own(Path("folder/file"))
+            self.assertEqual(credentials.trusted_owners(None), set())
+            self.assertEqual(credentials._content(Path("folder/file"), {-1}), b"")
         with self.assertRaises(private.ForeignFileError):
             os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
+
+    def test_a_full_sync_empties_the_drives_cache_on_macos(self) -> None:
+        macos = mock.Mock(F_FULLFSYNC=51)
+        with mock.patch.object(log_file, "fcntl", macos, create=True), mock.patch.object(os, "fsync") as fsync:
+            log_file._flush(7)
+        macos.fcntl.assert_called_once_with(7, 51)
+        fsync.assert_not_called()
 
     def test_a_lock_is_windows_own_there(self) -> None:
         """Loaded as on Windows: one byte is locked, another process's is refused at once, other failures are raised."""
