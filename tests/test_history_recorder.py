@@ -15,9 +15,11 @@ from unittest import mock
 from tests.historybox import NOON_S, HistoryTest, execution
 from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
+from user_agent_sdk.errors import UsageError
 from user_agent_sdk.history import recorder as module
 from user_agent_sdk.history import shape, times
 from user_agent_sdk.history.recorder import Recorder, recording
+from user_agent_sdk.settings import load
 
 
 class WhatIsRecordedTest(HistoryTest):
@@ -105,6 +107,38 @@ class WhatIsRecordedTest(HistoryTest):
         with recording(self.path, ()):
             pass
         self.assertFalse(self.path.exists())
+
+
+class RetentionTest(HistoryTest):
+    def ids(self) -> list[str]:
+        db = sqlite3.connect(self.path)
+        self.addCleanup(db.close)
+        return [row[0] for row in db.execute("SELECT wire_task_id FROM execution_facts ORDER BY id")]
+
+    def run_with(self, task_id: str, started_s: float, keep_s: float | None = 30 * 86400.0) -> None:
+        with recording(self.path, (), keep_s) as record:
+            record(execution(task_id=task_id, started_s=started_s))
+
+    def test_a_worker_takes_out_what_is_too_old(self) -> None:
+        for task_id, age_days in (("old", 31), ("new", 29)):
+            self.run_with(task_id, time.time() - age_days * 86400, None)
+        self.assertEqual(self.ids(), ["old", "new"])
+        with self.assertLogs("user_agent_sdk", "INFO") as said:
+            self.run_with("now", time.time())
+        self.assertEqual(self.ids(), ["new", "now"])
+        self.assertIn("Taken out of the history: 1 execution", said.output[0])
+
+    def test_it_does_so_once_a_day(self) -> None:
+        with mock.patch.object(module, "prune", return_value=0) as prune, \
+                mock.patch.object(module, "GATHER_S", 0.0), recording(self.path, (), 1.0) as record:
+            for _ in range(3):
+                record(execution())
+        self.assertEqual(prune.call_count, 1)
+
+    def test_an_age_that_makes_no_sense_is_an_error(self) -> None:
+        for text in ("30", "soon", "-1d", "1m"):
+            self.assertRaises(UsageError, load, {"keep_history_s": text}, environ={}, target=False)
+        self.assertEqual(load({"keep_history_s": "2w"}, environ={}, target=False).keep_history_s, 14 * 86400)
 
 
 class RedactionTest(HistoryTest):

@@ -126,14 +126,14 @@ class RoomsTest(CliTest):
 def needed_by_run() -> Iterator[str]:
     """The files of a core copy, found by following the imports from those that a worker starts with."""
     modules = dict(doors.sources())
-    left_out = {path.stem if path.suffix else path.name for path in map(Path, init._EXTRA)}
+    left_out = {place.replace("/", ".").replace(".py", "") for place in init._EXTRA} | {"cli.definitions"}
     files = {f"cli.{name.replace('-', '_')}" for name in COMMANDS}
     homes = [home.lstrip(".") for home in __import__("user_agent_sdk")._HOMES.values()]
     ways = ["__init__", "__main__", "cli.run", "loader", *homes]
     found: set[str] = set()
     while ways:
         module = ways.pop()
-        if module in found or module.split(".")[0] in left_out or module in files or module not in modules:
+        if module in found or {module, module.split(".")[0]} & left_out or module in files or module not in modules:
             continue
         found.add(module)
         path = modules[module]

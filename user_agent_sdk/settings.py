@@ -10,6 +10,7 @@ decorator says.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
@@ -79,6 +80,14 @@ def switch(text: str) -> bool:
     if word in ("0", "false", "no", "off", "f", "n"):
         return False
     raise ValueError(f"must be true or false, not {text!r}")
+
+
+def _age(text: str) -> float:
+    """``12h`` or ``30d`` in seconds."""
+    found = re.fullmatch(r"(\d{1,6})([hdw])", text.strip())
+    if found is None:
+        raise ValueError(f"must be an age such as 12h, 30d or 8w, not {text!r}")
+    return float(found[1]) * {"h": 3600, "d": 86400, "w": 604800}[found[2]]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -200,6 +209,8 @@ class Settings:
     db_path: Path = _row("history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
         flags=("-db", "--db-path"), metavar="PATH", group="records",
         commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune"))
+    keep_history_s: float | None = _row("take executions out of the history at that age, such as 30d (else never)",
+        "USERAGENT_KEEP_HISTORY", _age, flags=("--keep-history",), commands=RUN, metavar="AGE", group="records")
     redact: tuple[str, ...] = _row("blank this key's value in records; may be repeated", "USERAGENT_REDACT", _names, (),
         flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records")
     # output

@@ -22,8 +22,8 @@ _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called
 _KEPT = (".py", ".typed", ".md", ".html")
 # What `run` does without.
 _EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "shared.html", "tables.py",
-          "storage.py", "_build.py"}  # fmt: skip
-_CORE_CLI = {"__init__.py", "commands.py", "definitions.py", "options.py", "run.py", "terminal.py", "waiting.py"}
+          "storage.py", "_build.py", "conductor/definitions.py"}  # fmt: skip
+_CORE_CLI = {"__init__.py", "commands.py", "options.py", "run.py", "terminal.py", "waiting.py"}
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""
@@ -141,7 +141,8 @@ def _package() -> Iterator[tuple[str, bytes]]:
 
 def _is_core(name: str) -> bool:
     _, first, *others = name.split("/")
-    return first not in _EXTRA and (first != "cli" or others[0] in _CORE_CLI)
+    is_extra = first in _EXTRA or "/".join([first, *others]) in _EXTRA
+    return not is_extra and (first != "cli" or others[0] in _CORE_CLI)
 
 
 def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:

@@ -62,7 +62,7 @@ def recording(settings: Settings) -> AbstractContextManager[Callable[[Execution]
         return nullcontext()
     from ..history import recorder
 
-    return recorder.recording(settings.db_path, settings.redact)
+    return recorder.recording(settings.db_path, settings.redact, settings.keep_history_s)
 
 
 def watch() -> Watch:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
@@ -22,6 +24,7 @@ from ..errors import StorageError
 from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
 from . import schema, shape, times
+from .store import prune
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ BATCH_ROWS = 1000  # a commit: a reader, or another writer, never waits long
 STATEMENT_ROWS = (90, 10, 1)
 GATHER_S = 0.2
 RETRY_S = 1.0
+PRUNE_EVERY_S = 86400.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
@@ -44,8 +48,10 @@ _COLUMNS = len(schema.COLUMNS) - 1
 class Recorder:
     """The queue of one process and the thread that empties it, ``history``."""
 
-    def __init__(self, path: Path, redact: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, redact: Iterable[str] = (), keep_s: float | None = None) -> None:
         self._path = path
+        self._keep_s = keep_s
+        self._prune_at = 0.0  # monotonic
         self._secret_keys = frozenset(key.casefold() for key in redact)
         self._changed = threading.Condition()  # guards the four below
         self._rows: deque[Row] = deque()
@@ -140,8 +146,20 @@ class Recorder:
             is_written = self._write(batch)
             if is_last_try and not is_written:
                 break
+            if is_written and self._keep_s is not None and time.monotonic() >= self._prune_at:
+                self._prune(self._keep_s)
             pause_s = RETRY_S if not is_written else GATHER_S if len(batch) < BATCH_ROWS else 0.0
         self._drop_connection()
+
+    def _prune(self, keep_s: float) -> None:
+        self._prune_at = time.monotonic() + PRUNE_EVERY_S
+        try:
+            count = prune(self._path, datetime.now().astimezone() - timedelta(seconds=keep_s), False)
+        except (StorageError, OverflowError) as error:
+            logger.warning("Old executions stay in the history: %s", error, extra={"action": "history_pruned"})
+            return
+        if count:
+            logger.info("Taken out of the history: %s", counted(count, "execution"), extra={"action": "history_pruned"})
 
     def _write(self, batch: list[Row]) -> bool:
         """Commit the oldest rows; False when they stay in the queue."""
@@ -194,9 +212,9 @@ class Recorder:
 
 
 @contextmanager
-def recording(path: Path, redact: Iterable[str]) -> Iterator[Callable[[Any], None]]:
+def recording(path: Path, redact: Iterable[str], keep_s: float | None = None) -> Iterator[Callable[[Any], None]]:
     """What a ``worker.runner.Runner`` takes as ``on_execution``."""
-    recorder = Recorder(path, redact)
+    recorder = Recorder(path, redact, keep_s)
     recorder.start()
     try:
         yield lambda execution: recorder.record(*execution)
