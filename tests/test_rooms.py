@@ -10,7 +10,6 @@ import re
 import shutil
 import unittest
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests import test_doors as doors
 from tests.cli import ROOT, SUM, CliTest, Ended
