@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from tests import guide
 from tests.test_audit import OTHERS, PACKAGE, ROOT
 from user_agent_sdk import _build, credentials
 from user_agent_sdk.conductor import auth, client, connection, definitions, reply, transport, wire
@@ -47,6 +48,7 @@ LIMITS = {
     "the pause that a server may ask for": [client.RETRY_AFTER_MAX_S],
     "clients of the status port, each request": [status.CLIENTS_MAX, status.REQUEST_BYTES, status.REQUEST_S],
 }  # fmt: skip
+MOST_LINES = (13_600, 8_300, 3_400)  # of the package, of a core copy, of what touches network, credentials or disk
 # PATH is the one variable that a watched run has: whoever goes through all of them, for the proxies, meets it.
 NAMES_OF_PYTHON = re.compile(r"PYTHON\w*|LC_\w+|__\w+|PATH|LD_LIBRARY_PATH")
 
@@ -105,6 +107,30 @@ class TablesTest(unittest.TestCase):
             with tarfile.open(path) as archive:
                 tops = {name.split("/")[1] for name in archive.getnames()}
         self.assertEqual(tops, {*_build.TOP, "PKG-INFO", "user_agent_sdk", "tests", "examples"})
+
+
+class GuideTest(unittest.TestCase):
+    """Figures may be a little off, so that not each change of the code needs one of the README:
+    ``python -m tests.guide`` prints them as they are."""
+
+    def test_the_reading_guide_is_made_from_the_code(self) -> None:
+        told = rows("**In which order is it read?**")
+        made = list(guide.table())
+        self.assertEqual(len(told), len(made))
+        for (number, files, lines, trust), (step, count, found) in zip(told, made):
+            self.assertEqual(files, ", ".join(f"`{pattern}`" for pattern in step.files))
+            self.assertEqual(trust.replace(" **", ""), step.trust)
+            self.assertEqual(trust.endswith("**"), step.is_near, number)
+            self.assertAlmostEqual(int(lines), count, delta=max(60, count * 0.1), msg=files)
+            self.assertTrue(found, files)
+
+    def test_the_figures_are_those_of_the_code(self) -> None:
+        one_line = " ".join(SECTION.split())
+        told = re.search(r"has ([\d,]+) lines of Python, a core copy ([\d,]+); ([\d,]+) of them", one_line)
+        assert told is not None
+        for text, count, most in zip(told.groups(), guide.figures(), MOST_LINES):
+            self.assertAlmostEqual(int(text.replace(",", "")), count, delta=count * 0.04)
+            self.assertLessEqual(count, most)
 
 
 @unittest.skipIf(sys.platform == "win32", "paths are compared as POSIX has them")
