@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 from . import RealTestCase
 from .stack import wait_until
-from .worker import Worker
+from .worker import ROOT, Worker
 
 PICK_UP_MS = 60
 SUM = """
@@ -51,6 +55,13 @@ ASYNC = """
     @user_agent()
     async def sum_agent():
         await asyncio.sleep(0.01)
+    """
+WHERE = """
+    import user_agent_sdk
+
+    @user_agent_sdk.user_agent()
+    def where_agent():
+        return user_agent_sdk.__file__
     """
 SEVERAL = """
     from user_agent_sdk import user_agent
@@ -120,6 +131,19 @@ class SeedScriptsTest(RealAgentTestCase):
         agent_id = self.agent()
         with Worker(ASYNC, self.stack.credentials(agent_id)):
             self.assertEqual(self.complete(agent_id, {})["workflow"], "COMPLETED")
+
+    def test_a_core_copy_of_the_sdk_does_all_that_a_worker_needs(self) -> None:
+        agent_id = self.agent()
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).resolve()
+            made = [sys.executable, "-m", "user_agent_sdk", "init", str(folder), "--vendor", "--core"]
+            subprocess.run(made, cwd=ROOT, check=True, capture_output=True)
+            with Worker(WHERE, self.stack.credentials(agent_id), folder=folder) as worker:
+                task = self.complete(agent_id, {"num1": 1})
+                self.assertEqual(worker.stop(), 0, worker.log)
+            used = str(folder / "user_agent_sdk" / "__init__.py")
+            self.assertEqual((task["workflow"], task["outputData"]), ("COMPLETED", {"result": used}))
+            self.assertFalse((folder / "user_agent_sdk" / "history").exists())
 
     def test_several_agents_of_one_script_get_their_own_tasks(self) -> None:
         first, second = self.agent(), self.agent()
