@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import unittest
 from collections.abc import Iterator
 from typing import Any
@@ -107,6 +108,25 @@ class EchoTest(CliTest):
         self.serve(handle)
         for _ in range(30):
             self.says_nothing("check", "--json", code=5)
+
+    def test_a_conductor_that_quotes_what_it_was_sent(self) -> None:
+        def handle(peer: Peer) -> None:
+            while request := peer.request():
+                said = next(self.given)
+                if request.target == "/api/token":
+                    peer.reply(json.dumps({"token": TOKEN}).encode())
+                elif next(turns):
+                    definition = {"name": "a", "description": said, "responseTimeoutSeconds": said, "retryCount": 0}
+                    peer.reply(json.dumps({**definition, "timeoutSeconds": 1, "rateLimitPerFrequency": said}).encode())
+                else:
+                    peer.reply(json.dumps({"message": said}).encode(), 500)
+
+        turns = itertools.cycle((True, True, True, False, False))
+        url = self.serve(handle).url + "/api"
+        (self.folder / "credentials.json").unlink()
+        with mock.patch.dict(os.environ, {"CONDUCTOR_AUTH_KEY": "key-1", "CONDUCTOR_AUTH_SECRET": SECRET}):
+            for _ in range(20):
+                self.says_nothing("check", "agent.py", "--conductor", url, "-a", "a", "--json")
 
     def test_a_proxy_that_quotes_what_it_was_sent(self) -> None:
         def handle(peer: Peer) -> None:

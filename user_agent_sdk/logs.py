@@ -89,7 +89,15 @@ class Redactor:
     def brief(self, words: str, limit: int = 200) -> str:
         """A peer's words, as one line of ``limit`` characters at most. Secrets are blanked before anything is cut
         off: also a piece of one, and one that is split by spaces, quotes or other signs."""
-        text = " ".join(self(unquote(words[:_WORDS_MAX_CHARS])).split())
+        words = words[:_WORDS_MAX_CHARS]
+        decoded = unquote(words)
+        shown = self._blanked(decoded)
+        if decoded != words and shown == " ".join(decoded.split()):  # no secret in there: shown as it came
+            shown = self._blanked(words)
+        return "".join(filter(str.isprintable, shown[:limit]))
+
+    def _blanked(self, words: str) -> str:
+        text = " ".join(self(words).split())
         places = [place for place, sign in enumerate(text) if sign.isalnum()]
         dense, pieces = _dense(text), self._in_pieces()
         shown = list(text)
@@ -97,8 +105,7 @@ class Redactor:
             if dense[first : first + _PIECE_CHARS] in pieces:
                 start, end = places[first], places[first + _PIECE_CHARS - 1] + 1
                 shown[start:end] = "\0" * (end - start)
-        blanked = re.sub("\0+", "***", "".join(shown))
-        return "".join(filter(str.isprintable, blanked[:limit]))
+        return re.sub("\0+", "***", "".join(shown))
 
     def _in_pieces(self) -> set[str]:
         with self._lock:

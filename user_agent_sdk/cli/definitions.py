@@ -13,10 +13,12 @@ from ..conductor.client import Client
 from ..conductor.transport import Transport
 from ..conductor.wire import json_object
 from ..errors import PlatformError
+from ..logs import redactor
 from ..settings import AgentSettings, Settings
 
 logger = logging.getLogger(__name__)
 
+SHOWN_MAX_CHARS = 4096  # of a command
 LONG_WAIT_S = 1800  # for a task that a crashed worker held: more is seldom meant
 SHORT_LEASE_S = 5  # one lost extension, or a short outage, gives the task to somebody else
 Found = tuple[str, str, "str | None"]  # ok, warn or FAIL; what was found; what mends it
@@ -50,10 +52,10 @@ def findings(client: Client, settings: Settings, agents: Sequence[Agent]) -> Ite
         if found.get("rateLimitPerFrequency"):
             per_s = found.get("rateLimitFrequencyInSeconds")
             says += f", at most {found['rateLimitPerFrequency']} given out each {per_s} s"
-        yield "ok", f"task type {name} is defined: {says}", None
+        yield "ok", f"task type {name} is defined: {redactor.brief(says)}", None
         for what, changes in _doubts(found, own):
             mended = definitions.command(settings.service_url, {**found, **changes}, is_new=False)
-            yield "warn", f"task type {name}: {what}", mended
+            yield "warn", f"task type {name}: {redactor.brief(what)}", redactor.brief(mended, SHOWN_MAX_CHARS)
 
 
 def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str, dict[str, Any]]]:

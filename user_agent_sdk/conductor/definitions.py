@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .. import logs
 from ..errors import PlatformError
 from .client import Client, Exchange
 from .transport import Response
@@ -64,5 +65,5 @@ def command(service_url: str, definition: Mapping[str, Any], *, is_new: bool) ->
 def _good(reply: Response) -> Response:
     if not 200 <= reply.status < 300:
         _, reason = classify(reply.status, reply.media_type, reply.body)
-        raise PlatformError(f"the task definitions can't be read or written: {reason}")
+        raise PlatformError(f"the task definitions can't be read or written: {logs.redactor.brief(reason)}")
     return reply
