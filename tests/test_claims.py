@@ -96,6 +96,12 @@ class TablesTest(unittest.TestCase):
         for address in credentials.derived(credentials.DEFAULT_BASE_URL):
             self.assertIn(f"`{address.split('/')[2]}`", SECTION)
 
+    def test_every_file_that_it_names_is_there(self) -> None:
+        named = set(re.findall(r"`([a-z_/]+\.py)`", SECTION))
+        self.assertGreater(len(named), 15)
+        for name in named - {"agent.py"}:
+            self.assertTrue((PACKAGE / name).is_file() or (ROOT / name).is_file(), name)
+
     def test_what_the_archives_hold(self) -> None:
         self.assertIn("none holds `.ci` or `.github`", SECTION)
         package = _build._tree(_build.PACKAGE)
