@@ -261,6 +261,12 @@ class HabitsTest(unittest.TestCase):
                 self.assertIsNone(found, f"{path}: {found}")
         self.assertGreater(read, 50)
 
+    def test_each_file_names_its_licence(self) -> None:
+        """A file that was copied alone, and a scanner of licences, have nothing else to go by."""
+        for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+            if path.parent.name != "scripts":  # which stand for a user's own
+                self.assertTrue(path.read_bytes().startswith(b"# SPDX-License-Identifier: Apache-2.0"), path)
+
     def test_such_a_place_is_noticed(self) -> None:
         for text in ("https://py" + "pi.org/simple", "/ro" + "ot/.pyenv", "open('/wo" + "rk/x')", "/ho" + "me/ann/x"):
             self.assertIsNotNone(PRIVATE.search(text), text)

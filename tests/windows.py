@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs.
 
 ``python -m tests.windows suite FOLDER VERSION…``, where FOLDER is what ``.ci/windows setup`` filled. The last lines
