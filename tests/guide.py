@@ -32,7 +32,7 @@ STEPS = (
     Step(("logs.py", "errors.py"), "what a log or an error shows, and what is blanked"),
     Step(("loader.py", "agents.py", "worker/running/*.py"), "running the agent's code"),
     Step(("worker/*.py", "worker/polling/*.py", "worker/keeping/*.py"), "which task is taken, kept, handed back"),
-    Step(("__init__.py", "__main__.py", "_version.py", "cli/*.py"), "the import path; the command line"),
+    Step(("cli/*.py", "*.py"), "the command line; the import path; names of earlier releases"),
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class Task(TaskFields):
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
 
-    def to_task_result(self, status: TaskStatus | str = TaskStatus.COMPLETED) -> TaskResult:
+    def to_task_result(self, status: TaskStatus | StatusName = TaskStatus.COMPLETED) -> TaskResult:
         return TaskResult(self.task_id, self.workflow_instance_id, status)
 
     @property
