@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import unittest
@@ -63,7 +64,7 @@ class VerifyTest(CliTest):
         (self.copy / "worker" / "helper.so").write_bytes(b"\x7fELF")
         ended = self.verify()
         said = "changed  user_agent_sdk/errors.py\nunknown  user_agent_sdk/worker/helper.so\n"
-        self.assertEqual((ended.code, ended.out), (1, said), ended.err)
+        self.assertEqual((ended.code, ended.out.replace(os.linesep, "\n")), (1, said), ended.err)
         told = json.loads(self.verify("--json").out)
         self.assertEqual(told["changed"] + told["unknown"],
                          ["user_agent_sdk/errors.py", "user_agent_sdk/worker/helper.so"])  # fmt: skip

@@ -256,7 +256,9 @@ if sys.platform == "win32":
     def _lock(descriptor: int) -> bool:
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
+        except OSError as error:
+            if error.errno and not isinstance(error, PermissionError):  # Wine's C library gives no number
+                raise
             return False
         return True
 
