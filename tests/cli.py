@@ -103,7 +103,8 @@ class CliTest(unittest.TestCase):
             capture_output=True,
             timeout=60,
         )
-        return Ended(result.returncode, result.stdout.decode(), result.stderr.decode())
+        said = (text.decode().replace(os.linesep, "\n") for text in (result.stdout, result.stderr))
+        return Ended(result.returncode, *said)
 
     def error_of(self, ended: Ended) -> dict[str, Any]:
         """The error document of a command that was given --json."""

@@ -157,7 +157,7 @@ class FileTest(HistoryCliTest):
         self.assertEqual(content.count("\r\n"), 4)
         self.assertIn("'=no", content)
         piped = self.run_process("-m", "user_agent_sdk", "history", "--export-csv", "-")
-        self.assertEqual(piped.out, content)
+        self.assertEqual(piped.out, content.replace(os.linesep, "\n"))
 
     def test_an_export_that_fails_is_an_error_and_leaves_what_was_there(self) -> None:
         self.record()

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 from user_agent_sdk.cli.commands import COMMANDS
 from user_agent_sdk.errors import CODES
@@ -71,6 +72,31 @@ class CommandsTest(unittest.TestCase):
         )
 
 
+# What a shell does with it, so that a command that has it does not mean the same when it is pasted elsewhere.
+SPECIAL = {
+    "'": "no quote in cmd", '"': "PowerShell takes those within an argument away", "{": "a script block in PowerShell",
+    "$": "a variable in bash and PowerShell", "%": "a variable in cmd", "&": "&& is an error in PowerShell 5.1",
+    "|": "a pipe", "<": "an error in PowerShell", ">": "UTF-16 in PowerShell 5.1", ";": "no separator in cmd",
+    "(": "a subexpression in PowerShell", "`": "an escape in PowerShell", "^": "an escape in cmd",
+    "*": "cmd and PowerShell expand none", "~": "no home folder in cmd", "@": "splats in PowerShell",
+    ",": "an array in PowerShell", "#": "a comment in bash and PowerShell", "\\": "an escape in bash",
+}  # fmt: skip
+
+
+class PastedTest(unittest.TestCase):
+    def test_every_command_means_the_same_in_bash_cmd_and_powershell(self) -> None:
+        """The first one had its JSON in single quotes: cmd and PowerShell made two words of that, without quotes."""
+        lines = [command for command, _ in commands()]
+        for block in re.findall(r"```sh\n(.*?)```", TEXT[: TEXT.index("## Map for maintainers")], re.DOTALL):
+            lines += block.splitlines()
+        for path in (ROOT / "examples").glob("*.py"):
+            lines += re.findall(r"^    (python -m .*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        self.assertGreater(len(lines), 15)
+        for line in lines:
+            found = {sign: meaning for sign, meaning in SPECIAL.items() if sign in line}
+            self.assertEqual(found, {}, line)
+
+
 class TablesTest(unittest.TestCase):
     def test_the_error_codes_are_the_codes_own(self) -> None:
         section = TEXT[TEXT.index("### Error codes") : TEXT.index("### Settings")]
@@ -124,6 +150,18 @@ class ExamplesTest(unittest.TestCase):
                 )
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertTrue(done.stdout.startswith("{"), done.stdout)
+
+    def test_the_task_schedulers_file_is_what_its_schema_wants(self) -> None:
+        root = ElementTree.parse(ROOT / "examples" / "service" / "task-scheduler.xml").getroot()
+        space = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+        self.assertEqual((root.tag, root.get("version")), (f"{space}Task", "1.2"))
+        order = ["RegistrationInfo", "Triggers", "Principals", "Settings", "Data", "Actions"]  # a sequence there
+        parts = [part.tag.replace(space, "") for part in root]
+        self.assertEqual(parts, [name for name in order if name in parts])
+        action = root.find(f"{space}Actions/{space}Exec")
+        assert action is not None
+        self.assertEqual([part.tag.replace(space, "") for part in action], ["Command", "Arguments", "WorkingDirectory"])
+        self.assertEqual(root.findtext(f"{space}Settings/{space}ExecutionTimeLimit"), "PT0S")  # else 72 hours
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "needs systemd-analyze")
     def test_the_systemd_unit_passes_its_own_check(self) -> None:

@@ -2,8 +2,9 @@
 """The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs.
 
 ``python -m tests.windows suite FOLDER VERSION…``, where FOLDER is what ``.ci/windows setup`` filled. The last lines
-are those of unittest, summed up. Wine's server may abort; only then, told by the words of its own log, is a module
-run again.
+are those of unittest, summed up. Wine's server may abort: then, told by the words of its own log, a module is run
+again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes then is told
+of, with all that was said of the failure.
 """
 
 from __future__ import annotations
@@ -142,6 +143,11 @@ def suite(folder: Path, version: str) -> bool:
         thread.start()
     for thread in threads:
         thread.join()
+    for module in [name for name, outcome in outcomes.items() if outcome.bad]:
+        output, outcome = attempt(wines[0], str(folder / version / "python.exe"), module)
+        print(f"{output if outcome.bad else ''}{module}: alone on the machine, {outcome.bad} failed", flush=True)
+        outcomes[module] = outcome
+        wines[0].stop()
     return verdict(version, names, outcomes, sum(wine.aborts for wine in wines), time.monotonic() - began)
 
 
