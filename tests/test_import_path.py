@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,9 @@ def standard_names() -> set[str]:
     if sys.version_info >= (3, 10):
         return set(sys.stdlib_module_names)
     folder = Path(sysconfig.get_paths()["stdlib"])
-    found = [*folder.iterdir(), *(folder / "lib-dynload").iterdir()]
-    return {path.name.partition(".")[0] for path in found if path.suffix in (".py", ".so", "")} | {
-        *sys.builtin_module_names
-    }
+    places = [folder, folder / "lib-dynload", Path(os.__file__).parent]  # the last may be a zip on Windows
+    found = {name.partition(".")[0] for place in places for _, name, _ in pkgutil.iter_modules([str(place)])}
+    return found | {*sys.builtin_module_names}
 
 
 class PlantedTest(CliTest):
