@@ -30,7 +30,7 @@ MODULES = {
     "imp", "marshal", "multiprocessing", "pickle", "pty", "runpy", "shelve", "smtplib", "subprocess", "telnetlib",
     "webbrowser",
 }  # fmt: skip
-NEWER = {"annotationlib", "msvcrt"}  # of Python 3.14, of Windows; imported where they are there
+NEWER = {"annotationlib", "fcntl", "msvcrt"}  # of Python 3.14, of POSIX, of Windows; imported where they are there
 BUILTINS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 OF_OS = re.compile(r"system|popen|fork|forkpty|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|startfile|getenvb?")
 ANYWHERE = {
