@@ -294,7 +294,7 @@ class CheckTest(CliTest):
             self.check()
             self.assertIn(f"{folder / '1.log'} is in use by a running worker", self.found("ok", "journal"))
             journal.close()
-        (root / "0123456789ab" / "2.log").symlink_to("1.log")
+        (root / "0123456789ab" / "2.log").mkdir()
         self.assertEqual(self.check().code, 0)
         found = self.found("warn", "journal")
         self.assertIn("2 results or started tasks: undelivered -> start the worker", found)

@@ -284,7 +284,7 @@ class WatchTest(CliTest):
         for name in ("package", ".venv", "env", "node_modules", "__pycache__"):
             (self.folder / name).mkdir()
         self.write("env/pyvenv.cfg", "")
-        watch = Watch([self.folder])
+        watch = Watch([self.folder], clock=lambda: 0.0)
         watch.add([self.folder / "credentials.json"])
         for name in (".venv/a.py", "env/a.py", "node_modules/a.py", "__pycache__/a.py", "data.json", "log.txt"):
             self.write(name, "x")

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import unittest
 from pathlib import Path
 from unittest import mock
 
@@ -110,7 +111,7 @@ class JournalCommandTest(CliTest):
         self.assertEqual(self.run_main("journal", "drop", "t1").code, 0)
         self.assertEqual(self.run_main("journal", "--exit-code").code, 0)
         (self.root / "two" / "1.log").unlink()
-        (self.root / "two" / "1.log").symlink_to("elsewhere")
+        (self.root / "two" / "1.log").mkdir()
         ended = self.run_main("journal", "--exit-code")
         self.assertEqual(ended.code, 7)
         self.assertIn("unknown: 1 file can't be read", ended.err)
@@ -125,6 +126,7 @@ class JournalCommandTest(CliTest):
         self.assertEqual(self.run_main("journal", "drop", "t2", "--also", "elsewhere").code, 0)
         self.assertEqual(self.states(), {})
 
+    @unittest.skipIf(os.name == "nt", "Windows takes no such name")
     def test_names_of_files_and_folders_cannot_steer_the_terminal(self) -> None:
         self.leave(entry("t1"), target="\x1b[31mred")
         (self.root / "\x1b[31mred" / "2.log").write_bytes(b"rubbish")
