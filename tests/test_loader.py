@@ -109,13 +109,13 @@ class LoaderTest(unittest.TestCase):
     def test_a_script_named_like_another_module_takes_nobodys_place(self) -> None:
         import colorsys  # a module that is there already
 
-        for name in ("colorsys", "json", "test", "chunk", "user_agent_sdk", "antigravity", "time"):
+        for name in ("colorsys", "json", "wave", "chunk", "user_agent_sdk", "antigravity", "time"):
             text = "import json, time, colorsys\njson.dumps(1), time.time, colorsys.rgb_to_hls\n" + AGENT
             self.assertEqual(len(self.load(f"{name}.py", text)), 1, name)
         self.assertIs(sys.modules["colorsys"], colorsys)
         self.assertIs(sys.modules["json"], json)
         self.assertIs(sys.modules["user_agent_sdk"], user_agent_sdk)
-        found = importlib.import_module("test")  # not imported before, and there is a test.py in the folder
+        found = importlib.import_module("wave")  # not imported before, and there is a wave.py in the folder
         self.assertNotEqual(Path(found.__file__ or "").parent, self.folder)
 
     def test_names_that_are_no_identifiers_load(self) -> None:
