@@ -83,7 +83,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "ran": lambda: kill(slots, "execute"),
     "committed": lambda: kill(Journal, "replace", is_result),
     "stopped while committing": lambda: kill(Journal, "replace", is_result, before=True, number=signal.SIGTERM),
-    "posted": lambda: kill(Delivery, "settle", before=True),
+    "posted": lambda: kill(Delivery, "attempt_ended", before=True),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),
 }
@@ -118,6 +118,25 @@ def closes_stdout() -> str:
     tell("started")
     os.close(1)
     return "done"
+
+
+def takes_all(seconds: float, what: str) -> str:
+    """Leaves no thread, or no descriptor, for anybody else, and goes on for a while."""
+    if what == "threads":
+
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = start  # type: ignore[method-assign]
+    else:
+        import resource
+
+        next_one = os.open(os.devnull, os.O_RDONLY)
+        os.close(next_one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    tell("started")
+    threading.Event().wait(seconds)
+    return what
 
 
 def main() -> int:

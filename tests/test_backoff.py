@@ -7,7 +7,16 @@ import logging
 import random
 import unittest
 
-from user_agent_sdk.worker.polling.backoff import REASONS_MAX, Backoff, Outage
+from user_agent_sdk.worker.polling.backoff import (
+    EXTENSION,
+    POLL,
+    REASONS_MAX,
+    REFUSING_S,
+    REPORT,
+    Backoff,
+    Outage,
+    Pace,
+)
 
 log = logging.getLogger("test.backoff")
 
@@ -41,6 +50,55 @@ class BackoffTest(unittest.TestCase):
         for _ in range(10_000):
             last_s = backoff.failed()
         self.assertEqual(last_s, 30.0)
+
+
+class PaceTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now = 100.0
+        self.pace = Pace(lambda: self.now)
+
+    def begun_in(self, seconds: float, kind: str = REPORT) -> int:
+        """How many of those that ask every 10 ms may begin an exchange; each report is refused."""
+        begun, until = 0, self.now + seconds
+        while self.now < until:
+            if not self.pace.wait_s(kind):
+                begun += 1
+                self.pace.failed(REPORT)
+            self.now += 0.01
+        return begun
+
+    def test_nobody_waits_while_nothing_is_refused(self) -> None:
+        self.assertEqual([self.pace.wait_s(kind) for kind in (REPORT, EXTENSION, POLL)] * 9, [0.0] * 27)
+
+    def test_under_refusals_one_a_second_begins_after_a_few_quick_ones(self) -> None:
+        self.pace.failed(REPORT)
+        self.assertLess(self.begun_in(5.0), 12)
+        self.assertIn(self.begun_in(20.0), (19, 20, 21))
+        self.assertIn(self.begun_in(20.0, POLL), (19, 20, 21), "polls keep it too")
+
+    def test_what_is_not_refused_goes_on(self) -> None:
+        """Extensions are taken while reports are refused: at one a second leases would lapse for nothing."""
+        self.pace.failed(REPORT)
+        self.assertEqual([self.pace.wait_s(EXTENSION) for _ in range(9)], [0.0] * 9)
+        self.pace.succeeded(EXTENSION)
+        self.assertGreater(self.pace.wait_s(REPORT), 0)
+        self.pace.failed(EXTENSION)
+        self.assertGreater(self.pace.wait_s(EXTENSION), 0)
+
+    def test_refusals_of_what_was_under_way_together_count_once(self) -> None:
+        for _ in range(64):
+            self.pace.failed(REPORT)
+        self.assertLessEqual(self.pace.wait_s(REPORT), 0.05)
+
+    def test_a_success_ends_it_and_so_does_silence(self) -> None:
+        self.pace.failed(REPORT)
+        self.assertGreater(self.pace.wait_s(REPORT), 0)
+        self.pace.succeeded(REPORT)
+        self.assertEqual(self.pace.wait_s(REPORT), 0)
+        self.pace.failed(REPORT)
+        self.now += REFUSING_S + 1
+        self.assertEqual([self.pace.wait_s(REPORT) for _ in range(3)], [0.0] * 3)
+        self.assertFalse(self.pace.is_refusing)
 
 
 class OutageTest(unittest.TestCase):

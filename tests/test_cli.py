@@ -212,6 +212,29 @@ class TerminalTest(CliTest):
         os.close(writer)
         self.assertEqual((result.returncode, result.stderr), (1, b""))
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "a device that is always full")
+    def test_a_full_device_is_an_error_of_its_own_and_no_exit_120(self) -> None:
+        """It was "a bug" with exit 120, which is what Python makes of a stream that it can't flush."""
+        with open("/dev/full", "w", encoding="ascii") as full:
+            for command in (["--version"], ["version", "--json"]):
+                words = [sys.executable, "-m", "user_agent_sdk", *command]
+                result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, cwd=ROOT)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(b"the output can't be written: ", result.stderr)
+            result = subprocess.run([*words[:3], "nope"], stdout=full, stderr=full, cwd=ROOT)
+            self.assertEqual(result.returncode, 2)
+
+    @unittest.skipUnless(os.name == "posix", "a shell that closes streams")
+    def test_streams_that_are_closed_are_filled_with_the_null_device(self) -> None:
+        """The first sockets were 0 to 2 then: what a function wrote to 1 went to the platform."""
+        looks = "import os; open('seen', 'w').write(repr([os.fstat(n).st_rdev for n in range(3)]))"
+        self.write("agent.py", f"{SUM}{looks}\n")
+        words = f"{sys.executable} -m user_agent_sdk invoke agent.py -i '{{}}' <&- >&- 2>&-"
+        result = subprocess.run(["sh", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=self.folder)
+        self.assertEqual(result.returncode, 0)
+        null = os.stat(os.devnull).st_rdev
+        self.assertEqual((self.folder / "seen").read_text(), repr([null] * 3))
+
     def test_without_any_stream_nothing_crashes(self) -> None:
         """pythonw.exe has neither stdout nor stderr; journal asked what is not there whether it is a terminal."""
         lines = (["--version"], ["version"], ["nope"], ["invoke", "nope.py"], ["journal"])

@@ -30,6 +30,14 @@ ROOM_OF = {"credentials": "settings", "watching": "worker", "private": "storage"
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
+# Inside the worker: the rooms that a room may import from, besides itself; "" is the loop and what builds it.
+WORKER_ROOMS = {
+    "": {"polling", "running", "keeping"},
+    "keeping": {"polling"},  # its backoff
+    "polling": set(),
+    "running": set(),
+}
+
 # The only modules that may import these.
 ONLY = {
     "urllib.request": {"conductor.transport"},
@@ -122,6 +130,11 @@ def room(name: str) -> str:
     return ROOM_OF.get(first, first)
 
 
+def worker_room(name: str) -> str:
+    second = name.split(".")[1] if "." in name else ""
+    return second if second in WORKER_ROOMS else ""
+
+
 def is_in(name: str, module: str) -> bool:
     return (name + ".").startswith(module + ".")
 
@@ -141,6 +154,9 @@ def wrong_door(importer: str, imported: Import) -> str | None:
         return f"nothing imports {name or 'the package itself'}"
     if importer == "conductor.wire" and name not in ("errors", "conductor.fields"):
         return "wire imports errors and fields alone"
+    if is_in(importer, "worker") and is_in(name, "worker") and worker_room(name) != worker_room(importer):
+        may = name == "worker.watched" or worker_room(name) in WORKER_ROOMS[worker_room(importer)]
+        return None if may else f"worker.{worker_room(importer)} does not import {name}"
     if room(importer) in APART or room(importer) == room(name):
         return None
     if FLOOR_OF[room(importer)] <= FLOOR_OF[room(name)]:
@@ -173,6 +189,12 @@ class DoorsTest(unittest.TestCase):
             ("worker/slots.py", "import asyncio"),
             ("conductor/transport.py", "if True:\n    import ssl"),
             ("watching/status.py", "def f():\n    import http.server"),
+            ("worker/keeping/adopt.py", "from ..slots import Services"),
+            ("worker/keeping/held.py", "from ..running.execute import execute"),
+            ("worker/polling/gate.py", "from .. import runner"),
+            ("worker/polling/gate.py", "from ..keeping.held import Held"),
+            ("worker/running/execute.py", "from ..polling.backoff import Backoff"),
+            ("worker/running/execute.py", "def f():\n    from ..keeping import journal"),
         ):
             path = PACKAGE / module
             found = [wrong_door(module_name(path), each) for each in imports(ast.parse(line), path)]

@@ -5,6 +5,7 @@ for no reason. Kills and signals are done to child processes."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import time
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
@@ -78,7 +80,7 @@ class WireFaultsTest(Faults):
             gone.close()
             with self.assertLogs("user_agent_sdk.worker", "WARNING"):
                 go.set()
-                while not len(worker.runner._services.delivery):
+                while not len(worker.runner._services.custody.delivery):
                     threading.Event().wait(0.01)
             back = Box(port=gone.port)
             back.engine, back._client_secret = gone.engine, gone._client_secret
@@ -147,7 +149,7 @@ class WireFaultsTest(Faults):
             self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
         self.assertEqual(len(self.box.reports), 2)
 
-    def test_what_is_refused_for_good_is_kept_as_rejected_and_delays_no_other(self) -> None:
+    def test_what_is_refused_for_good_is_kept_as_rejected_or_for_a_retry_and_delays_no_other(self) -> None:
         hasten(self, delivery_REFUSED_FOR_S=0.0, delivery_REFUSED_AGAIN_S=0.01)
         refusals = {
             "400": Reply.error(400, "bad"),
@@ -169,11 +171,12 @@ class WireFaultsTest(Faults):
             ids = {how: self.box.put(how=how) for how in (*refusals, "404", "fine")}
             self.assertEqual(self.box.wait(ids["fine"], LONG_S).status, "COMPLETED")
             too_large = self.box.wait(ids["413"], LONG_S)
-            self.assertTrue(worker.runner._services.delivery.flush(LONG_S))
+            self.assertTrue(worker.runner._services.custody.delivery.flush(LONG_S))
             self.assertEqual(worker.stop(), 0)
         self.assertEqual(too_large.attempts[0].status, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
         self.assertIn("too large", too_large.reason or "")
-        self.assertEqual(sorted(row[0] for row in rows(self.journal)), ["rejected"] * 3)
+        kept = sorted(row[0] for row in rows(self.journal))
+        self.assertEqual(kept, ["late", "rejected", "rejected"], "late is what the platform knows no longer")
 
     def test_a_foreign_task_type_is_the_polled_agents(self) -> None:
         def foreign(request: Request, proceed: Any) -> Any:
@@ -273,7 +276,13 @@ class WireFaultsTest(Faults):
             self.assertEqual(lock.execute("SELECT count(*) FROM execution_history").fetchone(), (20,))
 
 
+def ignore_sighup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class Children(Faults):
+    popen = staticmethod(subprocess.Popen)
+
     def child(
         self, function: str, agent_id: str = AGENT, journal: str = "journal", **order: Any
     ) -> subprocess.Popen[bytes]:
@@ -283,7 +292,7 @@ class Children(Faults):
             journal=str(self.folder / journal),
             runs=str(self.folder / f"{journal}.runs"),
         )
-        process = subprocess.Popen(
+        process = self.popen(
             [sys.executable, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -349,7 +358,7 @@ class KillTest(Children):
                 self.assertEqual(len(ran), after)
                 runs = self.folder / f"{point}.runs"
                 self.assertEqual(len(runs.read_text().split()) if runs.exists() else 0, before)
-                self.assertTrue(worker.runner._services.delivery.flush(LONG_S))
+                self.assertTrue(worker.runner._services.custody.delivery.flush(LONG_S))
                 self.assertEqual(worker.stop(), 0)
             self.assertEqual(rows(self.folder / point), [])
 
@@ -407,6 +416,44 @@ class StopTest(Children):
         self.assertLess(time.monotonic() - began, 0.6 + 1.0)
         self.assertEqual({self.box.wait(one, 0).status for one in ids}, {"COMPLETED"})
         self.assertEqual(self.box.calls["put-back"], 0)
+
+    def test_without_a_thread_or_a_descriptor_left_it_still_drains_and_reports(self) -> None:
+        """A stop began with "can't start new thread", called that a bug, and dropped the function that ran."""
+        for what in ("threads", "descriptors"):
+            with self.subTest(what):
+                one = self.box.submit(f"takes-{what}", {"seconds": 0.4, "what": what}, retries=0)
+                child = self.child("takes_all", f"takes-{what}", what)
+                self.await_started(child)
+                child.terminate()
+                self.assertEqual(child.wait(LONG_S), 0)
+                self.assertEqual(self.box.wait(one, 0).status, "COMPLETED")
+
+    def test_past_the_drain_limit_without_threads_what_runs_is_reported_and_the_exit_is_7(self) -> None:
+        one = self.box.submit(AGENT, {"seconds": 30, "what": "threads"}, retries=0)
+        child = self.child("takes_all", settings={"drain_timeout_s": 0.3})
+        self.await_started(child)
+        child.terminate()
+        self.assertEqual(child.wait(LONG_S), 7)
+        self.assertIn("the worker was stopped", self.box.wait(one, 0).reason or "")
+
+    def test_a_lost_terminal_drains_it_and_nohup_keeps_it(self) -> None:
+        """SIGHUP was a kill: the task that ran was reported by the next worker only."""
+        one = self.box.put(seconds=0.4)
+        child = self.child("waits")
+        self.await_started(child)
+        child.send_signal(signal.SIGHUP)
+        self.assertEqual(child.wait(LONG_S), 0)
+        self.assertEqual(self.box.wait(one, 0).status, "COMPLETED")
+        with mock.patch.object(self, "popen", functools.partial(subprocess.Popen, preexec_fn=ignore_sighup)):
+            child = self.child("waits", journal="nohup")
+        two = self.box.put(seconds=0.1)
+        self.await_started(child)
+        child.send_signal(signal.SIGHUP)
+        self.assertEqual(self.box.wait(two, LONG_S).status, "COMPLETED")
+        three = self.box.put(seconds=0.0)
+        self.assertEqual(self.box.wait(three, LONG_S).status, "COMPLETED")
+        child.terminate()
+        self.assertEqual(child.wait(LONG_S), 0)
 
     def test_sigterm_finds_it_in_every_state_and_it_ends_in_time(self) -> None:
         with self.subTest("idle"):

@@ -289,6 +289,26 @@ class GateTest(unittest.TestCase):
         assert taken is not None
         self.assertEqual(taken[1], 108.0)  # as when nobody has looked since it was sent
 
+    def test_a_poll_beside_a_report_never_waits_in_the_server(self) -> None:
+        """The slot reads its report's reply first: the poll's reply, and the task in it, would wait for 5 s unread."""
+        platform = Platform(tasks, can_wait=True)
+        gate = self.gate(platform)
+        gate.take()
+        poll = gate.go_on(0.0)
+        assert poll is not None
+        self.assertTrue(poll.lead)
+        gate.fetch(gate.send(poll))
+        self.assertEqual(platform.waits, [LONG_POLL_MAX_MS, 0])
+
+    def test_while_the_worker_is_held_up_nothing_is_asked_for(self) -> None:
+        held_up = [0.01, 0.01, 0.0]
+        platform = Platform(tasks)
+        gate = self.gate(platform)
+        gate._held_up_s = lambda: held_up[0] if len(held_up) == 1 else held_up.pop(0)
+        self.assertIsNone(gate.go_on(0.0))
+        self.assertIsNotNone(gate.take())
+        self.assertEqual((len(platform.waits), held_up), (1, [0.0]))
+
     def test_a_poll_that_waits_in_the_server_is_joined_by_one_other_where_tasks_are_not_counted(self) -> None:
         """An agent that asked for one of the last tasks for a second poll, too, kept another agent from it."""
         for budget, polls in ((Budget(None), 2), (Budget(5), 1)):

@@ -40,7 +40,7 @@ def done(task_id: str, body: bytes = b"{}", **changes: object) -> Entry:
 
 
 def keep_late(journal: Journal, late: Entry) -> None:
-    journal.keep_late(journal.add(late), late)
+    journal.replace(journal.add(late), late._replace(state=LATE))
 
 
 def file_of(journal: Journal) -> log_file.LogFile:
@@ -60,7 +60,7 @@ class Kept(unittest.TestCase):
         self.now = 1000.0
 
     def journal(self, **options: object) -> Journal:
-        journal = Journal(self.folder, clock=lambda: self.now, wall=lambda: self.now + 1.7e9, **options)  # type: ignore[arg-type]
+        journal = Journal(self.folder, clock=lambda: self.now, **options)  # type: ignore[arg-type]
         self.addCleanup(journal.close)
         return journal
 
@@ -183,7 +183,6 @@ class RowsTest(Kept):
         journal = Journal(None)
         self.assertEqual((journal.open(), journal.adopt()), ({}, {}))
         row = journal.add(done("t"))
-        self.assertEqual(journal.find_result("t", done("t2")), b"{}")
         self.assertFalse(journal.is_on_disk)
         journal.free(row)
         journal.sweep()
@@ -467,7 +466,7 @@ class FilesTest(Kept):
         self.assertEqual(sorted(one.task_id for one in found.values() if one.is_pending), ["1", "2"])
         self.assertNotIn(mine, found)
         self.assertEqual(third.adopt(), {})
-        self.assertEqual(third.find_result("late", done("x")), b"{}")
+        self.assertEqual(late_in(found), ["late"])
         self.die(third)
         self.assertEqual(len(self.stored("3.log")[0]), 3)
         self.assertEqual(self.stored("1.log"), ({}, []))
@@ -569,7 +568,6 @@ class TroubleTest(Kept):
                 keep_late(journal, done("late", b"y" * 9000))
                 self.assertFalse(journal.is_on_disk)
                 self.assertEqual(len(journal.live()), 22)
-                self.assertEqual(journal.find_result("late", done("r")), b"y" * 9000)
                 for row in rows[:10]:
                     journal.free(row)
                 journal.free(kept)
@@ -750,7 +748,7 @@ class TroubleTest(Kept):
                     journal.open()
                     journal.add(done("t"))
                 self.assertEqual((len(said.output), journal.is_on_disk), (1, False))
-                self.assertEqual(journal.find_result("t", done("r")), b"{}")
+                self.assertEqual([one.body for one in journal.live().values()], [b"{}"])
 
 
 class GoneTest(Kept):
@@ -931,64 +929,6 @@ class ForeignTest(Kept):
         """A pod's fsGroup: each file may be written by a group that the worker is in."""
         self.path.chmod(0o660)
         self.assertEqual([one.task_id for one in self.journal().open().values()], ["forged"])
-
-
-class LateTest(Kept):
-    def test_a_late_result_answers_the_same_work_only(self) -> None:
-        journal = self.opened()
-        keep_late(journal, done("t1", b"late"))
-        self.assertEqual(journal.find_result("t1", entry("t2")), b"late")
-        self.assertIsNone(journal.find_result("t1", entry("t2", input_hash="changed")))
-        self.assertIsNone(journal.find_result("t1", entry("t2", agent_id="another")))
-        self.assertIsNone(journal.find_result("t0", entry("t2")))
-
-    def test_an_undelivered_result_answers_too_but_no_failure_and_none_refused(self) -> None:
-        journal = self.opened()
-        row = journal.add(done("t1", b"waits"))
-        self.assertEqual(journal.find_result("t1", entry("t2")), b"waits")
-        for other in (entry("t1"), done("t1")._replace(status="FAILED"), done("t1")._replace(state=REJECTED)):
-            journal.replace(row, other)
-            self.assertIsNone(journal.find_result("t1", entry("t2")))
-
-    def test_it_survives_the_process_and_goes_when_forgotten(self) -> None:
-        journal = self.opened()
-        keep_late(journal, done("t1", b"late"))
-        self.die(journal)
-        again = self.journal()
-        again.open()
-        self.assertEqual(again.find_result("t1", entry("t2")), b"late")
-        again.forget_late("t1")
-        again.forget_late("t1")
-        self.assertIsNone(again.find_result("t1", entry("t2")))
-        for _ in range(2):
-            again.sweep()
-        self.die(again)
-        self.assertEqual(self.stored(), ({}, []))
-
-    def test_after_a_day_a_thousand_or_64_mb_the_oldest_go(self) -> None:
-        self.assertEqual(journal_module.LATE_BYTES, 64 * 2**20)
-        hasten(self, journal_LATE_BYTES=64 * 2**10)
-        journal = self.opened()
-        keep_late(journal, done("old"))
-        self.now += DAY_S + 1
-        journal.sweep()
-        self.assertEqual(late_in(journal.live()), [])
-        for number in range(1003):
-            self.now += 0.01
-            keep_late(journal, done(str(number)))
-        self.assertEqual(set(late_in(journal.live())), {str(number) for number in range(3, 1003)})
-        for name in ("big1", "big2", "big2"):  # the same id twice counts once
-            self.now += 0.01
-            keep_late(journal, done(name, b"x" * (25 * 2**10)))
-        self.assertEqual(len(late_in(journal.live())), 1000)
-        self.now += 0.01
-        keep_late(journal, done("big3", b"x" * (25 * 2**10)))
-        self.assertEqual(sorted(late_in(journal.live())), ["big2", "big3"])
-        for _ in range(2):
-            journal.sweep()
-        self.die(journal)
-        self.assertEqual(sorted(self.stored()[1]), ["big2", "big3"])
-
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ from typing import Any, Callable
 
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import Verdict
+from user_agent_sdk.worker.keeping.held import Held
+from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
+from user_agent_sdk.worker.polling.backoff import Pace
+
+from .workerbox import hasten
 
 LONG_S = 20.0
 DAY_S = 86400.0
@@ -23,13 +28,13 @@ def after(event: threading.Event, wait_s: float) -> Outcome:
     return APPLIED
 
 
-def lease(task_id: str = "t", lease_s: float | None = 30.0) -> Lease:
-    return Lease(task_id, "w", "worker", lease_s)
+def held_for(task_id: str = "t", lease_s: float | None = 30.0) -> Held:
+    return Held(Entry(TAKEN, task_id, "w", "a", "worker"), Lease(lease_s))
 
 
 class LeaseTest(unittest.TestCase):
     def test_it_counts_from_when_the_exchange_was_sent(self) -> None:
-        held = lease()
+        held = Lease(30.0)
         held.renewed(sent_at=100.0, now=104.0, wall_s=1000.0)
         self.assertFalse(held.has_lapsed(129.9, 1025.9))
         self.assertTrue(held.has_lapsed(130.0, 1000.0))  # the wall clock stood still
@@ -37,20 +42,20 @@ class LeaseTest(unittest.TestCase):
 
     def test_the_plan_is_a_third_a_tenth_and_a_sixth(self) -> None:
         for lease_s, plan in ((30.0, (10.0, 3.0, 5.0)), (6.0, (2.0, 0.6, 1.0)), (None, (30.0, 10.0, 5.0))):
-            held = lease(lease_s=lease_s)
+            held = Lease(lease_s)
             for value, wanted in zip((held.period_s, held.retry_s, held.send_timeout_s), plan):
                 self.assertAlmostEqual(value, wanted)
 
     def test_one_that_may_have_lapsed_stays_so_though_the_platform_answers_200(self) -> None:
         """After an outage the first call through is often an extension. The platform says 200 to it for a
         task that it has long given to somebody else; believing it, the worker once threw the result away."""
-        held = lease(lease_s=5.0)
+        held = Lease(5.0)
         held.renewed(0.0, 0.0, 1000.0)
         held.renewed(16.0, 16.1, 1016.1)
         self.assertTrue(held.has_lapsed(16.2, 1016.2))
 
     def test_a_task_without_a_response_timeout_has_the_definitions_default(self) -> None:
-        held = lease(lease_s=None)
+        held = Lease(None)
         held.renewed(0.0, 0.0, 1000.0)
         self.assertFalse(held.has_lapsed(3599.0, 4599.0))
         self.assertTrue(held.has_lapsed(3601.0, 4601.0))
@@ -80,15 +85,15 @@ class Platform:
 
 class LeaseKeeperTest(unittest.TestCase):
     def keeper(self, platform: Any, **options: Any) -> LeaseKeeper:
-        keeper = LeaseKeeper(platform, **options)
+        keeper = LeaseKeeper(platform, Pace(time.monotonic), **options)
         keeper.start()
         self.addCleanup(keeper.join, LONG_S)
         self.addCleanup(keeper.close)
         return keeper
 
-    def hold(self, keeper: LeaseKeeper, *held: Lease) -> None:
+    def hold(self, keeper: LeaseKeeper, *held: Held) -> None:
         for one in held:
-            keeper.begin(one, time.monotonic())
+            one.lease.renewed(keeper._clock(), keeper._clock(), keeper._wall())
             keeper.track(one)
 
     def test_64_leases_lose_none_though_a_request_takes_a_fiftieth_of_the_lease(self) -> None:
@@ -96,19 +101,75 @@ class LeaseKeeperTest(unittest.TestCase):
         platform = Platform(lambda task_id: after(threading.Event(), 0.02))
         keeper = self.keeper(platform)
         began = time.monotonic()
-        held = [lease(str(number), 1.0) for number in range(64)]
+        held = [held_for(str(number), 1.0) for number in range(64)]
         self.hold(keeper, *held)
         for one in held:
-            platform.await_sent(one.task_id, 2)
+            platform.await_sent(one.ids[0], 2)
         for times in platform.sent.values():
             points = [began, *times]
             self.assertLess(max(b - a for a, b in zip(points, points[1:])), 0.95)
         self.assertFalse(any(keeper.has_lapsed(one) for one in held))
 
+    def test_sixty_extensions_are_under_way_at_once_when_each_takes_long(self) -> None:
+        """1,000 tasks of 15 s at 300 ms a request need that many; four senders let 517 leases of 600 lapse."""
+        hasten(self, timetable_OVERDUE_S=0.0)
+        arrived, go = threading.Semaphore(0), threading.Event()
+
+        def answer(task_id: str) -> Outcome:
+            arrived.release()
+            return after(go, LONG_S)
+
+        keeper = self.keeper(Platform(answer))
+        self.addCleanup(go.set)
+        for number in range(300):
+            keeper.track(held_for(str(number), 15.0))  # of unknown age: due at once
+        for _ in range(4):
+            self.assertTrue(arrived.acquire(timeout=LONG_S))
+        keeper.watch()
+        for _ in range(56):
+            self.assertTrue(arrived.acquire(timeout=LONG_S))
+        self.assertLessEqual(len(keeper._table._threads), 64)
+
+    def test_leases_that_will_not_be_kept_are_told_before_and_no_more_is_taken(self) -> None:
+        now = [100.0]
+        keeper, _ = self.stopped_clock(now)
+        held = [held_for(str(number), 10.0) for number in range(3)]
+        self.hold(keeper, *held)
+        now[0] += 7.0
+        keeper.watch()
+        self.assertFalse(keeper.is_behind)
+        now[0] += 2.0
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "INFO") as said:
+            for _ in range(3):
+                keeper.watch()
+            self.assertTrue(keeper.is_behind)
+            self.assertFalse(any(keeper.has_lapsed(one) for one in held))
+            for one in held:
+                keeper._extend(one)
+            keeper.watch()
+        self.assertFalse(keeper.is_behind)
+        self.assertEqual([record.action for record in said.records], ["leases_behind", "lease"])
+        self.assertIn("3 leases will not be kept in time", said.output[0])
+
+    def test_leases_that_the_platform_does_not_extend_are_told_but_keep_no_task_away(self) -> None:
+        """A gateway without that route would be the end of all polling."""
+        now = [100.0]
+        keeper, platform = self.stopped_clock(now)
+        platform.answer = lambda task_id: Outcome(Verdict.LATER, "HTTP 503")
+        held = held_for("a", 10.0)
+        self.hold(keeper, held)
+        now[0] += 8.5
+        keeper._extend(held)
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
+            for _ in range(3):
+                keeper.watch()
+        self.assertFalse(keeper.is_behind)
+        self.assertEqual([record.action for record in said.records], ["leases_ending"])
+
     def test_the_next_extension_counts_from_when_the_last_was_sent(self) -> None:
         platform = Platform(lambda task_id: after(threading.Event(), 0.05))
         keeper = self.keeper(platform)
-        self.hold(keeper, lease("a", 0.3))
+        self.hold(keeper, held_for("a", 0.3))
         platform.await_sent("a", 6)
         times = platform.sent["a"]
         self.assertLess((times[5] - times[0]) / 5, 0.14)  # 0.1 and not 0.15
@@ -118,10 +179,10 @@ class LeaseKeeperTest(unittest.TestCase):
         platform = Platform(lambda task_id: after(go, LONG_S) if task_id < "d" else APPLIED)
         keeper = self.keeper(platform)
         self.addCleanup(go.set)
-        self.hold(keeper, *(lease(name, 0.15) for name in "abc"))  # three of four senders hang
+        self.hold(keeper, *(held_for(name, 0.15) for name in "abc"))  # three of four senders hang
         for name in "abc":
             platform.await_sent(name, 1)
-        self.hold(keeper, lease("x", 0.15))
+        self.hold(keeper, held_for("x", 0.15))
         platform.await_sent("x", 5)
         self.assertEqual(len(platform.sent["a"]), 1)
         self.assertEqual(platform.timeouts, {0.15 / 6})
@@ -132,7 +193,7 @@ class LeaseKeeperTest(unittest.TestCase):
         platform = Platform(lambda task_id: answers[task_id].pop(0) if answers[task_id] else APPLIED)
         keeper = self.keeper(platform)
         with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
-            self.hold(keeper, lease("b", 0.1), lease("a", 0.1))
+            self.hold(keeper, held_for("b", 0.1), held_for("a", 0.1))
             platform.await_sent("a", 6)
         self.assertEqual(len(said.output), 2)
         self.assertEqual(len(platform.sent["b"]), 1)
@@ -142,7 +203,7 @@ class LeaseKeeperTest(unittest.TestCase):
         answers = [Outcome(Verdict.LATER, "HTTP 503"), Outcome(Verdict.MAYBE, "lost"), APPLIED]
         platform = Platform(lambda task_id: answers.pop(0) if answers else APPLIED)
         keeper = self.keeper(platform, on_contact=lambda: contacts.append(1))
-        self.hold(keeper, lease("a", 0.6))
+        self.hold(keeper, held_for("a", 0.6))
         platform.await_sent("a", 4)
         gaps = [b - a for a, b in zip(platform.sent["a"], platform.sent["a"][1:])]
         self.assertLess(gaps[0], 0.15)
@@ -154,7 +215,7 @@ class LeaseKeeperTest(unittest.TestCase):
         platform = Platform(lambda task_id: Outcome(Verdict.REFUSED, "No such task found by id: a", status=404))
         keeper = self.keeper(platform)
         with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING"):
-            self.hold(keeper, lease("a", 0.03))
+            self.hold(keeper, held_for("a", 0.03))
             platform.await_sent("a", 1)
             self.assertTrue(keeper._table.wait_empty(LONG_S))
 
@@ -164,41 +225,42 @@ class LeaseKeeperTest(unittest.TestCase):
 
         class Client:
             def extend(self, *_: object) -> Outcome:
-                during.append(held.quiet_at)
+                during.append(held.lease.quiet_at)
                 return outcomes.pop(0)
 
         now = [100.0]
-        keeper = LeaseKeeper(Client(), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
-        outcomes, held = [Outcome(Verdict.MAYBE), APPLIED, Outcome(Verdict.LATER)], lease()
+        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
+        outcomes, held = [Outcome(Verdict.MAYBE), APPLIED, Outcome(Verdict.LATER)], held_for()
         keeper._extend(held)
-        self.assertEqual(held.quiet_at, 110.0)
+        self.assertEqual(held.lease.quiet_at, 110.0)
         now[0] = 101.0
         keeper._extend(held)
-        self.assertEqual(held.quiet_at, 110.0, "the one before may still be")
+        self.assertEqual(held.lease.quiet_at, 110.0, "the one before may still be")
         now[0] = 120.0
         keeper._extend(held)
-        self.assertEqual((held.quiet_at, during), (120.0, [float("inf")] * 3))
+        self.assertEqual((held.lease.quiet_at, during), (120.0, [float("inf")] * 3))
 
     def test_a_platform_that_stalls_is_not_heaped_with_extensions_of_leases_that_are_over(self) -> None:
         """Conductor, just started on a busy machine, took 9 s for each. 111 for 8 tasks waited there by then, all of
         them given up here, and each could bring an ended attempt back to life."""
-        now, held, outcomes = [100.0], lease(lease_s=2.0), [Outcome(Verdict.MAYBE)] * 2 + [Outcome(Verdict.LATER)]
+        now, held, outcomes = [100.0], held_for(lease_s=2.0), [Outcome(Verdict.MAYBE)] * 2 + [Outcome(Verdict.LATER)]
         client = Platform(lambda task_id: outcomes.pop(0))
-        keeper = LeaseKeeper(client, clock=lambda: now[0])  # type: ignore[arg-type]
-        keeper.begin(held, 100.0)
+        keeper = LeaseKeeper(client, Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        held.lease.renewed(100.0, 100.0, time.time())
         self.assertEqual(keeper._extend(held), 0.2, "it may still be saved")
         now[0] = 102.0
         self.assertEqual(keeper._extend(held), 3.0)
+        now[0] = 105.0
         self.assertEqual(keeper._extend(held), 0.2, "nobody works on that one")
 
     def test_no_extension_is_sent_beside_a_report_unless_that_takes_a_third_of_the_lease(self) -> None:
         """Conductor kept the extension's copy of the task, in progress, of the two that it worked on at once."""
         platform = Platform(lambda task_id: APPLIED)
         keeper = self.keeper(platform)
-        held = lease("a", 0.6)
+        held = held_for("a", 0.6)
         self.hold(keeper, held)
         platform.await_sent("a", 1)
-        keeper.hold(held)
+        keeper.pause(held)
         began = time.monotonic()
         platform.await_sent("a", 2)  # the report hangs
         self.assertGreaterEqual(platform.sent["a"][1] - began, 0.19)
@@ -206,34 +268,34 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_a_report_that_was_not_taken_holds_no_extension_back(self) -> None:
         now = [100.0]
-        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), clock=lambda: now[0])  # type: ignore[arg-type]
-        held = lease()
+        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        held = held_for()
         self.hold(keeper, held)
-        keeper.hold(held)
+        keeper.pause(held)
         self.assertEqual(keeper._extend(held), 10.0)
         keeper.resume(held)
         self.assertEqual(keeper._extend(held), 10.0)
-        self.assertEqual(held.renewed_at, 100.0)
+        self.assertEqual(held.lease.renewed_at, 100.0)
 
     def test_a_report_waits_for_an_extension_that_is_on_its_way_but_not_for_long(self) -> None:
-        go, held = threading.Event(), lease("a", 0.6)
+        go, held = threading.Event(), held_for("a", 0.6)
         platform = Platform(lambda task_id: after(go, LONG_S))
         keeper = self.keeper(platform)
         self.addCleanup(go.set)
         self.hold(keeper, held)
         platform.await_sent("a", 1)
         began = time.monotonic()
-        keeper.hold(held)
+        keeper.pause(held)
         self.assertGreaterEqual(time.monotonic() - began, 0.09)
         go.set()
-        keeper.hold(held)
-        assert held.flight is not None
-        self.assertTrue(held.flight.is_set())
+        keeper.pause(held)
+        assert held.lease.flight is not None
+        self.assertTrue(held.lease.flight.is_set())
 
     def test_a_dropped_lease_is_not_extended_again(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)
-        kept, dropped = lease("kept", 0.03), lease("dropped", 0.03)
+        kept, dropped = held_for("kept", 0.03), held_for("dropped", 0.03)
         self.hold(keeper, kept, dropped)
         platform.await_sent("dropped", 1)
         keeper.drop(dropped)
@@ -244,7 +306,7 @@ class LeaseKeeperTest(unittest.TestCase):
     def test_one_that_lives_on_is_extended_in_its_time(self) -> None:
         platform = Platform()
         keeper = self.keeper(platform)
-        self.hold(keeper, *(lease(name, 1.6) for name in "ab"))
+        self.hold(keeper, *(held_for(name, 1.6) for name in "ab"))
         began = time.monotonic()
         for name in "ab":
             platform.await_sent(name, 1)
@@ -253,27 +315,57 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_one_of_unknown_age_is_extended_at_once(self) -> None:
         platform = Platform()
-        self.keeper(platform).track(lease("adopted", 3600.0))
+        self.keeper(platform).track(held_for("adopted", 3600.0))
         platform.await_sent("adopted", 1)
 
-    def test_a_platform_that_does_not_know_extend_lease_is_asked_no_more_and_that_is_said_once(self) -> None:
+    def stopped_clock(self, now: list[float]) -> tuple[LeaseKeeper, Platform]:
         platform = Platform()
-        keeper = self.keeper(platform)
+        keeper = LeaseKeeper(platform, Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        keeper._table._most = 0  # no thread comes
+        return keeper, platform
+
+    def test_copies_of_two_tasks_or_of_one_between_extensions_stop_none(self) -> None:
+        """The second copy in the life of a process was the end of all extensions: its leases lapsed until a restart."""
+        now = [100.0]
+        keeper, platform = self.stopped_clock(now)
+        tasks = [held_for(name) for name in "abc"]
+        for one in tasks:
+            keeper._extend(one)
+            keeper.copy_came(one)
+        keeper.copy_came(tasks[0])  # without an extension in between: the queue gave it twice
+        for _ in range(2):
+            keeper._extend(tasks[0])
+        keeper.copy_came(tasks[0])  # the extension before went well
+        self.assertGreater(keeper._extend(tasks[0]), 0)
+        self.assertEqual(len(platform.sent["a"]), 4)
+
+    def test_a_copy_after_each_of_two_extensions_stops_them_for_a_minute_then_for_two(self) -> None:
+        """A platform that does not know extendLease puts the task back at each one; another worker may run it."""
+        now = [100.0]
+        keeper, platform = self.stopped_clock(now)
+        one, other = held_for("a"), held_for("b")
         with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
-            self.hold(keeper, lease("a", 0.03), lease("b", 0.03))
-            platform.await_sent("a", 1)
-            keeper.give_up()
-            keeper.give_up()
-            self.assertTrue(keeper._table.wait_empty(LONG_S))
-            self.hold(keeper, lease("c", 0.03))
-        self.assertEqual(len(keeper), 0)
-        self.assertEqual(len(said.output), 1)
+            for _ in range(2):
+                keeper._extend(one)
+                keeper.copy_came(one)
+            self.assertEqual(keeper._extend(other), 60.0)
+            now[0] += 60.0
+            keeper._extend(one)
+            keeper.copy_came(one)
+            self.assertEqual(keeper._extend(other), 120.0)
+            now[0] += 1000.0
+            self.assertEqual(keeper._extend(other), 10.0, "it is sent again")
+            for _ in range(2):
+                keeper._extend(one)
+                keeper.copy_came(one)
+            self.assertEqual(keeper._extend(other), 60.0)
+        self.assertEqual((len(said.output), len(platform.sent["b"])), (3, 1))
 
     def test_a_wall_clock_that_jumps_a_day_either_way_changes_no_plan(self) -> None:
         jump_s = [0.0]
         platform = Platform()
         keeper = self.keeper(platform, wall=lambda: time.time() + jump_s[0])
-        held = lease("a", 0.3)
+        held = held_for("a", 0.3)
         self.hold(keeper, held)
         for jump in (DAY_S, -DAY_S, 0.0):
             sent = len(platform.sent.get("a", ()))
@@ -281,7 +373,7 @@ class LeaseKeeperTest(unittest.TestCase):
             platform.await_sent("a", sent + 2)
             gaps = [b - a for a, b in zip(platform.sent["a"][sent:], platform.sent["a"][sent + 1 :])]
             self.assertTrue(all(0.09 < gap < 0.25 for gap in gaps), gaps)
-        self.assertLess(held.until - time.monotonic(), 0.31)
+        self.assertLess(held.lease.until - time.monotonic(), 0.31)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ PACKAGE = ROOT / "user_agent_sdk"
 # (file, function): a test of this module.
 BRANCHES = {
     ("cli/commands.py", "_is_closed_pipe"): "test_a_closed_pipe_is_no_bug_there_either",
+    ("cli/commands.py", "_is_full"): "test_a_full_device_is_told_from_a_file_that_is_named",
     ("cli/check.py", "_configuration"): "test_file_modes_say_nothing_there",
     ("cli/check.py", "_python"): "test_a_python_without_its_libraries_is_said",
     ("cli/check.py", "_trust"): "test_the_authorities_are_the_systems_there",
@@ -88,6 +89,7 @@ BRANCHES = {
 ENDLESS = {
     ("compat/runner.py", "_stop"),
     ("history/recorder.py", "_run"),
+    ("worker/crew.py", "_run"),  # until a stop begins
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/polling/gate.py", "_wait"),
 }
@@ -154,7 +156,8 @@ class SystemTest(CliTest):
         there = importlib.util.module_from_spec(spec)
         with mock.patch.object(signal, "SIGBREAK", signal.SIGABRT, create=True):
             spec.loader.exec_module(there)
-        self.assertEqual(there.STOP, [signal.SIGINT, signal.SIGTERM, signal.SIGABRT])
+        hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+        self.assertEqual(there.STOP, [signal.SIGINT, signal.SIGTERM, signal.SIGABRT, *hangup])
         numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         with there.into(numbers):
             signal.raise_signal(signal.SIGABRT)
@@ -500,6 +503,17 @@ class Told(io.TextIOWrapper):
 
 
 class OutputTest(CliTest):
+    def test_a_full_device_is_told_from_a_file_that_is_named(self) -> None:
+        """Windows has the same numbers: 28 for a full disk, 5 for a device that is gone."""
+        for error, is_full in (
+            (OSError(errno.ENOSPC, "full"), True),
+            (OSError(errno.EIO, "gone"), True),
+            (OSError(errno.ENOSPC, "full", "history.db"), False),
+            (OSError(errno.EINVAL, "what?"), False),
+            (ValueError(), False),
+        ):
+            self.assertEqual(commands._is_full(error), is_full, error)
+
     def told(self, encoding: str, is_terminal: bool, *words: str) -> tuple[int, str, str]:
         out, err = Told(encoding, is_terminal), Told(encoding, is_terminal, "backslashreplace")
         with mock.patch.multiple(sys, stdout=out, stderr=err):

@@ -20,7 +20,7 @@ from unittest import mock
 from tests.support import Telling
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
-from user_agent_sdk.errors import AuthRefusedError, PlatformError
+from user_agent_sdk.errors import AuthRefusedError, PlatformError, UserAgentError
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.journal import Journal, input_hash
@@ -177,13 +177,76 @@ class RunTest(WorkerTest):
             runner.run()
         self.assertLessEqual(threading.active_count(), before + 1)  # the box's connection
 
+    def test_a_start_that_can_not_have_all_its_slots_goes_on_with_those_it_got(self) -> None:
+        """Each agent gets a slot before one gets a second."""
+        started: list[str] = []
+        real = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name.startswith("slot_"):
+                if len(started) == 3:
+                    raise RuntimeError("can't start new thread")
+                started.append(thread.name)
+            real(thread)
+
+        agents = [agent(lambda: 1, agent_id=name, workers=4) for name in "ab"]
+        few = mock.patch.object(threading.Thread, "start", start)
+        with few, self.assertLogs("user_agent_sdk.worker", "ERROR") as said, working(self.box, agents) as worker:
+            ids = [self.box.put(name) for name in "abab"]
+            self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
+            self.assertEqual(worker.stop(), 0)
+        self.assertIn("Only 3 of 8 slots could be started", said.output[0])
+
+    def test_a_start_without_any_thread_is_an_error_with_a_remedy(self) -> None:
+        real = threading.Thread.start
+        for kept in (0, 3, 9):  # leases and deliveries have four each, upkeep one: nine, then the slots
+            left = [kept]
+
+            def start(thread: threading.Thread, left: list[int] = left) -> None:
+                if threading.current_thread() is threading.main_thread():
+                    if not left[0]:
+                        raise RuntimeError("can't start new thread")
+                    left[0] -= 1
+                real(thread)
+
+            runner = Runner(settings_for(self.box), [agent(lambda: 1)])
+            short = mock.patch.object(threading.Thread, "start", start)
+            with self.subTest(kept), short, self.assertRaises(UserAgentError) as caught:
+                runner.run()
+            self.assertEqual(caught.exception.code, "io")
+            self.assertIn("ulimit -u", caught.exception.hints[0])
+
+    def test_a_worker_whose_main_loop_is_short_of_memory_goes_on_and_drains(self) -> None:
+        """It closed its connections under the tasks that ran, and ended with 1."""
+        hasten(self, runner_STUMBLED_AGAIN_S=0.01)
+        blocks, started, go = self.blocking()
+        with working(self.box, blocks, workers=2) as worker, self.assertLogs(RUNNER, "ERROR") as said:
+            runner = worker.runner
+            for name in ("_is_over", "_heed_signals"):
+                real, left = getattr(runner, name), [MemoryError(), OSError(24, "too many open files")]
+
+                def stumbles(real: Any = real, left: list[Exception] = left) -> Any:
+                    if left:
+                        raise left.pop()
+                    return real()
+
+                setattr(runner, name, stumbles)
+            one = self.box.put(n=1)
+            self.assertTrue(started.acquire(timeout=LONG_S))
+            runner.stop()
+            self.await_stopping(worker)
+            go.set()
+            self.assertEqual(worker.ended(), 0)
+        self.assertEqual(self.box.wait(one, 0).status, "COMPLETED")
+        self.assertGreaterEqual(len(said.output), 2)
+
     def test_each_thread_that_breaks_says_so_and_no_result_is_lost(self) -> None:
         hasten(self, timetable_FAILED_AGAIN_S=0.05, timetable_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda: 1), self.journal) as worker:
             services = worker.runner._services
             seams: list[tuple[Any, str, str]] = [
-                (services.leases._table, "_act", "lease"),
-                (services.delivery._table, "_act", "delivery"),
+                (services.custody.leases._table, "_act", "lease"),
+                (services.custody.delivery._table, "_act", "delivery"),
                 (worker.runner._journal, "sweep", "upkeep"),
             ]
             for owner, name, thread in seams:
@@ -257,6 +320,36 @@ class TakeOverTest(WorkerTest):
         self.assertEqual([row[:2] for row in rows(self.journal)], [("rejected", refused_task["taskId"])])
         self.assertEqual([one.result.status for one in recorded], ["FAILED", "COMPLETED"])
         self.assertEqual(recorded[0].task.task_id, died_task["taskId"])
+
+    def test_a_success_that_is_adopted_is_recorded_once_and_named_in_the_log(self) -> None:
+        """It was COMPLETED on the platform, with no row in the history and no line in any log that named it."""
+        unrecorded, first = self.poll()
+        recorded, second = self.poll()
+        whole = self.result(first, 42)._replace(task=json.dumps(first).encode())
+        self.leave(whole, self.result(second, 43))
+        runs: list[Any] = []
+        log = self.assertLogs("user_agent_sdk.worker.keeping.delivery", "INFO")
+        with log as said, working(self.box, agent(lambda n: n), self.journal, on_execution=runs.append) as worker:
+            for one in (unrecorded, recorded):
+                self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
+            self.assertEqual(worker.stop(), 0)
+        self.assertEqual([(run.task.input_data, run.result.output_data) for run in runs], [({"n": 1}, {"result": 42})])
+        for task in (first, second):
+            self.assertTrue([line for line in said.output if task["taskId"] in line])
+
+    def test_the_journal_keeps_the_task_of_a_result_until_the_run_is_recorded(self) -> None:
+        seen: list[list[bool]] = []
+
+        def on_execution(run: Any) -> None:
+            seen.append([bool(entry.task) for entry in worker.runner._journal.live().values()])
+
+        with working(self.box, agent(lambda n=0: n), self.journal, on_execution=on_execution) as worker:
+            with self.box.down("report"), self.assertLogs("user_agent_sdk.worker", "WARNING"):
+                one = self.box.put(n=1)
+                self.box.await_calls("report", 2)
+                left = [bool(entry.task) for entry in worker.runner._journal.live().values()]
+            self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
+        self.assertEqual((seen, left), ([[True]], [False]))
 
     def test_an_undelivered_result_keeps_its_lease_after_the_kill(self) -> None:
         one, task = self.poll(response_timeout_s=0.9)
@@ -452,21 +545,19 @@ class DrainTest(WorkerTest):
             self.assertEqual(self.box.wait(one, LONG_S).status, "FAILED")
             self.assertEqual(worker.stop(), 7)
 
-    def test_no_timer_is_armed_in_somebody_elses_process(self) -> None:
-        with working(self.box, agent(lambda: 1)) as worker:
+    def test_the_limit_of_a_drain_is_there_from_the_start_and_ends_with_it(self) -> None:
+        """A script that went on after run() was killed with exit 7 half a minute after its clean stop: the timer that
+        bounds a drain was still ticking. And a timer could not be armed any more where threads had run out."""
+        for owns_process in (True, False):
+            worker = Worker(settings_for(self.box), [agent(lambda: 1)], owns_process=owns_process)
+            worker.start()
+            self.box.await_calls("poll", self.box.calls["poll"] + 1)
+            limits = [thread for thread in threading.enumerate() if thread.name == "drain-limit"]
+            self.assertEqual(len(limits), int(owns_process))
             self.assertEqual(worker.stop(), 0)
-        self.assertFalse([thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)])
-
-    def test_the_timer_of_a_drain_ends_with_it(self) -> None:
-        """A script that went on after run() was killed with exit 7 half a minute after its clean stop: the
-        timer that bounds a drain was still ticking."""
-        worker = Worker(settings_for(self.box), [agent(lambda: 1)], owns_process=True)
-        worker.start()
-        self.assertEqual(worker.stop(), 0)
-        for timer in threading.enumerate():
-            if isinstance(timer, threading.Timer):
-                timer.join(LONG_S)  # a cancelled one ends at once, before its 35 s are over
-                self.assertFalse(timer.is_alive())
+            for limit in limits:
+                limit.join(LONG_S)
+                self.assertFalse(limit.is_alive())
 
     def test_a_wall_clock_that_jumps_a_day_disturbs_nothing(self) -> None:
         real, jump_s = time.time, [0.0]

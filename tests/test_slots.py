@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tempfile
 import threading
+import time
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +17,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from user_agent_sdk.conductor import connection as connection_module
-from user_agent_sdk.conductor.wire import TaskResult, TaskStatus
+from user_agent_sdk.conductor.wire import TASKS_MAX, TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import slots as slots_module
+from user_agent_sdk.worker.keeping.held import Held
 
-from .workerbox import AGENT, LONG_S, PASS, Box, Worker, agent, hasten, working
+from .workerbox import AGENT, LONG_S, PACKAGE, PASS, Box, Worker, agent, hasten, working
 
 SLOTS = "user_agent_sdk.worker.slots"
+STEADY_CALLS, STEADY_MODULES = 62, 10  # of the loop and keeping, for one task
+CUSTODY = "user_agent_sdk.worker.keeping.custody"
 
 
 class SlotsTest(unittest.TestCase):
@@ -33,13 +38,12 @@ class SlotsTest(unittest.TestCase):
     def await_clean(self, worker: Worker) -> None:
         """Nothing is held, leased, journaled or undelivered."""
         services = worker.runner._services
-        self.assertTrue(services.delivery.flush(LONG_S))
+        self.assertTrue(services.custody.delivery.flush(LONG_S))
         worker.runner._serve = lambda: None  # type: ignore[method-assign]
         worker.stop()
-        self.assertEqual([entry for entry in services.journal.live().values() if entry.is_pending], [])
-        self.assertEqual(services.jobs._held, set())
-        self.assertEqual(services.jobs._started, set())
-        self.assertEqual(len(services.leases), 0)
+        self.assertEqual([entry for entry in services.custody.journal.live().values() if entry.is_pending], [])
+        self.assertEqual((services.custody.register.pending(), services.custody.register.stuck), ([], 0))
+        self.assertEqual(len(services.custody.leases), 0)
 
     @contextlib.contextmanager
     def patched(self, name: str, value: Any) -> Iterator[None]:
@@ -67,9 +71,9 @@ class SlotsTest(unittest.TestCase):
             go.wait(LONG_S)
             return n + 1
 
-        with working(self.box, agent(slow), workers=3) as worker, self.assertLogs(SLOTS, "WARNING") as said:
+        with working(self.box, agent(slow), workers=3) as worker, self.assertLogs(CUSTODY, "WARNING") as said:
             with self.box.down("extend"):
-                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.25)
+                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5)
                 self.assertTrue(started.wait(LONG_S))
                 self.lapse(first)
             self.box.engine.wait(first, LONG_S, until=lambda it: it.attempts[-1].status == "IN_PROGRESS")
@@ -87,13 +91,15 @@ class SlotsTest(unittest.TestCase):
     def test_a_retry_of_what_is_undelivered_here_gets_that_result(self) -> None:
         runs: list[int] = []
 
+        hasten(self, backoff_GAP_MAX_S=0.05)
+
         def quick(n: int) -> int:
             runs.append(n)
             return n + 1
 
-        with working(self.box, agent(quick), workers=2) as worker, self.assertLogs(SLOTS, "INFO") as said:
+        with working(self.box, agent(quick), workers=2) as worker, self.assertLogs(CUSTODY, "INFO") as said:
             with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.keeping", "WARNING"):
-                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.2, retries=100)
+                first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5, retries=100)
                 self.lapse(first)
                 self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 3)
             done = self.box.wait(first, LONG_S)
@@ -114,7 +120,7 @@ class SlotsTest(unittest.TestCase):
             return n + 1
 
         with working(self.box, agent(quick), Path(journal.name), workers=1) as worker, self.box.down("extend"):
-            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.2)
+            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5)
             self.lapse(first)
             go.set()
             done = self.box.wait(first, LONG_S)
@@ -162,6 +168,34 @@ class SlotsTest(unittest.TestCase):
             done = self.box.wait(self.box.put(n=1), LONG_S)
             self.await_clean(worker)
         self.assertEqual((done.status, runs), ("COMPLETED", [1, 1]))
+
+    # -- the way of every task -------------------------------------------------------------------------
+
+    def test_a_steady_task_takes_no_more_than_so_many_calls_and_modules(self) -> None:
+        """From inside one function to inside the next, in the slot's thread: what the loop and keeping cost a task."""
+        rooms = [str(PACKAGE / "worker" / name) for name in ("slots.py", "keeping")]
+        calls: list[str] = []
+
+        def profile(frame: Any, event: str, _: Any) -> None:
+            if event == "call" and frame.f_code.co_filename.startswith(tuple(rooms)):
+                calls.append(frame.f_code.co_filename)
+
+        def steady(n: int) -> int:
+            sys.setprofile({10: profile}.get(n))
+            return n
+
+        ids = [self.box.put(n=n) for n in range(12)]
+        with working(self.box, agent(steady), self.folder()) as worker:
+            self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
+            self.await_clean(worker)
+        self.assertGreater(len(calls), 20, "nothing was counted")
+        self.assertLessEqual(len(calls), STEADY_CALLS)
+        self.assertLessEqual(len(set(calls)), STEADY_MODULES)
+
+    def folder(self) -> Path:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
 
     # -- the next poll beside the report -----------------------------------------------------------------
 
@@ -229,14 +263,14 @@ class SlotsTest(unittest.TestCase):
         """The slot ended there, and what the poll had brought was with nobody."""
         came, go = self.held_report()
         with working(self.box, agent(lambda n: n)) as worker:
-            delivery = worker.runner._services.delivery
-            real = delivery.settle
+            delivery = worker.runner._services.custody.delivery
+            real = delivery.attempt_ended
 
             def breaks(*args: Any) -> None:
                 real(*args)
                 raise MemoryError("once")
 
-            delivery.settle = breaks  # type: ignore[method-assign]
+            delivery.attempt_ended = breaks  # type: ignore[method-assign]
             self.box.put(n=1)
             self.assertTrue(came.wait(LONG_S))
             second = self.box.put(n=2)
@@ -280,51 +314,88 @@ class SlotsTest(unittest.TestCase):
 
     # -- copies, surplus, hand-backs -------------------------------------------------------------------
 
-    def copies_of_a_running_task(self, lease_s: float, extensions: int) -> bool:
-        """Whether the worker gave its extensions up."""
+    def test_two_running_tasks_that_come_again_are_not_run_again_and_keep_their_leases(self) -> None:
+        """The second copy in a process's life was taken for proof that the platform does not know extendLease: no lease
+        was extended from then on until a restart."""
         runs: list[int] = []
-        started, go, copies = threading.Event(), threading.Event(), threading.Semaphore(0)
-        given: list[bytes] = []
+        go, copies = threading.Event(), threading.Semaphore(0)
+        given: dict[str, bytes] = {}
 
         def hands_out_again(kind: str, request: Request, proceed: Any) -> Any:
             reply = proceed(request) if kind == "poll" else PASS
             if reply is PASS:
                 return PASS
             if reply.body:
-                given.append(reply.body)
-            elif given and len(self.box.faults) and started.is_set() and self.box.calls["extend"] >= extensions:
+                given[json.loads(reply.body)["taskId"]] = reply.body
+            elif len(given) == 2 and self.box.calls["extend"] >= 4 and len(runs) == 2 and copied:
                 copies.release()
-                return Reply(200, given[0])
+                return Reply(200, given[copied.pop()])
             return reply
 
         def slow(n: int) -> int:
             runs.append(n)
-            started.set()
+            if len(runs) == 2:
+                copied.extend(given)
             go.wait(LONG_S)
             return n
 
+        copied: list[str] = []
         self.box.faults.append(hands_out_again)
-        with working(self.box, agent(slow), workers=2) as worker, self.assertLogs(SLOTS, "WARNING"):
-            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=lease_s)
-            for _ in range(4):
+        with working(self.box, agent(slow), workers=3) as worker, self.assertLogs(CUSTODY, "WARNING") as said:
+            both = [self.box.submit(AGENT, {"n": n}, response_timeout_s=0.9) for n in range(2)]
+            for _ in both:
                 self.assertTrue(copies.acquire(timeout=LONG_S))
-            self.box.faults.clear()
-            self.box.await_calls("poll", self.box.calls["poll"] + 2)  # the last copy was looked at
-            is_off = worker.runner._services.leases._off
+            self.box.await_calls("extend", self.box.calls["extend"] + 8)  # more than a lease and a half of both
             go.set()
-            self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
+            done = [self.box.wait(one, LONG_S) for one in both]
             self.await_clean(worker)
-        self.assertEqual((runs, len(self.box.reports)), ([1], 1))
-        return is_off
+        self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 2)
+        self.assertEqual((sorted(runs), len(self.box.reports), len(said.output)), ([0, 1], 2, 2))
 
-    def test_a_copy_of_a_running_task_is_neither_run_nor_reported_the_second_ends_extensions(self) -> None:
-        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
-            self.assertTrue(self.copies_of_a_running_task(lease_s=6.0, extensions=1))
-        self.assertEqual(len(said.output), 1)
+    def test_of_a_reply_with_a_thousand_tasks_a_few_are_handed_back_and_a_stop_waits_for_no_more(self) -> None:
+        """One reply of 330,000 tasks kept a slot at handing back, and the worker could not be stopped meanwhile."""
+        flood = [{"taskId": f"t{n}", "workflowInstanceId": "w", "inputData": {}} for n in range(1000)]
+        replies = [Reply.of(flood)]
+        self.box.faults.append(lambda kind, *_: replies.pop() if kind == "poll" and replies else PASS)
+        self.box.faults.append(lambda kind, *_: Reply(200, b"ok") if kind in ("report", "put-back") else PASS)
+        ran: list[int] = []
+        with working(self.box, agent(lambda: ran.append(1))) as worker:
+            self.box.await_calls("report", 1)
+            self.assertEqual(worker.stop(), 0)
+        self.assertEqual((len(ran), self.box.calls["put-back"]), (1, TASKS_MAX - 1))
 
-    def test_copies_of_a_task_that_was_never_extended_end_no_extensions(self) -> None:
-        """A queue that gives a task twice now and then turned them off for the life of the process."""
-        self.assertFalse(self.copies_of_a_running_task(lease_s=3600.0, extensions=0))
+    # -- a platform that takes no results --------------------------------------------------------------
+
+    def test_while_reports_are_refused_few_requests_are_made_and_few_tasks_taken(self) -> None:
+        """All of 3,000 queued tasks were taken and run in 40 s, with 8,300 reports and 8,500 extensions in 5 s."""
+        hasten(self, custody_WAITING_LEAST=20, custody_WAITING_PER_WORKER=1, backoff_BASE_S=0.02)
+        ids = [self.box.submit(AGENT, {"n": n}, response_timeout_s=60.0) for n in range(60)]
+        refused = Reply.of({"message": "who are you?"}, 401)
+        self.box.faults.append(lambda kind, *_: refused if kind == "report" else PASS)
+        logs = self.assertLogs("user_agent_sdk.worker", "WARNING")
+        with logs, working(self.box, agent(lambda n: n), workers=4) as worker:
+            self.box.await_calls("report", 7)
+            taken = self.box.calls["poll"]
+            self.assertLess(taken, 40)
+            self.assertLess(len(worker.runner._custody.delivery), 40)
+            self.box.faults.clear()
+            self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
+            self.await_clean(worker)
+
+    def test_no_more_is_taken_while_too_many_results_wait_and_that_is_said(self) -> None:
+        hasten(self, custody_WAITING_LEAST=3, custody_WAITING_PER_WORKER=1, runner_SWEEP_S=0.02)
+        hasten(self, backoff_GAP_S=0.001, backoff_GAP_MAX_S=0.002, backoff_BASE_S=0.01)
+        logs = self.assertLogs(CUSTODY, "INFO")
+        with logs as said, working(self.box, agent(lambda n: n), workers=2) as worker:
+            with self.box.down("report"), self.assertLogs("user_agent_sdk.worker.keeping.delivery", "WARNING"):
+                ids = [self.box.put(n=n) for n in range(12)]
+                self.box.await_calls("report", 30)
+                running = sum(row["running"] for row in self.box.engine.agents())
+                self.assertLessEqual(running, 3 + 1 + 2 * 2, "the limit, and what each slot had in hand and on its way")
+            self.assertEqual({self.box.wait(one, LONG_S).status for one in ids}, {"COMPLETED"})
+            self.await_clean(worker)
+        actions = [record.action for record in said.records]
+        self.assertEqual(actions, ["intake_stopped", "intake_resumed"])
 
     def test_surplus_is_handed_back_once_and_the_same_id_twice_is_one_task(self) -> None:
         """The copy in the same reply was once handed back as surplus while the first ran: two workers had it."""
@@ -384,7 +455,7 @@ class SlotsTest(unittest.TestCase):
             return TaskResult(status="IN_PROGRESS", callback_after_seconds=0)
 
         self.box.faults.append(lost)
-        with working(self.box, agent(puts_back)) as worker, self.assertLogs(SLOTS, "WARNING") as said:
+        with working(self.box, agent(puts_back)) as worker, self.assertLogs(CUSTODY, "WARNING") as said:
             self.box.put()
             self.box.await_calls("put-back", 1)
             self.box.await_calls("poll", self.box.calls["poll"] + 3)
@@ -469,10 +540,12 @@ class SlotsTest(unittest.TestCase):
 
     def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
         hasten(self, slots_RESTART_PAUSE_S=0.01)
-        for where in ("send_report", "replace", "finished"):
+        for where in ("send_report", "replace", "encode", "attempt_starts"):
             with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
                 services = worker.runner._services
-                owner = {"send_report": services.client, "replace": services.journal, "finished": slots_module}[where]
+                owners: dict[str, Any] = {"send_report": services.client, "encode": Held}
+                owners.update({"replace": services.custody.journal, "attempt_starts": services.custody.delivery})
+                owner = owners[where]
                 real, broken = getattr(owner, where), [RuntimeError("bug")]
 
                 def breaks(*args: Any, real: Any = real, broken: list[Any] = broken) -> Any:
@@ -526,10 +599,29 @@ class SlotsTest(unittest.TestCase):
         def breaks(execution: Any) -> None:
             raise OSError("disk full")
 
-        with working(self.box, agent(lambda: 1), on_execution=breaks) as worker, self.assertLogs(SLOTS, "ERROR"):
+        with working(self.box, agent(lambda: 1), on_execution=breaks) as worker, self.assertLogs(CUSTODY, "ERROR"):
             for _ in range(2):
                 self.assertEqual(self.box.wait(self.box.put(), LONG_S).status, "COMPLETED")
             self.await_clean(worker)
+
+    def test_a_function_that_holds_the_interpreter_is_named_once(self) -> None:
+        """Two processes ran such a task again and again, and nothing said why their leases lapsed."""
+        hasten(self, timetable_OVERSLEPT_S=0.15)
+
+        def holds(n: int) -> int:
+            until = time.monotonic() + LONG_S / 2
+            while not said.records and time.monotonic() < until:
+                threading.Event().wait(0.2)  # the lease is extended, and its thread waits for the next time
+                sum(range(3 * 10**7))  # one call of some 600 ms in C
+            return n
+
+        with working(self.box, agent(holds)) as worker, self.assertLogs(CUSTODY, "WARNING") as said:
+            one = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.9)
+            self.box.wait(one, LONG_S)
+            self.await_clean(worker)
+        held_up = [record for record in said.records if record.action == "interpreter_held"]
+        self.assertEqual(len(held_up), 1)
+        self.assertRegex(held_up[0].getMessage(), rf"Task \S+ of {AGENT} may have held .* at .*\.py:\d+")
 
     # -- time out ----------------------------------------------------------------------------------------
 
@@ -547,7 +639,7 @@ class SlotsTest(unittest.TestCase):
             done = self.box.wait(first, LONG_S)
             self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
             self.assertIn("longer than its timeout of 0.1 s", done.attempts[0].reason or "")
-            self.assertEqual(worker.runner._services.jobs.stuck, 1)
+            self.assertEqual(worker.runner._services.custody.register.stuck, 1)
             go.set()
             self.box.await_calls("poll", self.box.calls["poll"] + 3)
             self.assertEqual(self.box.wait(self.box.put(n=2), LONG_S).status, "COMPLETED")

@@ -185,15 +185,17 @@ class Judged(unittest.TestCase):
         self.clock = FakeClock()
         self.stopping = threading.Event()
         self.auth: Any = SimpleNamespace(is_ready=True)
-        self.jobs: Any = SimpleNamespace(stuck=0, running=list)
+        self.register: Any = SimpleNamespace(stuck=0, running=list)
         self.answer: Any = []
         self.gate = Gate(
             SimpleNamespace(send_poll=lambda *ids: SimpleNamespace(fetch=self.poll, age_s=0.0), can_wait=False),  # type: ignore[arg-type]
-            "a", "w", None, Intake(1, 1.0, lambda: 0.5, lambda now: 0.0), self.stopping, Budget(None), lambda: None,
+            "a", "w", None, Intake(1, 1.0, lambda: 0.5), self.stopping, Budget(None), lambda: None,
             self.clock,
         )  # fmt: skip
-        services: Any = SimpleNamespace(client=SimpleNamespace(auth=self.auth), jobs=self.jobs, stopping=self.stopping,
-                                        journal=Journal(None), counts=Metrics())  # fmt: skip
+        custody = SimpleNamespace(register=self.register, journal=Journal(None))
+        services: Any = SimpleNamespace(
+            client=SimpleNamespace(auth=self.auth), custody=custody, stopping=self.stopping, counts=Metrics()
+        )
         self.status = Status(services, [self.gate], self.clock)
 
     def poll(self, *_: Any) -> Any:
@@ -251,7 +253,7 @@ class Judged(unittest.TestCase):
         self.assertEqual((self.status.illness(), self.status.hindrances()), ([], []))
 
     def test_a_stuck_slot_makes_it_ill(self) -> None:
-        self.jobs.stuck = 2
+        self.register.stuck = 2
         self.assertEqual(self.status.illness(), ["2 slots stuck in functions past their timeout"])
 
     def test_without_a_valid_token_or_while_it_stops_it_is_not_ready(self) -> None:

@@ -8,8 +8,11 @@ import threading
 import time
 import unittest
 from typing import Callable
+from unittest import mock
 
 from user_agent_sdk.worker.keeping.timetable import Timetable
+
+from .workerbox import hasten
 
 LONG_S = 20.0
 
@@ -39,6 +42,86 @@ class TimetableTest(unittest.TestCase):
         self.assertTrue(table.wait_empty(LONG_S))
         self.assertEqual(len(done), 1200)
         self.assertEqual(len(set(done)), 1200)
+
+    def test_what_is_being_acted_on_is_not_hurried_into_a_second_time(self) -> None:
+        """A result that was being sent when another got through would be sent twice."""
+        started, go, acts = threading.Event(), threading.Event(), []
+
+        def act(item: str) -> None:
+            acts.append(item)
+            started.set()
+            go.wait(LONG_S)
+
+        table = self.table(act)
+        table.put("a", "a", 0.0)
+        self.assertTrue(started.wait(LONG_S))
+        table.put("later", "later", 3600.0)
+        table.hurry("a")
+        table.hurry("unknown")
+        self.assertEqual(len(acts), 1)
+        table.hurry()
+        go.set()
+        self.assertTrue(table.wait_empty(LONG_S))
+        self.assertEqual(sorted(acts), ["a", "later"])
+
+    def test_threads_come_while_items_are_overdue_and_go_when_there_is_nothing_to_do(self) -> None:
+        hasten(self, timetable_OVERDUE_S=0.01, timetable_IDLE_S=0.05)
+        arrived, go = threading.Semaphore(0), threading.Event()
+
+        def act(item: str) -> None:
+            arrived.release()
+            go.wait(LONG_S)
+
+        table: Timetable[str] = Timetable("test", act, 2, most=9)
+        table.start()
+        self.addCleanup(table.join, LONG_S)
+        self.addCleanup(table.close)
+        self.addCleanup(go.set)
+        for number in range(20):
+            table.put(number, str(number), -1.0)
+        for _ in range(2):
+            self.assertTrue(arrived.acquire(timeout=LONG_S))
+        table.watch()  # all are at work
+        for _ in range(7):
+            self.assertTrue(arrived.acquire(timeout=LONG_S))
+        self.assertEqual(len(table._threads), 9)
+        helpers = table._threads[2:]
+        go.set()
+        self.assertTrue(table.wait_empty(LONG_S))
+        for thread in helpers:
+            thread.join(LONG_S)
+        self.assertEqual(len(table._threads), 2)
+
+    def test_where_no_thread_can_be_started_those_that_are_there_do_it_all(self) -> None:
+        hasten(self, timetable_OVERDUE_S=0.0)
+        table = Timetable("test", lambda item: None, 1, most=9)
+        table.start()
+        self.addCleanup(table.join, LONG_S)
+        self.addCleanup(table.close)
+        none_left = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+        with none_left, self.assertLogs("user_agent_sdk.worker.keeping.timetable", "WARNING") as said:
+            for number in range(20):
+                table.put(number, str(number), -1.0)
+            self.assertTrue(table.wait_empty(LONG_S))
+        self.assertEqual(len(said.output), 1)
+
+    def test_a_thread_that_wakes_late_says_by_how_much_and_what_the_process_used(self) -> None:
+        now, told = [100.0], []
+        table: Timetable[str] = Timetable(
+            "test", lambda item: None, 1, lambda: now[0], on_overslept=lambda *seconds: told.append(seconds)
+        )
+        table.put("a", "a", 0.01)
+        real = table._changed.wait
+
+        def overslept(timeout: float | None = None) -> bool:
+            now[0] += 5.0
+            return real(0.001)
+
+        table._changed.wait = overslept  # type: ignore[method-assign]
+        self.assertTrue(table._turn())
+        [(late_s, used_s)] = told
+        self.assertAlmostEqual(late_s, 4.99)
+        self.assertLess(used_s, 1.0)
 
     def test_an_item_is_never_acted_on_by_two_threads_at_once(self) -> None:
         """Whatever hurry(), put() and drop() do meanwhile: a result sent twice at once would be reported

@@ -16,12 +16,16 @@ from unittest import mock
 
 from user_agent_sdk import settings
 from user_agent_sdk.conductor import connection
+from user_agent_sdk.conductor.wire import Task
 from user_agent_sdk.errors import ConfigError
 from user_agent_sdk.worker.connect import connect
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.adopt import take_over
+from user_agent_sdk.worker.keeping.held import Held
 from user_agent_sdk.worker.keeping.journal import Journal
+from user_agent_sdk.worker.keeping.lease import Lease
 from user_agent_sdk.worker.keeping.leftovers import leftovers
+from user_agent_sdk.worker.keeping.retries import case_of
 from user_agent_sdk.worker.runner import Runner
 
 from . import mutate
@@ -131,7 +135,7 @@ class JournalFiles(Target):
         for number in range(rows):
             journal.add(self._entry(number))
         late = self._entry(1)._replace(task_id="late-1")
-        journal.keep_late(journal.add(late), late)
+        journal.add(late._replace(state=journal_file.LATE))
         log = (folder / "1.log").read_bytes()
         journal.close()
         return log
@@ -173,11 +177,10 @@ class JournalFiles(Target):
         found = first._journal.open()
         if first._journal._file is not None and first._journal._file.path == path and not set(found) >= before:
             raise Wrong(f"rows {before} were in the file, {set(found)} were found")
-        take_over(first._services, found)
-        take_over(first._services, first._journal.adopt())
+        take_over(first._custody, found)
+        take_over(first._custody, first._journal.adopt())
         for one in first._journal.live().values():
-            first._journal.find_result(one.task_id, self._entry(1))
-        first._journal.keep_late(first._journal.add(self._entry(1)), self._entry(1))
+            case_of(first._custody.register, Held(self._entry(1), Lease(9.0)), Task({"retriedTaskId": one.task_id}))
         first._journal.add(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()
@@ -216,11 +219,11 @@ class JournalFiles(Target):
         return rows if mark not in data[at:] else set()
 
     def _deliver(self, runner: Runner) -> None:
-        """One attempt with each parcel, which reaches nobody."""
-        delivery = runner._services.delivery
-        for _, _, parcel in list(delivery._table._items.values()):
-            if delivery._send(parcel) is None:
-                raise Wrong(f"{parcel.entry.task_id} was given up")
+        """One attempt with each result, which reaches nobody."""
+        delivery = runner._custody.delivery
+        for held in delivery._table.items():
+            if delivery._send(held) is None:
+                raise Wrong(f"{held.entry.task_id} was given up")
 
     def _look(self) -> None:
         """``useragent journal``, which reads the same file."""

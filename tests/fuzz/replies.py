@@ -24,10 +24,8 @@ from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.transport import Transport
 from user_agent_sdk.errors import PlatformError
 from user_agent_sdk.watching.metrics import Metrics
-from user_agent_sdk.worker.keeping.delivery import Delivery
-from user_agent_sdk.worker.keeping.jobs import Jobs
+from user_agent_sdk.worker.keeping.custody import Custody
 from user_agent_sdk.worker.keeping.journal import Journal
-from user_agent_sdk.worker.keeping.lease import LeaseKeeper
 from user_agent_sdk.worker.keeping.timetable import Timetable
 from user_agent_sdk.worker.polling.intake import Poll
 from user_agent_sdk.worker.slots import Services, Slot
@@ -188,11 +186,10 @@ class Polls(_Wire):
 
     def _begin(self) -> None:
         client = Client(self.transport, wire.CONDUCTOR, "http://127.0.0.1:9/api", None)
-        journal, leases, jobs, metrics = Journal(None), LeaseKeeper(client), Jobs(), Metrics()
-        delivery = Delivery(client, journal, leases, jobs.release, counts=metrics)
         upkeep: Timetable[Any] = Timetable("upkeep", lambda call: call(), 1)
-        stopping = threading.Event()
-        self.services = Services(client, journal, leases, delivery, jobs, upkeep, stopping, metrics, lambda _: None)
+        stopping, metrics = threading.Event(), Metrics()
+        custody = Custody(client, Journal(None), stopping, metrics, on_run=lambda _: None)
+        self.services = Services(client, custody, upkeep, stopping, metrics)
 
     def make(self, rng: Random) -> Reply:
         return framed(rng, mutate.json_bytes(rng, rng.choice(BODIES)))
@@ -223,12 +220,15 @@ class Polls(_Wire):
         expected = case.ids()
         if expected is not None and expected != set(reported):
             raise Wrong(f"the reply has the tasks {expected}, reported are {reported}")
-        if self._kept() or self.services.jobs._held:
-            raise Wrong(f"left behind: {self._kept()}, {self.services.jobs._held}")
+        if self._kept() or self._held():
+            raise Wrong(f"left behind: {self._kept()}, {self._held()}")
+
+    def _held(self) -> set[str]:
+        return {held.entry.task_id for held in self.services.custody.register.pending()}
 
     def _kept(self) -> set[str]:
         """What is still to be delivered; a late result stays for a day, and a lease may be tiny here."""
-        return {entry.task_id for entry in self.services.journal.live().values() if entry.is_pending}
+        return {entry.task_id for entry in self.services.custody.journal.live().values() if entry.is_pending}
 
 
 def _reports(requests: list[bytes]) -> list[dict[str, Any]]:
@@ -258,8 +258,8 @@ class Updates(Polls):
         if not first or first[0]["status"] != "COMPLETED":
             raise Wrong(f"the result was not sent: {reports}")
         live = self._kept()
-        if live != set(self.services.jobs._held) or not live <= {"the first"}:
-            raise Wrong(f"kept are {live}, held are {self.services.jobs._held}")
+        if live != self._held() or not live <= {"the first"}:
+            raise Wrong(f"kept are {live}, held are {self._held()}")
         expected = case.ids()
         others = {report["taskId"] for report in reports} - {"the first"}
         if expected is not None and (live or expected - {"the first"} != others):

@@ -18,6 +18,12 @@ def program() -> int:
     """:func:`main` as a process of its own, which ends: Python would wait for ever for a thread that an agent's
     function has started and left."""
     code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):  # Python would try again at its exit, and make that 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     threading = sys.modules.get("threading")
     if threading is not None and not all(one.daemon for one in {*threading.enumerate()} - {threading.main_thread()}):
         timer = threading.Timer(LEFT_S, os._exit, (code,))

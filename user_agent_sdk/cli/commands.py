@@ -43,19 +43,25 @@ COMMANDS = {
 # What a copy may lack besides the command's own file.
 ROOMS = {"invoke": "sandbox", "sandbox": "sandbox", "history": "history", "history-detail": "history",
          "history-prune": "history"}  # fmt: skip
+ENDS_ALIKE = ("run", "dev", "sandbox")  # their exit code tells how they stopped, whether or not stdout had room
 ALIASES = {"hd": "history-detail"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _fill_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a print() of an agent's must not fail for want of a character
         sys.stdout.reconfigure(errors="backslashreplace")
     args: list[Namespace] = []  # filled once they are understood
     try:
         code = _run(words, args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            if not (words[0] in ENDS_ALIKE and _is_full(error)):
+                raise
         return code
     except SystemExit as done:  # -h
         return done.code if isinstance(done.code, int) else EXIT_OK
@@ -70,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _is_closed_pipe(error):  # `| head` has seen enough; Python must not complain about it at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
+        if _is_full(error):
+            return fail(UserAgentError(f"the output can't be written: {error}", code="io"), words, args)
         bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
         bug.__cause__ = error
         return fail(bug, words, args)
@@ -94,6 +102,21 @@ def _is_there(name: str) -> bool:
     package, _, own = __name__.rpartition(".")[0].rpartition(".")
     needed = [f"{own}.{name.replace('-', '_')}", *([ROOMS[name]] if name in ROOMS else [])]
     return all(find_spec(f"{package}.{module}") for module in needed)
+
+
+def _fill_streams() -> None:
+    """Open the null device in place of streams that are closed: else the first sockets would be 0 to 2, and what an
+    agent's function writes there would go to the platform."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the lowest number that is free is the one that is opened
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a write to a stream found no room, or no device any more."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None
 
 
 def _is_closed_pipe(error: Exception) -> bool:

@@ -22,7 +22,7 @@ from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
 from ..worker.connect import connect
-from ..worker.keeping.jobs import Execution
+from ..worker.keeping.held import Run
 from ..worker.keeping.journal_file import folder_of
 from ..worker.keeping.leftovers import leftovers
 from ..worker.runner import Runner
@@ -56,7 +56,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     return end(code, [runner])
 
 
-def recording(settings: Settings) -> AbstractContextManager[Callable[[Execution], None] | None]:
+def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None] | None]:
     """What a Runner takes as ``on_execution``, while this lasts: with -r, what writes the history."""
     if not settings.record:
         return nullcontext()

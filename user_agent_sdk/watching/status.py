@@ -46,7 +46,7 @@ class Status:
         now = self._clock()
         found = [f"the {loop} loop hangs" for loop, at in list(self.beats.items()) if now - at > SILENT_S]
         found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]
-        stuck = self._services.jobs.stuck
+        stuck = self._services.custody.register.stuck
         return [*found, *([f"{counted(stuck, 'slot')} stuck in functions past their timeout"] if stuck else [])]
 
     def hindrances(self) -> list[str]:
@@ -63,8 +63,8 @@ class Status:
         return found
 
     def metrics(self) -> str:
-        jobs, journal = self._services.jobs, self._services.journal
-        active = Counter(job.entry.agent_id for job in jobs.running())
+        register, journal = self._services.custody.register, self._services.custody.journal
+        active = Counter(held.entry.agent_id for held in register.running())
         rows = Counter(entry.state for entry in journal.live().values())
         gauges: dict[tuple[str, ...], float] = {("active_workers", g.agent_id): active[g.agent_id] for g in self._gates}
         gauges.update({("journal_depth", state): rows[state] for state in (TAKEN, RESULT, ONCE, REJECTED)})
@@ -78,7 +78,7 @@ class Status:
         auth = self._services.client.auth
         if auth is not None:
             gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.is_ready else 0.0
-        gauges["stuck_workers",] = jobs.stuck
+        gauges["stuck_workers",] = register.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
         gauges["user_agent_sdk_info", __version__] = 1
         return cast(Metrics, self._services.counts).render({**gauges, **_process()})

@@ -15,31 +15,29 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Callable
 from urllib.parse import urlsplit
 
 from ..agents import Agent
 from ..conductor.transport import is_loopback
-from ..conductor.wire import LONG_POLL_MAX_MS, TaskResult, TaskStatus, Verdict, segment
+from ..conductor.wire import LONG_POLL_MAX_MS, TaskResult, TaskStatus, segment
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import signals
 from .connect import connect
+from .crew import Crew, Limit, no_threads
 from .keeping import journal_file
 from .keeping.adopt import take_over
-from .keeping.delivery import Delivery
-from .keeping.jobs import Execution, Job, Jobs
+from .keeping.custody import Custody
+from .keeping.held import Held, Run, failure
 from .keeping.journal import Journal
-from .keeping.lease import LeaseKeeper
 from .keeping.timetable import Timetable
 from .polling.backoff import CAP_S, LOCAL_CAP_S
 from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
-from .slots import Services, Slot, finished
+from .slots import Services, Slot
 from .watched import Watch
 
 if TYPE_CHECKING:
@@ -53,6 +51,7 @@ SWEEP_S = 0.5
 ADOPT_S = 60.0
 OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # what a drain grants an open poll: cut off, it would still take a task
 LAST_REPORT_S = 2.0
+STUMBLED_AGAIN_S = 0.5
 OVERTIME_S = 5.0  # after the drain timeout the process ends, whatever hangs
 
 
@@ -68,7 +67,7 @@ class Runner:
         settings: Settings,
         agents: Sequence[Agent],
         *,
-        on_execution: Callable[[Execution], None] | None = None,
+        on_execution: Callable[[Run], None] | None = None,
         watch: Watch | None = None,
         owns_process: bool = False,
     ) -> None:
@@ -82,31 +81,30 @@ class Runner:
         whose = (settings.platform, settings.service_url, settings.client_id or "")
         folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *whose)
         self._journal = Journal(folder, settings.journal_sync)
-        leases = LeaseKeeper(self._target.client, self._back)
         self.watch = watch or Watch()
-        jobs, counts = Jobs(), self.watch.counts
-        self._services = Services(
-            client=self._target.client,
-            journal=self._journal,
-            leases=leases,
-            delivery=Delivery(
-                self._target.client, self._journal, leases, jobs.release, on_contact=self._heard, counts=counts
-            ),
-            jobs=jobs,
-            upkeep=Timetable("upkeep", lambda job: job(), 1),
-            stopping=threading.Event(),
-            counts=counts,
-            on_execution=on_execution,
+        stopping, counts = threading.Event(), self.watch.counts
+        self._custody = Custody(
+            self._target.client,
+            self._journal,
+            stopping,
+            counts,
+            workers=sum(settings.resolve(agent).workers for agent in agents),
+            on_run=on_execution,
+            on_extended=self._back,
+            on_delivered=self._heard,
         )
-        self._slots: list[Slot] = []
+        upkeep: Timetable[Callable[[], float | None]] = Timetable("upkeep", lambda job: job(), 1)
+        self._services = Services(self._target.client, self._custody, upkeep, stopping, counts)
+        self._slots: list[tuple[int, Slot]] = []
         self._gates: list[Gate] = []
         self.watch.attach(self._services, self._gates)
         for agent in agents:
             self._add(agent, settings.resolve(agent))
-        self._futures: list[Future[None]] = []
-        self._overtime: threading.Timer | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._crew = Crew(on_end=lambda: self._numbers.put(LOOK))
+        self._limit = Limit()
+        self._is_started = False
         self._deadline: float | None = None  # of the drain, on the clock
+        self._given_up: list[Held] = []  # what still ran when the drain was over
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
@@ -124,10 +122,12 @@ class Runner:
             self._budget,
             self._back,
             counts=self.watch.counts,
+            held_up_s=self._custody.held_up_s,
         )
         self._gates.append(gate)
         self.watch.counts.known(agent_id)
-        self._slots += [Slot(agent, gate, own.timeout_s, self._services) for _ in range(own.workers)]
+        # By number: where threads are short each agent gets one slot before any gets a second.
+        self._slots += [(number, Slot(agent, gate, own.timeout_s, self._services)) for number in range(own.workers)]
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Runner:
                 self._is_checking = False
             try:
                 self._start()
-                self._serve()
+                self._insist(self._serve)
                 return self._drain()
             finally:
                 self._close()
@@ -163,7 +163,7 @@ class Runner:
 
     @property
     def running(self) -> int:
-        return len(self._services.jobs.running())
+        return len(self._custody.register.running())
 
     def waits(self) -> Waits:
         """What is waited for just now."""
@@ -171,13 +171,13 @@ class Runner:
 
         services = self._services
         return Waits(
-            self._pool is None and self._target.client.auth is not None,
+            not self._is_started and self._target.client.auth is not None,
             services.stopping.is_set(),
-            len(services.jobs.running()),
-            len(services.delivery),
+            len(self._custody.register.running()),
+            len(self._custody.delivery),
             self._deadline,
             min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
-            services.delivery.next_at,
+            self._custody.delivery.next_at,
             any(gate.is_failing and gate.is_refused for gate in self._gates),
         )
 
@@ -198,16 +198,18 @@ class Runner:
         if self._settings.status_port is not None:
             self.watch.open(self._settings.status_port)
         left = self._journal.open()
-        services.leases.start()
-        services.delivery.start()
-        services.upkeep.start()
-        take_over(services, left)
+        try:
+            if self._owns_process:
+                self._limit.start()
+            for table in (self._custody.leases, self._custody.delivery, services.upkeep):
+                table.start()
+        except (RuntimeError, MemoryError) as error:
+            raise no_threads(error) from None
+        take_over(self._custody, left)
         services.upkeep.put("adopt", self._adopt, 0.0)
         services.upkeep.put("sweep", self._sweep, SWEEP_S)
-        self._pool = ThreadPoolExecutor(max_workers=len(self._slots), thread_name_prefix="slot")
-        for slot in self._slots:
-            self._futures.append(self._pool.submit(slot.run))
-            self._futures[-1].add_done_callback(lambda _: self._numbers.put(LOOK))
+        self._is_started = True
+        self._crew.start([slot.run for _, slot in sorted(self._slots, key=lambda each: each[0])])
 
     def _serve(self) -> None:
         is_ready = False
@@ -229,8 +231,9 @@ class Runner:
 
     def _is_over(self) -> bool:
         """Every slot has ended (--max-tasks) or is stuck."""
-        is_over = self._slots_at_work(0) <= 0
-        if is_over and self._services.jobs.stuck:
+        stuck = self._custody.register.stuck
+        is_over = self._crew.at_work <= stuck
+        if is_over and stuck:
             log.error("Every slot is stuck in a function past its timeout; stopping", extra={"action": "all_stuck"})
         return is_over
 
@@ -246,16 +249,17 @@ class Runner:
 
     def _back(self) -> None:
         """The platform answers again: nobody need wait."""
-        self._services.delivery.hurry()
+        self._custody.delivery.hurry()
         self._heard()
 
     # -- upkeep ----------------------------------------------------------------------------------------
 
     def _adopt(self) -> float:
-        take_over(self._services, self._journal.adopt())
+        take_over(self._custody, self._journal.adopt())
         return ADOPT_S
 
     def _sweep(self) -> float:
+        self._custody.watch()
         self._journal.sweep()
         self.watch.beat("upkeep")
         return SWEEP_S
@@ -264,55 +268,49 @@ class Runner:
 
     def _drain(self) -> int:
         services, limit_s = self._services, self._settings.drain_timeout_s or None
-        if limit_s is not None and self._deadline is None:
-            self._deadline = time.monotonic() + limit_s
-        self._arm(limit_s)
+        if limit_s is not None:
+            self._deadline = self._deadline or time.monotonic() + limit_s
+            self._limit.arm(limit_s + OVERTIME_S)
         services.stopping.set()
         self._wake_gates()
         level = logging.INFO if self._owns_process else logging.DEBUG
-        log.log(level, "Stopping; %s", counted(len(services.jobs.running()), "running task"), extra=_DRAIN_STARTED)
-        self._await_slots()
-        cut_off = self._cut_off()
-        self._await_deliveries()
-        left = self._undelivered()
+        running = counted(len(self._custody.register.running()), "running task")
+        log.log(level, "Stopping; %s", running, extra={"action": "drain_started"})
+        self._insist(self._await_slots)
+        cut_off = self._insist(self._cut_off)
+        self._insist(self._await_deliveries)
+        left = len(self._custody.register.pending())
         if left:
             fate = "kept in the journal" if self._journal.save() else "there is no journal: lost"
             log.error("Undelivered: %s; %s", counted(left, "result"), fate, extra={"action": "undelivered"})
         else:
             log.log(level, "Stopped", extra={"action": "stopped"})
-        return EXIT_UNDELIVERED if left or cut_off or services.jobs.stuck else EXIT_OK
+        return EXIT_UNDELIVERED if left or cut_off or self._custody.register.stuck else EXIT_OK
 
-    def _arm(self, limit_s: float | None) -> None:
-        """Whatever hangs, a stop ends. The timer takes no lock that somebody could hold."""
-        if self._owns_process and limit_s is not None:
-            self._overtime = threading.Timer(limit_s + OVERTIME_S, os._exit, (EXIT_UNDELIVERED,))
-            self._overtime.name, self._overtime.daemon = "drain-limit", True
-            self._overtime.start()
+    def _insist(self, step: Callable[[], int | None]) -> int:
+        """Take a step, again and again where memory or descriptors are short, until the drain is late; what it said."""
+        while True:
+            try:
+                return step() or 0
+            except Exception:
+                log.exception("The worker stumbled; it goes on", extra={"action": "stumbled"})
+                if self._is_late():
+                    return 1
+                self._crew.wait(0, STUMBLED_AGAIN_S)
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _await_slots(self) -> None:
-        polls_until = time.monotonic() + OPEN_POLL_S
-        while self._slots_at_work(0.05) > 0:
-            if self._is_late():
-                return
-            if time.monotonic() >= polls_until and not self._services.jobs.running() and not self._undelivered():
-                return
+        polls_until, register = time.monotonic() + OPEN_POLL_S, self._custody.register
+        while not self._crew.wait(register.stuck, 0.05) and not self._is_late():
+            if time.monotonic() >= polls_until and not register.pending():
+                break
             self._heed_signals()
 
-    def _slots_at_work(self, wait_s: float) -> int:
-        """How many slots have not ended, after a wait for that; those that are stuck never will."""
-        return len(wait_for(self._futures, wait_s).not_done) - self._services.jobs.stuck
-
-    def _undelivered(self) -> int:
-        return sum(entry.is_pending for entry in self._journal.live().values())
-
     def _await_deliveries(self) -> None:
-        self._services.delivery.hurry()
-        while not self._services.delivery.flush(0.05):
-            if self._is_late():
-                return
+        self._custody.delivery.hurry()
+        while not self._custody.delivery.flush(0.05) and not self._is_late():
             self._heed_signals()
 
     def _heed_signals(self) -> None:
@@ -326,50 +324,38 @@ class Runner:
             os._exit(EXIT_INTERRUPTED)
 
     def _cut_off(self) -> int:
-        """Report each task that still runs as failed: one attempt, all at once; how many there were."""
-        jobs = [job for job in self._services.jobs.running() if job.give_up(_stopped(job))]
-        if jobs:
-            what = "Past the drain timeout: %s given up" if self._owns_process else "Stopped while %s ran"
-            log.error(what, counted(len(jobs), "task"), extra={"action": "cut_off"})
-            with ThreadPoolExecutor(max_workers=min(len(jobs), 32), thread_name_prefix="last-report") as pool:
-                reports = [pool.submit(self._report_last, job) for job in jobs]
-                while wait_for(reports, 0.05).not_done:
-                    self._heed_signals()
-        return len(jobs)
-
-    def _report_last(self, job: Job) -> None:
-        entry = finished(job, job.result or _stopped(job))
-        self._services.leases.drop(job.lease)
-        self._journal.replace(job.row, entry)
-        sent_at = time.monotonic()
-        outcome = self._target.client.report(entry.body, (entry.task_id, entry.workflow_id), LAST_REPORT_S)
-        # An extension on its way may undo it: then the next worker reports it once more.
-        if outcome.verdict is Verdict.APPLIED and job.lease.quiet_at <= sent_at:
-            self._journal.free(job.row)
+        """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
+        custody, until = self._custody, time.monotonic() + LAST_REPORT_S
+        for held in custody.register.running():
+            if custody.give_up(held, _stopped(held)) is not None:
+                self._given_up.append(held)
+                custody.delivery.post(held)
+        if self._given_up:
+            text = "Past the drain timeout: %s given up" if self._owns_process else "Stopped while %s ran"
+            log.error(text, counted(len(self._given_up), "task"), extra={"action": "cut_off"})
+            while not custody.delivery.flush(0.05) and time.monotonic() < until:
+                self._heed_signals()
+        return len(self._given_up)
 
     def _close(self) -> None:
         self._services.stopping.set()
         self.close_status()
-        for table in (self._services.upkeep, self._services.delivery, self._services.leases):
+        tables = (self._services.upkeep, self._custody.delivery, self._custody.leases)
+        for table in tables:
             table.close()
-        for table in (self._services.upkeep, self._services.delivery, self._services.leases):
+        for table in tables:
             table.join(1.0)
-        if self._pool is not None:
-            self._pool.shutdown(wait=not self.has_stragglers)
+        if not self.has_stragglers:
+            self._crew.join(1.0)
         self._journal.close()
         self._target.transport.close()
-        if self._overtime is not None:
-            self._overtime.cancel()  # a script may go on after its run()
+        self._limit.close()  # a script may go on after its run()
 
     @property
     def has_stragglers(self) -> bool:
         """A thread of a function, or of a poll that hangs, is still there: it would block the exit."""
-        return bool(wait_for(self._futures, 0).not_done)
+        return self._crew.at_work > 0
 
 
-def _stopped(job: Job) -> TaskResult:
-    reason = "the worker was stopped while the task ran"
-    return TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=job.lease.worker_id)
-
-
-_DRAIN_STARTED = {"action": "drain_started"}
+def _stopped(held: Held) -> TaskResult:
+    return failure(held, TaskStatus.FAILED, "the worker was stopped while the task ran")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
-STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
@@ -30,9 +30,14 @@ def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: F
         if breaks():
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in STOP}
+    before = {number: signal.signal(number, handle) for number in STOP if not _is_nohup(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _is_nohup(number: int) -> bool:
+    """A terminal that was lost does not concern a program that was started with nohup."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN

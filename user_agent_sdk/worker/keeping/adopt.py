@@ -5,50 +5,60 @@ so that the platform decides about a retry at once, not when the response timeou
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 
 from ...conductor.wire import TaskResult, TaskStatus
 from ...logs import counted
-from ..slots import Services, finished
 from . import journal_file
-from .jobs import Execution, Job
+from .custody import Custody
+from .held import ENDED, Held, failure
 from .journal_file import Entry
 from .lease import Lease
 
 log = logging.getLogger(__name__)
 
 
-def take_over(services: Services, rows: Mapping[int, Entry]) -> None:
-    """Deliver what the journal has found, by row; those that are kept for another reason stay as they are."""
-    pending = {row: entry for row, entry in rows.items() if entry.is_pending}
-    for row, entry in pending.items():
-        # What is marked as sent must not be sent twice, and what is held here is somebody's already.
-        if entry.state == journal_file.ONCE or not services.jobs.hold(entry.task_id):
-            services.journal.free(row)
-            continue
-        lease = Lease(entry.task_id, entry.workflow_id, entry.worker_id, entry.lease_s)
-        lease.until_ms = entry.lease_until_ms
-        if entry.state == journal_file.TAKEN:
-            entry = _died(services, row, entry, lease)
-        else:
-            services.leases.track(lease)
-        services.delivery.post(services.delivery.parcel(row, entry, lease))
+def take_over(custody: Custody, rows: Mapping[int, Entry]) -> None:
+    """Hold what the journal has found, by row, and deliver what is pending; rejected results stay in the journal."""
+    for row, entry in rows.items():
+        held = Held(entry, Lease(entry.lease_s))
+        held.row, held.lease.until_ms = row, entry.lease_until_ms
+        if entry.is_pending:
+            _take_over(custody, held)
+        elif entry.state == journal_file.LATE:
+            replaced = custody.register.keep(held)
+            if replaced is not None:
+                custody.journal.free(replaced.row)
+    pending = sum(entry.is_pending for entry in rows.values())
     if pending:
-        log.info("Took over %s of an ended process", counted(len(pending), "task"), extra={"action": "adopted"})
+        log.info("Took over %s of an ended process", counted(pending, "task"), extra={"action": "adopted"})
 
 
-def _died(services: Services, row: int, entry: Entry, lease: Lease) -> Entry:
-    """The entry of a function that was started and never ended, with its failure."""
-    reason = "the worker process ended while the task ran"
-    result = TaskResult(status=TaskStatus.FAILED, reason_for_incompletion=reason, worker_id=entry.worker_id)
-    job = Job(journal_file.task_of(entry), entry, lease, entry.taken_ms / 1000)
-    entry = finished(job, result)
-    services.journal.replace(row, entry)
-    if services.on_execution is not None:
-        try:
-            times = (job.started_s, time.time())
-            services.on_execution(Execution(entry.agent_id, entry.worker_id, job.task, result, *times))
-        except Exception:
-            log.exception("A died run was not recorded", extra={"action": "record_failed"})
-    return entry
+def _take_over(custody: Custody, held: Held) -> None:
+    # What is marked as sent must not be sent twice, and what is held here already came back to this process.
+    if held.entry.state == journal_file.ONCE or not custody.register.hold(held):
+        custody.journal.free(held.row)
+        return
+    held.is_adopted = True
+    task = journal_file.task_of(held.entry)
+    if held.entry.state == journal_file.TAKEN:
+        result = failure(held, TaskStatus.FAILED, "the worker process ended while the task ran")
+        custody.post(held, result)
+        custody.record(held, task, result)
+        return
+    custody.register.move(held, ENDED)
+    custody.leases.track(held)
+    if held.entry.task:  # it was not recorded
+        held.ended_s = held.started_s  # nobody knows when it ended
+        custody.record(held, task, _reported(held.entry))
+    custody.delivery.post(held)
+
+
+def _reported(entry: Entry) -> TaskResult:
+    """The result that an entry's report has; its log stays there."""
+    report = journal_file.object_in(entry.body) or {}
+    status = entry.status if entry.status in list(TaskStatus) else TaskStatus.FAILED
+    reason = report.get("reasonForIncompletion")
+    return TaskResult(
+        status=status, output_data=report.get("outputData"), reason_for_incompletion=reason, worker_id=entry.worker_id
+    )

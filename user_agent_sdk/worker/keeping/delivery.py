@@ -17,76 +17,58 @@ from typing import Callable
 
 from ...conductor.client import Client, Outcome
 from ...conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
-from ..polling.backoff import Backoff, Outage
+from ..polling.backoff import REPORT, Backoff, Outage, Pace
 from ..watched import Counts
+from . import journal_file, retries
+from .held import GONE, LATE, REPORTING, SUPERSEDED, WAITING, Held, Register, State
 from .journal import Journal
-from .journal_file import REJECTED, Entry
-from .lease import Lease, LeaseKeeper
+from .journal_file import Entry
+from .lease import LeaseKeeper
 from .timetable import Timetable
 
 log = logging.getLogger(__name__)
 
-SENDERS = 4
+SENDERS, SENDERS_MOST = 4, 32
 REFUSALS = 3
 REFUSED_FOR_S = 60.0
 REFUSED_AGAIN_S = 30.0
 SURE_AGAIN_S = 0.5
 
 
-class Parcel:
-    """A result on its way: its journal row, its lease, and what its attempts have met."""
-
-    def __init__(self, row: int, entry: Entry, lease: Lease, sent_at: float, rand: Callable[[], float]) -> None:
-        self.row = row
-        self.entry = entry
-        self.lease = lease
-        self.sent_at = sent_at  # monotonic; the last attempt
-        self.again_at = 0.0  # monotonic; not before, however all are hurried
-        self.backoff = Backoff(rand)
-        self.refusals = 0
-        self.refused_at: float | None = None
-        self.is_superseded = False
-        self._end = threading.Lock()  # taken once, by whoever is the last to touch the row
-
-    @property
-    def ids(self) -> tuple[str, str]:
-        return (self.entry.task_id, self.entry.workflow_id)
-
-    def ends(self) -> bool:
-        """True for the first caller only: it clears up."""
-        return self._end.acquire(blocking=False)
-
-
 class Delivery:
-    """Owns its sender threads; slots hand it parcels and settle their own first attempts here.
+    """Owns its sender threads; slots make the first attempt of a report themselves, and tell here what came of it.
 
-    ``on_delivered`` hears the task id of each result that is delivered or rejected;
-    ``on_contact`` that the platform took one.
+    ``on_contact`` hears that the platform took a report.
     """
 
     def __init__(
         self,
         client: Client,
+        register: Register,
         journal: Journal,
         leases: LeaseKeeper,
-        on_delivered: Callable[[str], None],
+        pace: Pace,
         *,
         on_contact: Callable[[], None] = lambda: None,
         counts: Counts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
+        self._register = register
         self._journal = journal
         self._leases = leases
-        self._on_delivered = on_delivered
+        self._pace = pace
         self._on_contact = on_contact
         self._clock = clock
+        self._wall = wall
         self._counts = counts or Counts()
         self._rand = rand
-        self._lock = threading.Lock()  # guards _outage
+        self._lock = threading.Lock()  # guards the next two
+        self._failing: set[Held] = set()  # those whose last report failed
         self._outage = Outage(log, "Results can't be delivered")
-        self._table: Timetable[Parcel] = Timetable("delivery", self._send, SENDERS, clock)
+        self._table: Timetable[Held] = Timetable("delivery", self._send, SENDERS, clock, most=SENDERS_MOST)
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self.flush = self._table.wait_empty  # true once everything is delivered or rejected
 
@@ -98,119 +80,171 @@ class Delivery:
         """When the next try is due, on the clock."""
         return self._table.next_due()
 
-    def parcel(self, row: int, entry: Entry, lease: Lease) -> Parcel:
-        return Parcel(row, entry, lease, self._clock(), self._rand)
-
-    def post(self, parcel: Parcel) -> None:
+    def post(self, held: Held) -> None:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
-        self._table.put(parcel.entry.task_id, parcel, 0.0)
+        self._register.move(held, WAITING)
+        self._table.put(held, held, 0.0)
 
-    def begin(self, parcel: Parcel) -> None:
-        """An attempt is about to be made."""
-        self._leases.hold(parcel.lease)
-        parcel.sent_at = self._clock()
+    def attempt_starts(self, held: Held) -> None:
+        """A report is about to be sent."""
+        self._register.move(held, REPORTING)
+        self._leases.pause(held)
+        held.sent_at = self._clock()
 
-    def settle(self, parcel: Parcel, outcome: Outcome) -> None:
+    def attempt_ended(self, held: Held, outcome: Outcome) -> None:
         """What became of a slot's own attempt; retries go on here if they must."""
-        delay_s = self._settled(parcel, outcome)
+        delay_s = self._settled(held, outcome)
         if delay_s is not None:
-            self._table.put(parcel.entry.task_id, parcel, delay_s)
+            self._table.put(held, held, delay_s)
 
-    def supersede(self, task_id: str) -> None:
-        """The platform retries ``task_id`` and the result held for it goes to the retry. It is still sent under
-        the old id: an extension that meets the timeout was seen to bring that attempt back to life, and then
-        nothing else would end it. But no lease is kept for it, and it is not kept as late."""
-        self._journal.forget_late(task_id)
-        parcel = self._table.drop(task_id)
-        if parcel is not None:
-            parcel.is_superseded = True
-            self._leases.drop(parcel.lease)
-            self._table.put(task_id, parcel, 0.0)
+    def supersede(self, earlier: Held) -> None:
+        """The result of ``earlier`` went to its retry too. It is still sent under the old id: an extension that meets
+        the timeout was seen to bring that attempt back to life, and then nothing else would end it. But no lease is
+        kept for it, and it is not kept as late."""
+        if self._register.move(earlier, SUPERSEDED):
+            self._leases.drop(earlier)
+            self._table.hurry(earlier)
+        elif earlier.state is LATE:
+            self.forget(earlier)
+
+    def forget(self, held: Held) -> None:
+        """Nothing is owed for it any more."""
+        if self._register.move(held, GONE):
+            self._leases.drop(held)
+            self._journal.free(held.row)
+            if held in self._failing:
+                self._ended(held)
+
+    def watch(self) -> None:
+        """Upkeep: more senders while reports are overdue; the late results that are kept no longer are forgotten."""
+        self._table.watch()
+        self._limit_late()
+
+    def _limit_late(self) -> None:
+        for held in retries.too_many(self._register.late(), self._wall()):
+            self.forget(held)
 
     def hurry(self) -> None:
         """The platform answers again: no need to wait."""
         if len(self._table):
             self._table.hurry()
 
-    def _send(self, parcel: Parcel) -> float | None:
-        parcel.sent_at = self._clock()
-        if parcel.sent_at < parcel.again_at:
-            return parcel.again_at - parcel.sent_at
-        self.begin(parcel)
-        outcome = self._client.report(parcel.entry.body, parcel.ids)
-        self._counts.reported(parcel.entry.agent_id, self._clock() - parcel.sent_at, outcome.verdict)
-        return self._settled(parcel, outcome)
+    def _send(self, held: Held) -> float | None:
+        now = self._clock()
+        if now < held.again_at:
+            return held.again_at - now
+        wait_s = self._pace.wait_s(REPORT)
+        if wait_s > 0:
+            return wait_s
+        if held.is_recorded and held.entry.task:
+            held.entry = held.entry._replace(task=b"")
+            self._journal.replace(held.row, held.entry)
+        self.attempt_starts(held)
+        outcome = self._client.report(held.entry.body, held.ids)
+        self._counts.reported(held.entry.agent_id, self._clock() - held.sent_at, outcome.verdict)
+        return self._settled(held, outcome)
 
-    def _settled(self, parcel: Parcel, outcome: Outcome) -> float | None:
-        """None when the parcel is done with, else the seconds to its next attempt."""
+    def _settled(self, held: Held, outcome: Outcome) -> float | None:
+        """None when nothing is owed for it any more, else the seconds to its next attempt."""
         now = self._clock()
         if outcome.verdict is Verdict.APPLIED:
-            had_trouble = parcel.backoff.succeeded()
-            again_s = self._unsure_s(parcel, now)
+            self._pace.succeeded(REPORT)
+            had_trouble = held.backoff is not None and held.backoff.succeeded()
+            again_s = self._unsure_s(held, now)
             if again_s is None:
-                self._delivered(parcel)
+                self._delivered(held)
+                if held.is_adopted:
+                    log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=_ADOPTED)
             if had_trouble:
                 self._table.hurry()
-                self._recovered(now)
+                self._ended(held)
             self._on_contact()
             return again_s
-        self._leases.resume(parcel.lease)
+        self._register.move(held, WAITING)
+        self._leases.resume(held)
         if outcome.verdict is Verdict.REFUSED:
-            return self._refused(parcel, outcome, now)
+            return self._refused(held, outcome, now)
+        self._pace.failed(REPORT)
         with self._lock:
+            self._failing.add(held)
             self._outage.failed(outcome.reason, now, outcome.verdict is Verdict.AUTH)
-        return max(parcel.backoff.failed(), outcome.retry_after_s or 0.0)
+        if held.backoff is None:
+            held.backoff = Backoff(self._rand)
+        return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
 
-    def _unsure_s(self, parcel: Parcel, now: float) -> float | None:
+    def _unsure_s(self, held: Held, now: float) -> float | None:
         """Seconds until the result is sent once more; None when it is delivered. An extension that Conductor
         works on at the same time may undo the report: it says 200 to both, and the task is in progress again
         (seen: it timed out and ran twice). A second report changes nothing if all was well."""
-        quiet_at = parcel.lease.quiet_at
-        if quiet_at <= parcel.sent_at:
+        quiet_at = held.lease.quiet_at
+        if quiet_at <= held.sent_at:
             return None
-        self._leases.drop(parcel.lease)
-        parcel.again_at = SURE_AGAIN_S + (quiet_at if now < quiet_at < float("inf") else now)
-        return parcel.again_at - now
+        self._register.move(held, WAITING)
+        self._leases.drop(held)
+        held.again_at = SURE_AGAIN_S + (quiet_at if now < quiet_at < float("inf") else now)
+        return held.again_at - now
 
-    def _recovered(self, now: float) -> None:
-        """Over only when the last one got through: a single result that can't must not fill the log."""
-        if len(self._table) <= 1:
-            with self._lock:
-                self._outage.succeeded(now)
+    def _ended(self, held: Held) -> None:
+        """Its report fails no more. The outage is over with the last one: a single result that can't be delivered must
+        not fill the log."""
+        with self._lock:
+            self._failing.discard(held)
+            if not self._failing:
+                self._outage.succeeded(self._clock())
 
-    def _delivered(self, parcel: Parcel) -> None:
-        if not parcel.ends():
-            return
-        self._leases.drop(parcel.lease)
-        entry = parcel.entry
-        is_wanted = entry.status == TaskStatus.COMPLETED and entry.input_hash and not parcel.is_superseded
-        if is_wanted and self._leases.has_lapsed(parcel.lease):
-            self._journal.keep_late(parcel.row, entry)
+    def _delivered(self, held: Held) -> None:
+        if held.state is not SUPERSEDED and self._leases.has_lapsed(held) and retries.answers(held):
+            self._keep(held)
         else:
-            self._journal.free(parcel.row)
-        self._on_delivered(entry.task_id)
+            self.forget(held)
 
-    def _refused(self, parcel: Parcel, outcome: Outcome, now: float) -> float | None:
-        parcel.refusals += 1
-        if parcel.refused_at is None:
-            parcel.refused_at = now
-        task_id, extra = parcel.entry.task_id, {"action": "result_refused"}
-        if parcel.refusals < REFUSALS or now - parcel.refused_at < REFUSED_FOR_S:
+    def _keep(self, held: Held) -> None:
+        """Keep a late result. Its row is written before the register shows it, and :meth:`_limit_late` may free it."""
+        self._leases.drop(held)
+        held.entry = held.entry._replace(state=journal_file.LATE, task=b"", taken_ms=int(self._wall() * 1000))
+        self._journal.replace(held.row, held.entry)
+        if self._register.move(held, LATE):
+            self._ended(held)
+            self._limit_late()
+        else:  # superseded meanwhile
+            self.forget(held)
+
+    def _refused(self, held: Held, outcome: Outcome, now: float) -> float | None:
+        if outcome.status == 404:
+            self._unknown(held, outcome)
+            return None
+        held.refusals += 1
+        if held.refused_at is None:
+            held.refused_at = now
+        task_id, extra = held.entry.task_id, {"action": "result_refused"}
+        if held.refusals < REFUSALS or now - held.refused_at < REFUSED_FOR_S:
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
-        if outcome.status == 413 and parcel.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
-            parcel.entry = _too_large(parcel.entry, outcome.reason)
-            self._journal.replace(parcel.row, parcel.entry)
-            parcel.refusals, parcel.refused_at = 0, None
+        if outcome.status == 413 and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
+            held.entry = _too_large(held.entry, outcome.reason)
+            self._journal.replace(held.row, held.entry)
+            held.refusals, held.refused_at = 0, None
             return 0.0
-        if parcel.ends():
+        if self._register.move(held, State.REJECTED):
             text = "The platform refuses the result of task %s for good: %s. It is kept in the journal"
             log.error(text, task_id, outcome.reason, extra=extra)
-            self._counts.rejected(parcel.entry.agent_id)
-            self._leases.drop(parcel.lease)
-            self._journal.replace(parcel.row, parcel.entry._replace(state=REJECTED, reason=outcome.reason))
-            self._on_delivered(task_id)
+            self._counts.rejected(held.entry.agent_id)
+            self._leases.drop(held)
+            held.entry = held.entry._replace(state=journal_file.REJECTED, task=b"", reason=outcome.reason)
+            self._journal.replace(held.row, held.entry)
+            self._ended(held)
         return None
+
+
+    def _unknown(self, held: Held, outcome: Outcome) -> None:
+        """The platform knows the task or its workflow no longer (a 404 that names it): nothing waits for this report.
+        A COMPLETED result stays for a retry, as one that came late."""
+        text = "Nothing waits for the result of task %s any more: %s"
+        log.warning(text, held.ids[0], outcome.reason, extra={"action": "result_superseded"})
+        if held.state is not SUPERSEDED and retries.answers(held):
+            self._keep(held)
+        else:
+            self.forget(held)
 
 
 def _too_large(entry: Entry, reason: str) -> Entry:
@@ -222,3 +256,6 @@ def _too_large(entry: Entry, reason: str) -> Entry:
     )
     report.pop("logs", None)
     return entry._replace(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR.value, body=encode(report))
+
+
+_ADOPTED = {"action": "adopted_delivered"}

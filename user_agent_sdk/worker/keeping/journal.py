@@ -18,16 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
-from ...conductor.wire import Task, TaskStatus
+from ...conductor.wire import Task
 from ...errors import StorageError
-from .journal_file import LATE, RESULT, Entry, encode
+from .journal_file import Entry, encode
 from .log_file import Folder, LogFile
 
 log = logging.getLogger(__name__)
 
-LATE_KEPT_S = 24 * 3600
-LATE_ROWS = 1000
-LATE_BYTES = 64 * 1024 * 1024
 REWRITE_EVERY_S = 10.0  # at the latest: until then what was delivered is on the disk
 LOG_MAX_BYTES = 16 * 1024 * 1024
 REOPEN_EVERY_S = 5.0
@@ -55,11 +52,9 @@ class Journal:
         sync: str = "normal",
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = clock
-        self._wall = wall
         # Guards all below, and what is done with _file save appending. Told when an append or a rewrite has ended.
         self._lock = threading.Condition(threading.Lock())
         self._live: dict[int, Entry] = {}
@@ -150,38 +145,6 @@ class Journal:
         """All rows that are not done with."""
         return self._live.copy()
 
-    def find_result(self, task_id: str, like: Entry) -> bytes | None:
-        """The COMPLETED report held here, late or undelivered, of another attempt at the same work."""
-        for entry in self.live().values():
-            is_held = entry.state in (LATE, RESULT) and entry.status == TaskStatus.COMPLETED
-            if is_held and entry.task_id == task_id and like.is_same_work(entry):
-                return entry.body
-        return None
-
-    def keep_late(self, row: int, entry: Entry) -> None:
-        """Keep a result that came after its lease: the platform answers 200 and ignores it, and hands
-        out the same work again under a new id."""
-        self.forget_late(entry.task_id)
-        with self._lock:
-            self._live[row] = entry._replace(state=LATE, taken_ms=int(self._wall() * 1000))
-            self._unwritten.add(row)
-            self._limit_late()
-            self._write()  # under the lock: the limit may have freed the row, and another thread may use its number
-
-    def forget_late(self, task_id: str) -> None:
-        for row, entry in self.live().items():
-            if entry.state == LATE and entry.task_id == task_id:
-                self.free(row)
-
-    def _limit_late(self) -> None:
-        """The newest stay."""
-        late = [(entry.taken_ms, row, entry) for row, entry in self._live.items() if entry.state == LATE]
-        since_ms, left_bytes = (self._wall() - LATE_KEPT_S) * 1000, LATE_BYTES
-        for number, (kept_ms, row, entry) in enumerate(sorted(late, reverse=True)):
-            left_bytes -= len(entry.body)
-            if number >= LATE_ROWS or left_bytes < 0 or kept_ms < since_ms:
-                self._let_go(row)
-
     # -- the file ----------------------------------------------------------------------------------
 
     @contextmanager
@@ -218,7 +181,6 @@ class Journal:
             self._check()
             if self._trouble and self._clock() >= self._retry_at:
                 self._recover()
-            self._limit_late()
             self._write()
             self._tidy()
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from ...conductor.client import Client, Outcome
 from ...conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, Verdict
+from ...logs import counted
+from ..polling.backoff import EXTENSION, Pace
 from .timetable import Timetable
+
+if TYPE_CHECKING:
+    from .held import Held
 
 log = logging.getLogger(__name__)
 
-SENDERS = 4
+SENDERS, SENDERS_MOST = 4, 64  # a thousand leases of 15 s at 300 ms a request need 60
+BEHIND = 0.8  # of a lease that is over and no extension sent: it will not be kept
+ECHOES = 2  # extensions in a row after which the same task came again
+OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
 LINGER_S = 10.0  # how long the platform may still work on an extension that it did not answer
@@ -33,19 +41,23 @@ class Lease:
     still: a lease that one of them calls lapsed may have lapsed.
     """
 
-    def __init__(self, task_id: str, workflow_id: str, worker_id: str, lease_s: float | None) -> None:
-        self.task_id = task_id
-        self.workflow_id = workflow_id
-        self.worker_id = worker_id
+    def __init__(self, lease_s: float | None) -> None:
         self.lease_s = lease_s
+        self.period_s = lease_s / 3 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S
+        self.retry_s = lease_s / 10 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3  # after one that failed
+        self.send_timeout_s = min(SEND_TIMEOUT_S, lease_s / 6) if lease_s is not None else SEND_TIMEOUT_S
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
         self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of it
-        self.held_until = 0.0  # monotonic; no extension before: a report is on its way
-        self.is_held = False  # one was due, and waits for that
+        self.paused_until = 0.0  # monotonic; no extension before: a report is on its way
+        self.is_put_off = False  # an extension was due in that pause
         self.flight: threading.Event | None = None  # of the last extension; set when it has landed
-        self.was_refused = False  # which was said
+        self.was_refused = False  # by the platform, which was said
+        self.has_failed = False  # the last extension
+        self.extensions = 0  # sent
+        self.echoes = 0  # of the last of them, how many in a row were followed by a copy of the task
+        self.echoed = 0  # how many were sent when the last copy came
         self._is_void = False
 
     def renewed(self, sent_at: float, now: float, wall_s: float) -> None:
@@ -60,104 +72,142 @@ class Lease:
     def has_lapsed(self, now: float, wall_s: float) -> bool:
         return self._is_void or now >= self.until or wall_s * 1000 >= self.until_ms
 
-    @property
-    def period_s(self) -> float:
-        return self.lease_s / 3 if self.lease_s is not None else UNKNOWN_LEASE_PERIOD_S
-
-    @property
-    def retry_s(self) -> float:
-        """After a failed extension."""
-        return self.lease_s / 10 if self.lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3
-
-    @property
-    def send_timeout_s(self) -> float:
-        return min(SEND_TIMEOUT_S, self.lease_s / 6) if self.lease_s is not None else SEND_TIMEOUT_S
+    def is_ending(self, now: float) -> bool:
+        """Most of it is over and it was not renewed."""
+        length_s = self.until - self.renewed_at
+        return self.renewed_at > 0 and now > self.renewed_at + BEHIND * length_s and not self.was_refused
 
 
 class LeaseKeeper:
-    """Extends every lease in time, from the poll until the delivery. Owns its sender threads: four, so
-    that a request that hangs delays no other lease."""
+    """Extends every lease in time, from the poll until the delivery. Owns its sender threads: four, so that a request
+    that hangs delays no other lease, and more while extensions are overdue."""
 
     def __init__(
         self,
         client: Client,
+        pace: Pace,
         on_contact: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        *,
+        on_overslept: Callable[[float, float], None] | None = None,
     ) -> None:
         self._client = client
+        self._pace = pace
         self._on_contact = on_contact
         self._clock = clock
         self._wall = wall
-        self._table: Timetable[Lease] = Timetable("lease", self._extend, SENDERS, clock)
+        self._table: Timetable[Held] = Timetable(
+            "lease", self._extend, SENDERS, clock, most=SENDERS_MOST, on_overslept=on_overslept
+        )
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self._failed = False  # the last extension
-        self._off = False
+        self.is_behind = False  # extensions are overdue for so long that leases will not be kept
+        self._is_ending = False  # of leases whose extensions fail, which was said
+        self._off_s = 0.0
+        self._off_until = 0.0  # monotonic; no extension before
 
     def __len__(self) -> int:
         return len(self._table)
 
-    def begin(self, lease: Lease, given_at: float) -> None:
-        """The platform gave a task in an exchange that began at ``given_at`` on the clock."""
-        lease.renewed(given_at, self._clock(), self._wall())
+    def track(self, held: Held) -> None:
+        """Extend its lease from now on; one of unknown age (an adopted result's) at once."""
+        lease = held.lease
+        due_in_s = max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
+        self._table.put(held, held, due_in_s)
 
-    def track(self, lease: Lease) -> None:
-        """Extend it from now on; one of unknown age (an adopted result's) at once."""
-        if not self._off:
-            due_in_s = max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
-            self._table.put(lease.task_id, lease, due_in_s)
+    def drop(self, held: Held) -> None:
+        held.lease.is_put_off = False
+        self._table.drop(held)
 
-    def drop(self, lease: Lease) -> None:
-        lease.is_held = False
-        self._table.drop(lease.task_id)
-
-    def hold(self, lease: Lease) -> None:
+    def pause(self, held: Held) -> None:
         """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
         time may undo the report. So none is sent beside it, but for a report that takes a third of the lease;
         and one that is on its way is waited for."""
-        lease.held_until = self._clock() + lease.period_s
+        lease = held.lease
+        lease.paused_until = self._clock() + lease.period_s
         if lease.flight is not None:
             lease.flight.wait(lease.send_timeout_s)
 
-    def resume(self, lease: Lease) -> None:
+    def resume(self, held: Held) -> None:
         """The report was not taken."""
-        lease.held_until = 0.0
-        if lease.is_held:
-            lease.is_held = False
-            self.track(lease)
+        lease = held.lease
+        lease.paused_until = 0.0
+        if lease.is_put_off:
+            lease.is_put_off = False
+            self.track(held)
 
-    def has_lapsed(self, lease: Lease) -> bool:
-        return lease.has_lapsed(self._clock(), self._wall())
+    def has_lapsed(self, held: Held) -> bool:
+        return held.lease.has_lapsed(self._clock(), self._wall())
 
-    def give_up(self) -> None:
-        """This platform does not know extendLease: to it each one means "put the task back"."""
-        if not self._off:
-            self._off = True
-            text = "This platform hands out tasks again while they run: it does not know extendLease. No more are sent"
-            log.warning("%s; tasks that run longer than their response timeout may run twice", text, extra=_ACTION)
+    def watch(self) -> None:
+        """Say before leases lapse that they will. When our own threads fall behind, and not the platform refuses, no
+        more tasks are taken until leases are kept again."""
+        self._table.watch()
+        now, is_refusing = self._clock(), self._pace.is_refusing
+        if now < self._off_until:
+            return
+        ending = [held.lease for held in self._table.items() if held.lease.is_ending(now)]
+        refused = sum(lease.has_failed or is_refusing for lease in ending)
+        late = len(ending) - refused
+        if late and not self.is_behind:
+            text = "%s will not be kept in time, since extensions take too long: no more tasks are taken until then"
+            log.error(text, counted(late, "lease"), extra={"action": "leases_behind"})
+        if refused and not self._is_ending:
+            text = "%s will not be kept, since the platform takes no extension: such tasks may run twice"
+            log.warning(text, counted(refused, "lease"), extra={"action": "leases_ending"})
+        if self.is_behind and not late:
+            log.info("Leases are kept in time again", extra=_ACTION)
+        self.is_behind, self._is_ending = late > 0, refused > 0
 
-    def _extend(self, lease: Lease) -> float | None:
-        if self._off:
-            return None
-        flight = lease.flight = threading.Event()  # before a look at held_until: either sees the other
+    def copy_came(self, held: Held) -> None:
+        """A poll returned a task that is held here. After each of two extensions of that task in a row: the platform
+        may not know extendLease, and take each for "put the task back". So for a while none is sent, for twice as long
+        when that happens again soon. Any other copy is the queue's own doing."""
+        lease, now = held.lease, self._clock()
+        if lease.extensions == lease.echoed:
+            return
+        lease.echoes = lease.echoes + 1 if lease.extensions == lease.echoed + 1 else 1
+        lease.echoed = lease.extensions
+        if lease.echoes < ECHOES or now < self._off_until:
+            return
+        is_soon = now - self._off_until < self._off_s
+        self._off_s = min(OFF_MAX_S, self._off_s * 2) if is_soon else OFF_S
+        self._off_until = now + self._off_s
+        text = "Task %s came again after each of its last %d extensions: this platform may not know extendLease"
+        text += ". None is sent for %.0f s; tasks that run longer than their response timeout may run twice"
+        log.warning(text, held.ids[0], ECHOES, self._off_s, extra=_ACTION)
+
+    def _extend(self, held: Held) -> float | None:
+        if self._off_until > self._clock():
+            return self._off_until - self._clock()
+        wait_s = self._pace.wait_s(EXTENSION)
+        if wait_s > 0:
+            return wait_s
+        lease = held.lease
+        # Publish the flight before reading paused_until, so that pause() sees it or we see paused_until.
+        flight = lease.flight = threading.Event()
         try:
             sent_at = self._clock()
-            if sent_at < lease.held_until:
-                lease.is_held = True
-                return lease.held_until - sent_at
-            return self._extended(lease, sent_at)
+            if sent_at < lease.paused_until:
+                lease.is_put_off = True
+                return lease.paused_until - sent_at
+            return self._extended(held, lease, sent_at)
         finally:
             flight.set()
 
-    def _extended(self, lease: Lease, sent_at: float) -> float | None:
+    def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
+        lease.extensions += 1
         try:
-            outcome = self._client.extend(lease.task_id, lease.workflow_id, lease.worker_id, lease.send_timeout_s)
+            outcome = self._client.extend(*held.ids, held.entry.worker_id, lease.send_timeout_s)
         finally:
             lease.quiet_at = max(before, self._clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
         if outcome.verdict is Verdict.APPLIED:
             now = self._clock()
             lease.renewed(sent_at, now, self._wall())
+            lease.has_failed = False
+            self._pace.succeeded(EXTENSION)
             if self._failed:
                 self._failed = False
                 self._on_contact()
@@ -165,12 +215,14 @@ class LeaseKeeper:
         if outcome.verdict is Verdict.REFUSED:
             if not lease.was_refused:
                 lease.was_refused = True
-                log.warning("The lease of task %s can't be kept: %s", lease.task_id, outcome.reason, extra=_ACTION)
+                log.warning("The lease of task %s can't be kept: %s", held.ids[0], outcome.reason, extra=_ACTION)
             if outcome.status == 404:
                 return None  # there is no such task; any other refusal may be a gateway's
-        self._failed = True
-        log.debug("The lease of task %s was not extended: %s", lease.task_id, outcome.reason, extra=_ACTION)
-        is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(lease)
+        else:
+            self._pace.failed(EXTENSION)
+        lease.has_failed = self._failed = True
+        log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=_ACTION)
+        is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(held)
         return max(lease.retry_s, STALLED_S) if is_stalled else lease.retry_s
 
 

@@ -12,6 +12,8 @@ CAP_S = 30.0
 LOCAL_CAP_S = 2.0  # on loopback: nobody else shares that server, and somebody may be watching
 REMIND_S = 60.0
 REASONS_MAX = 5  # a minute: two gateways that fail in turn, each in its words, must not fill a log
+GAP_S, GAP_MAX_S = 0.05, 1.0  # between two exchanges with a platform that refuses them
+REFUSING_S = 5.0  # after the last refusal
 
 
 class Backoff:
@@ -32,6 +34,59 @@ class Backoff:
         """Forget the failures; True when there were any."""
         had, self.failures = self.failures, 0
         return had > 0
+
+
+REPORT, EXTENSION, POLL = "report", "extension", "poll"  # kinds of exchanges
+
+
+class Pace:
+    """What all exchanges with a platform keep together while reports or extensions are refused: of the kind that is
+    refused, and of polls, one begins every 50 ms, after more refusals one a second. The first success of that kind
+    ends it.
+
+    No lock: of two that ask at the same moment both may go.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._gap_s = 0.0
+        self._grown_at = 0.0
+        self._refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
+        self._next_at: dict[str, float] = {}
+
+    @property
+    def is_refusing(self) -> bool:
+        return bool(self._refused_at)
+
+    def wait_s(self, kind: str) -> float:
+        """0 for whoever may begin such an exchange now, else the seconds until it is worth asking again."""
+        if not self._refused_at:
+            return 0.0
+        now = self._clock()
+        for refused, at in list(self._refused_at.items()):
+            if now - at > REFUSING_S:  # nobody has tried since
+                self.succeeded(refused)
+        if not self._refused_at or (kind != POLL and kind not in self._refused_at):
+            return 0.0
+        next_at = self._next_at.get(kind, 0.0)
+        if now < next_at:
+            return next_at - now
+        self._next_at[kind] = now + self._gap_s
+        return 0.0
+
+    def failed(self, kind: str) -> None:
+        now = self._clock()
+        if now - self._grown_at >= self._gap_s:  # those that were under way together count once
+            self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
+            self._grown_at = now
+        if kind not in self._refused_at:
+            self._next_at[kind] = now + self._gap_s
+        self._refused_at[kind] = now
+
+    def succeeded(self, kind: str) -> None:
+        if self._refused_at:
+            self._refused_at.pop(kind, None)
+            self._gap_s = self._gap_s if self._refused_at else 0.0
 
 
 class Outage:

@@ -48,6 +48,7 @@ class Gate:
         on_contact: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         counts: Counts | None = None,
+        held_up_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.agent_id = agent_id
         self.worker_id = worker_id
@@ -60,6 +61,7 @@ class Gate:
         self._on_contact = on_contact
         self._clock = clock
         self._counts = counts or Counts()
+        self._held_up_s = held_up_s  # how long no more may be taken, 0 mostly; then it is asked again
         self._changed = threading.Condition()  # guards all below
         self._intake = intake
         self._sight = Sight()
@@ -94,7 +96,7 @@ class Gate:
         a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
         with self._changed:
             now = self._clock()
-            goes_on = self._intake.goes_on(now, now - given_at) and not self._is_over()
+            goes_on = self._intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
             return self._intake.begin(now) if goes_on and self._budget.reserve(self) else None
 
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
@@ -143,6 +145,8 @@ class Gate:
                 wait_s = self._intake.wait_s(now)
                 if wait_s is None and not self._budget.is_limited:
                     wait_s = self._intake.joins_in_s(now)
+                if wait_s == 0:
+                    wait_s = self._held_up_s()
                 if wait_s == 0 and self._budget.reserve(self):
                     self._changed.notify()  # somebody else looks from now on whether one more would help
                     return self._intake.begin(now)

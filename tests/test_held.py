@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The register: what is held, who may report it, and that nobody clears up twice."""
+
+from __future__ import annotations
+
+import random
+import threading
+import unittest
+
+from user_agent_sdk.conductor.wire import TaskResult
+from user_agent_sdk.worker.keeping.held import (
+    ENDED,
+    GONE,
+    LATE,
+    REPORTING,
+    RUNNING,
+    SUPERSEDED,
+    WAITING,
+    Held,
+    Register,
+    State,
+)
+from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
+from user_agent_sdk.worker.keeping.lease import Lease
+
+
+def held(task_id: str, row: int = 1) -> Held:
+    made = Held(Entry(TAKEN, task_id, "w", "a", "me", input_hash="h"), Lease(9.0))
+    made.row = row
+    return made
+
+
+class RegisterTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.register = Register()
+
+    def running(self, task_id: str) -> Held:
+        one = held(task_id)
+        self.assertTrue(self.register.hold(one))
+        self.assertTrue(self.register.move(one, RUNNING))
+        return one
+
+    def moved(self, task_id: str, *states: State) -> Held:
+        one = self.running(task_id)
+        for state in states:
+            self.assertTrue(self.register.move(one, state))
+        return one
+
+    def test_a_task_is_held_once_until_nothing_is_owed_for_it(self) -> None:
+        one = self.running("t")
+        self.assertFalse(self.register.hold(held("t")))
+        self.assertTrue(self.register.move(one, GONE))
+        self.assertEqual((self.register.find("t"), self.register.pending()), (None, []))
+        self.assertTrue(self.register.hold(held("t")))
+
+    def test_whoever_comes_second_to_clear_up_is_told_so(self) -> None:
+        """Its row may be another task's by then: a second free would lose that task's result."""
+        one = self.moved("t", ENDED, REPORTING)
+        self.assertEqual([self.register.move(one, GONE) for _ in range(3)], [True, False, False])
+
+    def test_what_goes_back_to_the_queue_may_come_again_before_its_report_is_answered(self) -> None:
+        one = self.moved("t", ENDED, State.ONCE)
+        again = held("t")
+        self.assertTrue(self.register.hold(again))
+        self.assertEqual(set(self.register.pending()), {one, again})
+        self.register.move(one, GONE)
+        self.assertEqual(self.register.pending(), [again])
+
+    def test_a_late_result_is_found_until_it_is_replaced_or_gone_and_its_task_may_run_again(self) -> None:
+        late = self.moved("t", ENDED, REPORTING, LATE)
+        self.assertEqual((self.register.find("t"), self.register.pending()), (late, []))
+        again = held("t")
+        self.assertTrue(self.register.hold(again))
+        self.assertIs(self.register.find("t"), again)
+        other = held("t")
+        self.assertIs(self.register.keep(other), late)
+        self.assertEqual(self.register.late(), [other])
+        self.assertTrue(self.register.move(late, GONE))
+        self.assertTrue(self.register.move(other, GONE))
+        self.assertEqual(self.register.late(), [])
+
+    def test_a_superseded_result_is_neither_waiting_again_nor_kept(self) -> None:
+        one = self.moved("t", ENDED, REPORTING, SUPERSEDED)
+        for state in (REPORTING, WAITING, LATE):
+            self.assertFalse(self.register.move(one, state))
+        self.assertTrue(self.register.move(one, GONE))
+
+    def test_a_function_given_up_is_stuck_until_its_slot_comes_back(self) -> None:
+        one = self.running("t")
+        self.assertEqual((self.register.running(), self.register.stuck), ([one], 0))
+        self.assertIs(self.register.give_up(one, TaskResult()), one)
+        self.assertEqual((self.register.running(), self.register.stuck), ([], 1))
+        self.register.move(one, WAITING)
+        self.register.move(one, GONE)  # delivered, while the function still runs
+        self.assertEqual(self.register.stuck, 1)
+        self.assertIsNone(self.register.finish(one, TaskResult()))
+        self.assertEqual(self.register.stuck, 0)
+
+    def test_giving_up_after_the_result_is_too_late(self) -> None:
+        one, result = self.running("t"), TaskResult()
+        self.assertIs(self.register.finish(one, result), one)
+        self.assertIsNone(self.register.give_up(one, TaskResult()))
+        self.assertIs(self.register.finish(one, result), one, "its slot may say it again, when its report breaks")
+        self.assertIs(one.result, result)
+
+    def test_a_retry_takes_the_place_of_what_runs_again_and_again(self) -> None:
+        first, retries = self.running("t1"), [held("t2"), held("t3")]
+        for earlier, retry in zip([first, *retries], retries):
+            self.register.hold(retry)
+            self.assertTrue(self.register.inherit(earlier, retry))
+            self.assertEqual(self.register.running(), [retry])
+            self.assertIsNone(self.register.find(earlier.entry.task_id))
+        self.assertIs(self.register.finish(first, TaskResult()), retries[-1])
+
+    def test_what_ended_or_was_given_up_hands_nothing_on(self) -> None:
+        for end in (self.register.finish, self.register.give_up):
+            one, retry = self.running(end.__name__), held("retry")
+            end(one, TaskResult())
+            self.assertFalse(self.register.inherit(one, retry))
+            self.assertIs(one.owed, one)
+
+    def test_whoever_comes_first_of_slot_timeout_and_retry_one_result_is_reported_once(self) -> None:
+        rand = random.Random(11)
+        for _ in range(100):
+            self.setUp()
+            first, retry = self.running("t1"), held("t2")
+            self.register.hold(retry)
+            start = threading.Barrier(3)
+            said: dict[str, object] = {}
+
+            def race(name: str, act: object, start: threading.Barrier = start, said: dict[str, object] = said) -> None:
+                start.wait()
+                said[name] = act()  # type: ignore[operator]
+
+            racers = [
+                ("finish", lambda first=first: self.register.finish(first, TaskResult())),
+                ("give_up", lambda first=first: self.register.give_up(first, TaskResult())),
+                ("inherit", lambda first=first, retry=retry: self.register.inherit(first, retry)),
+            ]
+            rand.shuffle(racers)
+            threads = [threading.Thread(target=race, args=racer) for racer in racers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            reported = [said[name] for name in ("finish", "give_up") if said[name] is not None]
+            self.assertEqual(reported, [retry if said["inherit"] else first])
+            self.assertEqual(first.owed, reported[0])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of cases: a copy, a retry, a late result, each beside what is held here."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any
+
+from user_agent_sdk.conductor.wire import Task, TaskResult
+from user_agent_sdk.worker.keeping import retries
+from user_agent_sdk.worker.keeping.held import ENDED, LATE, REPORTING, RUNNING, WAITING, Held, Register, State
+from user_agent_sdk.worker.keeping.journal_file import RESULT, TAKEN, Entry
+from user_agent_sdk.worker.keeping.lease import Lease
+from user_agent_sdk.worker.keeping.retries import Case, case_of, result_again, too_many
+
+DAY_S = 86400.0
+
+
+def held(task_id: str, **changes: Any) -> Held:
+    return Held(Entry(TAKEN, task_id, "w", "agent", "me", input_hash="h")._replace(**changes), Lease(9.0))
+
+
+def task(task_id: str, retried: str | None = None, **wire: Any) -> Task:
+    return Task({"taskId": task_id, "workflowInstanceId": "w", "retriedTaskId": retried, **wire})
+
+
+class CaseTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.register = Register()
+
+    def earlier(self, *states: State, status: str = "COMPLETED", encoded: bool = True, **changes: Any) -> Held:
+        """A task t1 that went through these states; its result is in its report, or not encoded yet."""
+        one = held("t1", **changes)
+        self.register.hold(one)
+        for state in states:
+            if state is ENDED:
+                self.register.finish(one, TaskResult(status=status, output_data={"a": 1}))
+                if encoded:
+                    assert one.result is not None
+                    one.encode(one.result)
+                    one.result = None
+            else:
+                self.assertTrue(self.register.move(one, state))
+        return one
+
+    def case(self, **changes: Any) -> Case:
+        retry = held("t2", **changes)
+        self.register.hold(retry)
+        return case_of(self.register, retry, task("t2", "t1"))[0]
+
+    def test_a_task_that_retries_nothing_or_what_is_not_held_is_new(self) -> None:
+        self.assertEqual(case_of(self.register, held("t1"), task("t1")), (Case.NEW, None))
+        self.assertEqual(self.case(), Case.NEW)
+
+    def test_a_malformed_one_is_faulty_whatever_it_retries(self) -> None:
+        self.earlier(RUNNING)
+        bad = task("t2", "t1")
+        bad.fault = "its input is no object"
+        self.assertEqual(case_of(self.register, held("t2"), bad), (Case.FAULTY, None))
+
+    def test_a_retry_of_what_runs_takes_its_place(self) -> None:
+        one = self.earlier(RUNNING)
+        self.assertEqual(self.case(), Case.RUNS)
+        assert one.heir is not None
+        self.assertEqual(one.heir.entry.task_id, "t2")
+
+    def test_a_completed_result_answers_its_retry_from_its_first_moment_until_it_is_forgotten(self) -> None:
+        """In the journal alone it was not found while its slot was writing it: the work was done twice."""
+        paths = ([ENDED], [ENDED, REPORTING], [ENDED, REPORTING, WAITING], [ENDED, REPORTING, LATE])
+        for path in paths:
+            for encoded in (False, True):
+                with self.subTest(path=path, encoded=encoded):
+                    self.setUp()
+                    one = self.earlier(RUNNING, *path, encoded=encoded)
+                    self.assertEqual(self.case(), Case.KNOWN)
+                    again = result_again(one, "other")
+                    self.assertEqual((again.output_data, again.worker_id), ({"a": 1}, "other"))
+                    self.assertEqual(again.task_id, "", "it is addressed anew")
+
+    def test_another_input_or_agent_an_unknown_input_a_failure_or_a_refused_result_is_run(self) -> None:
+        for retry in ({"input_hash": "changed"}, {"agent_id": "another"}):
+            self.setUp()
+            self.earlier(RUNNING, ENDED)
+            self.assertEqual(self.case(**retry), Case.NEW)
+        self.setUp()
+        self.earlier(RUNNING, ENDED, input_hash="")
+        self.assertEqual(self.case(input_hash=""), Case.NEW)
+        for encoded in (False, True):
+            self.setUp()
+            self.earlier(RUNNING, ENDED, status="FAILED", encoded=encoded)
+            self.assertEqual(self.case(), Case.NEW)
+        self.setUp()
+        self.earlier(RUNNING, ENDED, REPORTING, State.REJECTED)
+        self.assertEqual(self.case(), Case.NEW)
+
+    def test_the_damaged_report_of_another_process_answers_nothing(self) -> None:
+        for body, case in ((b'{"outputData":{"a":1}}', Case.KNOWN), (b"[1]", Case.NEW), (b"\xff", Case.NEW)):
+            self.setUp()
+            adopted = held("t1", state=RESULT, status="COMPLETED", body=body)
+            self.register.hold(adopted)
+            self.assertEqual(self.case(), case, body)
+
+
+class LateTest(unittest.TestCase):
+    def late(self, name: str, kept_s: float, size: int = 2) -> Held:
+        return held(name, taken_ms=int(kept_s * 1000), body=b"x" * size)
+
+    def left(self, late: list[Held], now_s: float) -> list[str]:
+        over = too_many(late, now_s)
+        return [one.entry.task_id for one in late if one not in over]
+
+    def test_after_a_day_it_goes(self) -> None:
+        late = [self.late("old", 0.0), self.late("new", 1.0)]
+        self.assertEqual(self.left(late, DAY_S), ["old", "new"])
+        self.assertEqual(self.left(late, DAY_S + 1), ["new"])
+
+    def test_of_more_than_a_thousand_the_oldest_go(self) -> None:
+        late = [self.late(str(number), 100.0 + number) for number in range(1003)]
+        self.assertEqual(self.left(late, 2000.0), [str(number) for number in range(3, 1003)])
+
+    def test_of_more_than_64_mb_the_oldest_go(self) -> None:
+        self.assertEqual(retries.LATE_BYTES, 64 * 2**20)
+        late = [self.late(str(number), 100.0 + number, 25 * 2**20) for number in range(3)]
+        self.assertEqual(self.left(late, 200.0), ["1", "2"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a Held, in this order: written down, leased, finished, and reported or put back."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import time
+from typing import Callable
+
+from ...conductor.client import Client
+from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict
+from ...logs import counted
+from ..polling.backoff import POLL, Backoff, Pace
+from ..watched import Counts
+from . import retries
+from .delivery import Delivery
+from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
+from .journal import Journal, input_hash
+from .journal_file import ONCE, TAKEN, Entry
+from .lease import Lease, LeaseKeeper
+from .retries import Case
+
+log = logging.getLogger(__name__)
+
+WAITING_LEAST, WAITING_PER_WORKER = 100, 10  # no more tasks are taken while more results wait than the larger of both
+BUSY = 0.05  # the share of time that a busy process computes even on a crowded machine; a stopped one does not
+HELD_UP_S = 0.2  # for so long no more is taken; then that is looked at again
+
+
+class Custody:
+    """The register, and what acts on what it holds: the journal, the leases and the delivery. Safe from any thread.
+
+    ``on_run`` hears of each run of a function after its report; ``on_extended`` that the platform takes extensions
+    again, and ``on_delivered`` that it took a report.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        stopping: threading.Event,
+        counts: Counts,
+        *,
+        workers: int = 1,
+        on_run: Callable[[Run], None] | None = None,
+        on_extended: Callable[[], None] = lambda: None,
+        on_delivered: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._stopping = stopping
+        self._counts = counts
+        self._on_run = on_run
+        self._most_waiting = max(WAITING_LEAST, WAITING_PER_WORKER * workers)
+        self.journal = journal
+        self.register = Register()
+        self._is_full = False  # of results that wait, which was said
+        pace = self.pace = Pace(time.monotonic)
+        self.leases = LeaseKeeper(client, pace, on_extended, on_overslept=self._overslept)
+        self.delivery = Delivery(
+            client, self.register, journal, self.leases, pace, on_contact=on_delivered, counts=counts
+        )
+
+    # -- how much ----------------------------------------------------------------------------------
+
+    def held_up_s(self) -> float:
+        """0 while more tasks may be taken, else the seconds until it is worth asking again. Part of every poll."""
+        if self.leases.is_behind or len(self.delivery) > self._most_waiting:
+            return HELD_UP_S
+        return self.pace.wait_s(POLL)
+
+    def watch(self) -> None:
+        """Upkeep, twice a second: say when no more tasks are taken, and when they are again."""
+        self.delivery.watch()
+        self.leases.watch()
+        waiting, was_full = len(self.delivery), self._is_full
+        self._is_full = waiting > self._most_waiting
+        if self._is_full and not was_full:
+            text = "%s wait for their delivery: no more tasks are taken until fewer do"
+            log.warning(text, counted(waiting, "result"), extra={"action": "intake_stopped"})
+        elif was_full and not self._is_full:
+            log.info("Tasks are taken again", extra={"action": "intake_resumed"})
+
+    def _overslept(self, late_s: float, computed_s: float) -> None:
+        """A lease thread woke late. When the process computed meanwhile, and was not just stopped, a function held the
+        interpreter in one call; once a task, say which it may be."""
+        if computed_s < late_s * BUSY:
+            return
+        frames = sys._current_frames()
+        for held in self.register.running():
+            if not held.was_blamed and held.began_at < time.monotonic() - late_s:
+                held.was_blamed = True
+                frame = frames.get(held.thread_id)
+                where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "its function"
+                text = "Task %s of %s may have held the interpreter for %.1f s, at %s, and no lease was kept meanwhile:"
+                text += " such a call belongs in a process of its own"
+                log.warning(text, held.ids[0], held.entry.agent_id, late_s, where, extra={"action": "interpreter_held"})
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def hold(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> Held | None:
+        """Begin to hold a task that the platform gave in an exchange begun at ``given_at`` (monotonic). None for a
+        copy of one that is held: that is neither run nor reported a second time."""
+        now_s, lease = time.time(), Lease(task.response_timeout_s)
+        lease.renewed(given_at, time.monotonic(), now_s)
+        entry = Entry(
+            TAKEN,
+            task.task_id,
+            task.workflow_instance_id,
+            agent_id,
+            worker_id,
+            input_hash=input_hash(task),
+            taken_ms=int(now_s * 1000),
+            lease_until_ms=lease.until_ms,
+            lease_s=lease.lease_s,
+            task=task.raw if self._on_run is not None else b"",
+        )
+        held = Held(entry, lease, given_at)
+        if self.register.hold(held):
+            return held
+        log.warning("Task %s came again while it is held here", task.task_id, extra={"action": "copy_ignored"})
+        first = self.register.find(task.task_id)
+        if first is not None:
+            self.leases.copy_came(first)
+        return None
+
+    def accept(self, held: Held, task: Task) -> tuple[Case, TaskResult | None]:
+        """Write down that a task starts, before its function's first line, and keep its lease from now on. Which case
+        it is, and the result that is known without a run."""
+        held.row = self.journal.add(held.entry)
+        self.leases.track(held)
+        case, earlier = retries.case_of(self.register, held, task)
+        held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
+        if case is Case.FAULTY:
+            return case, failure(held, TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.fault or "")
+        if earlier is None:
+            return case, None
+        if case is Case.RUNS:
+            self.leases.drop(earlier)
+            self.journal.free(earlier.row)
+            text = "Task %s retries %s, which still runs here: it is not run again, its result will count for the retry"
+            log.warning(text, held.ids[0], earlier.ids[0], extra={"action": "running_task_reused"})
+            return case, None
+        held.earlier = earlier
+        text = "Task %s retries %s, which completed here too late to count: that result is sent again"
+        log.info(text, held.ids[0], earlier.ids[0], extra={"action": "late_result_reused"})
+        return case, retries.result_again(earlier, held.entry.worker_id)
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def finish(self, held: Held, result: TaskResult) -> Held | None:
+        """Write down the result of a function that has ended. The Held that is to be reported, which may be a retry;
+        None when somebody gave up on the function before."""
+        owed = self.register.finish(held, result)
+        if owed is not None:
+            self._write(owed, result)
+        return owed
+
+    def post(self, held: Held, result: TaskResult) -> None:
+        """Report a result by way of the delivery; no slot waits for it."""
+        owed = self.finish(held, result)
+        if owed is not None:
+            self.delivery.post(owed)
+
+    def give_up(self, held: Held, result: TaskResult) -> Held | None:
+        """Write down a result in place of that of a function that still runs. The Held that is to be reported; None
+        when the function has ended."""
+        owed = self.register.give_up(held, result)
+        if owed is not None:
+            self.leases.drop(owed)
+            self._write(owed, result)
+        return owed
+
+    def rescue(self, held: Held, error: BaseException) -> None:
+        """The slot broke: its task must not hang with it."""
+        owed = held.owed
+        try:
+            if not owed.row:
+                owed.row = self.journal.add(owed.entry)
+            # What has a report and no result was written down already; what was given up is not stuck any more.
+            if owed.is_given_up or owed.result is not None or not owed.entry.body:
+                why = f"the worker failed: {type(error).__name__}"
+                self.finish(held, owed.result or failure(owed, TaskStatus.FAILED, why))
+            if owed.state in (ENDED, SUPERSEDED) and not owed.is_given_up:
+                if owed.entry.status == TaskStatus.IN_PROGRESS:
+                    self.put_back(owed)
+                else:
+                    self.delivery.post(owed)
+        except Exception:
+            log.critical("Task %s is left to its lease", owed.ids[0], exc_info=True, extra={"action": "slot_failed"})
+            self.delivery.forget(owed)
+
+    def _write(self, owed: Held, result: TaskResult) -> None:
+        owed.encode(result)
+        if result.status is not TaskStatus.IN_PROGRESS:  # it is written once for all, as ONCE
+            self.journal.replace(owed.row, owed.entry)
+        owed.result = None  # its memory: a thousand may wait for their delivery
+
+    def put_back(self, held: Held) -> None:
+        """Report an IN_PROGRESS, which puts the task back in the queue. Sent twice it would give the task to somebody
+        else while a third runs it: so its row says so before it is sent, once."""
+        self.leases.drop(held)
+        held.entry = held.entry._replace(state=ONCE, task=b"")
+        self.journal.replace(held.row, held.entry)
+        self._send_once(held)
+
+    def hand_back(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> None:
+        """Return a task that was given to us and will not be started here; a copy of one that is held is not."""
+        held = self.hold(task, agent_id, worker_id, given_at)
+        if held is not None:
+            wire = TaskResult(status=TaskStatus.IN_PROGRESS, callback_after_seconds=0, worker_id=worker_id)
+            held.encode(wire)
+            held.entry = held.entry._replace(state=ONCE, task=b"")
+            held.row = self.journal.add(held.entry)
+            self._send_once(held)
+            log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back"})
+
+    def _send_once(self, held: Held) -> None:
+        self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
+        pauses = Backoff(random.random)
+        try:
+            while True:
+                sent_at = time.monotonic()
+                outcome = self._client.report(held.entry.body, held.ids)
+                self._counts.reported(held.entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
+                was_never_heard = outcome.verdict is Verdict.LATER and not outcome.status
+                may_repeat = was_never_heard or outcome.verdict is Verdict.AUTH
+                if not may_repeat or self._stopping.wait(pauses.failed()):
+                    break
+            if outcome.verdict is not Verdict.APPLIED:
+                text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
+                log.warning(text, held.ids[0], outcome.reason, extra={"action": "put_back_failed"})
+        finally:
+            self.register.move(held, GONE)
+            self.journal.free(held.row)
+
+    def record(self, held: Held, task: Task, result: TaskResult) -> None:
+        """Tell the history of a run, after its report: it can neither delay nor stop one. What is still to be delivered
+        keeps no task in the journal from its next report on."""
+        if self._on_run is None:
+            return
+        try:
+            times = (held.started_s, held.ended_s or time.time())
+            self._on_run(Run(held.entry.agent_id, held.entry.worker_id, task, result, *times))
+            held.owed.is_recorded = True
+        except Exception:
+            log.exception("Task %s was not recorded", task.task_id, extra={"action": "record_failed"})

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tasks that this process holds: one object each, from the poll's reply until nothing is owed for the task, in
+one register.
+
+No clock and no I/O: journal, lease and delivery are what happens to a Held. Its state changes in the register alone,
+under the register's lock, along the arrows of ``_NEXT``.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from typing import NamedTuple
+
+from ...conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus
+from ..polling.backoff import Backoff
+from .journal_file import RESULT, Entry
+from .lease import Lease
+
+
+class Run(NamedTuple):
+    """One run of a function, as the history records it. Times are epoch seconds."""
+
+    agent_id: str
+    worker_id: str
+    task: Task
+    result: TaskResult
+    started_s: float
+    ended_s: float
+
+
+class State(enum.Enum):
+    TAKEN = "taken"  # a poll brought the task; its function was not started
+    RUNNING = "running"  # its function runs, or that of the earlier attempt whose place it took
+    ENDED = "ended"  # its result is known; no report was sent
+    REPORTING = "reporting"  # a report is on its way
+    WAITING = "waiting"  # for the next attempt of its report
+    SUPERSEDED = "superseded"  # a retry has its result: still reported, but not leased, nor kept afterwards
+    LATE = "late"  # reported, perhaps in vain: its result is kept for a retry
+    ONCE = "once"  # goes back to the queue by a report that is never repeated
+    REJECTED = "rejected"  # the platform refuses its report for good: the journal keeps it for a human
+    GONE = "gone"  # nothing is owed for it
+
+
+TAKEN, RUNNING, ENDED, REPORTING, WAITING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
+_NEXT = {
+    TAKEN: {RUNNING, ENDED, ONCE, GONE},
+    RUNNING: {ENDED, GONE},
+    ENDED: {REPORTING, WAITING, SUPERSEDED, ONCE, GONE},
+    REPORTING: {WAITING, SUPERSEDED, LATE, REJECTED, GONE},
+    WAITING: {REPORTING, SUPERSEDED, LATE, REJECTED, GONE},
+    SUPERSEDED: {REJECTED, GONE},
+    LATE: {GONE},
+    ONCE: {GONE},
+    REJECTED: set(),
+    GONE: set(),
+}
+_LEFT = {ONCE, LATE, REJECTED, GONE}  # the platform may hand the same task out again: that is a new Held
+
+
+class Held:
+    """A task that is held here. ``entry`` is what the journal says of it, in the row ``row``: its ids, its input's
+    hash, and from the function's end on the encoded report."""
+
+    heir: Held | None = None  # the retry that took its place, and gets its function's result
+    earlier: Held | None = None  # the attempt whose result is reported for this one too
+    is_recorded = False  # in the history; until then the entry keeps the task, for whoever adopts it
+    is_adopted = False  # of a process that has ended
+    is_given_up = False  # its failure is reported while its function still runs
+    result: TaskResult | None = None  # until it is encoded, then the entry has it
+    row = 0
+    ended_s = 0.0  # wall clock; when the function returned
+    began_at = 0.0  # monotonic; the function
+    took_s = 0.0  # the function
+    thread_id = 0  # in which the function runs
+    was_blamed = False  # for holding the interpreter, which was said
+    sent_at = 0.0  # monotonic; the last report
+    again_at = 0.0  # monotonic; no report before, however all are hurried
+    refusals = 0
+    refused_at: float | None = None  # monotonic; the first of them
+    backoff: Backoff | None = None  # of its reports; None before one has failed
+
+    def __init__(self, entry: Entry, lease: Lease, given_at: float = 0.0) -> None:
+        self.entry = entry
+        self.ids = (entry.task_id, entry.workflow_id)
+        self.lease = lease
+        self.started_s = entry.taken_ms / 1000  # wall clock
+        self.given_at = given_at  # monotonic; by the platform
+        self.state = TAKEN
+
+    @property
+    def owed(self) -> Held:
+        """Where the result of its function goes: here, or to the retry that took its place."""
+        held = self
+        while held.heir is not None:
+            held = held.heir
+        return held
+
+    def encode(self, result: TaskResult) -> None:
+        """Address the result and make it the entry's report; one that can't be sent becomes a failure that says so."""
+        result.task_id, result.workflow_instance_id = self.ids
+        try:
+            body = result.to_json()
+        except (ValueError, TypeError, RecursionError) as error:
+            why = f"the result can't be sent: {type(error).__name__}: {error}"[:REASON_MAX_CHARS]
+            result.status, result.logs = TaskStatus.FAILED_WITH_TERMINAL_ERROR, ()
+            result.output_data, result.encoded_output, result.reason_for_incompletion = None, b"", why
+            body = result.to_json()
+        self.entry = self.entry._replace(
+            state=RESULT, status=result.status.value, body=body, lease_until_ms=self.lease.until_ms
+        )
+
+
+class Register:
+    """Every Held of this process by its task's id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards all below, and the state, heir, result and is_given_up of every Held
+        self._held: dict[str, Held] = {}  # in no state of _LEFT
+        self._once: set[Held] = set()
+        self._late: dict[str, Held] = {}
+        self._stuck = 0
+
+    def hold(self, held: Held) -> bool:
+        """Begin to hold a task; False when it is held already."""
+        with self._lock:
+            return self._held.setdefault(held.entry.task_id, held) is held
+
+    def move(self, held: Held, to: State) -> bool:
+        """Change its state. False, and nothing is changed, when no arrow leads there: whoever moves a Held to GONE
+        clears up after it, once."""
+        with self._lock:
+            return self._moved(held, to)
+
+    def find(self, task_id: str) -> Held | None:
+        """What is held for a task, a late result too."""
+        with self._lock:
+            return self._held.get(task_id) or self._late.get(task_id)
+
+    def finish(self, held: Held, result: TaskResult) -> Held | None:
+        """The slot is done with the function. The Held that the result counts for, None when that was given up."""
+        with self._lock:
+            owed = held.owed
+            if owed.is_given_up:
+                self._stuck -= 1
+                return None
+            owed.result = result
+            self._moved(owed, ENDED)
+            return owed
+
+    def give_up(self, held: Held, result: TaskResult) -> Held | None:
+        """Report ``result`` though the function still runs. The Held that it counts for, None when it is too late."""
+        with self._lock:
+            owed = held.owed
+            if owed.state is not RUNNING:
+                return None
+            owed.result, owed.is_given_up = result, True
+            self._stuck += 1
+            self._moved(owed, ENDED)
+            return owed
+
+    def inherit(self, earlier: Held, retry: Held) -> bool:
+        """The result of ``earlier``'s function will count for ``retry``, and ``earlier`` is gone. False when its
+        function does not run any more."""
+        with self._lock:
+            if earlier.state is not RUNNING:
+                return False
+            earlier.heir, retry.began_at, retry.thread_id = retry, earlier.began_at, earlier.thread_id
+            self._moved(earlier, GONE)
+            return self._moved(retry, RUNNING)
+
+    def keep(self, late: Held) -> Held | None:
+        """Keep a result that another process kept; the one of the same task that it replaces."""
+        with self._lock:
+            replaced = self._late.pop(late.entry.task_id, None)
+            late.state = LATE
+            self._late[late.entry.task_id] = late
+            return replaced
+
+    def _moved(self, held: Held, to: State) -> bool:
+        if to not in _NEXT[held.state]:
+            return False
+        task_id = held.entry.task_id
+        if to in _LEFT and self._held.get(task_id) is held:
+            del self._held[task_id]
+        self._once.discard(held)
+        if self._late.get(task_id) is held:
+            del self._late[task_id]
+        if to is LATE:
+            self._late[task_id] = held
+        elif to is ONCE:
+            self._once.add(held)
+        held.state = to
+        return True
+
+    # -- questions ---------------------------------------------------------------------------------
+
+    def running(self) -> list[Held]:
+        """Those whose function runs and was not given up."""
+        with self._lock:
+            return [held for held in self._held.values() if held.state is RUNNING]
+
+    def late(self) -> list[Held]:
+        with self._lock:
+            return list(self._late.values())
+
+    def pending(self) -> list[Held]:
+        """Those for which something is still to be sent to the platform."""
+        with self._lock:
+            return [*self._held.values(), *self._once]
+
+    @property
+    def stuck(self) -> int:
+        """How many slots are lost to functions that were given up and still run."""
+        return self._stuck
+
+
+def failure(held: Held, status: TaskStatus, reason: str) -> TaskResult:
+    """A result that the worker itself has for a task."""
+    return TaskResult(status=status, reason_for_incompletion=reason, worker_id=held.entry.worker_id)

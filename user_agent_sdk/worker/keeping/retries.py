@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks that come twice and results that come late: what is done in each case.
+
+A poll brings …                                              it is …
+ COPY    a task that is held here                            neither run nor reported again
+ FAULTY  a malformed task whose ids are known                failed for good
+ RUNS    a retry of the same work, which still runs here     not run: the function's result counts for the retry
+ KNOWN   a retry of the same work, which is COMPLETED here   not run: that result is reported for the retry
+ NEW     any other task, so a retry of a failure too         run
+
+A COMPLETED result is …
+ done with                when the platform took the report and its lease was kept, or a retry has the result already
+ kept as late, for a day  when its lease may have lapsed: the platform answers 200, ignores it, and hands out the same
+                          work again under a new id; or when the platform knows its task or workflow no longer
+
+"The same work" is the same agent and an input with the same hash. A failure answers no retry. Only the process that
+holds a result can answer with it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from ...conductor.wire import Task, TaskResult, TaskStatus
+from .held import Held, Register
+from .journal_file import object_in
+
+LATE_KEPT_S = 24 * 3600
+LATE_RESULTS = 1000
+LATE_BYTES = 64 * 1024 * 1024
+
+
+class Case(enum.Enum):
+    COPY = "copy"
+    FAULTY = "faulty"
+    RUNS = "runs"
+    KNOWN = "known"
+    NEW = "new"
+
+
+def case_of(register: Register, held: Held, task: Task) -> tuple[Case, Held | None]:
+    """Which case a task is that was just taken, and the earlier attempt that it is about."""
+    if task.fault:
+        return Case.FAULTY, None
+    earlier = register.find(task.retried_task_id) if task.retried_task_id else None
+    if earlier is None or not held.entry.is_same_work(earlier.entry):
+        return Case.NEW, None
+    if register.inherit(earlier, held):
+        return Case.RUNS, earlier
+    return (Case.KNOWN, earlier) if answers(earlier) else (Case.NEW, None)
+
+
+def answers(held: Held) -> bool:
+    """Whether its result may be reported for a retry of it."""
+    result = held.result
+    if result is not None:
+        return result.status is TaskStatus.COMPLETED
+    return held.entry.status == TaskStatus.COMPLETED and object_in(held.entry.body) is not None
+
+
+def result_again(earlier: Held, worker_id: str) -> TaskResult:
+    """The result of an earlier attempt, to be reported for its retry. One of another process is in its report only."""
+    result = earlier.result
+    output = result.output_data if result is not None else (object_in(earlier.entry.body) or {}).get("outputData")
+    return TaskResult(status=TaskStatus.COMPLETED, output_data=output, worker_id=worker_id)
+
+
+def too_many(late: Iterable[Held], now_s: float) -> list[Held]:
+    """Those of the late results that are kept no longer: too old, or the oldest of too many. ``now_s``: wall clock."""
+    since_ms, left_bytes, over = (now_s - LATE_KEPT_S) * 1000, LATE_BYTES, []
+    newest_first = sorted(late, key=lambda held: (held.entry.taken_ms, held.row), reverse=True)
+    for number, held in enumerate(newest_first):
+        left_bytes -= len(held.entry.body)
+        if number >= LATE_RESULTS or left_bytes < 0 or held.entry.taken_ms < since_ms:
+            over.append(held)
+    return over
