@@ -59,7 +59,7 @@ class ErrorTest(CliTest):
         self.assertIn("did you mean --workers?", self.run_main("run", "a.py", "--work", "3").err)
 
     def test_a_missing_value_or_agent_is_a_usage_error(self) -> None:
-        for words in (["run", "a.py", "-w"], ["run"], ["run", "a.py", "-p", "b.py"], ["run", "a.py", "b.py"]):
+        for words in (["run", "a.py", "-w"], ["run"], ["run", "a.py", "-p", "b.py"], ["invoke", "a.py", "b.py"]):
             ended = self.run_main(*words)
             self.assertEqual(ended.code, 2, words)
             self.assertTrue(ended.err.startswith("useragent: error[usage]: "), ended.err)

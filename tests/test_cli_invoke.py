@@ -50,6 +50,31 @@ class InvokeTest(CliTest):
         self.assertIn("loading\n", ended.err)
         self.assertIn("hi\n", ended.err)
 
+    def test_the_answer_reaches_its_stream_whatever_the_script_does_to_the_streams_of_sys(self) -> None:
+        """The usual idiom for UTF-8 on Windows closed stdout with its wrapper: no answer, exit 120; and a script that
+        changed the folder had its history in another place."""
+        self.write(
+            "hostile.py",
+            """
+            import io, os, sys
+            sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+            sys.stderr = io.TextIOWrapper(sys.stderr.detach(), encoding="utf-8")
+            os.mkdir("elsewhere")
+            os.chdir("elsewhere")
+            from user_agent_sdk import user_agent
+            @user_agent
+            def work(logger):
+                logger.info("to the log")
+                sys.stdout = sys.stdout.detach()
+                return 5
+            """,
+        )
+        ended = self.run_process("-m", "user_agent_sdk", "invoke", "hostile.py", "-r")
+        self.assertEqual((ended.code, ended.out), (0, '{"result": 5}\n'))
+        self.assertIn("to the log", ended.err)
+        self.assertTrue((self.folder / "execution_history.db").is_file())
+        self.assertEqual(list((self.folder / "elsewhere").iterdir()), [])
+
     def test_no_account_is_needed_and_none_is_used(self) -> None:
         self.write("sum_agent.py", SUM)
         self.write("credentials.json", "{broken")

@@ -19,14 +19,14 @@ PACKAGE = ROOT / "user_agent_sdk"
 # A room may import rooms of a lower floor, and itself. A module that is not in a folder is in the
 # room of its own name, but for those named here.
 FLOORS = (
-    {"_version", "earlier", "errors"},
+    {"_version", "earlier", "errors", "forking"},
     {"settings", "logs", "pages", "private", "storage", "tables", "utils"},
     {"agents", "conductor"},
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
     {"compat"},
 )
-ROOM_OF = {"credentials": "settings", "watching": "worker", "private": "storage"}
+ROOM_OF = {"credentials": "settings", "watching": "worker", "private": "storage", "spawned": "loader"}
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -439,8 +439,8 @@ class AsyncFunctions(Executing):
         self.assertEqual(ended, ["cancelled"] * 2)
 
     def test_a_leftover_that_refuses_to_end_costs_the_loop_not_the_slot(self) -> None:
-        self.addCleanup(setattr, event_loop, "LEFTOVER_WAIT_S", event_loop.LEFTOVER_WAIT_S)
-        event_loop.LEFTOVER_WAIT_S = 0.01
+        self.addCleanup(setattr, event_loop, "GRACE_S", event_loop.GRACE_S)
+        event_loop.GRACE_S = 0.01
         loops = []
 
         async def stubborn() -> None:

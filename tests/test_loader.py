@@ -204,7 +204,8 @@ class LoaderTest(unittest.TestCase):
     def test_agents_without_an_id_take_the_default_and_one_id_serves_one_agent(self) -> None:
         own, other = Agent(lambda: 1, "own"), Agent(lambda: 2)
         self.assertEqual([agent.agent_id for agent in loader.identify([own, other], "default")], ["own", "default"])
-        for agents, default in (([other], None), ([own, other], "own"), ([other, other], "d")):
+        third = Agent(lambda: 3)
+        for agents, default in (([other], None), ([own, other], "own"), ([other, third], "d")):
             with self.assertRaises(AgentError) as caught:
                 loader.identify(agents, default)
             self.assertEqual((caught.exception.code, caught.exception.exit_code), ("no-agent", 6))
@@ -217,7 +218,17 @@ class LoaderTest(unittest.TestCase):
             Agent(lambda: 3, "x"),
         )
         self.assertEqual([agent.domain for agent in loader.identify([red, blue, plain], None)], ["red", "blue", None])
-        self.assertRaises(AgentError, loader.identify, [red, blue, red], None)
+        self.assertRaises(AgentError, loader.identify, [red, blue, Agent(lambda: 4, "x", domain="red")], None)
+
+    def test_one_function_that_was_imported_twice_is_one_agent(self) -> None:
+        """A helper that imports the script registered its agent once more: two agents had the id."""
+        first, second = (Agent(eval(compile("lambda: 1", "bot.py", "eval")), "a") for _ in range(2))
+        self.assertEqual(len(loader.identify([first, second], None)), 1)
+
+    def test_an_id_with_a_slash_is_refused_before_any_poll(self) -> None:
+        for agent_id in ("a/b", "a\\b"):
+            with self.assertRaisesRegex(AgentError, "slash"):
+                loader.identify([Agent(lambda: 1, agent_id)], None)
 
     # A copy under another name
 

@@ -39,7 +39,7 @@ from tests.cli import ROOT, SUM, CliTest
 from tests.support import Server, answering
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
-from user_agent_sdk import credentials, private, storage
+from user_agent_sdk import credentials, forking, private, storage
 from user_agent_sdk.cli import check, commands, dev, options, terminal
 from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
@@ -82,6 +82,7 @@ BRANCHES = {
     ("private.py", "check_own"): "test_owners_and_modes_say_nothing_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
     ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
+    ("forking.py", ""): "test_nothing_is_asked_of_a_system_that_cannot_fork",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
 }
 # Waits without an end, in threads that nobody presses Ctrl+C for. No lock wait of the main thread may be one: before
@@ -92,6 +93,7 @@ ENDLESS = {
     ("worker/crew.py", "_run"),  # until a stop begins
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/polling/gate.py", "_wait"),
+    ("worker/running/event_loop.py", "run"),  # the same
 }
 NASTY = "đơn ✓ é 🚀 ─│"
 
@@ -151,7 +153,7 @@ class BranchesTest(unittest.TestCase):
 class SystemTest(CliTest):
     def test_ctrl_break_drains(self) -> None:
         """NSSM and consoles may send it; there SIGBREAK is what no other system has."""
-        spec = importlib.util.spec_from_file_location("signals_there", signals.__file__)
+        spec = importlib.util.spec_from_file_location(f"{signals.__package__}.signals_there", signals.__file__)
         assert spec is not None and spec.loader is not None
         there = importlib.util.module_from_spec(spec)
         with mock.patch.object(signal, "SIGBREAK", signal.SIGABRT, create=True):
@@ -289,10 +291,19 @@ class SystemTest(CliTest):
             self.assertLess(time.monotonic() - began, server.CLOSE_S)
         self.assertEqual([thread.is_alive() for thread in threads], [False])
 
+    def test_nothing_is_asked_of_a_system_that_cannot_fork(self) -> None:
+        spec = importlib.util.spec_from_file_location("forking_there", forking.__file__)
+        assert spec is not None and spec.loader is not None
+        there = importlib.util.module_from_spec(spec)
+        with mock.patch.object(sys, "platform", "win32"):
+            spec.loader.exec_module(there)
+        self.assertFalse(hasattr(there, "_in_child"))
+        self.assertIs(there.ours(self), self)
+
     def test_a_change_on_another_drive_is_named(self) -> None:
         """A path from one drive to another can't be made: relpath() raises ValueError."""
-        with on_windows(dev, path=ntpath):
-            self.assertEqual(dev._short(r"D:\shared\words.py"), r"D:\shared\words.py")
+        with on_windows(dev, path=ntpath, fspath=str):
+            self.assertEqual(dev._short(r"D:\shared\words.py", Path("C:/")), r"D:\shared\words.py")
 
     def test_what_cmd_and_powershell_make_of_the_quotes_is_explained(self) -> None:
         self.write("agent.py", SUM)

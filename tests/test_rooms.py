@@ -128,7 +128,7 @@ def needed_by_run() -> Iterator[str]:
     left_out = {place.replace("/", ".").replace(".py", "") for place in init._EXTRA} | {"cli.definitions"}
     files = {f"cli.{name.replace('-', '_')}" for name in COMMANDS}
     homes = [home.lstrip(".") for home in __import__("user_agent_sdk")._HOMES.values()]
-    ways = ["__init__", "__main__", "cli.run", "loader", *homes]
+    ways = ["__init__", "__main__", "spawned", "cli.run", "loader", *homes]
     found: set[str] = set()
     while ways:
         module = ways.pop()

@@ -335,9 +335,10 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual((found.redact, found.record), (("iban", "name"), True))
         self.assertEqual(self.load(GOOD, None, redact=["a", "b"]).redact, ("a", "b"))
         self.assertEqual(self.load(GOOD, None, status_port="[::1]:0").status_port, "[::1]:0")
-        self.assertEqual(found.journal_dir, Path(".useragent/journal"))
+        self.assertEqual(found.journal_dir, Path(".useragent/journal").absolute())
         self.assertIsNone(self.load(GOOD, None, journal_dir="off").journal_dir)
-        self.assertEqual((found.db_path, found.log_format, found.color), (Path("execution_history.db"), "text", "auto"))
+        self.assertEqual(found.db_path, Path("execution_history.db").absolute())
+        self.assertEqual((found.log_format, found.color), ("text", "auto"))
 
     def test_debug_and_quiet_choose_the_log_level_unless_it_is_given(self) -> None:
         self.assertEqual(self.load({**GOOD, "debug": True}).log_level, "DEBUG")
@@ -348,7 +349,7 @@ class SettingsTest(unittest.TestCase):
     def test_files_for_tls_must_exist_and_are_relative_to_the_credentials(self) -> None:
         self.write(b"pem", "conf/ca.pem")
         self.write({**GOOD, "caFile": "ca.pem"}, "conf/credentials.json")
-        self.assertEqual(self.load(config_file="conf/credentials.json").ca_file, Path("conf/ca.pem"))
+        self.assertEqual(self.load(config_file="conf/credentials.json").ca_file, Path("conf/ca.pem").absolute())
         self.assertIn("caFile in", self.refused({**GOOD, "caFile": "ca.pem"}))
         self.assertIn("no clientCert", self.refused({**GOOD, "clientKey": "conf/ca.pem"}))
 

@@ -85,6 +85,8 @@ def run(argv=None):
     from .errors import UsageError
 
     script = getattr(sys.modules["__main__"], "__file__", None)
+    if getattr(sys, "frozen", False):  # by PyInstaller, say: there is no script, and credentials lie beside the program
+        script = sys.executable
     if script is None:
         raise UsageError("user_agent_sdk.run() was called outside a script")
     words = sys.argv[1:] if argv is None else list(argv)

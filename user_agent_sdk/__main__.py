@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``."""
+"""``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``.
+
+A child that multiprocessing spawns runs this too, as ``__mp_main__``.
+"""
 
 # No "from __future__" here and in __init__.py: it is an import, and the current folder is still first on the path.
 
@@ -15,7 +18,9 @@ from importlib import import_module, util
 package = __package__
 if not package:  # the folder was named, whatever it is called: it is no package yet, and first on the path
     package = "user_agent_sdk"
-    init = os.path.join(os.path.abspath(sys.path.pop(0)), "__init__.py")
+    if __name__ == "__main__":
+        del sys.path[0]
+    init = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__init__.py")
     spec = util.spec_from_file_location(package, init)
     assert spec is not None and spec.loader is not None
     sys.modules[package] = util.module_from_spec(spec)
@@ -23,4 +28,6 @@ if not package:  # the folder was named, whatever it is called: it is no package
 elif sys.path and sys.path[0] == os.getcwd() and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # whoever can write to the current folder must not be who is imported here
 
-sys.exit(import_module(package + ".cli").program())
+if __name__ == "__main__":
+    sys.exit(import_module(package + ".cli").program())
+import_module(package + ".spawned")

@@ -44,6 +44,7 @@ class Agent:
     timeout_s: float | None = None
     retries: int | None = None
     response_timeout_s: float | None = None
+    loop: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.func, staticmethod):  # which is callable from 3.10 on
@@ -60,6 +61,7 @@ class Agent:
         source = inspect.unwrap(inner)
         call = getattr(type(source), "__call__", None)  # noqa: B004 - for what is in it, not whether it is there
         code = getattr(source, "__code__", None) or getattr(call, "__code__", None)
+        self.code = code or source  # equal for two imports of the same script
         if code:
             self.where = f"{self.name} ({code.co_filename}:{code.co_firstlineno})"
         self._settle_options()
@@ -68,6 +70,7 @@ class Agent:
                 why = "it is a generator function (it has a yield)"
                 raise self._unusable(why, "return one value, for example a list")
         self._read_parameters(inner, preset)
+        self.plan: Mapping[str, Any] | None = None  # how annotations convert the input; made by whoever runs it
 
     def _settle_options(self) -> None:
         self.worker_id, self.domain = self.worker_id or None, self.domain or None
@@ -86,6 +89,8 @@ class Agent:
                 raise self._bad_option(option, limit_s, "seconds, more than 0")
         if self.retries is not None and not _is_number(self.retries, int):
             raise self._bad_option("retries", self.retries, "a whole number, 0 or more")
+        if self.loop not in (None, "own", "shared"):
+            raise self._bad_option("loop", self.loop, "'own' (one for each worker thread) or 'shared' (one for all)")
 
     def _read_parameters(self, inner: Callable[..., Any], preset: set[str]) -> None:
         """Set ``parameters``, which a task fills, by name unless they are positional-only; and ``taken``, the names
@@ -93,7 +98,8 @@ class Agent:
         what it wraps, but one that names its parameters means them; of a wrapper that does not say what it wraps,
         ``*args`` stays empty.
         """
-        found = self._signature(self.func, follow_wrapped=False)
+        wraps_c = not hasattr(inner, "__code__") and hasattr(inner, "__wrapped__")  # functools.lru_cache and its like
+        found = self._signature(self.func, follow_wrapped=wraps_c)
         variable = {each.kind for each in found} & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
         if variable:
             found = self._signature(self.func)
@@ -172,6 +178,7 @@ def user_agent(
     timeout_s: float | None = None,
     retries: int | None = None,
     response_timeout_s: float | None = None,
+    loop: str | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -184,6 +191,7 @@ def user_agent(
     timeout_s: float | None = None,
     retries: int | None = None,
     response_timeout_s: float | None = None,
+    loop: str | None = None,
 ) -> Any:
     """Make a function an agent: ``@user_agent``, or ``@user_agent(workers=4)``.
 
@@ -196,6 +204,8 @@ def user_agent(
     between two polls while idle, in milliseconds (default 1000). ``workers``: tasks at a time
     (default 1). ``timeout_s``: a task that runs longer fails (default: no limit). ``retries`` and
     ``response_timeout_s`` (seconds): what ``run --register`` tells a Conductor server that does not know the task type.
+    ``loop``: ``"shared"`` runs all tasks of async agents on one event loop (default ``"own"``: one for each worker
+    thread).
     A flag and the environment win over what is set here, but for ``timeout_s``: what an agent needs is its own.
 
     Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for an
@@ -207,7 +217,7 @@ def user_agent(
 
     def decorate(func: F) -> F:
         register_user_agent(
-            func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s
+            func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop
         )
         return func
 
@@ -224,13 +234,14 @@ def register_user_agent(
     timeout_s: float | None = None,
     retries: int | None = None,
     response_timeout_s: float | None = None,
+    loop: str | None = None,
 ) -> F:
     """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate, and return it.
 
     The same options and errors. Bound methods, ``functools.partial`` and callable objects will do.
     """
     REGISTRY.append(
-        Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s)
+        Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
     )
     return func
 

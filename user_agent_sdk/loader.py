@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # at run time it would bring importlib.resources with it
 
 PUBLIC_NAME = "user_agent_sdk"  # what scripts import
 _PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
+_RELATIVE_IMPORT = re.compile(rb"^\s*from\s+\.", re.MULTILINE)
 _OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
 
 
@@ -39,9 +41,10 @@ def load(path: Path) -> list[Agent]:
     Its ``if __name__ == "__main__"`` part does not run. Raises AgentError: agent-missing, agent-load
     (the message ends with the script's own traceback), no-agent; and what the decorator raises.
     """
-    path = _script(path)
+    is_frozen = getattr(sys, "frozen", False) and str(path) == sys.executable
+    path = path if is_frozen else _script(path)
     main_script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if main_script and Path(main_script).resolve() == path:
+    if is_frozen or (main_script and Path(main_script).resolve() == path):
         found = list(REGISTRY)  # `python script.py` is running it right now, and it called user_agent_sdk.run()
     else:
         alias_package()
@@ -70,14 +73,17 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
                 code="no-agent",
                 hints=["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"],
             )
-        place = (agent_id, agent.domain)
-        if place in by_id:
+        if not {"/", "\\"}.isdisjoint(agent_id):
+            why = "no server takes a task type with a slash or a backslash"
+            raise AgentError(f"{agent_id!r}, the id of {agent.where}, can't be polled for: {why}", code="no-agent")
+        twin = by_id.get((agent_id, agent.domain))
+        if twin is not None and twin.code != agent.code:  # else the same one: a helper has imported the script too
             raise AgentError(
-                f"two agents have the id {agent_id!r}: {by_id[place].where} and {agent.where}",
+                f"two agents have the id {agent_id!r}: {twin.where} and {agent.where}",
                 code="no-agent",
                 hints=["give each its own: @user_agent(agent_id=...)"],
             )
-        by_id[place] = replace(agent, agent_id=agent_id)
+        by_id[agent_id, agent.domain] = replace(agent, agent_id=agent_id)
     return list(by_id.values())
 
 
@@ -95,6 +101,29 @@ def _is_public(name: str) -> bool:
 
 def _own_name(public_name: str) -> str:
     return _PACKAGE + public_name[len(PUBLIC_NAME) :]
+
+
+def prepare_child() -> None:
+    """In a spawned child: find this copy as ``user_agent_sdk``, and scripts under the names that they have here."""
+    alias_package()
+    sys.meta_path.append(_Scripts())
+
+
+class _Scripts:
+    """Finds a script by the name that ``_run`` gave to it. The last folder on the path comes first: see there."""
+
+    def find_spec(self, name: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
+        for folder in reversed(sys.path) if path is None else ():
+            for script in Path(folder).glob("*.py"):
+                if name in _names(script):
+                    return importlib.util.spec_from_file_location(name, script)
+        return None
+
+
+def _names(script: Path) -> tuple[str, str]:
+    """What the script's module is called, and what instead if that is another module's name."""
+    name = script.stem.replace(".", "_")
+    return name, f"_agent_{name}"
 
 
 class _Alias:
@@ -116,6 +145,9 @@ def _script(path: Path) -> Path:
         scripts = ", ".join(sorted(found.name for found in path.glob("*.py"))[:8])
         hints = [f"name the script: {scripts}"] if scripts else []
         raise AgentError(f"{path} is a folder", code="agent-missing", hints=hints)
+    module = Path(*str(path).split(".")).with_suffix(".py")
+    if not os.path.exists(path) and os.path.exists(module):  # package.module, in the current folder
+        path = module
     if not os.path.exists(path):
         near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
         hints = [f"did you mean {path.parent / near}?"] if near else []
@@ -126,7 +158,7 @@ def _script(path: Path) -> Path:
 
 
 def _run(path: Path) -> list[Agent]:
-    name = path.stem.replace(".", "_")
+    name, second_name = _names(path)
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
     if namesake == str(path) and name not in sys.builtin_module_names and not PathFinder.find_spec(name, others):
@@ -134,7 +166,8 @@ def _run(path: Path) -> list[Agent]:
         sys.path[:] = [*first, str(path.parent), *[entry for entry in others if entry not in first]]
     else:  # a script called like another module (json.py, test.py) must not be imported in its place
         sys.path[:] = [*others, str(path.parent)]
-        name = f"_agent_{name}"
+        name = second_name
+    name = _in_package(path) or name
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as its suffix is one of SOURCE_SUFFIXES
     module = importlib.util.module_from_spec(spec)
@@ -156,6 +189,17 @@ def _is_standard(entry: str) -> bool:
     is_inside = os.path.join(entry, "").startswith(os.path.join(library, ""))
     is_zip = entry.endswith(".zip") and os.path.basename(entry).startswith("python")
     return is_zip or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
+
+
+def _in_package(path: Path) -> str | None:
+    """The full name of a script that imports relatively, whose package is put on the path; None for any other."""
+    name, folder = path.stem, path.parent
+    while (folder / "__init__.py").is_file():
+        name, folder = f"{folder.name}.{name}", folder.parent
+    if "." not in name or not _RELATIVE_IMPORT.search(path.read_bytes()):
+        return None
+    sys.path.append(str(folder))
+    return name
 
 
 def _load_error(path: Path, error: BaseException) -> AgentError:

@@ -30,6 +30,7 @@ _SHOWN = ("agent_id", "task_id", "attempt", "duration_ms")  # in a line of text
 # C0, DEL, C1, line and paragraph separators, bidirectional controls, lone surrogates: what can move a
 # terminal's cursor, fake a line, reorder what is read, or not be written at all.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+LINE_MAX_CHARS = 16_000  # of a message, and of a traceback: an exception's text may be a whole document
 _SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadable
 _PIECE_CHARS = 8  # a shorter piece of a secret tells little, and stands in ordinary words too
 _WORDS_MAX_CHARS = 4096  # of a peer's message that are looked at
@@ -59,6 +60,14 @@ def json_text(value: object, stream: TextIO) -> str:
 def counted(number: int, what: str) -> str:
     """``no tasks``, ``1 task``, ``2 tasks``."""
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def bounded(text: str, max_chars: int = LINE_MAX_CHARS) -> str:
+    """``text``, without its middle if it is too long."""
+    if len(text) <= max_chars:
+        return text
+    head = max_chars * 2 // 3
+    return f"{text[:head]} … {text[len(text) - max_chars + head + 3 :]}"
 
 
 class Redactor:
@@ -153,7 +162,7 @@ def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> st
     shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
     level = f"\x1b[{code}m{level}\x1b[0m" if code else level
     head = f"{moment if full_date else moment[11:19]} {level}"
-    return "\n    ".join([f"{head} {escape(redactor(first))}", *shown])
+    return "\n    ".join([f"{head} {escape(bounded(redactor(first)))}", *shown])
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
@@ -163,7 +172,7 @@ def _json(record: logging.LogRecord, stream: TextIO) -> str:
         "level": record.levelname,
         "logger": record.name,
         "pid": record.process,
-        "msg": redactor(record.getMessage()),
+        "msg": bounded(redactor(record.getMessage())),
     }
     for key in FIELDS:
         value = record.__dict__.get(key)
@@ -179,7 +188,7 @@ def _traceback(record: logging.LogRecord) -> str:
     shown = record.exc_text or ""
     if record.exc_info and record.exc_info[0] and not shown:
         shown = "".join(traceback.format_exception(*record.exc_info))
-    return redactor("\n".join(text.rstrip("\n") for text in (shown, record.stack_info or "") if text))
+    return bounded(redactor("\n".join(text.rstrip("\n") for text in (shown, record.stack_info or "") if text)))
 
 
 class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at run time before 3.11

@@ -29,6 +29,7 @@ AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
 TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
 NO_PAUSE_MS = 100.0  # what a poll interval of 0 means, as in 0.2.0
+NO_DOMAIN = "NO_DOMAIN"  # Conductor's word for none, where one would be chosen otherwise
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -243,11 +244,11 @@ class Settings:
         Raises ConfigError when a ``conductor_worker_…`` variable makes no sense.
         """
         interval = self._of(agent, "poll_interval_ms", "polling_interval", _milliseconds)
-        workers = self._of(agent, "workers")
+        workers, domain = self._of(agent, "workers"), self._of(agent, "domain", "domain")
         return AgentSettings(
             agent_id=agent.agent_id or self.agent_id,
             worker_id=self._of(agent, "worker_id") or socket.gethostname() or "worker",
-            domain=self._of(agent, "domain", "domain"),
+            domain=None if domain == NO_DOMAIN else domain,
             poll_interval_ms=1000 if interval is None else interval or NO_PAUSE_MS,
             workers=1 if workers is None else workers,
             timeout_s=self.task_timeout_s if agent.timeout_s is None else agent.timeout_s,
@@ -327,6 +328,9 @@ def load(
     if target:
         credentials.complete(values, sources, path, warnings)
     values["config_file"] = path
+    for name, value in values.items():
+        if isinstance(value, Path):  # a script may change the folder
+            values[name] = value.absolute()
     worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
     again = partial(load, flags, environ=environ, script=script, target=target)
     return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env, again=again)

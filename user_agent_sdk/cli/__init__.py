@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.machinery import ModuleSpec
 
 from .. import earlier
 from .commands import main
@@ -17,6 +18,7 @@ LEFT_S = 5.0
 def program() -> int:
     """:func:`main` as a process of its own, which ends: Python would wait for ever for a thread that an agent's
     function has started and left."""
+    _begin_children_with_us()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -34,3 +36,15 @@ def program() -> int:
 
 def __getattr__(name: str) -> object:  # what earlier releases had here
     return earlier.attribute(__name__, name)
+
+
+def _begin_children_with_us() -> None:
+    """Let a child that multiprocessing spawns run our ``__main__.py`` first, to import what this process did:
+    multiprocessing asks the main module for a path, or for a name. By its name it is found in a zip alone: the folder
+    that the package was imported from may be on the path no more."""
+    main, package = sys.modules["__main__"], __name__.rpartition(".")[0]
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "__main__.py")
+    if os.path.isfile(path):
+        main.__spec__, main.__file__ = None, path
+    else:
+        main.__spec__ = ModuleSpec(f"{package}.spawned", None)

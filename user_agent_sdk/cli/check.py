@@ -68,7 +68,7 @@ def main(args: Namespace) -> int:
         document = {"ok": code == EXIT_OK, "exit_code": code, "checks": [row._asdict() for row in rows]}
         terminal.write_json(document)
     else:
-        _print(rows, terminal.wants_color(sys.stdout, args.color or "auto"))
+        _print(rows, terminal.wants_color(terminal.stdout(), args.color or "auto"))
     return code
 
 
@@ -104,8 +104,10 @@ def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
     settings = None
     try:
         settings = load(vars(args), script=script)
+        if script is not None:
+            terminal.keep_streams()
         args.debug, args.color = str(settings.debug).lower(), settings.color
-        logs.setup("DEBUG" if settings.debug else "WARNING", settings.log_format, settings.secrets, sys.stderr)
+        logs.setup("DEBUG" if settings.debug else "WARNING", settings.log_format, settings.secrets, terminal.stderr())
         yield from _configuration(settings)
     except UserAgentError as error:
         yield _failed("configuration", error)

@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # as in errors
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from typing import TextIO
 
 PROGRAM = "useragent"
 
@@ -56,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: list[Namespace] = []  # filled once they are understood
     try:
         code = _run(words, args)
+        stream = _stdout(args)
         try:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            if stream is not None:
+                stream.flush()
         except OSError as error:
             if not (words[0] in ENDS_ALIKE and _is_full(error)):
                 raise
@@ -74,13 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left_out is not None:
             return fail(left_out, words, args)
         if _is_closed_pipe(error):  # `| head` has seen enough; Python must not complain about it at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout(args).fileno())  # type: ignore[union-attr]
             return EXIT_FAILED
         if _is_full(error):
             return fail(UserAgentError(f"the output can't be written: {error}", code="io"), words, args)
         bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
         bug.__cause__ = error
         return fail(bug, words, args)
+    finally:
+        if args:
+            from . import terminal
+
+            terminal.forget_streams()
+
+
+def _stdout(args: Sequence[Namespace]) -> TextIO | None:
+    """Where the answer went."""
+    if not args:
+        return sys.stdout
+    from . import terminal
+
+    return terminal.stdout()
 
 
 def _left_out(error: Exception) -> UsageError | None:

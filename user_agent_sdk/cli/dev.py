@@ -75,6 +75,7 @@ class Session:
     def __init__(self, args: Namespace, script: Path, sandbox: Sandbox | None) -> None:
         self._args = args
         self._script = script
+        self._folder = Path.cwd()
         self._sandbox = sandbox
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._watch = Watch([script.resolve().parent, *map(Path, args.watch)])
@@ -112,9 +113,10 @@ class Session:
         self._retire()
         self._watch.forget_modules()
         if self._load():
-            found = [_short(name) for name in names]
+            found = [_short(name, self._folder) for name in names]
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            why = "" if found == [_short(self._script.resolve())] else f": {', '.join(found[:3])}{more} changed"
+            own = [_short(self._script.resolve(), self._folder)]
+            why = "" if found == own else f": {', '.join(found[:3])}{more} changed"
             took_s = time.monotonic() - began
             logger.info("Reloaded %s (%.1f s)%s", self._script, took_s, why, extra={"action": "reload"})
 
@@ -122,6 +124,8 @@ class Session:
         """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
         REGISTRY.clear()
         importlib.invalidate_caches()
+        with suppress(OSError):
+            os.chdir(self._folder)  # which the script may have left
         try:
             if not self._is_first:
                 self._settings = self._prepared()
@@ -234,7 +238,7 @@ def _explain(sandbox: Sandbox, agents: Sequence[Agent]) -> None:
         terminal.note(f"  {options.submit_command(sandbox.origin, str(agent.agent_id))}")
 
 
-def _short(path: str | Path) -> str:
-    with suppress(ValueError):  # on Windows: on another drive than the current folder
-        return os.path.relpath(path)
+def _short(path: str | Path, folder: Path) -> str:
+    with suppress(ValueError):  # on Windows: on another drive than the folder
+        return os.path.relpath(path, folder)
     return str(path)

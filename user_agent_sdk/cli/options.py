@@ -179,9 +179,11 @@ def script_of(args: argparse.Namespace) -> Path:
 def prepare(args: argparse.Namespace, script: Path | None = None, *, target: bool = True) -> Settings:
     """Read the settings and start logging. Raises UsageError or ConfigError."""
     settings = load(vars(args), script=script, target=target)
+    if script is not None:
+        terminal.keep_streams()
     args.debug, args.color = str(settings.debug).lower(), settings.color
-    color = terminal.wants_color(sys.stderr, settings.color)
-    logs.setup(settings.log_level, settings.log_format, settings.secrets, sys.stderr, color)
+    color = terminal.wants_color(terminal.stderr(), settings.color)
+    logs.setup(settings.log_level, settings.log_format, settings.secrets, terminal.stderr(), color)
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)

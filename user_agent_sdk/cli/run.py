@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Callable
 
 from .. import earlier, loader
@@ -35,12 +36,15 @@ logger = logging.getLogger(__name__)
 
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
+    more = "more scripts, for agents in the same process"
+    parser.titled("agent").add_argument("more", nargs="*", metavar="AGENT", help=more)
 
 
 def main(args: Namespace) -> int:
     script = options.script_of(args)
     settings = options.prepare(args, script)
-    return work(settings, loader.identify(loader.load(script), settings.agent_id))
+    agents = [agent for path in (script, *map(Path, args.more)) for agent in loader.load(path)]
+    return work(settings, loader.identify(agents, settings.agent_id))
 
 
 def work(settings: Settings, agents: Sequence[Agent]) -> int:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TextIO
@@ -20,30 +21,72 @@ from ..logs import encodable, escape, json_text, redactor
 _CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # the others can't be read on white, or on black
 
 
+_kept: dict[str, TextIO] = {}  # stdout and stderr of our own, once a script may have changed those of sys
+
+
+def keep_streams() -> None:
+    """Before a script is loaded: answers and errors go from now on to where stdout and stderr lead now, whatever the
+    script does to ``sys.stdout`` (a wrapper around its buffer, for UTF-8, closes that with itself)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and name not in _kept:
+            with suppress(OSError, ValueError, AttributeError):  # it has no descriptor: a test's, or an IDE's
+                _kept[name] = _copy(stream.fileno(), stream.encoding, stream.errors, name == "stderr")
+
+
+def forget_streams() -> None:
+    """Use those of sys again; one that a script has left detached would be an error when Python ends."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if _kept.pop(name, None) is not None:
+            try:
+                stream.flush()
+            except ValueError:
+                setattr(sys, name, None)
+
+
+@cache
+def _copy(descriptor: int, encoding: str, errors: str, is_stderr: bool) -> TextIO:
+    buffering = 1 if is_stderr else -1
+    return open(os.dup(descriptor), "w", buffering, encoding, errors, closefd=False)  # open as long as the process
+
+
+def stdout() -> TextIO | None:
+    return _kept.get("stdout", sys.stdout)
+
+
+def stderr() -> TextIO | None:
+    return _kept.get("stderr", sys.stderr)
+
+
 def write(text: str) -> None:
     """A line of the answer, on stdout."""
-    if sys.stdout is not None:
-        sys.stdout.write(encodable(text, sys.stdout) + "\n")
+    stream = stdout()
+    if stream is not None:
+        stream.write(encodable(text, stream) + "\n")
 
 
 def write_json(value: object) -> None:
     """A document on one line of stdout, at once."""
-    if sys.stdout is not None:
-        sys.stdout.write(json_text(value, sys.stdout) + "\n")
-        sys.stdout.flush()
+    stream = stdout()
+    if stream is not None:
+        stream.write(json_text(value, stream) + "\n")
+        stream.flush()
 
 
 def is_interactive() -> bool:
     """Whether a person reads stdout: columns for them, TABs for a pipe."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    stream = stdout()
+    return stream is not None and stream.isatty()
 
 
 def note(text: str) -> None:
     """A line beside the answer, on stderr."""
-    if sys.stderr is not None:
+    stream = stderr()
+    if stream is not None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(encodable(text, sys.stderr) + "\n")
-            sys.stderr.flush()
+            stream.write(encodable(text, stream) + "\n")
+            stream.flush()
 
 
 def program() -> str:
@@ -98,19 +141,20 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     import shutil
     import textwrap
 
-    if as_json and sys.stderr is not None:
+    stream = stderr()
+    if as_json and stream is not None:
         fields = {
             "code": error.code,
             "message": message,
             "hint": "\n".join(hints) or None,
             "exit_code": error.exit_code,
         }
-        note(json_text({"error": fields}, sys.stderr))
+        note(json_text({"error": fields}, stream))
         return
-    on = wants_color(sys.stderr, color)
+    on = wants_color(stream, color)
     what, *context = message.split("\n")
     lines = [f"{program}: error[{error.code}]: {escape(what)}"]
-    if sys.stderr is not None and sys.stderr.isatty():  # a hint stays in one piece: a command in it may be copied
+    if stream is not None and stream.isatty():  # a hint stays in one piece: a command in it may be copied
         columns = shutil.get_terminal_size().columns - 1
         lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
     lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)

@@ -14,7 +14,18 @@ from .. import logs
 from ..errors import AuthRefusedError, PlatformError
 from .auth import TokenSource
 from .transport import Response, Transport, TransportError
-from .wire import MAYBE_NO_ROUTE, Dialect, Task, Verdict, classify, encode, is_web_page, parse_tasks
+from .wire import (
+    MAYBE_NO_ROUTE,
+    Dialect,
+    Task,
+    Verdict,
+    classify,
+    encode,
+    is_web_page,
+    json_object,
+    parse_tasks,
+    segment,
+)
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -62,6 +73,7 @@ class Client:
         self.auth = auth
         self.can_wait = dialect.batch_poll is not None
         self.can_report_and_poll = dialect.report_and_poll is not None
+        self.can_look = dialect.task is not None
 
     def send_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> PollExchange:
         """Ask for a task, which is waited for in the server up to ``wait_ms`` where the dialect can.
@@ -116,6 +128,20 @@ class Client:
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
         return ReportExchange(self, self._dialect.report, body, timeout_s, (task_id, workflow_id), urgent=True)
+
+    def status_of(self, task_id: str, timeout_s: float) -> str:
+        """What the platform says of a task (``IN_PROGRESS``, ``CANCELED``, …); empty without an answer. A gateway that
+        has no such route is not asked again."""
+        if self._dialect.task is None or not self.can_look:
+            return ""
+        try:
+            reply = Exchange(self, self._dialect.task + segment(task_id), None, timeout_s, urgent=True).receive()
+        except PlatformError:
+            return ""
+        if 400 <= reply.status < 500 and reply.status not in (408, 429) and task_id.encode() not in reply.body:
+            self.can_look = False
+            log.info("Tasks can't be looked at here (HTTP %d)", reply.status, extra={"action": "no_look"})
+        return str(json_object(reply.body).get("status", "")) if reply.status == 200 else ""
 
     def send_request(self, path: str, body: bytes | None, timeout_s: float, urgent: bool) -> tuple[Connection, Headers]:
         """The connection that has the reply, and the headers of the token. Raises PlatformError."""

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from .. import forking
 from ..errors import PlatformError
 from .reply import BadReplyError, Reader, Response
 
@@ -201,7 +202,7 @@ class Connection(Reader):
 
     def _use(self, sock: socket.socket) -> socket.socket:
         sock.setblocking(False)
-        self._sock, self._poll = sock, _poller(sock)
+        self._sock, self._poll = forking.ours(sock), _poller(sock)
         return sock
 
     def _tunnel_through(self, sock: socket.socket, proxy: Proxy) -> None:

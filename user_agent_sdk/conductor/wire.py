@@ -223,6 +223,7 @@ class Dialect(NamedTuple):
     report: str
     batch_poll: str | None
     report_and_poll: str | None
+    task: str | None
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - there are two dialects
     def poll_path(self, agent_id: str, worker_id: str, domain: str | None) -> str:
@@ -238,8 +239,8 @@ class Dialect(NamedTuple):
         return self.batch_poll + segment(agent_id) + query
 
 
-AKABOT = Dialect("akabot", "/tasks/external/poll/", "/tasks/external", None, None)
-CONDUCTOR = Dialect("conductor", "/tasks/poll/", "/tasks", "/tasks/poll/batch/", "/tasks/update-v2")
+AKABOT = Dialect("akabot", "/tasks/external/poll/", "/tasks/external", None, None, None)
+CONDUCTOR = Dialect("conductor", "/tasks/poll/", "/tasks", "/tasks/poll/batch/", "/tasks/update-v2", "/tasks/")
 DIALECTS = {dialect.name: dialect for dialect in (AKABOT, CONDUCTOR)}
 
 

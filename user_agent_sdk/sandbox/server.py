@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, Callable
 from urllib.parse import parse_qsl, unquote
 
+from .. import forking
 from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_ID
 from ..errors import NotFoundError, UsageError, UserAgentError
 from .engine import Clock, Engine
@@ -58,6 +59,7 @@ class Sandbox:
         self.route("POST", _AKABOT, self._report)
         self.route("GET", "/api/tasks/poll/*", self._poll)
         self.route("GET", "/api/tasks/poll/batch/*", self._poll_batch)
+        self.route("GET", "/api/tasks/*", lambda request, last: Reply.of(self.engine.task(last)))
         self.route("POST", "/api/tasks", self._report)
         self.route("POST", "/api/tasks/update-v2", self._report_and_poll)
         self.route("POST", _AUTH_PATH, self._token)
@@ -74,7 +76,7 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         try:
-            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+            self._listener = forking.ours(socket.create_server(("127.0.0.1", self.port), backlog=128))
         except (OSError, OverflowError) as error:
             hints = ("another program may have it: choose one with --port, 0 for any",)
             raise UserAgentError(f"can't listen on port {self.port}: {error}", code="io", hints=hints) from None
@@ -137,6 +139,7 @@ class Sandbox:
             except OSError:  # that client has left already, or there are no more files
                 self._closed.wait(ACCEPT_AGAIN_S)
                 continue
+            forking.ours(accepted[0])
             thread = threading.Thread(target=self._serve, args=accepted, name="sandbox-connection", daemon=True)
             self._connections[accepted[0]] = thread
             try:

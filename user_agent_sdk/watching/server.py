@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from .. import forking
 from ..credentials import is_loopback
 from ..errors import UserAgentError
 
@@ -48,7 +49,7 @@ class StatusServer:
         host = host.strip("[]")
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, int(port)), family=family)
+            self._listener = forking.ours(socket.create_server((host, int(port)), family=family))
         except OSError as error:
             hints = ["another program may have it: choose one with --status-port"]
             said = f"can't listen on {address}: {error.strerror or error}"
@@ -103,7 +104,7 @@ class StatusServer:
 
     def _welcome(self, selector: selectors.BaseSelector) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection = forking.ours(self._listener.accept()[0])
         except (BlockingIOError, ConnectionError):  # that client has left already
             return
         connection.setblocking(False)

@@ -37,6 +37,7 @@ from .polling.backoff import CAP_S, LOCAL_CAP_S
 from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
+from .running.event_loop import GRACE_S, SharedLoop
 from .slots import Services, Slot
 from .watched import Watch
 
@@ -52,7 +53,8 @@ ADOPT_S = 60.0
 OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # what a drain grants an open poll: cut off, it would still take a task
 LAST_REPORT_S = 2.0
 STUMBLED_AGAIN_S = 0.5
-OVERTIME_S = 5.0  # after the drain timeout the process ends, whatever hangs
+STOPPED = "the worker was stopped while the task ran"
+OVERTIME_S = GRACE_S + 5.0  # after the drain timeout the process ends, whatever hangs
 
 
 class Runner:
@@ -94,7 +96,7 @@ class Runner:
             on_delivered=self._heard,
         )
         upkeep: Timetable[Callable[[], float | None]] = Timetable("upkeep", lambda job: job(), 1)
-        self._services = Services(self._target.client, self._custody, upkeep, stopping, counts)
+        self._services = Services(self._target.client, self._custody, upkeep, stopping, counts, SharedLoop())
         self._slots: list[tuple[int, Slot]] = []
         self._gates: list[Gate] = []
         self.watch.attach(self._services, self._gates)
@@ -277,7 +279,7 @@ class Runner:
         running = counted(len(self._custody.register.running()), "running task")
         log.log(level, "Stopping; %s", running, extra={"action": "drain_started"})
         self._insist(self._await_slots)
-        cut_off = self._insist(self._cut_off)
+        cut_off = self._insist(self._cancel_coroutines) + self._insist(self._cut_off)
         self._insist(self._await_deliveries)
         left = len(self._custody.register.pending())
         if left:
@@ -323,6 +325,17 @@ class Runner:
             log.warning("Stopped at once; what is undelivered is in the journal", extra={"action": "stopped_at_once"})
             os._exit(EXIT_INTERRUPTED)
 
+    def _cancel_coroutines(self) -> int:
+        """Past the drain timeout: cancel the coroutines that still run, and await their slots; how many there were."""
+        register = self._custody.register
+        running = register.running()
+        cancelled = [held for held in running if held.cancel is not None and held.cancel(STOPPED)]
+        until = time.monotonic() + GRACE_S
+        others = register.stuck + len(running) - len(cancelled)
+        while cancelled and not self._crew.wait(others, 0.05) and time.monotonic() < until:
+            self._heed_signals()
+        return len(cancelled)
+
     def _cut_off(self) -> int:
         """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
         custody, until = self._custody, time.monotonic() + LAST_REPORT_S
@@ -347,6 +360,7 @@ class Runner:
             table.join(1.0)
         if not self.has_stragglers:
             self._crew.join(1.0)
+        self._services.shared_loop.close()
         self._journal.close()
         self._target.transport.close()
         self._limit.close()  # a script may go on after its run()
@@ -358,4 +372,4 @@ class Runner:
 
 
 def _stopped(held: Held) -> TaskResult:
-    return failure(held, TaskStatus.FAILED, "the worker was stopped while the task ran")
+    return failure(held, TaskStatus.FAILED, STOPPED)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
+from .. import forking
+
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -31,9 +33,11 @@ def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: F
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, handle) for number in STOP if not _is_nohup(number)}
+    forking.former_handlers.update(before)
     try:
         yield
     finally:
+        forking.former_handlers.clear()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

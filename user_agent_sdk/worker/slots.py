@@ -20,7 +20,8 @@ from .keeping.retries import Case
 from .keeping.timetable import Timetable
 from .polling.backoff import REPORT
 from .polling.gate import Gate, Sent, Taken
-from .running.event_loop import AsyncRunner
+from .running.context import Call
+from .running.event_loop import GRACE_S, AsyncRunner, SharedLoop
 from .running.execute import execute
 from .watched import Counts
 
@@ -37,6 +38,7 @@ class Services(NamedTuple):
     upkeep: Timetable[Callable[[], float | None]]
     stopping: threading.Event
     counts: Counts
+    shared_loop: SharedLoop
 
 
 class Slot:
@@ -49,6 +51,7 @@ class Slot:
         self._services = services
         self._custody = services.custody
         self._loop = AsyncRunner()
+        self._run_async = services.shared_loop.run if agent.loop == "shared" else self._loop.run
         self._held: Held | None = None
         self._next: Sent | Taken | None = None  # the poll that was sent beside the last report, or what came with it
 
@@ -110,7 +113,8 @@ class Slot:
 
     def _run(self, held: Held, task: Task) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
-        held.began_at, held.thread_id = time.monotonic(), threading.get_ident()
+        call = Call()
+        held.began_at, held.thread_id, held.cancel = time.monotonic(), threading.get_ident(), call.cancel
         self._custody.register.move(held, RUNNING)
         services.counts.started(held.entry.agent_id)
         status = TaskStatus.FAILED
@@ -118,7 +122,12 @@ class Slot:
             services.upkeep.put(held, lambda: self._out_of_time(held, task, timeout_s), timeout_s)
         try:
             result = execute(
-                self._agent, task, self._gate.worker_id, stopping=services.stopping, run_async=self._loop.run
+                self._agent,
+                task,
+                self._gate.worker_id,
+                stopping=services.stopping,
+                run_async=self._run_async,
+                call=call,
             )
             status = result.status
             return result
@@ -128,15 +137,20 @@ class Slot:
             if timeout_s is not None:
                 services.upkeep.drop(held)
 
-    def _out_of_time(self, held: Held, task: Task, timeout_s: float) -> None:
-        """Called by the upkeep thread: the function is still running and can't be stopped."""
-        reason = f"the function ran longer than its timeout of {timeout_s:g} s"
+    def _out_of_time(self, held: Held, task: Task, timeout_s: float) -> float | None:
+        """Called by the upkeep thread. A coroutine is cancelled, and looked at again after its grace; any other
+        function can't be stopped."""
+        reason, was_told = f"the function ran longer than its timeout of {timeout_s:g} s", held.is_cancelled
+        held.is_cancelled = True
+        if held.cancel is not None and held.cancel(reason) and not was_told:
+            return GRACE_S
         result = failure(held, TaskStatus.FAILED, reason)
         owed = self._custody.give_up(held, result)
         if owed is not None:
             log.error("Task %s: %s; its slot is lost until it ends", owed.ids[0], reason, extra=_OUT_OF_TIME)
             self._custody.delivery.post(owed)
             self._custody.record(held, task, result)
+        return None
 
     def _report(self, held: Held, status: TaskStatus) -> None:
         """Report a result, and ask for the next task in the same exchange or beside it."""

@@ -57,7 +57,7 @@ def _take_over(custody: Custody, held: Held) -> None:
 def _reported(entry: Entry) -> TaskResult:
     """The result that an entry's report has; its log stays there."""
     report = journal_file.object_in(entry.body) or {}
-    status = entry.status if entry.status in list(TaskStatus) else TaskStatus.FAILED
+    status = TaskStatus(entry.status) if entry.status in list(TaskStatus) else TaskStatus.FAILED
     reason = report.get("reasonForIncompletion")
     return TaskResult(
         status=status, output_data=report.get("outputData"), reason_for_incompletion=reason, worker_id=entry.worker_id

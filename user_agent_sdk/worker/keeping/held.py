@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ...conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus
 from ..polling.backoff import Backoff
@@ -73,6 +73,8 @@ class Held:
     began_at = 0.0  # monotonic; the function
     took_s = 0.0  # the function
     thread_id = 0  # in which the function runs
+    cancel: Callable[[str], bool] | None = None  # tells the function why it should end; True when a coroutine will
+    is_cancelled = False  # the function was told
     was_blamed = False  # for holding the interpreter, which was said
     sent_at = 0.0  # monotonic; the last report
     again_at = 0.0  # monotonic; no report before, however all are hurried
@@ -166,6 +168,7 @@ class Register:
             if earlier.state is not RUNNING:
                 return False
             earlier.heir, retry.began_at, retry.thread_id = retry, earlier.began_at, earlier.thread_id
+            retry.cancel = earlier.cancel
             self._moved(earlier, GONE)
             return self._moved(retry, RUNNING)
 

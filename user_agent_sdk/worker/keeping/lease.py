@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SENDERS, SENDERS_MOST = 4, 64  # a thousand leases of 15 s at 300 ms a request need 60
+LOOKED_AT_MOST = 100  # leases: where more are kept, the senders have no time for looks at the tasks
 BEHIND = 0.8  # of a lease that is over and no extension sent: it will not be kept
 ECHOES = 2  # extensions in a row after which the same task came again
 OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
@@ -91,8 +92,10 @@ class LeaseKeeper:
         wall: Callable[[], float] = time.time,
         *,
         on_overslept: Callable[[float, float], None] | None = None,
+        look: Callable[[Held, bool, float], None] = lambda held, is_known, timeout_s: None,
     ) -> None:
         self._client = client
+        self._look = look  # after an extension: at the task, which may be over
         self._pace = pace
         self._on_contact = on_contact
         self._clock = clock
@@ -192,9 +195,13 @@ class LeaseKeeper:
             if sent_at < lease.paused_until:
                 lease.is_put_off = True
                 return lease.paused_until - sent_at
-            return self._extended(held, lease, sent_at)
+            delay_s = self._extended(held, lease, sent_at)
         finally:
             flight.set()
+        before, is_known = self._clock(), delay_s is not None
+        if not is_known or (lease.renewed_at == sent_at and len(self._table) <= LOOKED_AT_MOST):
+            self._look(held, is_known, lease.send_timeout_s)
+        return None if delay_s is None else max(0.0, delay_s - (self._clock() - before))
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")

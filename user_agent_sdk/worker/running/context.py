@@ -11,12 +11,14 @@ import logging
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Callable
 
 from ...conductor.wire import LogLine, Task
 from ...errors import AgentError
+from ...logs import bounded
 
 MAX_LINES = 1000  # of a task's log: the first half and the last half are kept
 MAX_BYTES = 256 * 1024
@@ -27,11 +29,47 @@ _FORMATTER = logging.Formatter("%(message)s")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")  # of W3C
 
 
+class Call:
+    """One run of a function, which may be told from any thread that its task is over: by its limit of time, by the end
+    of a drain, by the platform. ``reason`` says why, once ``cancelled`` is set."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.reason = ""
+        self._lock = threading.Lock()  # guards reason and _cancel
+        self._cancel: Callable[[], object] | None = None  # of the coroutine, while one runs
+
+    def cancel(self, reason: str) -> bool:
+        """Set ``cancelled``, and cancel the coroutine. True when there is one: it may take a while to end."""
+        with self._lock:
+            is_first, self.reason = not self.reason, self.reason or reason
+            cancel = self._cancel
+        self.cancelled.set()
+        if cancel is not None and is_first:
+            with suppress(RuntimeError):  # it has just ended, and its loop with it
+                cancel()
+        return cancel is not None
+
+    @contextmanager
+    def cancelling(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """While this lasts a coroutine runs, which ``cancel`` cancels from any thread."""
+        with self._lock:
+            self._cancel, is_over = cancel, bool(self.reason)
+        if is_over:
+            cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cancel = None
+
+
 class CurrentTask:
     """What a function may ask about the task that it runs for; more is in ``task``.
 
     ``attempt`` is 1 for the first try. ``key`` is the same over all tries: an idempotency key.
     ``stopping`` is set when the worker starts to drain; a long function may look at it and end early.
+    ``cancelled`` is set when nobody waits for this task any more (its workflow was ended, its time is up): end now.
     """
 
     task_id: str
@@ -42,11 +80,15 @@ class CurrentTask:
     platform_agent_id: str | None
     input_data: dict[str, Any]
 
-    def __init__(self, task: Task, agent_id: str | None, stopping: threading.Event, logger: logging.Logger) -> None:
+    def __init__(
+        self, task: Task, agent_id: str | None, stopping: threading.Event, logger: TaskLogger, call: Call
+    ) -> None:
         self.task = task
         self.agent_id = agent_id
         self.stopping = stopping
+        self.cancelled = call.cancelled
         self.logger = logger
+        self.call = call
 
     def __getattr__(self, name: str) -> Any:
         if name in CurrentTask.__annotations__:
@@ -73,9 +115,7 @@ def current_task() -> CurrentTask:
 
 def sendable(text: str, max_chars: int) -> str:
     """``text`` without what can't be UTF-8 (lone surrogates), and cut in the middle if it is too long."""
-    if len(text) > max_chars:
-        head = max_chars * 2 // 3
-        text = f"{text[:head]} … {text[len(text) - max_chars + head + 3 :]}"
+    text = bounded(text, max_chars)
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
     return text

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An event loop for one slot's async functions, kept between tasks."""
+"""Event loops for async functions: one for each slot, kept between tasks, or one that all slots share."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+import sys
+import threading
+from collections.abc import Awaitable, Iterable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Callable
+
+from .context import CURRENT
 
 if TYPE_CHECKING:
     import asyncio
 
-LEFTOVER_WAIT_S = 5.0  # what a function left running gets to end, once cancelled
+GRACE_S = 5.0  # what a cancelled coroutine gets to end
+WATCH_S = 0.5  # between two looks at whether the shared loop is blocked
+BLOCKED_S = 1.0
+_NOT_THE_AGENTS = (__name__.rpartition(".worker.")[0] + ".", "asyncio.", "threading", "concurrent.")
 
 log = logging.getLogger(__name__)
 
@@ -25,33 +34,42 @@ class AsyncRunner:
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """The awaitable's result, or the exception that it raised, whatever its kind.
 
-        Tasks that it started and left are cancelled; the loop is as good as new for the next run.
+        Tasks that it started and left are cancelled, with a warning; the loop is as good as new for the next run.
         """
         import asyncio
 
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         loop = self._loop
+        task = asyncio.ensure_future(awaitable, loop=loop)
         try:
-            return loop.run_until_complete(awaitable)
+            with _cancellable(lambda: loop.call_soon_threadsafe(task.cancel)):
+                return loop.run_until_complete(task)
         finally:
             # A KeyboardInterrupt or SystemExit leaves run_until_complete before all others have run.
-            leftover = asyncio.all_tasks(loop)
+            leftover = asyncio.all_tasks(loop) - {task}
             if leftover:
-                self._cancel(loop, leftover)
+                current = CURRENT.get(None)
+                text = "%s was left running and is cancelled: await it before the function returns"
+                said_by = log if current is None else current.logger
+                said_by.warning(text, _names(leftover), extra={"action": "async_leftover"})
+            if leftover or not task.done():
+                self._cancel(loop, leftover | {task})
+            if task.done() and not task.cancelled():
+                task.exception()  # else asyncio would log that nobody asked for it
 
-    def _cancel(self, loop: asyncio.AbstractEventLoop, leftover: set[asyncio.Task[Any]]) -> None:
+    def _cancel(self, loop: asyncio.AbstractEventLoop, leftover: set[asyncio.Future[Any]]) -> None:
         import asyncio
 
         for task in leftover:
             task.cancel()
         try:
-            _, pending = loop.run_until_complete(asyncio.wait(leftover, timeout=LEFTOVER_WAIT_S))
+            _, pending = loop.run_until_complete(asyncio.wait(leftover, timeout=GRACE_S))
         except BaseException:  # one of them answered the cancel with a SystemExit
             pending = leftover
         if pending:
             log.warning(
-                "%d asyncio tasks that an agent left running ignored their cancellation", len(pending),
+                "%s ignored the cancellation; the slot gets a new event loop", _names(pending),
                 extra={"action": "async_leftover"},
             )  # fmt: skip
             self.close()
@@ -65,6 +83,110 @@ class AsyncRunner:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+
+
+class SharedLoop:
+    """One loop for all tasks of the agents that want it, on a thread of its own that begins with the first: what a
+    module keeps (a session, a lock, a pool) works in every task. What a task leaves running goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _loop, which is set once
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = threading.Event()
+        self._said: set[str] = set()  # the functions that were seen to block
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """As :meth:`AsyncRunner.run`, from any number of threads at once."""
+        loop = self._started()
+        ended: Future[asyncio.Future[Any]] = Future()
+        tasks: list[asyncio.Future[Any]] = []
+
+        def begin() -> None:
+            import asyncio
+
+            tasks.append(asyncio.ensure_future(awaitable, loop=loop))
+            tasks[0].add_done_callback(ended.set_result)
+
+        loop.call_soon_threadsafe(begin)  # in this thread's context, which the task copies
+        with _cancellable(lambda: loop.call_soon_threadsafe(lambda: tasks[0].cancel())):
+            return ended.result().result()
+
+    def close(self) -> None:
+        """Cancel what still runs, and end the loop."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        import asyncio
+
+        async def wind_up() -> None:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            if left:
+                log.info("%s ran to the end of the worker", _names(left), extra={"action": "async_leftover"})
+                await asyncio.wait(left, timeout=GRACE_S)
+            await loop.shutdown_asyncgens()
+
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(wind_up(), loop).result(2 * GRACE_S)
+        self._closed.set()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._serve, args=(self._loop,), name="shared-loop", daemon=True)
+                thread.start()
+                threading.Thread(target=self._watch, args=(self._loop, thread), name="loop-watch", daemon=True).start()
+            return self._loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closed.is_set():
+            with suppress(SystemExit, KeyboardInterrupt):  # of a task, which has it as its result
+                loop.run_forever()
+        loop.close()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        """Say, once for each function, that it blocks the loop: all tasks wait for it."""
+        while not self._closed.wait(WATCH_S):
+            beat = threading.Event()
+            with suppress(RuntimeError):  # just closed
+                loop.call_soon_threadsafe(beat.set)
+            if beat.wait(BLOCKED_S):
+                continue
+            culprit = _outermost(sys._current_frames().get(thread.ident or 0))
+            if culprit and culprit not in self._said:
+                self._said.add(culprit)
+                text = "%s blocks the event loop that all tasks share, for over %g s: await, or use asyncio.to_thread"
+                log.warning(text, culprit, BLOCKED_S, extra={"action": "loop_blocked"})
+            while not beat.wait(WATCH_S) and not self._closed.is_set():
+                pass
+
+
+def _cancellable(cancel: Callable[[], object]) -> AbstractContextManager[None]:
+    """While this lasts, whoever ends the current task early calls ``cancel``."""
+    current = CURRENT.get(None)
+    return nullcontext() if current is None else current.call.cancelling(cancel)
+
+
+def _names(tasks: Iterable[asyncio.Future[Any]]) -> str:
+    """Of their coroutines: ``fetch, notify``."""
+    coroutines = (getattr(task, "get_coro", lambda: None)() for task in tasks)
+    return ", ".join(sorted({getattr(coroutine, "__qualname__", type(coroutine).__name__) for coroutine in coroutines}))
+
+
+def _outermost(frame: FrameType | None) -> str | None:
+    """``name (file:line)`` of the agent's frame that the loop called, and where it is; None when the loop is idle."""
+    found = None
+    while frame is not None:
+        if not str(frame.f_globals.get("__name__")).startswith(_NOT_THE_AGENTS):
+            found = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+        frame = frame.f_back
+    return found
 
 
 def run_once(awaitable: Awaitable[Any]) -> Any:

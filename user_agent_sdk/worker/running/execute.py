@@ -18,15 +18,18 @@ from typing import Any
 from ...agents import Agent
 from ...conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ...errors import NonRetryableException, OutputError
-from .context import AGENT_LOG, CURRENT, CurrentTask, TaskLog, TaskLogger, log_fields, sendable
+from .context import AGENT_LOG, CURRENT, Call, CurrentTask, TaskLog, TaskLogger, current_task, log_fields, sendable
 from .event_loop import run_once
+from .inputs import converted, plan
 from .output import is_result, to_output
 
 log = logging.getLogger(__name__)
 
+LARGE_BYTES = 3 * 1024 * 1024
 _NO_RETRY = NonRetryableException.__name__  # another package's counts too
 _MAX_FRAMES = 50  # of a traceback: the last ones
 _PACKAGE = __name__.rpartition(".worker.")[0]
+_LOOP_HINT = 'each worker thread has an event loop of its own; @user_agent(loop="shared") gives all tasks one'
 
 
 def execute(
@@ -36,20 +39,22 @@ def execute(
     *,
     stopping: threading.Event,
     run_async: Callable[[Awaitable[Any]], Any] | None = None,
+    call: Call | None = None,
 ) -> TaskResult:
     """Run the agent's function for the task, in this thread; the result is complete and can be sent.
 
-    ``run_async`` runs the awaitable of an async function (``AsyncRunner.run``; None: a loop for it alone).
+    ``run_async`` runs the awaitable of an async function (``AsyncRunner.run``; None: a loop for it alone). ``call``
+    is how others end it early.
     A NonRetryableException, a parameter that the input lacks and a value that can't be sent fail the task
     for good; whatever else is raised, SystemExit too, fails this try. The function runs in a copy of the
     thread's context, so no context variable that it sets reaches the next task.
     """
-    lines, began = TaskLog(), time.monotonic()
+    lines, began, call = TaskLog(), time.monotonic(), call or Call()
     agent_id = agent.agent_id or task.task_def_name
     fields = log_fields(task, agent_id)
     try:
         logger = TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields)
-        current = CurrentTask(task, agent_id, stopping, logger)
+        current = CurrentTask(task, agent_id, stopping, logger, call)
         result = copy_context().run(_call, agent, current, run_async or run_once)
         for line in result.logs:
             lines.add(*line)
@@ -58,7 +63,7 @@ def execute(
             with suppress(Exception):  # a script's record factory that has a field of ours, say: not the task's fault
                 log.info("%s: %s", agent.name, outcome, extra={"action": "task_ended", **fields, **_duration(began)})
     except BaseException as error:
-        result = _failure(error, agent, {**fields, **_duration(began)}, lines)
+        result = _failure(error, agent, {**fields, **_duration(began)}, lines, call)
     result.task_id = task.task_id
     result.workflow_instance_id = task.workflow_instance_id
     result.worker_id = worker_id
@@ -68,7 +73,16 @@ def execute(
 
 def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any]], Any]) -> TaskResult:
     CURRENT.set(current)
-    args, kwargs = agent.bind(current, current.task.input_data)
+    wanted = agent.plan
+    if wanted is None:  # not made when it was registered: an annotation may name a class that comes later
+        wanted = agent.plan = plan(agent)
+    if wanted:
+        given = converted(wanted, current.task)
+        args, kwargs = agent.bind(current, given)
+        if "input_data" in wanted and "input_data" in kwargs:
+            kwargs["input_data"] = given["input_data"]
+    else:
+        args, kwargs = agent.bind(current, current.task.input_data)
     pid = os.getpid()
     try:
         value = agent.func(*args, **kwargs)
@@ -82,6 +96,9 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
 
 def _with_output(result: TaskResult, value: Any) -> TaskResult:
     result.output_data, result.encoded_output = to_output(value)
+    if len(result.encoded_output) > LARGE_BYTES:
+        text = "The output has %d bytes: what is over 3 MB the platform keeps aside, unseen by workers. Return a path"
+        current_task().logger.warning(text, len(result.encoded_output))
     return result
 
 
@@ -116,28 +133,45 @@ def _duration(began: float) -> dict[str, float]:
     return {"duration_ms": round((time.monotonic() - began) * 1000, 1)}
 
 
-def _failure(error: BaseException, agent: Agent, fields: Mapping[str, object], lines: TaskLog) -> TaskResult:
+def _failure(
+    error: BaseException, agent: Agent, fields: Mapping[str, object], lines: TaskLog, call: Call
+) -> TaskResult:
     """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
-    terminal = isinstance(error, OutputError) or any(base.__name__ == _NO_RETRY for base in type(error).__mro__)
+    first = _first(error)
+    terminal = first is not None
     result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
     result.output_data = {"result": None}  # as 0.2.0: the next step of a workflow may read that key
     result.reason_for_incompletion = type(error).__name__
     try:
-        message = _message(error)
+        message = _message(first or error)
         reason = message if terminal or not message else f"{type(error).__name__}: {message}"
+        if type(error).__name__ == "CancelledError" and call.reason:
+            reason = call.reason
+        elif isinstance(error, (RuntimeError, ValueError)) and "different" in message and "loop" in message:
+            reason += f" ({_LOOP_HINT})"
         result.reason_for_incompletion = sendable(reason or type(error).__name__, REASON_MAX_CHARS)
         frames = _own_frames(error.__traceback__)
-        if frames is not None:
+        earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if frames is not None or earlier is not None:  # a coroutine's StopIteration has its frames there
             shown = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES)
             lines.add("".join(shown.format()).rstrip(), _now_ms())
         AGENT_LOG.error(
             "%s failed: %s", agent.name, result.reason_for_incompletion,
-            exc_info=(type(error), error, frames) if frames else None,
+            exc_info=(type(error), error, frames) if frames or earlier else None,
             extra={"action": "task_failed", **fields},
         )  # fmt: skip
     except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
         pass  # the result stands as it is
     return result
+
+
+def _first(error: BaseException) -> BaseException | None:
+    """What makes the failure final: the error itself, or the first of a group that holds nothing else."""
+    if isinstance(error, OutputError) or any(base.__name__ == _NO_RETRY for base in type(error).__mro__):
+        return error
+    group = getattr(error, "exceptions", None)  # by its shape: ExceptionGroup is newer than Python 3.9
+    firsts = [_first(each) for each in group] if isinstance(group, tuple) else []
+    return firsts[0] if firsts and None not in firsts else None
 
 
 def _now_ms() -> int:

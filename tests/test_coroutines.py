@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Async functions in a running worker: what cancels them, what they leave, and the loop that tasks can share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import unittest
+from typing import Any
+
+from tests.workerbox import LONG_S, Box, agent, hasten, working
+from user_agent_sdk.worker.running import event_loop
+
+
+class CoroutinesTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.box = Box()
+        self.box.__enter__()
+        self.addCleanup(self.box.close)
+        self.began, self.ended = threading.Event(), threading.Event()
+
+    async def waits_for_ever(self, how: str = "") -> str:
+        self.began.set()
+        try:
+            if how != "quick":
+                await asyncio.Event().wait()
+            return "done"
+        finally:
+            await asyncio.sleep(0)  # a finally may await, too
+            self.ended.set()
+
+    def lines(self, execution: Any) -> str:
+        return "\n".join(line.log for attempt in execution.attempts for line in attempt.logs)
+
+    def test_past_its_timeout_a_coroutine_is_cancelled_and_the_slot_goes_on(self) -> None:
+        """Its slot was lost, its finally never ran, and with one worker the process ended with 7."""
+        for loop in ("own", "shared"):
+            self.ended.clear()
+            with working(self.box, agent(self.waits_for_ever, timeout_s=0.1, loop=loop), workers=1) as worker:
+                late = self.box.engine.submit("tested#user-agent", {}, retries=0)
+                execution = self.box.wait(late, LONG_S)
+                self.assertEqual(execution.status, "FAILED")
+                self.assertEqual(execution.reason, "the function ran longer than its timeout of 0.1 s")
+                self.assertTrue(self.ended.is_set())
+                self.assertIn("await asyncio.Event().wait()", self.lines(execution))
+                quick = self.box.wait(self.box.put(how="quick"), LONG_S)
+                self.assertEqual(quick.output, {"result": "done"})
+                self.assertEqual(worker.stop(), 0)
+
+    def test_a_coroutine_that_refuses_is_reported_after_its_grace_and_is_stuck(self) -> None:
+        hasten(self, slots_GRACE_S=0.05)
+        go = threading.Event()
+
+        async def refuses() -> None:
+            while not go.is_set():
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    continue
+
+        with working(self.box, agent(refuses, timeout_s=0.05), workers=1) as worker:
+            execution = self.box.wait(self.box.engine.submit("tested#user-agent", {}, retries=0), LONG_S)
+            self.assertIn("longer than its timeout", str(execution.reason))
+            self.assertEqual(worker.ended(), 7)
+            go.set()
+
+    def test_past_the_drain_limit_it_is_cancelled_and_reported(self) -> None:
+        with working(self.box, agent(self.waits_for_ever), workers=1, drain_timeout_s=0.1) as worker:
+            self.box.put()
+            self.assertTrue(self.began.wait(LONG_S))
+            self.assertEqual(worker.stop(), 7)
+            self.assertTrue(self.ended.is_set())
+            reasons = [report.get("reasonForIncompletion") for report in self.box.reports]
+            self.assertEqual(reasons, ["the worker was stopped while the task ran"])
+
+    def test_what_a_module_keeps_works_in_all_tasks_of_a_shared_loop(self) -> None:
+        """A lock, a session or a pool is bound to the first loop that uses it: with four workers, each with a loop of
+        its own, that was "bound to a different event loop", or a slot that hung."""
+        kept: dict[str, asyncio.Lock] = {}
+        inside: list[int] = []
+
+        async def counts() -> int:
+            lock = kept.setdefault("lock", asyncio.Lock())
+            async with lock:
+                inside.append(1)
+                self.assertEqual(len(inside), 1)
+                await asyncio.sleep(0.01)
+                inside.clear()
+            return id(asyncio.get_running_loop())
+
+        with working(self.box, agent(counts, loop="shared"), workers=4):
+            tasks = [self.box.put() for _ in range(8)]
+            ended = [self.box.wait(task, LONG_S) for task in tasks]
+        self.assertEqual({each.status for each in ended}, {"COMPLETED"}, [each.reason for each in ended])
+        self.assertEqual(len({each.output["result"] for each in ended}), 1)
+
+    def test_an_error_of_two_loops_says_what_helps(self) -> None:
+        async def fails() -> None:
+            raise RuntimeError("<asyncio.Lock object> is bound to a different event loop")
+
+        with working(self.box, agent(fails), workers=1):
+            execution = self.box.wait(self.box.engine.submit("tested#user-agent", {}, retries=0), LONG_S)
+        self.assertIn('@user_agent(loop="shared")', str(execution.reason))
+
+    def test_a_system_exit_ends_its_task_and_not_the_shared_loop(self) -> None:
+        async def leaves(how: str) -> str:
+            if how == "exit":
+                raise SystemExit(3)
+            return how
+
+        with working(self.box, agent(leaves, loop="shared"), workers=1):
+            failed = self.box.wait(self.box.engine.submit("tested#user-agent", {"how": "exit"}, retries=0), LONG_S)
+            self.assertIn("SystemExit: 3", str(failed.reason))
+            self.assertEqual(self.box.wait(self.box.put(how="on"), LONG_S).output, {"result": "on"})
+
+    def test_what_it_leaves_running_is_named_in_the_tasks_log(self) -> None:
+        async def notify_later() -> None:
+            await asyncio.sleep(60)
+
+        async def leaves() -> str:
+            self.left = asyncio.ensure_future(notify_later())
+            await asyncio.sleep(0)
+            return "done"
+
+        with working(self.box, agent(leaves), workers=1):
+            execution = self.box.wait(self.box.put(), LONG_S)
+        self.assertEqual(execution.output, {"result": "done"})
+        self.assertRegex(self.lines(execution), r"notify_later was left running and is cancelled")
+
+    def test_who_blocks_the_shared_loop_is_said_once(self) -> None:
+        for name, value in (("WATCH_S", 0.01), ("BLOCKED_S", 0.05)):
+            self.addCleanup(setattr, event_loop, name, getattr(event_loop, name))
+            setattr(event_loop, name, value)
+        go = threading.Event()
+
+        async def blocks() -> None:
+            go.wait(LONG_S)
+
+        logger = "user_agent_sdk.worker.running.event_loop"
+        with working(self.box, agent(blocks, loop="shared"), workers=1), self.assertLogs(logger, "WARNING") as said:
+            first = self.box.put()
+            while not said.output:
+                self.ended.wait(0.01)
+            go.set()
+            self.box.wait(first, LONG_S)
+            go.clear()
+            second = self.box.put()
+            self.box.engine.wait(second, LONG_S, lambda now: now.attempts[-1].status == "IN_PROGRESS")
+            self.ended.wait(0.2)
+            go.set()
+            self.box.wait(second, LONG_S)
+        self.assertEqual(len(said.output), 1)
+        self.assertRegex(said.output[0], r"blocks \(.*test_coroutines.py:\d+\) blocks the event loop")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child that the process forks keeps nothing of the worker."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import unittest
+import warnings
+from collections.abc import Callable
+
+from user_agent_sdk import forking
+from user_agent_sdk.worker import signals
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on, where other threads run
+        return os.fork()
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+class ForkTest(unittest.TestCase):
+    def in_child(self, look: Callable[[], bool]) -> bool:
+        """Whether ``look`` was true in a forked child."""
+        child = fork()
+        if not child:
+            try:
+                os._exit(0 if look() else 1)
+            finally:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def test_a_signal_ends_a_child_as_it_ends_any_program(self) -> None:
+        """Children of a Pool had the worker's handlers, which only note a signal: Pool.terminate() then waited for
+        them for ever, and the task's lease was kept for ever."""
+        before = signal.getsignal(signal.SIGTERM)
+        with signals.into(queue.SimpleQueue()):
+            self.assertTrue(self.in_child(lambda: signal.getsignal(signal.SIGTERM) == before))
+            self.assertTrue(self.in_child(lambda: signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+            child = fork()
+            if not child:
+                signal.pause()
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)  # at once, maybe before the child has run anything
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), -signal.SIGTERM)
+            self.assertNotEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertNotIn(signal.SIGTERM, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    def test_a_socket_of_ours_is_closed_in_a_child_and_stays_open_here(self) -> None:
+        """An orphan kept the status port, and the next worker could not start."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        forking.ours(listener)
+
+        def is_gone() -> bool:
+            try:
+                listener.getsockname()
+            except OSError:
+                return True
+            return False
+
+        self.assertTrue(self.in_child(is_gone))
+        with socket.create_connection(listener.getsockname()):
+            listener.accept()[0].close()
+
+    def test_what_the_function_itself_opened_stays_open_in_its_child(self) -> None:
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.addCleanup(os.close, writer)
+        self.assertTrue(self.in_child(lambda: os.write(writer, b"x") == 1))
+        self.assertEqual(os.read(reader, 1), b"x")
+
+
+if __name__ == "__main__":
+    unittest.main()

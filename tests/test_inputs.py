@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What annotations make of a task's input; and that what they can't be read from is left alone."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import unittest
+from collections.abc import Callable, Mapping, Sequence  # noqa: F401 - named in texts
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple, TypedDict, Union  # noqa: F401, UP035
+from uuid import UUID
+
+from tests import workerbox  # noqa: F401 - what is not asserted is not printed
+from user_agent_sdk import Task, TaskResult
+from user_agent_sdk.testing import run_task
+
+if TYPE_CHECKING:
+    from nowhere import Absent
+
+NUMBER = "12345678-1234-5678-1234-567812345678"
+
+
+class Color(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+@dataclass
+class Line:
+    sku: str
+    qty: int
+    price: Decimal = Decimal(1)
+    parts: List[Line] = field(default_factory=list)  # noqa: UP006
+
+
+@dataclass
+class Order:
+    lines: list[Line]
+    due: datetime.date | None = None
+    by_color: Mapping[Color, int] = field(default_factory=dict)
+    note: Optional[str] = None  # noqa: UP045
+    total: Decimal = field(init=False, default=Decimal(0))
+
+    def __post_init__(self) -> None:
+        self.total = sum((line.qty * line.price for line in self.lines), Decimal(0))
+        if self.note == "bad":
+            raise ValueError("a bad note")
+
+
+class Person(TypedDict):
+    name: str
+    born: datetime.date
+
+
+class Model:
+    """As pydantic's are, by their shape."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @classmethod
+    def model_validate(cls, value: Any) -> Model:
+        if value == "wrong":
+            raise ValueError("1 validation error\n  for Model")
+        return cls(value)
+
+
+class InputsTest(unittest.TestCase):
+    def given(self, func: Callable[..., Any], **values: Any) -> Any:
+        """What the function got; it must complete."""
+        got: list[Any] = []
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            got.append(kwargs)
+
+        result = run_task(_like(func, call), values)
+        self.assertEqual(result.status, "COMPLETED", result.reason_for_incompletion)
+        return next(iter(got[0].values())) if len(got[0]) == 1 else got[0]
+
+    def refused(self, func: Callable[..., Any], **values: Any) -> str:
+        result: TaskResult = run_task(func, values)
+        self.assertEqual(result.status, "FAILED_WITH_TERMINAL_ERROR")
+        return str(result.reason_for_incompletion)
+
+    def test_an_object_becomes_a_dataclass_with_all_that_is_in_it(self) -> None:
+        def f(order: Order) -> None: ...
+
+        order = self.given(
+            f,
+            order={
+                "lines": [{"sku": 7, "qty": "2", "price": "1.50", "parts": [{"sku": "a", "qty": 1.0}], "more": 1}],
+                "due": "2026-01-31",
+                "by_color": {"r": 1},
+            },
+        )
+        self.assertEqual(order.lines, [Line("7", 2, Decimal("1.50"), [Line("a", 1)])])
+        self.assertEqual((order.due, order.total), (datetime.date(2026, 1, 31), Decimal("3.00")))
+
+    def test_what_does_not_fit_fails_for_good_and_names_the_place(self) -> None:
+        def f(order: Order) -> None: ...
+
+        lines = [{"sku": "a", "qty": 1}, {"sku": "b", "qty": 2}, {"sku": "c", "qty": "x"}]
+        self.assertEqual(self.refused(f, order={"lines": lines}), "$.order.lines[2].qty: 'x' is not a whole number")
+        self.assertEqual(self.refused(f, order={}), "$.order: there is no 'lines', which Order needs")
+        self.assertEqual(self.refused(f, order=[]), "$.order: [] is not an object, as Order needs")
+        self.assertEqual(self.refused(f, order={"lines": {}}), "$.order.lines: {} is not an array")
+        self.assertEqual(self.refused(f, order={"lines": [], "due": "soon"}),
+                         "$.order.due: 'soon' is not a date, such as 2026-01-31")  # fmt: skip
+        self.assertEqual(self.refused(f, order={"lines": [], "note": "bad"}), "$.order: a bad note")
+        self.assertIn("no 'order'", self.refused(f))
+
+    def test_each_kind_of_value(self) -> None:
+        def f(**_: Any) -> None: ...
+
+        moment = datetime.datetime(2026, 1, 31, 8, 0, tzinfo=datetime.timezone.utc)
+        for kind, given, expected in (
+            ("int", "5", 5), ("int", 5.0, 5), ("float", "1.5", 1.5), ("bool", "true", True), ("bool", 0, False),
+            ("Decimal", 10.5, Decimal("10.5")), ("Color", "b", Color.BLUE), ("Color", "RED", Color.RED),
+            ("datetime.datetime", "2026-01-31T08:00:00Z", moment), ("datetime.date", "2026-01-31T08:00", moment.date()),
+            ("datetime.time", "08:00", datetime.time(8)), ("UUID", NUMBER, UUID(NUMBER)), ("Path", "a/b", Path("a/b")),
+            ("Union[int, str]", "5", "5"), ("Union[int, datetime.date]", "2026-01-31", moment.date()),
+            ("int | None", None, None), ("int | None", "5", 5), ("Dict[str, List[Decimal]]", {"a": [1]}, {"a": [1]}),
+            ("Set[int]", ["1"], {1}), ("Tuple[int, ...]", ["1"], (1,)), ("Sequence[Path]", ["a"], [Path("a")]),
+            ("list", [1], [1]), ("dict", {"a": 1}, {"a": 1}), ("Any", "x", "x"), ("Union[int, Any]", "x", "x"),
+            ("int", None, None), ("Line | None", None, None), ("Color | None", "r", Color.RED),
+        ):  # fmt: skip
+            with self.subTest(kind, given=given):
+                f.__annotations__ = {"value": kind}
+                got = self.given(_taking(f), value=given)
+                self.assertEqual((got, type(got)), (expected, type(expected)))
+
+    def test_each_kind_refuses_what_it_cannot_be(self) -> None:
+        for kind, given, expected in (
+            ("int", 1.5, "1.5 is not a whole number"), ("int", True, "True is not a whole number"),
+            ("float", "one", "'one' is not a number"), ("bool", "maybe", "'maybe' is not true or false"),
+            ("str", {}, "{} is not text"), ("Decimal", "", "'' is not a decimal number"),
+            ("Color", "green", "'green' is none of 'r', 'b'"), ("UUID", "1", "'1' is not a UUID"),
+            ("Union[int, datetime.date]", "x", "'x' is none of int, date"), ("Path", 5, "5 is not a path"),
+            ("List[int]", ["1", "x"], "[1]: 'x' is not a whole number"), ("Line", None, "None is not an object"),
+            ("Model", "wrong", "1 validation error for Model"),
+        ):  # fmt: skip
+            with self.subTest(kind, given=given):
+                def f(**_: Any) -> None: ...
+
+                f.__annotations__ = {"value": kind}
+                place = "$.value" if expected[0] == "[" else "$.value: "
+                self.assertIn(place + expected, self.refused(_taking(f), value=given))
+
+    def test_an_optional_parameter_may_be_absent_and_a_default_stays(self) -> None:
+        def f(amount: Optional[int], rate: int | None = 3) -> Any:  # noqa: UP045
+            return [amount, rate]
+
+        self.assertEqual(run_task(f, {}).output_data, {"result": [None, 3]})
+        self.assertEqual(run_task(f, {"amount": "1", "rate": None}).output_data, {"result": [1, None]})
+
+    def test_the_whole_input_and_the_task(self) -> None:
+        def f(input_data: Line, job: Task) -> Any:
+            return [input_data.qty, job.task_id]
+
+        def g(input_data: Person) -> Any:
+            return [input_data["born"].year, input_data]
+
+        self.assertEqual(run_task(f, {"sku": "a", "qty": "3"}).output_data, {"result": [3, "test-task"]})
+        self.assertEqual(self.refused(f, sku="a"), "$: there is no 'qty', which Line needs")
+        person = {"name": "Ann", "born": "2000-01-31", "more": 1}
+        self.assertEqual(run_task(g, person).output_data, {"result": [2000, person]})
+        self.assertEqual(self.refused(g, name="Ann", born="x"), "$.born: 'x' is not a date, such as 2026-01-31")
+
+    def test_a_model_of_pydantics_shape_is_asked(self) -> None:
+        def f(model: Model) -> Any:
+            return [model.value]
+
+        self.assertEqual(run_task(f, {"model": {"a": 1}}).output_data, {"result": [{"a": 1}]})
+
+    def test_what_cannot_be_resolved_is_left_as_it_came(self) -> None:
+        class Local: ...
+
+        def f(a: Absent, b: Local, c: nonsense, d: int, e: "List[Absent]") -> Any:  # type: ignore  # noqa
+            return [a, b, c, d, e]
+
+        self.assertEqual(run_task(f, dict.fromkeys("abcde", "5")).output_data, {"result": ["5", "5", "5", 5, "5"]})
+
+    def test_a_nesting_without_end_is_refused(self) -> None:
+        def f(line: Line) -> None: ...
+
+        line: dict[str, Any] = {"sku": "a", "qty": 1}
+        for _ in range(400):
+            line = {"sku": "a", "qty": 1, "parts": [line]}
+        self.assertEqual(self.refused(f, line=line), "$.line: it is nested too deep")
+
+    def test_a_function_without_annotations_has_no_plan(self) -> None:
+        from user_agent_sdk.agents import Agent
+        from user_agent_sdk.worker.running.inputs import plan
+
+        def f(input_data: dict[str, Any], logger: Any, task: Task, path="x") -> None: ...  # type: ignore[no-untyped-def]
+
+        self.assertFalse(plan(Agent(f)))
+
+
+def _taking(func: Any) -> Any:
+    def f(value: Any) -> None: ...
+
+    f.__annotations__ = func.__annotations__
+    return f
+
+
+def _like(func: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` with the signature of ``func``."""
+    import functools
+
+    return functools.wraps(func)(call)
+
+
+if __name__ == "__main__":
+    unittest.main()

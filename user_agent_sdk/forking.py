@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a child that this process forks must not keep of the worker: a child is a plain Python process.
+
+It gets the signals' former handlers back (a Pool ends its children by SIGTERM), and the worker's sockets and files
+are closed in it: an orphan would hold the status port. Threads are never copied, and locks of ours are nowhere held
+in a child's only thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import weakref
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+
+class _File(Protocol):
+    def fileno(self) -> int: ...
+
+
+File = TypeVar("File", bound=_File)
+
+former_handlers: dict[int, Any] = {}  # of the signals that the worker handles, while it does
+_OURS: weakref.WeakSet[Any] = weakref.WeakSet()  # what has a descriptor that no child may keep
+_mask = threading.local()  # .before: the forking thread's blocked signals
+
+
+def ours(file: File) -> File:
+    """``file``, a socket or whatever has a ``fileno()``, which is closed in every child that is forked."""
+    _OURS.add(file)
+    return file
+
+
+if sys.platform != "win32":
+
+    def _before() -> None:
+        """Signals wait until the child has its own handlers: one that came between would be lost in our queue."""
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, former_handlers)
+
+    def _in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+    def _in_child() -> None:
+        for number, handler in former_handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        former_handlers.clear()
+        null = os.open(os.devnull, os.O_RDWR)
+        for file in list(_OURS):
+            with suppress(OSError, ValueError):  # closed meanwhile
+                # Not closed: whoever has the number may close it once more, and must not hit a file of the child's.
+                os.dup2(null, file.fileno(), inheritable=False)
+        os.close(null)
+        _in_parent()
+
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

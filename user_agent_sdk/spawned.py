@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a child that multiprocessing spawns runs first, where it would run a program's main module."""
+
+from __future__ import annotations
+
+from .loader import prepare_child
+
+prepare_child()

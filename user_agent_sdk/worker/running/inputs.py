@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a task's input, which is JSON, to what a function's annotations ask for.
+
+==========================================  ===========================================================
+int, float, bool, Decimal, str              also from text that says one (``"5"``); str from a whole number
+date, datetime, time, UUID, Path            from text
+Enum                                        from a value, or from a name
+list, tuple, set, dict, their typing kin    element by element
+Optional, Union, ``X | None``               exact types first, then the first that fits; None where absent
+dataclass, TypedDict                        from an object, field by field; a model of pydantic as it wishes
+Task                                        the task itself
+==========================================  ===========================================================
+
+Any other annotation, and one that can't be resolved, leaves its value as it came; so does null for a parameter of a
+simple kind, since scripts annotate those without Optional. The plan is made once for each function.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import datetime
+import enum
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
+from pathlib import Path, PurePath
+from typing import Any, Union
+from uuid import UUID
+
+from ...agents import Agent
+from ...conductor.wire import Task
+from ...errors import NonRetryableException
+
+Convert = Callable[[Any], Any]
+Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
+
+_ABSENT = object()
+
+
+class Misfit(Exception):
+    """A value that does not fit; ``steps`` lead to it, the last first."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.steps: list[str] = []
+
+
+def plan(agent: Agent) -> Plan:
+    """What is to be done for the agent's parameters."""
+    source: Any = agent.func
+    while hasattr(source, "func"):  # functools.partial
+        source = source.func
+    source = inspect.unwrap(source)
+    if not hasattr(source, "__code__"):  # an object that can be called
+        source = type(source).__call__
+    parameters = {parameter.name: parameter for parameter in agent.parameters}
+    kinds, found = _Kinds(), dict[str, Convert]()
+    for name, hint in _hints(source, list(parameters)).items():
+        convert = kinds.converter(hint)
+        if hint is Task and name != "task":
+            found[name] = _of_task
+        elif convert is not None and (name != "input_data" or _is_object(hint)):
+            has_default = parameters[name].default is not inspect.Parameter.empty
+            found[name] = _of_parameter(convert, has_default, type(None) in typing.get_args(hint), _is_object(hint))
+    return found
+
+
+def converted(wanted: Plan, task: Task) -> dict[str, Any]:
+    """A copy of the task's input with its parts as ``wanted`` has them; under ``input_data`` all of it, if wanted.
+
+    Raises NonRetryableException, which names the place.
+    """
+    result = dict(task.input_data)
+    for name, convert in wanted.items():
+        value = task if convert is _of_task else task.input_data if name == "input_data" else result.get(name, _ABSENT)
+        try:
+            value = _at(f".{name}", convert, value)
+        except Misfit as misfit:
+            steps = misfit.steps[:-1] if name == "input_data" else misfit.steps
+            raise NonRetryableException(f"${''.join(reversed(steps))}: {misfit}") from None
+        except RecursionError:
+            raise NonRetryableException(f"$.{name}: it is nested too deep") from None
+        if value is not _ABSENT:
+            result[name] = value
+    return result
+
+
+def _of_task(task: Task) -> Task:
+    return task
+
+
+def _of_parameter(convert: Convert, has_default: bool, takes_none: bool, is_object: bool) -> Convert:
+    def convert_parameter(value: Any) -> Any:
+        if value is _ABSENT:
+            return None if takes_none and not has_default else _ABSENT
+        return None if value is None and (takes_none or not is_object) else convert(value)
+
+    return convert_parameter
+
+
+def _is_object(hint: Any) -> bool:
+    """Whether it is made of an object's fields."""
+    signs = ("__dataclass_fields__", "model_validate", "__required_keys__")
+    return isinstance(hint, type) and any(hasattr(hint, sign) for sign in signs)
+
+
+def _hints(source: Any, names: list[str]) -> dict[str, Any]:
+    """The annotations of ``names`` that can be resolved, each by itself: one that can't must not cost the others."""
+    raw: Mapping[str, Any] = {}
+    if sys.version_info >= (3, 14):  # where they are evaluated when they are asked for, one and all
+        import annotationlib
+
+        raw = annotationlib.get_annotations(source, format=annotationlib.Format.FORWARDREF)
+    else:
+        raw = getattr(source, "__annotations__", raw)
+    module = sys.modules.get(str(getattr(source, "__module__", None)))  # of a class, which has no __globals__
+    scope = getattr(source, "__globals__", None) or getattr(module, "__dict__", {})
+    found = {}
+    for name in names:
+        try:
+            found[name] = _resolved(raw[name], scope)
+        except Exception:  # noqa: S112 - none, local, under TYPE_CHECKING, misspelt
+            continue
+    return found
+
+
+def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
+    def holder() -> None: ...
+
+    if isinstance(hint, str) and sys.version_info < (3, 10):
+        hint = ast.unparse(_Unions().visit(ast.parse(hint, mode="eval")))
+        scope = {**scope, "_Union": Union}
+    holder.__annotations__ = {"hint": hint}
+    return typing.get_type_hints(holder, dict(scope))["hint"]
+
+
+class _Unions(ast.NodeTransformer):
+    """``X | Y`` as Python 3.9 can read it."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Subscript(ast.Name("_Union"), ast.Tuple([node.left, node.right]))
+
+
+class _Kinds:
+    """Makes converters, each once: a dataclass may hold others of its own kind."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Convert] = {}
+
+    def converter(self, kind: Any) -> Convert | None:
+        """None when the values stay as they come."""
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        if origin is Union or type(kind).__name__ == "UnionType":
+            return self._union(args)
+        kind = origin or kind
+        if kind in _SCALARS or not isinstance(kind, type):
+            return _SCALARS.get(kind) if isinstance(kind, type) else None
+        if issubclass(kind, enum.Enum):
+            return _enum(kind)
+        if issubclass(kind, PurePath):
+            return lambda value: kind(_SCALARS[str](value))
+        if hasattr(kind, "model_validate"):
+            return _model(kind)
+        if _is_object(kind):
+            return self._made.get(kind) or self._object(kind)
+        with suppress(TypeError):  # a Protocol that nothing can be asked for
+            return self._container(kind, args)
+        return None
+
+    def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
+        if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
+            return _mapping(self.converter(args[1]) if args else None)
+        makes = {tuple: tuple, set: set, frozenset: frozenset, collections.abc.Set: frozenset}
+        if kind in makes or (issubclass(list, kind) and issubclass(kind, collections.abc.Iterable)):
+            is_of_one = len(args) == 1 or args[1:] == (...,)
+            return _array(self.converter(args[0]) if is_of_one else None, makes.get(kind, list))
+        return None
+
+    def _union(self, args: tuple[Any, ...]) -> Convert | None:
+        kinds = [arg for arg in args if arg is not type(None)]
+        converters = [self.converter(kind) for kind in kinds]
+        if None in converters:
+            return None  # one of them takes anything
+
+        def convert_union(value: Any) -> Any:
+            if type(value) in args:
+                return value
+            said: list[Misfit] = []
+            for convert in converters:
+                try:
+                    return convert(value)  # type: ignore[misc]
+                except Misfit as misfit:
+                    said.append(misfit)
+            raise said[0] if len(said) == 1 else Misfit(f"{_shown(value)} is none of {', '.join(map(_name, kinds))}")
+
+        return convert_union
+
+    def _object(self, kind: Any) -> Convert:
+        is_dict, fields = hasattr(kind, "__required_keys__"), dict[str, tuple[Any, bool]]()
+
+        def convert_object(value: Any) -> Any:
+            if not isinstance(value, dict):
+                raise Misfit(f"{_shown(value)} is not an object, as {kind.__name__} needs")
+            result = dict(value) if is_dict else {}
+            for name, (convert, is_needed) in fields.items():
+                if name in value:
+                    result[name] = _at(f".{name}", convert, value[name]) if convert else value[name]
+                elif is_needed:
+                    raise Misfit(f"there is no {name!r}, which {kind.__name__} needs")
+            try:
+                return result if is_dict else kind(**result)
+            except (TypeError, ValueError) as error:  # of its __post_init__
+                raise Misfit(str(error)) from None
+
+        self._made[kind] = convert_object
+        own = () if is_dict else [field for field in dataclasses.fields(kind) if field.init]
+        absent = dataclasses.MISSING
+        needed = {one.name: one.default is absent and one.default_factory is absent for one in own} or {
+            name: name in kind.__required_keys__ for name in kind.__required_keys__ | kind.__optional_keys__
+        }
+        hints: dict[str, Any] = {}
+        for base in reversed(kind.__mro__):
+            hints.update(_hints(base, list(needed)))
+        for name, is_needed in needed.items():
+            hint = hints.get(name)
+            fields[name] = (self.converter(hint), is_needed)
+        return convert_object
+
+
+def _at(step: str, convert: Convert, value: Any) -> Any:
+    try:
+        return convert(value)
+    except Misfit as misfit:
+        misfit.steps.append(step)
+        raise
+
+
+def _array(item: Convert | None, make: Any) -> Convert:
+    def convert_array(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise Misfit(f"{_shown(value)} is not an array")
+        return make(value) if item is None else make([_at(f"[{at}]", item, each) for at, each in enumerate(value)])
+
+    return convert_array
+
+
+def _mapping(item: Convert | None) -> Convert:
+    def convert_mapping(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Misfit(f"{_shown(value)} is not an object")
+        return value if item is None else {name: _at(f".{name}", item, each) for name, each in value.items()}
+
+    return convert_mapping
+
+
+def _model(kind: Any) -> Convert:
+    def convert_model(value: Any) -> Any:
+        try:
+            return kind.model_validate(value)
+        except ValueError as error:  # pydantic's own is one, too
+            raise Misfit(" ".join(str(error).split())) from None
+
+    return convert_model
+
+
+def _enum(kind: Any) -> Convert:
+    def convert_enum(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            if isinstance(value, str) and value in kind.__members__:
+                return kind[value]
+            known = ", ".join(repr(each.value) for each in list(kind)[:10])
+            raise Misfit(f"{_shown(value)} is none of {known}") from None
+
+    return convert_enum
+
+
+def _scalar(what: str, types: Any, make: Convert) -> Convert:
+    def convert_scalar(value: Any) -> Any:
+        try:
+            if isinstance(value, types) and not isinstance(value, bool):
+                return make(value)
+        except (ValueError, InvalidOperation, OverflowError):
+            pass
+        raise Misfit(f"{_shown(value)} is not {what}")
+
+    return convert_scalar
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    return int(value)
+
+
+def _boolean(value: Any) -> bool:
+    known = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+    found = value if isinstance(value, bool) else known.get(str(value).strip().lower())
+    if found is None:
+        raise Misfit(f"{_shown(value)} is not true or false")
+    return found
+
+
+def _moment(value: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(f"{value[:-1]}+00:00" if value[-1:] in ("Z", "z") else value)
+
+
+_NUMBER = (int, float, str)
+_SCALARS: dict[Any, Convert] = {
+    bool: _boolean,
+    int: _scalar("a whole number", _NUMBER, _whole),
+    float: _scalar("a number", _NUMBER, float),
+    Decimal: _scalar("a decimal number", _NUMBER, lambda value: Decimal(str(value))),
+    str: _scalar("text", (str, int), str),
+    Path: _scalar("a path", str, Path),
+    UUID: _scalar("a UUID", str, UUID),
+    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, _moment),
+    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: _moment(value).date()),
+    datetime.time: _scalar("a time, such as 08:00:00", str, datetime.time.fromisoformat),
+}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({type(value).__name__})"
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or str(kind)
