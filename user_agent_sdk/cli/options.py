@@ -76,6 +76,9 @@ class Parser(argparse.ArgumentParser):
         """``in_order``: what words without an option's name are. Raises UsageError."""
         args, rest = self.parse_known_args([spelled for word in words for spelled in self._spelled(word)])
         rest = [word for word in rest if word != "--"]
+        if "more" in args:  # scripts
+            args.more = [word for word in rest if word.endswith(".py")]
+            rest = [word for word in rest if word not in args.more]
         for name in in_order:
             if rest and not rest[0].startswith("-") and not rest[0].endswith(".py") and vars(args)[name] is None:
                 setattr(args, name, rest.pop(0))

@@ -36,8 +36,7 @@ logger = logging.getLogger(__name__)
 
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
-    more = "more scripts, for agents in the same process"
-    parser.titled("agent").add_argument("more", nargs="*", metavar="AGENT", help=more)
+    parser.set_defaults(more=[])  # of several scripts all but the first; their agents run in one process
 
 
 def main(args: Namespace) -> int:
