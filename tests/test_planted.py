@@ -144,7 +144,7 @@ class CredentialsTest(PlantedTest):
         ended = self.run_one()
         self.assertEqual(ended.code, 3, ended.err)
         self.assertIn(f"{self.planted} {why}", ended.err)
-        self.assertEqual(self.sandbox._tokens, {})
+        self.assertEqual(self.sandbox.engine.agents()[0]["queued"], 1, "the task was taken")
 
     def test_those_of_another_user_are_not_used_unless_they_are_named(self) -> None:
         """They won over the user's own beside the script: all results went to whoever had put them there."""
@@ -160,7 +160,7 @@ class CredentialsTest(PlantedTest):
             protected = setting.read().strip() == "1"  # then Linux itself follows none of them there
         if protected:
             self.assertEqual(self.run_one().code, 3)
-            self.assertEqual(self.sandbox._tokens, {})
+            self.assertEqual(self.sandbox.engine.agents()[0]["queued"], 1, "the task was taken")
         else:
             self.assert_refused(f"belongs to user {STRANGER}")
 
