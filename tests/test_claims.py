@@ -23,7 +23,7 @@ from user_agent_sdk.history import recorder, shape
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import TABLE
 from user_agent_sdk.watching import server as status
-from user_agent_sdk.worker.keeping import journal
+from user_agent_sdk.worker.keeping import retries
 from user_agent_sdk.worker.polling import backoff
 from user_agent_sdk.worker.running import context, output
 
@@ -38,7 +38,7 @@ LIMITS = {
     "a task's log": [context.MAX_LINES, context.MAX_BYTES],
     "the reason of a failure": [wire.REASON_MAX_CHARS],
     "credentials.json": [credentials.FILE_MAX_BYTES],
-    "results kept for a retry": [journal.LATE_ROWS, journal.LATE_BYTES, journal.LATE_KEPT_S / 3600],
+    "results kept for a retry": [retries.LATE_RESULTS, retries.LATE_BYTES, retries.LATE_KEPT_S / 3600],
     "executions that wait to be recorded": [recorder.QUEUE_MAX_ROWS, recorder.QUEUE_MAX_BYTES],
     "a value in the history": [shape.VALUE_MAX_BYTES],
     "a connection's making; a token; a report": [
@@ -48,7 +48,7 @@ LIMITS = {
     "the pause that a server may ask for": [client.RETRY_AFTER_MAX_S],
     "clients of the status port, each request": [status.CLIENTS_MAX, status.REQUEST_BYTES, status.REQUEST_S],
 }  # fmt: skip
-MOST_LINES = (15_500, 9_500, 4_000)  # of the package, of a core copy, of what touches network, credentials or disk
+MOST_LINES = (16_000, 10_000, 3_500)  # of the package, of a core copy, of what touches network, credentials or disk
 # PATH is the one variable that a watched run has: whoever goes through all of them, for the proxies, meets it.
 NAMES_OF_PYTHON = re.compile(r"PYTHON\w*|LC_\w+|__\w+|PATH|LD_LIBRARY_PATH")
 

@@ -28,6 +28,7 @@ from user_agent_sdk.worker.keeping.custody import Custody
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.timetable import Timetable
 from user_agent_sdk.worker.polling.intake import Poll
+from user_agent_sdk.worker.running.event_loop import SharedLoop
 from user_agent_sdk.worker.slots import Services, Slot
 
 from . import mutate
@@ -189,7 +190,7 @@ class Polls(_Wire):
         upkeep: Timetable[Any] = Timetable("upkeep", lambda call: call(), 1)
         stopping, metrics = threading.Event(), Metrics()
         custody = Custody(client, Journal(None), stopping, metrics, on_run=lambda _: None)
-        self.services = Services(client, custody, upkeep, stopping, metrics)
+        self.services = Services(client, custody, upkeep, stopping, metrics, SharedLoop())
 
     def make(self, rng: Random) -> Reply:
         return framed(rng, mutate.json_bytes(rng, rng.choice(BODIES)))
