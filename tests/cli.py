@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import user_agent_sdk
+from user_agent_sdk import logs
 from user_agent_sdk.agents import REGISTRY
 from user_agent_sdk.cli import main
 
@@ -52,6 +54,13 @@ def keep_logging_as_it_is(case: unittest.TestCase) -> None:
         case.addCleanup(logger.setLevel, logger.level)
         case.addCleanup(setattr, logger, "propagate", logger.propagate)
         case.addCleanup(logger.handlers.__setitem__, slice(None), list(logger.handlers))
+
+
+def keep_secrets_as_they_are(case: unittest.TestCase) -> None:
+    """When the test ends, take back which secrets are blanked. A token of the fuzzer's, "the platform", once blanked
+    the words of another test in the same process."""
+    held = {name: copy.copy(value) for name, value in vars(logs.redactor).items() if name != "_lock"}
+    case.addCleanup(vars(logs.redactor).update, held)
 
 
 class Ended(NamedTuple):

@@ -12,6 +12,7 @@ import unittest
 from typing import Any, Callable
 from unittest import mock
 
+from tests.cli import keep_secrets_as_they_are
 from tests.fuzz import commands, core, mutate
 from tests.fuzz.targets import TARGETS
 from user_agent_sdk import credentials, loader
@@ -42,6 +43,9 @@ def losing(parse: Callable[[bytes], list[wire.Task]]) -> Callable[[bytes], list[
 
 
 class FuzzTest(unittest.TestCase):
+    def setUp(self) -> None:
+        keep_secrets_as_they_are(self)
+
     def test_no_target_finds_anything(self) -> None:
         for name, kind in TARGETS.items():
             with self.subTest(name):
