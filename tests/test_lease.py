@@ -53,6 +53,7 @@ class LeaseTest(unittest.TestCase):
         held.renewed(0.0, 0.0, 1000.0)
         held.renewed(16.0, 16.1, 1016.1)
         self.assertTrue(held.has_lapsed(16.2, 1016.2))
+        self.assertEqual(held.until_ms, 1_005_000, "so the next process knows, after a kill, that its result is late")
 
     def test_a_task_without_a_response_timeout_has_the_definitions_default(self) -> None:
         held = Lease(None)

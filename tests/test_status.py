@@ -103,6 +103,7 @@ class Text(unittest.TestCase):
     def test_names_labels_and_buckets_are_those_of_conductor_python(self) -> None:
         """Read off conductor-python 2.0.0's canonical collector: a dashboard made for it fits."""
         own = {"stuck_workers", "journal_depth", "journal_on_disk", "user_agent_sdk_info", "task_result_rejected",
+               "oldest_undelivered_seconds",
                "worker_slots", "last_contact_timestamp_seconds", "token_expiry_timestamp_seconds",
                "process_start_time_seconds", "process_cpu_seconds", "process_resident_memory_bytes",
                "process_open_fds"}  # fmt: skip
@@ -450,6 +451,7 @@ class OfAWorker(unittest.TestCase):
             samples = read(self.get("/metrics")[1])
             self.assertEqual(samples[f'active_workers{{taskType="{AGENT}"}}'], 1)
             self.assertEqual(samples['journal_depth{state="taken"}'], 1)
+            self.assertEqual(samples["oldest_undelivered_seconds"], 0)
             with self.box.down():
                 go_on.set()
                 self.box.await_calls("report", 2)  # the reply to the first was read by then
@@ -457,6 +459,7 @@ class OfAWorker(unittest.TestCase):
                 self.assertEqual(self.get("/healthz")[0], 200, "an outage is no reason to restart a worker")
                 samples = read(self.get("/metrics")[1])
                 self.assertEqual(samples['journal_depth{state="result"}'], 1)
+                self.assertGreater(samples["oldest_undelivered_seconds"], 0)
                 self.assertGreaterEqual(
                     samples[f'task_update_error_total{{taskType="{AGENT}",exception="LATER"}}'], 1)  # fmt: skip
 

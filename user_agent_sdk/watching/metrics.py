@@ -43,6 +43,7 @@ FAMILIES = {
     "worker_slots": Family("gauge", "Tasks that may run at once", _TASK),
     "last_contact_timestamp_seconds": Family("gauge", "When a poll was last answered, 0 before the first", _TASK),
     "token_expiry_timestamp_seconds": Family("gauge", "When the token ends, 0 without one", ()),
+    "oldest_undelivered_seconds": Family("gauge", "How long the oldest result has waited for its delivery", ()),
     "stuck_workers": Family("gauge", "Functions that were given up and still run", ()),
     "journal_depth": Family("gauge", "Rows of the journal", ("state",)),
     "journal_on_disk": Family("gauge", "1 while what is written survives the process", ()),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Callable, cast
 
 from .._version import __version__
 from ..logs import counted
+from ..worker.keeping.held import State
 from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
 from .metrics import Metrics
 
@@ -78,6 +79,9 @@ class Status:
         auth = self._services.client.auth
         if auth is not None:
             gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.is_ready else 0.0
+        ended = [held for held in register.pending() if held.state not in (State.TAKEN, State.RUNNING)]
+        since = min((held.ended_s or held.started_s for held in ended), default=wall)
+        gauges["oldest_undelivered_seconds",] = max(0.0, wall - since)
         gauges["stuck_workers",] = register.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
         gauges["user_agent_sdk_info", __version__] = 1

@@ -68,7 +68,8 @@ class Lease:
         length_s = self.lease_s if self.lease_s is not None else DEFAULT_RESPONSE_TIMEOUT_S
         self.renewed_at = sent_at
         self.until = sent_at + length_s
-        self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
+        if not self._is_void:  # else the journal would tell a next process that the result came in time
+            self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
 
     def has_lapsed(self, now: float, wall_s: float) -> bool:
         return self._is_void or now >= self.until or wall_s * 1000 >= self.until_ms
