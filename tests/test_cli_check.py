@@ -104,6 +104,15 @@ class CheckTest(CliTest):
         left = {*os.listdir()} - {"__pycache__"}  # that is of Python itself
         self.assertEqual(left, {"agent.py", "credentials.json"})  # a check leaves nothing behind
 
+    def test_the_answer_is_on_stdout_whatever_the_script_prints(self) -> None:
+        """Captured apart from stderr: the answer once went to where a print() of the agent's is sent meanwhile."""
+        self.platform()
+        script = "import user_agent_sdk as sdk\nprint('of the agent')\nsdk.user_agent(agent_id='a')(dir)\n"
+        self.write("agent.py", script)
+        ended = self.run_process("-m", "user_agent_sdk", "check", "agent.py", "--json", "--offline")
+        self.assertIn("checks", json.loads(ended.out))
+        self.assertIn("of the agent", ended.err)
+
     def test_it_never_polls(self) -> None:
         """A poll takes a real task, which nobody would then run."""
         self.platform()

@@ -53,7 +53,8 @@ WHEEL = f"{BASE}-py3-none-any.whl"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
 # Of what lies below the folders: not the database that a tried example leaves, nor an editor's copy.
-KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh", ".xml", ".service", ".cmd")
+_IN_EXAMPLES = (".cmd", ".conf", ".Dockerfile", ".service", ".xml", ".yml")
+KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh", *_IN_EXAMPLES)
 NEVER = "credentials.json"
 ZIPAPP_MAIN = b"""\
 import sys

@@ -61,6 +61,8 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> int:
     script = options.script_of(args) if args.agent or args.path else None
+    if script is not None:
+        terminal.keep_streams()
     with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
         rows = [row._replace(message=_safe(row.message), fix=row.fix and _safe(row.fix)) for row in _all(args, script)]
     code = next((CODES[row.code][0] for row in rows if row.code), EXIT_OK)
@@ -104,8 +106,6 @@ def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
     settings = None
     try:
         settings = load(vars(args), script=script)
-        if script is not None:
-            terminal.keep_streams()
         args.debug, args.color = str(settings.debug).lower(), settings.color
         logs.setup("DEBUG" if settings.debug else "WARNING", settings.log_format, settings.secrets, terminal.stderr())
         yield from _configuration(settings)
