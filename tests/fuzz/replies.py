@@ -170,7 +170,7 @@ class _OneTurn:
 
 def echo(input_data: Any, task: Any, logger: Any) -> Any:
     logger.info("%s, attempt %s", task.key, task.attempt)
-    return {"given": input_data, "type": task.task_type, "flow": task.workflow_task, "left": task.output_data}
+    return {"given": input_data, "type": task.task_type, "flow": str(task.workflow_task), "left": task.output_data}
 
 
 class Polls(_Wire):

@@ -122,10 +122,10 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _seconds(value: object) -> float | None:
-    """A response timeout in seconds, or None for what makes no sense (absent, negative, text)."""
+    """A response timeout in seconds, or None for what makes no sense (absent, negative, next to nothing, text)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if 0 < value < 10**8 else None
+    return float(value) if 0.01 <= value < 10**8 else None
 
 
 def own_input(wire: Mapping[str, Any]) -> dict[str, Any]:

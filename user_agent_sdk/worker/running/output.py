@@ -98,7 +98,10 @@ def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
             output = _convert(output)
         encoded = encode(output)
     except (ValueError, RecursionError) as error:
-        _convert(output)  # NaN, a lone surrogate: the slow way knows where
+        try:
+            _convert(output)  # NaN, a lone surrogate: the slow way knows where
+        except OutputError as found:
+            raise found from None
         raise OutputError(f"the output can't be sent as JSON: {error}; return only what the next step needs") from None
     if len(encoded) > MAX_BYTES:
         raise OutputError(f"the output has {len(encoded):,} bytes as JSON, the platform takes {MAX_BYTES:,}; {_STORE}")
