@@ -57,6 +57,12 @@ class Sees(unittest.TestCase):
             with self.subTest(fields=fields):
                 self.assertFalse(self.missed(task(3.0, **fields)))
 
+    def test_a_reply_of_nonsense_says_nothing_and_costs_no_task(self) -> None:
+        """A workflowTask that is no object once ended the poll that brought its task."""
+        for flow in (float("inf"), "text", [1], {"taskDefinition": 7}):
+            with self.subTest(flow=flow):
+                self.assertTrue(self.missed(task(3.0, workflowTask=flow)))
+
     def test_where_tasks_come_to_kept_polls_one_that_was_missed_counts_for_nothing(self) -> None:
         miss = [(5.0, 5.0, True, []), (5.1, 0.0, True, [task(3.0)])]
         self.assertFalse(self.shows(*miss, (8.0, 2.0, True, [task(0.1)]), *miss))

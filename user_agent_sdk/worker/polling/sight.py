@@ -37,7 +37,9 @@ class Sight:
 def _queued_s(task: Task) -> float:
     """How long the task could have been had; 0 for one that may have been held back: a retry, one called again, one
     with a delay or a limit."""
-    definition = (task.workflow_task or {}).get("taskDefinition") or {}
+    flow = task.wire.get("workflowTask")
+    given = flow.get("taskDefinition") if isinstance(flow, dict) else None
+    definition = given if isinstance(given, dict) else {}
     is_held_back = (
         task.retry_count
         or task.poll_count > 1
