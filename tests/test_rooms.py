@@ -17,7 +17,7 @@ from user_agent_sdk.cli import commands, init
 from user_agent_sdk.sandbox.server import Sandbox
 
 AGENT_ID = "0000#user-agent"
-ROOMS = ("history", "sandbox", "watching", "utils", "testing.py", "_build.py", "pages.py")
+ROOMS = ("history", "sandbox", "watching", "utils", "compat", "testing.py", "_build.py", "pages.py")
 COMMANDS = [name for name in commands.COMMANDS if name != "run"]
 
 

@@ -71,8 +71,6 @@ class StorageTest(unittest.TestCase):
         self.assertFalse(storage.is_damage(sqlite3.OperationalError("database or disk is full")))
         self.assertFalse(storage.is_damage(sqlite3.OperationalError("database is locked")))
         self.assertTrue(storage.is_damage(sqlite3.DatabaseError("database disk image is malformed")))
-        self.assertTrue(storage.is_locked(sqlite3.OperationalError("database is locked")))
-        self.assertFalse(storage.is_locked(sqlite3.OperationalError("disk I/O error")))
 
     def test_a_damaged_schema_is_damage_though_pythons_own_message_about_it_fails(self) -> None:
         # SQLite names the broken table, the fuzzer broke the name, and sqlite3 raised UnicodeDecodeError.

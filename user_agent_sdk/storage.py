@@ -79,10 +79,6 @@ def open_existing(path: Path) -> Connection:
     raise AssertionError("unreachable")
 
 
-def is_locked(error: Exception) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
-
-
 def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
     if str(error) == "unsupported file format":  # an OperationalError, for a header that a disk has changed

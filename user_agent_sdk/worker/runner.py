@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from ..agents import Agent
 from ..conductor.transport import is_loopback
-from ..conductor.wire import LONG_POLL_MAX_MS, TaskResult, TaskStatus, segment
+from ..conductor.wire import LONG_POLL_MAX_MS, TaskStatus, segment
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
@@ -175,7 +175,7 @@ class Runner:
         return Waits(
             not self._is_started and self._target.client.auth is not None,
             services.stopping.is_set(),
-            len(self._custody.register.running()),
+            self.running,
             len(self._custody.delivery),
             self._deadline,
             min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
@@ -276,7 +276,7 @@ class Runner:
         services.stopping.set()
         self._wake_gates()
         level = logging.INFO if self._owns_process else logging.DEBUG
-        running = counted(len(self._custody.register.running()), "running task")
+        running = counted(self.running, "running task")
         log.log(level, "Stopping; %s", running, extra={"action": "drain_started"})
         self._insist(self._await_slots)
         cut_off = self._insist(self._cancel_coroutines) + self._insist(self._cut_off)
@@ -329,7 +329,7 @@ class Runner:
         """Past the drain timeout: cancel the coroutines that still run, and await their slots; how many there were."""
         register = self._custody.register
         running = register.running()
-        cancelled = [held for held in running if held.cancel is not None and held.cancel(STOPPED)]
+        cancelled = [held for held in running if held.call is not None and held.call.cancel(STOPPED)]
         until = time.monotonic() + GRACE_S
         others = register.stuck + len(running) - len(cancelled)
         while cancelled and not self._crew.wait(others, 0.05) and time.monotonic() < until:
@@ -340,7 +340,7 @@ class Runner:
         """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
         custody, until = self._custody, time.monotonic() + LAST_REPORT_S
         for held in custody.register.running():
-            if custody.give_up(held, _stopped(held)) is not None:
+            if custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None:
                 self._given_up.append(held)
                 custody.delivery.post(held)
         if self._given_up:
@@ -369,7 +369,3 @@ class Runner:
     def has_stragglers(self) -> bool:
         """A thread of a function, or of a poll that hangs, is still there: it would block the exit."""
         return self._crew.at_work > 0
-
-
-def _stopped(held: Held) -> TaskResult:
-    return failure(held, TaskStatus.FAILED, STOPPED)

@@ -113,13 +113,13 @@ class Slot:
 
     def _run(self, held: Held, task: Task) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
-        call = Call()
-        held.began_at, held.thread_id, held.cancel = time.monotonic(), threading.get_ident(), call.cancel
+        held.call = call = Call()
+        held.began_at, held.thread_id = time.monotonic(), threading.get_ident()
         self._custody.register.move(held, RUNNING)
         services.counts.started(held.entry.agent_id)
         status = TaskStatus.FAILED
         if timeout_s is not None:
-            services.upkeep.put(held, lambda: self._out_of_time(held, task, timeout_s), timeout_s)
+            services.upkeep.put(held, lambda: self._out_of_time(held, call, task, timeout_s), timeout_s)
         try:
             result = execute(
                 self._agent,
@@ -132,17 +132,16 @@ class Slot:
             status = result.status
             return result
         finally:
-            held.ended_s, held.took_s = time.time(), time.monotonic() - held.began_at
-            services.counts.executed(held.entry.agent_id, held.took_s, status)
+            held.ended_s = time.time()
+            services.counts.executed(held.entry.agent_id, time.monotonic() - held.began_at, status)
             if timeout_s is not None:
                 services.upkeep.drop(held)
 
-    def _out_of_time(self, held: Held, task: Task, timeout_s: float) -> float | None:
+    def _out_of_time(self, held: Held, call: Call, task: Task, timeout_s: float) -> float | None:
         """Called by the upkeep thread. A coroutine is cancelled, and looked at again after its grace; any other
         function can't be stopped."""
-        reason, was_told = f"the function ran longer than its timeout of {timeout_s:g} s", held.is_cancelled
-        held.is_cancelled = True
-        if held.cancel is not None and held.cancel(reason) and not was_told:
+        reason, was_told = f"the function ran longer than its timeout of {timeout_s:g} s", bool(call.reason)
+        if call.cancel(reason) and not was_told:
             return GRACE_S
         result = failure(held, TaskStatus.FAILED, reason)
         owed = self._custody.give_up(held, result)

@@ -235,7 +235,6 @@ class Delivery:
             self._ended(held)
         return None
 
-
     def _unknown(self, held: Held, outcome: Outcome) -> None:
         """The platform knows the task or its workflow no longer (a 404 that names it): nothing waits for this report.
         A COMPLETED result stays for a retry, as one that came late."""

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import Callable, NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...conductor.wire import REASON_MAX_CHARS, Task, TaskResult, TaskStatus
 from ..polling.backoff import Backoff
 from .journal_file import RESULT, Entry
 from .lease import Lease
+
+
+class Cancellable(Protocol):
+    """One run of a function, which can be told that its task is over. ``reason``: why it was told so, empty before."""
+
+    reason: str
+
+    def cancel(self, reason: str) -> bool:
+        """True when the function is a coroutine, which will end by it."""
 
 
 class Run(NamedTuple):
@@ -71,10 +80,8 @@ class Held:
     row = 0
     ended_s = 0.0  # wall clock; when the function returned
     began_at = 0.0  # monotonic; the function
-    took_s = 0.0  # the function
     thread_id = 0  # in which the function runs
-    cancel: Callable[[str], bool] | None = None  # tells the function why it should end; True when a coroutine will
-    is_cancelled = False  # the function was told
+    call: Cancellable | None = None  # of its function, once that was started
     was_blamed = False  # for holding the interpreter, which was said
     sent_at = 0.0  # monotonic; the last report
     again_at = 0.0  # monotonic; no report before, however all are hurried
@@ -168,7 +175,7 @@ class Register:
             if earlier.state is not RUNNING:
                 return False
             earlier.heir, retry.began_at, retry.thread_id = retry, earlier.began_at, earlier.thread_id
-            retry.cancel = earlier.cancel
+            retry.call = earlier.call
             self._moved(earlier, GONE)
             return self._moved(retry, RUNNING)
 

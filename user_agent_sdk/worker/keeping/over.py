@@ -26,16 +26,12 @@ class Over:
 
     def look(self, held: Held, is_known: bool, timeout_s: float) -> None:
         """After an extension; ``is_known`` is False when the platform said that there is no such task."""
-        if held.cancel is None or held.ended_s or held.is_cancelled:
+        call = held.call
+        if call is None or held.ended_s or call.reason:
             return
         if not is_known:
-            self._tell(held, "the platform does not know this task any more")
+            call.cancel("the platform does not know this task any more")
         elif self._client.can_look and self._clock() - held.began_at >= LOOK_AFTER_S:
             status = self._client.status_of(held.ids[0], timeout_s)
             if status in _ENDED:
-                self._tell(held, f"the task was ended on the platform meanwhile ({status})")
-
-    def _tell(self, held: Held, reason: str) -> None:
-        held.is_cancelled = True
-        if held.cancel is not None:
-            held.cancel(reason)
+                call.cancel(f"the task was ended on the platform meanwhile ({status})")

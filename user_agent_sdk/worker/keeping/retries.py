@@ -2,7 +2,7 @@
 """Tasks that come twice and results that come late: what is done in each case.
 
 A poll brings …                                              it is …
- COPY    a task that is held here                            neither run nor reported again
+ (copy)  a task that is held here                            neither run nor reported again
  FAULTY  a malformed task whose ids are known                failed for good
  RUNS    a retry of the same work, which still runs here     not run: the function's result counts for the retry
  KNOWN   a retry of the same work, which is COMPLETED here   not run: that result is reported for the retry
@@ -32,7 +32,6 @@ LATE_BYTES = 64 * 1024 * 1024
 
 
 class Case(enum.Enum):
-    COPY = "copy"
     FAULTY = "faulty"
     RUNS = "runs"
     KNOWN = "known"

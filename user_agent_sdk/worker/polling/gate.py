@@ -196,4 +196,4 @@ class Gate:
         self.is_refused = error.code == AuthRefusedError.code
         with self._changed:
             self._intake.failed(poll, now, error.retry_after_s)
-            self._outage.failed(error.message, now, error.code == AuthRefusedError.code)
+            self._outage.failed(error.message, now, self.is_refused)
