@@ -14,9 +14,11 @@ import struct
 import threading
 import unittest
 from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, Callable, NamedTuple, TypeVar
 
 IS_WINE = os.name == "nt" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")  # type: ignore[attr-defined]
+Value = TypeVar("Value")
 PATIENCE_S = 10.0  # a test that waits longer has failed
 
 
@@ -205,6 +207,13 @@ def answering(answer: Callable[[Request], Any]) -> Handler:
             peer.reply(body, status, *head)
 
     return handle
+
+
+def entered(case: unittest.TestCase, context: AbstractContextManager[Value]) -> Value:
+    """Enter a context until the test ends: TestCase.enterContext is newer than Python 3.9."""
+    value = context.__enter__()
+    case.addCleanup(context.__exit__, None, None, None)
+    return value
 
 
 def at_once(count: int, call: Callable[[], Any]) -> Sequence[Any]:

@@ -18,7 +18,7 @@ from unittest import mock
 
 import user_agent_sdk
 from tests.cli import ROOT, SUM, CliTest, Ended
-from tests.support import Arrivals
+from tests.support import Arrivals, entered
 from tests.test_cli_journal import entry
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.worker.keeping.journal import Journal
@@ -45,10 +45,7 @@ OWN_END = """
 class RunTest(CliTest):
     def setUp(self) -> None:
         super().setUp()
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
-        self.sandbox = sandbox
+        self.sandbox = entered(self, Sandbox())
         self.write("sum_agent.py", SUM)
 
     def give_credentials(self, **changed: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from tests.cli import ROOT, SUM, CliTest
+from tests.support import entered
 from user_agent_sdk.cli.sandbox import _secret_in, write_credentials
 from user_agent_sdk.errors import UserAgentError
 from user_agent_sdk.sandbox.server import Sandbox
@@ -136,9 +137,7 @@ class CredentialsFile(CliTest):
     def setUp(self) -> None:
         super().setUp()
         self.path = self.folder / "credentials.json"
-        sandbox = Sandbox(0)
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
+        sandbox = entered(self, Sandbox(0))
         self.given = sandbox.credentials("ü#user-agent")
 
     def test_only_its_owner_can_read_it(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from tests.cli import CliTest, Ended
-from tests.support import PATIENCE_S, Request, Server, answering
+from tests.support import PATIENCE_S, Request, Server, answering, entered
 from user_agent_sdk.cli import submit
 from user_agent_sdk.sandbox.server import Sandbox
 
@@ -25,9 +25,7 @@ def _said(answer: tuple[int, bytes], request: Request) -> tuple[int, bytes]:
 class SubmitCase(CliTest):
     def setUp(self) -> None:
         super().setUp()
-        self.sandbox = Sandbox()
-        self.sandbox.__enter__()
-        self.addCleanup(self.sandbox.close)
+        self.sandbox = entered(self, Sandbox())
 
     def submit(self, *words: str, stdin: bytes = b"") -> Ended:
         return self.run_main("submit", "--url", self.sandbox.origin, *words, stdin=stdin)

@@ -8,15 +8,14 @@ import threading
 import unittest
 from typing import Any
 
+from tests.support import entered
 from tests.workerbox import LONG_S, Box, agent, hasten, working
 from user_agent_sdk.worker.running import event_loop
 
 
 class CoroutinesTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.box = Box()
-        self.box.__enter__()
-        self.addCleanup(self.box.close)
+        self.box = entered(self, Box())
         self.began, self.ended = threading.Event(), threading.Event()
 
     async def waits_for_ever(self, how: str = "") -> str:

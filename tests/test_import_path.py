@@ -15,6 +15,7 @@ import unittest
 from pathlib import Path
 
 from tests.cli import ROOT, SUM, CliTest
+from tests.support import entered
 from user_agent_sdk.cli import commands
 from user_agent_sdk.sandbox.server import Sandbox
 
@@ -45,11 +46,8 @@ class PlantedTest(CliTest):
         for name in self.names:
             (self.here / f"{name}.py").write_text(PLANTED)
         self.agent = str(self.write("agent.py", SUM))
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
-        self.sandbox = sandbox
-        (self.here / "credentials.json").write_text(json.dumps(sandbox.credentials(AGENT_ID)))
+        self.sandbox = entered(self, Sandbox())
+        (self.here / "credentials.json").write_text(json.dumps(self.sandbox.credentials(AGENT_ID)))
         (self.here / "credentials.json").chmod(0o600)
 
     def start(self, *words: str) -> subprocess.Popen[str]:

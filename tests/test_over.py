@@ -8,6 +8,7 @@ import threading
 import unittest
 from typing import Any
 
+from tests.support import entered
 from tests.workerbox import LONG_S, PASS, Box, agent, hasten, working
 from user_agent_sdk import current_task
 from user_agent_sdk.sandbox.exchange import Reply
@@ -16,9 +17,7 @@ from user_agent_sdk.sandbox.exchange import Reply
 class OverTest(unittest.TestCase):
     def setUp(self) -> None:
         hasten(self, over_LOOK_AFTER_S=0.0)
-        self.box = Box()
-        self.box.__enter__()
-        self.addCleanup(self.box.close)
+        self.box = entered(self, Box())
         self.began, self.ended = threading.Event(), threading.Event()
         self.looks = 0
         self.box.faults.append(self.count)

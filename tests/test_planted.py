@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 from tests.cli import SUM, CliTest
 from tests.historybox import execution
+from tests.support import entered
 from user_agent_sdk.history import recorder as rooms
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.server import Sandbox
@@ -124,10 +125,7 @@ class HistoryTest(PlantedTest):
 class CredentialsTest(PlantedTest):
     def setUp(self) -> None:
         super().setUp()
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
-        self.sandbox = sandbox
+        self.sandbox = entered(self, Sandbox())
         self.agent = str(self.write("agent.py", SUM))
         self.planted = self.shared / "credentials.json"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from tests import test_doors as doors
 from tests.cli import ROOT, SUM, CliTest, Ended
+from tests.support import entered
 from user_agent_sdk.cli import commands, init
 from user_agent_sdk.sandbox.server import Sandbox
 
@@ -28,12 +29,9 @@ def file_of(command: str) -> str:
 class RoomsTest(CliTest):
     def setUp(self) -> None:
         super().setUp()
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
-        self.sandbox = sandbox
+        self.sandbox = entered(self, Sandbox())
         self.write("agent.py", SUM)
-        self.write("credentials.json", json.dumps(sandbox.credentials(AGENT_ID))).chmod(0o600)
+        self.write("credentials.json", json.dumps(self.sandbox.credentials(AGENT_ID))).chmod(0o600)
         self.copy = self.folder / "user_agent_sdk"
 
     def copy_without(self, *places: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.support import Telling
+from tests.support import Telling, entered
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError, PlatformError, UserAgentError
@@ -34,9 +34,7 @@ RUNNER = "user_agent_sdk.worker.runner"
 
 class WorkerTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.box = Box()
-        self.box.__enter__()
-        self.addCleanup(self.box.close)
+        self.box = entered(self, Box())
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.journal = Path(folder.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.support import entered
 from user_agent_sdk.conductor import connection as connection_module
 from user_agent_sdk.conductor.wire import TASKS_MAX, TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
@@ -31,9 +32,7 @@ CUSTODY = "user_agent_sdk.worker.keeping.custody"
 
 class SlotsTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.box = Box()
-        self.box.__enter__()
-        self.addCleanup(self.box.close)
+        self.box = entered(self, Box())
 
     def await_clean(self, worker: Worker) -> None:
         """Nothing is held, leased, journaled or undelivered."""

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.support import PATIENCE_S, Arrivals, FakeClock, at_once
+from tests.support import PATIENCE_S, Arrivals, FakeClock, at_once, entered
 from tests.workerbox import AGENT, Box, Worker, agent, working
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import TaskStatus, Verdict
@@ -380,9 +380,7 @@ class Ports(unittest.TestCase):
 
 class OfAWorker(unittest.TestCase):
     def setUp(self) -> None:
-        self.box = Box()
-        self.box.__enter__()
-        self.addCleanup(self.box.close)
+        self.box = entered(self, Box())
 
     @contextlib.contextmanager
     def worker(self, function: Any, **changes: Any) -> Iterator[Worker]:

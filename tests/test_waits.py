@@ -12,6 +12,7 @@ import unittest
 from dataclasses import replace
 from typing import Any
 
+from tests.support import entered
 from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.cli import waiting
@@ -98,12 +99,9 @@ class ShownTest(unittest.TestCase):
 
 class RunnerTest(unittest.TestCase):
     def runner(self, func: Any, **changes: Any) -> Runner:
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        self.addCleanup(sandbox.close)
-        self.sandbox = sandbox
+        self.sandbox = entered(self, Sandbox())
         plain = settings_module.load({}, environ={}, target=False)
-        settings = replace(plain.on_sandbox(sandbox.credentials("a"), None), **changes)
+        settings = replace(plain.on_sandbox(self.sandbox.credentials("a"), None), **changes)
         runner = Runner(settings, [Agent(func, "a")])
         self.thread = threading.Thread(target=runner.run, daemon=True)
         self.addCleanup(self.thread.join, LONG_S)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.real import WANTED
 from tests.real.browser import BORDERS, BROWSER, CONTRAST, DRIVER, Chromium
-from tests.support import PATIENCE_S
+from tests.support import PATIENCE_S, entered
 from user_agent_sdk.conductor.wire import LogLine
 from user_agent_sdk.sandbox import page
 from user_agent_sdk.sandbox.server import Sandbox
@@ -36,9 +36,7 @@ class PageInBrowser(unittest.TestCase):
         cls.addClassCleanup(cls.browser.close)
 
     def setUp(self) -> None:
-        self.sandbox = Sandbox()
-        self.sandbox.__enter__()
-        self.addCleanup(self.sandbox.close)
+        self.sandbox = entered(self, Sandbox())
         self.forms: dict[str, str] = {}
         commands = ["useragent run agent.py -c credentials.json"], ["useragent submit -i input.json"]
         page.install(self.sandbox, *commands, self.forms)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.real import WANTED
 from tests.real.worker import ROOT, Worker
+from tests.support import entered
 from tests.workerbox import Box
 from user_agent_sdk.sandbox.exchange import Reply
 
@@ -60,22 +61,17 @@ class AlertsTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.box = self.enterContext(Box()) if hasattr(self, "enterContext") else self._entered(Box())
+        self.box = entered(self, Box())
         self.ports = [free_port(), free_port()]
         self.workers = [self.worker("first", self.ports[0]), self.worker("second", self.ports[1])]
         self.start_prometheus()
-
-    def _entered(self, context: Any) -> Any:
-        self.addCleanup(context.__exit__, None, None, None)  # 3.9 has no enterContext
-        return context.__enter__()
 
     def worker(self, name: str, port: int, timeout_s: float = 3600.0) -> Worker:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         options = ("--status-port", str(port), "--log-format", "json", "--drain-timeout", "5")
         worker = Worker(SCRIPT.format(timeout_s=timeout_s), self.box.credentials("quick"), *options, folder=folder)
-        self._entered(worker)
-        return worker
+        return entered(self, worker)
 
     def start_prometheus(self) -> None:
         rules = in_seconds((SERVICE / "alerts.yml").read_text("utf-8"))
