@@ -51,7 +51,8 @@ OTHERS = {
 }  # fmt: skip
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "invoke-worker", "sandbox-accept",
-    "sandbox-connection", "abort-signal", "drain-limit", "waiting", "status", "dev-worker", "shared-loop", "loop-watch",
+    "sandbox-connection", "abort-signal", "drain-limit", "waiting", "status", "dev-worker", "hook", "shared-loop",
+    "loop-watch",
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from user_agent_sdk.cli.options import Parser, add_settings
 from user_agent_sdk.cli.watch import LOOK_S, SETTLE_S, Watch
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.worker.running import hooks
 
 LONG_S = 20.0
 AGENT = """
@@ -112,6 +113,27 @@ class DevTest(CliTest):
             gate.set()
             finished = self.sandbox.wait(slow, LONG_S)
             self.assertEqual((finished.output, len(finished.attempts)), ({"result": "old"}, 1))
+
+    def test_hooks_run_at_each_load_and_a_start_hook_that_fails_waits_for_the_next_save(self) -> None:
+        self.addCleanup(hooks.clear)
+        text = AGENT.replace("import helper", "import helper")
+        text = text.replace("helper.WORD", "STATE") + "\n    from user_agent_sdk import on_start\n    @on_start\n"
+        opens = "    def opens():\n        global STATE\n        STATE = helper.WORD\n"
+        self.save("helper.py", "WORD = 'one'\n")
+        self.save("agent.py", text + opens.replace("helper.WORD", "1/0"))
+        session = self.session()
+        session._load()
+        assert session._worker is not None
+        session._worker.join(LONG_S)
+        self.assertTrue(session._goes_on())
+        self.assertIn("error[agent-start]: the start hook opens", self.err.getvalue())
+        self.assertIn("waiting for the next save", self.err.getvalue())
+        self.save("agent.py", text + opens)
+        session.reload(["agent.py"])
+        self.assertEqual(self.ask(), "one")
+        self.save("helper.py", "WORD = 'two'\n")
+        session.reload(["helper.py"])
+        self.assertEqual((self.ask(), len(hooks.STARTS)), ("two", 1))
 
     def test_a_broken_save_is_shown_once_where_it_is_and_the_next_one_mends_it(self) -> None:
         self.save("helper.py", "WORD = 'fine'\n")

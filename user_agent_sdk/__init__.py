@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .conductor.wire import Task, TaskResult, TaskStatus
     from .errors import NonRetryableException, UserAgentError
     from .worker.running.context import current_task
+    from .worker.running.hooks import on_start, on_stop
 
 earlier.install()
 
@@ -35,6 +36,8 @@ _HOMES = {
     "user_agent": ".agents",
     "register_user_agent": ".agents",
     "current_task": ".worker.running.context",
+    "on_start": ".worker.running.hooks",
+    "on_stop": ".worker.running.hooks",
     "Task": ".conductor.wire",
     "TaskResult": ".conductor.wire",
     "TaskStatus": ".conductor.wire",
@@ -50,6 +53,8 @@ __all__ = [
     "UserAgentError",
     "__version__",
     "current_task",
+    "on_start",
+    "on_stop",
     "register_user_agent",
     "run",
     "user_agent",

@@ -33,6 +33,7 @@ CODES = {  # the exit status of a command that ends with it, and what it means
     "agent-load": (EXIT_AGENT, "the agent script raised an error while it was loaded"),
     "no-agent": (EXIT_AGENT, "the script defines no agent, one without an id, or one id twice"),
     "agent-signature": (EXIT_AGENT, "a parameter of an agent can't be filled from a task"),
+    "agent-start": (EXIT_AGENT, "a start hook of the agent script failed, or was late"),
     "db-missing": (EXIT_FAILED, "the database file does not exist"),
     "db-invalid": (EXIT_FAILED, "the file is not a database that this version can read"),
     "not-found": (EXIT_FAILED, "nothing is known under that id"),

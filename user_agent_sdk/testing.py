@@ -47,7 +47,8 @@ def run_task(
 
     ``attempt``: 2 for the first retry. ``output_data``: what an earlier IN_PROGRESS result had stored.
     ``stopping``: an Event that is set makes the worker look as if it were draining. ``timeout_s`` is
-    not applied. Raises AgentError for a function that can't be an agent, UsageError for an input that is not JSON.
+    not applied, and no hooks run. Raises AgentError for a function that can't be an agent, UsageError for an input that
+    is not JSON.
     """
     agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or Agent(func)
     agent = replace(agent, agent_id=agent_id or agent.agent_id or "test-agent")

@@ -28,6 +28,7 @@ from ..logs import counted
 from ..settings import Settings
 from ..worker import signals
 from ..worker.runner import Runner
+from ..worker.running import hooks
 from ..worker.running.context import AGENT_LOG
 from . import commands, options, run, terminal, waiting
 from .options import Parser
@@ -123,6 +124,7 @@ class Session:
     def _load(self) -> bool:
         """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
         REGISTRY.clear()
+        hooks.clear()
         importlib.invalidate_caches()
         with suppress(OSError):
             os.chdir(self._folder)  # which the script may have left
@@ -196,9 +198,10 @@ class Session:
         if worker.error is None:
             return False
         self._worker = None
-        if self._is_first or not isinstance(worker.error, UserAgentError):
-            raise worker.error
-        self._show(worker.error)
+        error = worker.error
+        if not isinstance(error, UserAgentError) or (self._is_first and error.code != "agent-start"):
+            raise error
+        self._show(error)
         return True
 
     def _retire(self) -> None:
@@ -222,7 +225,8 @@ class Session:
         self._retire()
         for worker in self._retired:
             worker.runner.stop(SANDBOX_STOP_S if self._sandbox else STOP_S)
-        deadline = time.monotonic() + ENDED_S
+        hooks_s = max((worker.runner.hooks.stop_s for worker in self._retired), default=0.0)
+        deadline = time.monotonic() + ENDED_S + hooks_s
         while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
             self._retired[0].join(0.05)
             if not self._numbers.empty():

@@ -116,7 +116,7 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
             raise worker.error
         if execution.status != "RUNNING":
             worker.runner.stop()
-            worker.join(STOP_S)
+            worker.join(STOP_S + worker.runner.hooks.stop_s)
         return execution
 
 

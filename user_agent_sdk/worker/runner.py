@@ -38,6 +38,7 @@ from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
 from .running.event_loop import GRACE_S, SharedLoop
+from .running.hooks import Hooks
 from .slots import Services, Slot
 from .watched import Watch
 
@@ -103,6 +104,7 @@ class Runner:
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._crew = Crew(on_end=lambda: self._numbers.put(LOOK))
+        self.hooks = Hooks(self._services.shared_loop.run)
         self._limit = Limit()
         self._is_started = False
         self._deadline: float | None = None  # of the drain, on the clock
@@ -136,7 +138,7 @@ class Runner:
     def run(self) -> int:
         """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off.
 
-        Raises AuthRefusedError when the credentials are refused at the start.
+        Raises AuthRefusedError when the credentials are refused at the start, AgentError for a start hook.
         """
         with signals.into(self._numbers, breaks=lambda: self._is_checking):
             try:
@@ -211,7 +213,19 @@ class Runner:
         services.upkeep.put("adopt", self._adopt, 0.0)
         services.upkeep.put("sweep", self._sweep, SWEEP_S)
         self._is_started = True
+        if not self.hooks.start(self._is_told_to_stop):
+            return
         self._crew.start([slot.run for _, slot in sorted(self._slots, key=lambda each: each[0])])
+
+    def _is_told_to_stop(self) -> bool:
+        """Asked while start hooks run: the first signal begins the drain, a second one ends the process."""
+        if self._services.stopping.is_set():
+            self._heed_signals()
+        elif not self._numbers.empty():
+            self._numbers.get()
+            self._services.stopping.set()
+        self.watch.beat("main")
+        return self._services.stopping.is_set()
 
     def _serve(self) -> None:
         is_ready = False
@@ -352,6 +366,9 @@ class Runner:
 
     def _close(self) -> None:
         self._services.stopping.set()
+        if self.hooks.stop_s:
+            self._limit.arm(self.hooks.stop_s + 2 * OVERTIME_S)
+            self.hooks.stop(self._heed_signals)
         self.close_status()
         tables = (self._services.upkeep, self._custody.delivery, self._custody.leases)
         for table in tables:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Callable
 
 from .context import CURRENT
@@ -187,6 +187,13 @@ def _outermost(frame: FrameType | None) -> str | None:
             found = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
         frame = frame.f_back
     return found
+
+
+def own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the agent's first frame on; None when no code of the agent's was on the stack."""
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith(_NOT_THE_AGENTS):
+        frames = frames.tb_next
+    return frames
 
 
 def run_once(awaitable: Awaitable[Any]) -> Any:

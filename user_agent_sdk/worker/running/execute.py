@@ -12,14 +12,13 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from types import TracebackType
 from typing import Any
 
 from ...agents import Agent
 from ...conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ...errors import NonRetryableException, OutputError
 from .context import AGENT_LOG, CURRENT, Call, CurrentTask, TaskLog, TaskLogger, current_task, log_fields, sendable
-from .event_loop import run_once
+from .event_loop import own_frames, run_once
 from .inputs import converted, plan
 from .output import is_result, to_output
 
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 LARGE_BYTES = 3 * 1024 * 1024
 _NO_RETRY = NonRetryableException.__name__  # another package's counts too
 _MAX_FRAMES = 50  # of a traceback: the last ones
-_PACKAGE = __name__.rpartition(".worker.")[0]
 _LOOP_HINT = 'each worker thread has an event loop of its own; @user_agent(loop="shared") gives all tasks one'
 
 
@@ -150,7 +148,7 @@ def _failure(
         elif isinstance(error, (RuntimeError, ValueError)) and "different" in message and "loop" in message:
             reason += f" ({_LOOP_HINT})"
         result.reason_for_incompletion = sendable(reason or type(error).__name__, REASON_MAX_CHARS)
-        frames = _own_frames(error.__traceback__)
+        frames = own_frames(error.__traceback__)
         earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if frames is not None or earlier is not None:  # a coroutine's StopIteration has its frames there
             shown = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES)
@@ -185,11 +183,3 @@ def _message(error: BaseException) -> str:
         return str(error).strip()
     except Exception as broken:
         return f"(its message can't be shown: {type(broken).__name__})"
-
-
-def _own_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the agent's first frame on; None when no code of the agent's was on the stack."""
-    ours = (_PACKAGE + ".", "asyncio.")
-    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith(ours):
-        frames = frames.tb_next
-    return frames
