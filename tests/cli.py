@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import unittest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,13 @@ def keep_imports_as_they_are(case: unittest.TestCase, folder: Path) -> None:
 
 def keep_logging_as_it_is(case: unittest.TestCase) -> None:
     """When the test ends, take back what it set up on the root's loggers and on ours."""
-    for name in ("", "user_agent_sdk", "user_agent_sdk.agent"):
+    for hook in ("excepthook", "unraisablehook"):
+        case.addCleanup(setattr, sys, hook, getattr(sys, hook))
+    case.addCleanup(setattr, threading, "excepthook", threading.excepthook)
+    case.addCleanup(setattr, logging, "lastResort", logging.lastResort)
+    case.addCleanup(setattr, logs, "_console", logs._console)
+    case.addCleanup(logging.captureWarnings, False)
+    for name in ("", "user_agent_sdk", "user_agent_sdk.agent", "py.warnings"):
         logger = logging.getLogger(name)
         case.addCleanup(logger.setLevel, logger.level)
         case.addCleanup(setattr, logger, "propagate", logger.propagate)

@@ -20,13 +20,14 @@ PACKAGE = ROOT / "user_agent_sdk"
 # room of its own name, but for those named here.
 FLOORS = (
     {"_version", "earlier", "errors", "forking"},
-    {"settings", "logs", "pages", "private", "storage", "tables", "utils"},
+    {"private"},
+    {"settings", "logs", "pages", "storage", "tables", "utils"},
     {"agents", "conductor"},
     {"worker", "history", "sandbox", "loader"},
     {"cli", "testing"},
     {"compat"},
 )
-ROOM_OF = {"credentials": "settings", "watching": "worker", "private": "storage", "spawned": "loader"}
+ROOM_OF = {"credentials": "settings", "watching": "worker", "spawned": "loader"}
 APART = {"__init__", "__main__", "_build"}  # ways in: they import what they start, nobody imports them
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

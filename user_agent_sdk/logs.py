@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -17,15 +18,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
+from types import TracebackType
 from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote
+
+from .errors import ConfigError, StorageError
+from .private import open_own
 
 # What a line of JSON takes of ``extra``.
 FIELDS = (
     *("action", "agent_id", "worker_id", "task_id", "workflow_id", "attempt", "duration_ms", "trace_id"),
-    *("outage_s", "tries", "reason", "code", "exit"),
+    *("outage_s", "tries", "reason", "code", "exit", "hint"),
 )
-_SHOWN = ("agent_id", "task_id", "attempt", "duration_ms")  # in a line of text
+_SHOWN = ("agent_id", "task_id", "attempt", "duration_ms", "code", "exit", "hint")  # in a line of text
 
 # C0, DEL, C1, line and paragraph separators, bidirectional controls, lone surrogates: what can move a
 # terminal's cursor, fake a line, reorder what is read, or not be written at all.
@@ -196,6 +202,7 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
 
     def __init__(self, stream: TextIO, as_json: bool, color: bool = False) -> None:
         super().__init__(stream)
+        self.as_json = as_json
         as_text = partial(_text, full_date=not stream.isatty(), color=color)
         self._formatted = partial(_json, stream=stream) if as_json else as_text
 
@@ -208,6 +215,26 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """A full disk, a closed pipe: there is nowhere left to say it."""
+
+
+class FileHandler(Handler):
+    """Opens its file for each line, so that the file can be moved or removed at any time, on Windows too."""
+
+    def __init__(self, path: Path, as_json: bool) -> None:
+        """Raises ConfigError when the file can't be written."""
+        self._path = path
+        try:
+            with self._opened() as stream:
+                super().__init__(stream, as_json)
+        except (OSError, StorageError) as error:
+            raise ConfigError(f"the log file can't be written: {error}") from None
+
+    def _opened(self) -> TextIO:
+        return open(open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "w", encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, StorageError), self._opened() as self.stream:
+            super().emit(record)
 
 
 class _Onward(logging.Handler):
@@ -245,25 +272,70 @@ _level = "INFO"
 
 
 def setup(
-    level: str, log_format: str, secrets: Iterable[str], stream: TextIO | None, color: bool = False
+    level: str, log_format: str, secrets: Iterable[str], target: TextIO | Path | None, color: bool = False
 ) -> None:
-    """Send our own log lines to ``stream``, from ``level`` up. By the command line, before it loads a script.
+    """Send our own log lines to a stream or a file, from ``level`` up. By the command line, before it loads a script.
 
     ``log_format`` is "text" or "json"; ``color`` paints the level of a text. The root logger is the script's: see
-    ``settle``. Calling it again replaces the handler.
+    ``settle``. Calling it again replaces the handler. Raises ConfigError when the file can't be written.
     """
     global _console, _level
     _level = level
     for secret in secrets:
         redactor.add(secret)
     ours = logging.getLogger(_NAME)
-    for logger in (logging.getLogger(), ours):
+    warned, as_json = logging.getLogger("py.warnings"), log_format == "json"
+    for logger in (logging.getLogger(), ours, warned):
         logger.handlers[:] = [old for old in logger.handlers if not isinstance(old, (Handler, _Onward))]
     ours.setLevel(level)
     ours.propagate = False
-    _console = None if stream is None else Handler(stream, log_format == "json", color)  # pythonw.exe has no stderr
+    if isinstance(target, Path):
+        _console = FileHandler(target, as_json)
+    else:  # pythonw.exe has no stderr
+        _console = None if target is None else Handler(target, as_json, color)
     ours.handlers += [_Onward(), *([_console] if _console else ())]
+    if is_json() or has_file():
+        _catch(warned)
     _keep_on()
+
+
+def is_json() -> bool:
+    """Whether our lines are JSON: then nothing else may stand between them."""
+    return _console is not None and _console.as_json
+
+
+def has_file() -> bool:
+    """Whether our lines go to a file, where an error must be found too."""
+    return isinstance(_console, FileHandler)
+
+
+def say(level: int, text: str, more: str = "", **extra: object) -> None:
+    """A line that no level keeps back; ``more`` follows as a traceback would."""
+    ours = logging.getLogger(_NAME)
+    record = ours.makeRecord(_NAME, level, __file__, 0, "%s", (text,), None, extra=extra)
+    record.exc_text = more or None
+    for handler in ours.handlers:
+        handler.handle(record)
+
+
+def _catch(warned: logging.Logger) -> None:
+    """Let what Python itself would print be lines of the log: warnings, and errors that nobody caught."""
+    ours = logging.getLogger(_NAME)
+    logging.captureWarnings(True)
+    logging.lastResort = _console  # of a script's lines before ``settle``
+    warned.handlers += ours.handlers
+    warned.propagate = False
+    warned.setLevel(ours.level)
+
+    def uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if not issubclass(kind, SystemExit):  # which ends a thread without a word
+            shown = "".join(traceback.format_exception(kind, error, trace))
+            text = f"Uncaught {kind.__name__} in thread {threading.current_thread().name}"
+            say(logging.CRITICAL, text, shown, action="uncaught")
+
+    sys.excepthook = uncaught
+    threading.excepthook = lambda caught: uncaught(*caught[:3])
+    sys.unraisablehook = lambda caught: uncaught(caught.exc_type, caught.exc_value, caught.exc_traceback)
 
 
 def settle() -> None:

@@ -220,6 +220,9 @@ class Settings:
         flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output")
     log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
         flags=("--log-format",), commands=AGENT, metavar="text|json", group="output")
+    log_file: Path | None = _row("write the log there, not to stderr; may be moved or removed meanwhile",
+        "USERAGENT_LOG_FILE", from_home, flags=("--log-file",), commands=(*RUN, "sandbox"), metavar="PATH",
+        group="output")
     quiet: bool = _row("log warnings and errors only", "USERAGENT_QUIET", switch, False,
         flags=("-q", "--quiet"), commands=AGENT, const="true", group="output")
     debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", switch, False, key="debug",

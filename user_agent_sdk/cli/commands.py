@@ -150,9 +150,8 @@ def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] 
     color = (args[0].color if args else None) or "auto"
     if error.code == "usage" and not error.hints and words:
         error.hints = (f"{PROGRAM} {words[0]} -h lists the options",)
-    if debug:
-        terminal.print_traceback(error)
-    terminal.print_error(PROGRAM, error, as_json="--json" in words, color=color)
+    terminal.prepare_log(words)
+    terminal.print_error(PROGRAM, error, as_json="--json" in words, color=color, debug=debug)
     return error.exit_code
 
 

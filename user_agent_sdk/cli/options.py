@@ -186,7 +186,8 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
         terminal.keep_streams()
     args.debug, args.color = str(settings.debug).lower(), settings.color
     color = terminal.wants_color(terminal.stderr(), settings.color)
-    logs.setup(settings.log_level, settings.log_format, settings.secrets, terminal.stderr(), color)
+    place = settings.log_file or terminal.stderr()
+    logs.setup(settings.log_level, settings.log_format, settings.secrets, place, color)
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)

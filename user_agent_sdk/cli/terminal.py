@@ -4,17 +4,19 @@ a stream that is closed or absent, save that a closed stdout ends the program as
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
+from .. import logs
 from ..errors import UserAgentError
 from ..logs import encodable, escape, json_text, redactor
 
@@ -81,7 +83,14 @@ def is_interactive() -> bool:
 
 
 def note(text: str) -> None:
-    """A line beside the answer, on stderr."""
+    """A line beside the answer, on stderr; where the log is JSON, one of its lines."""
+    if logs.is_json():
+        logs.say(logging.INFO, text, action="note")
+    else:
+        _tell(text)
+
+
+def _tell(text: str) -> None:
     stream = stderr()
     if stream is not None:
         with suppress(OSError, ValueError):
@@ -135,24 +144,50 @@ def paint(text: str, color: str, on: bool) -> str:
     return f"\x1b[{_CODES[color]}m{text}\x1b[0m" if on else text
 
 
-def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str) -> None:
-    """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document."""
+def prepare_log(words: Sequence[str]) -> None:
+    """Set the log up as a command line asks for it, where what went wrong came before that."""
+    from ..credentials import from_home
+    from ..settings import AGENT
+
+    told = {name: os.environ.get(f"USERAGENT_{name.upper()}", "") for name in ("log_format", "log_file")}
+    for word, following in zip(words, [*words[1:], ""]):
+        name, equals, value = word.partition("=")
+        if (name := name[2:].replace("-", "_")) in told:
+            told[name] = value if equals else following
+    log_format, path = told["log_format"].lower(), told["log_file"]
+    is_set_up = (logs.is_json() or log_format != "json") and (logs.has_file() or not path)
+    if words and words[0] in AGENT and not is_set_up:
+        with suppress(UserAgentError, ValueError):
+            logs.setup("INFO", log_format, (), from_home(path).absolute() if path else stderr())
+
+
+def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str, debug: bool = False) -> None:
+    """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document. A line of the
+    log instead where that is JSON on stderr; besides where it is a file."""
     message, hints = redactor(error.message), [as_started(redactor(hint)) for hint in error.hints]
+    what, *context = message.split("\n")
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if debug else ""
     import shutil
     import textwrap
 
-    stream = stderr()
-    if as_json and stream is not None:
+    stream, is_json = stderr(), logs.is_json()
+    if logs.has_file() or is_json:
+        told = {"code": error.code, "exit": error.exit_code, "hint": "; ".join(hints) or None}
+        logs.say(logging.ERROR, what, trace or "\n".join(context), action="failed", **told)
+        if not (logs.has_file() or as_json):
+            return
+    if trace and not is_json:
+        _tell(escape(redactor(trace), keep="\n\t").rstrip("\n"))
+    if (as_json or is_json) and stream is not None:
         fields = {
             "code": error.code,
             "message": message,
             "hint": "\n".join(hints) or None,
             "exit_code": error.exit_code,
         }
-        note(json_text({"error": fields}, stream))
+        _tell(json_text({"error": fields}, stream))
         return
     on = wants_color(stream, color)
-    what, *context = message.split("\n")
     lines = [f"{program}: error[{error.code}]: {escape(what)}"]
     if stream is not None and stream.isatty():  # a hint stays in one piece: a command in it may be copied
         columns = shutil.get_terminal_size().columns - 1
@@ -160,9 +195,4 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)
     lines += [f"  {escape(line, keep=chr(9))}" for line in context]
     lines += [f"{paint('hint:', 'bold', on)} {escape(hint)}" for hint in hints]
-    note("\n".join(lines))
-
-
-def print_traceback(error: BaseException) -> None:
-    shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    note(escape(redactor(shown), keep="\n\t").rstrip("\n"))
+    _tell("\n".join(lines))
