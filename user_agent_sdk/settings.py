@@ -227,6 +227,9 @@ class Settings:
         flags=("-q", "--quiet"), commands=AGENT, const="true", group="output")
     debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", switch, False, key="debug",
         flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output")
+    capture_output: bool = _row("put print() and the lines of other loggers into the task's log, too",
+        "USERAGENT_CAPTURE_OUTPUT", switch, False, flags=("--capture-output",), commands=(*RUN, "invoke", "sandbox"),
+        const="true", off="--no-capture-output", group="output")
     color: str = _row("auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
         flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
     # fmt: on

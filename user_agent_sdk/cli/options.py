@@ -191,6 +191,10 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
+    if settings.capture_output and script:  # before the script is loaded: what it imports may hold on to a stream
+        from ..worker.running import capture
+
+        capture.streams()
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})
     if settings.record and script:  # now: later a sqlite3.py beside the script would take the real one's place

@@ -1,4 +1,4 @@
-"""A start hook that raises: the worker doesn't start.
+r"""A start hook that raises: the worker doesn't start.
 
 alone: run
 exit: 6

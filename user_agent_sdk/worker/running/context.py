@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -131,6 +132,7 @@ class TaskLog:
         self._tail: deque[tuple[LogLine, int]] = deque()
         self._head_bytes = self._tail_bytes = self._left_out = 0
         self._closed = False
+        self._rest = ""  # what was printed of a line that has not ended
 
     def add(self, text: str, created_ms: int) -> None:
         text = sendable(text, MAX_LINE_CHARS)
@@ -149,8 +151,18 @@ class TaskLog:
                 self._tail_bytes -= self._tail.popleft()[1]
                 self._left_out += 1
 
+    def write(self, text: str) -> None:
+        """Add what is printed, line by line; a carriage return begins a line anew."""
+        with self._lock:
+            *lines, rest = (self._rest + text).split("\n")
+            self._rest = bounded(rest, MAX_LINE_CHARS)
+            for line in lines:
+                self.add(line.rstrip("\r").rpartition("\r")[2], int(time.time() * 1000))
+
     def close(self) -> list[LogLine]:
         """All lines; a line in the middle says how many were left out there."""
+        if self._rest:
+            self.write("\n")
         with self._lock:
             self._closed = True
             lines, tail = self._head, [line for line, _ in self._tail]
@@ -185,7 +197,7 @@ class TaskLogger(logging.Logger):
     def __init__(self, name: str, lines: TaskLog, fields: Mapping[str, object]) -> None:
         super().__init__(name)
         self.parent = AGENT_LOG
-        self._lines = lines
+        self.lines = lines
         self._fields = fields
 
     def __copy__(self) -> TaskLogger:
@@ -205,7 +217,7 @@ class TaskLogger(logging.Logger):
         return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802
-        child = TaskLogger(f"{self.name}.{suffix}", self._lines, self._fields)
+        child = TaskLogger(f"{self.name}.{suffix}", self.lines, self._fields)
         child.level = self.level
         return child
 
@@ -222,7 +234,7 @@ class TaskLogger(logging.Logger):
         except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
             what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
             text = f"{what} (this line's arguments don't fit: {type(error).__name__})"
-        self._lines.add(text, int(record.created * 1000))
+        self.lines.add(text, int(record.created * 1000))
         goes_on = self.propagate and AGENT_LOG.isEnabledFor(record.levelno)
         if self.handlers or goes_on:
             record.__dict__.update({**self._fields, **record.__dict__})

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``--capture-output``: what a task prints, and what other loggers say in it, goes into the task's log too, and on to
+where it went before. Whose it is, is told by the context: that of the function, and of each thread that it starts with
+``copy_context``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Any, TextIO
+
+from .context import AGENT_LOG, CURRENT
+
+_OURS = AGENT_LOG.name.rpartition(".")[0] + "."
+_inside = threading.local()  # .write: this thread passes a text on, maybe to another of these streams
+
+
+def streams() -> None:
+    """Capture what is printed from now on."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Stream):
+            stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - pythonw.exe has none
+            setattr(sys, name, _Stream(stream))
+
+
+def start() -> None:
+    """After a script was loaded, which may have put streams of its own into ``sys``: capture all. (A handler that the
+    root logger had before would have kept the script's ``basicConfig`` from doing anything.)"""
+    streams()
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        root.addHandler(_Handler())
+
+
+def stop() -> None:
+    """Undo ``start``."""
+    for name in ("stdout", "stderr"):
+        while isinstance(stream := getattr(sys, name), _Stream):
+            setattr(sys, name, stream.stream)
+    logging.getLogger().handlers[:] = [one for one in logging.getLogger().handlers if not isinstance(one, _Handler)]
+
+
+class _Stream:
+    """``stream``, whose writes are a task's lines where one runs; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other == self.stream  # so that a handler on that stream is known as the console's
+
+    __hash__ = object.__hash__
+
+    def __enter__(self) -> Any:
+        return self.stream.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.stream.__exit__(*raised)
+
+    def write(self, text: str) -> int:
+        current = CURRENT.get(None)
+        if current is None or getattr(_inside, "write", False):
+            return self.stream.write(text)
+        _inside.write = True
+        try:
+            written = self.stream.write(text)
+        finally:
+            _inside.write = False
+        if sys._getframe(1).f_globals.get("__name__") != "logging":  # whose records the handler below has
+            current.logger.lines.write(text)
+        return written
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+
+class _Handler(logging.Handler):
+    """Of the root logger: the lines of all loggers but ours, which are in the task's log as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        current = CURRENT.get(None)
+        if current is not None and not (record.name + ".").startswith(_OURS):
+            with suppress(Exception):  # a %d for a text: the script's own handlers say so
+                current.logger.lines.add(self.format(record), int(record.created * 1000))
+        return True
