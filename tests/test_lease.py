@@ -149,7 +149,7 @@ class LeaseKeeperTest(unittest.TestCase):
                 keeper._extend(one)
             keeper.watch()
         self.assertFalse(keeper.is_behind)
-        self.assertEqual([record.action for record in said.records], ["leases_behind", "lease"])
+        self.assertEqual([record.action for record in said.records], ["leases_behind", "leases_kept"])
         self.assertIn("3 leases will not be kept in time", said.output[0])
 
     def test_leases_that_the_platform_does_not_extend_are_told_but_keep_no_task_away(self) -> None:

@@ -161,7 +161,9 @@ def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> st
         known.pop("agent_id", None)
         if known.get("attempt") == 1:
             del known["attempt"]
-        if not full_date:  # on a terminal a line should fit
+        if str(known["task_id"]) in first:
+            del known["task_id"]
+        elif not full_date:  # on a terminal a line should fit
             known["task_id"] = redactor(str(known["task_id"]))[:8]
     if known:
         first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"

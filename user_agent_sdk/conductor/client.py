@@ -256,7 +256,8 @@ def _in_time(tasks: list[Task], age_s: float) -> list[Task]:
     for task in tasks:
         if task.response_timeout_s is not None and task.response_timeout_s <= age_s:
             text = "Task %s came up to %.0f s ago, and its response timeout is %g s: it is left to the platform"
-            log.warning(text, task.task_id, age_s, task.response_timeout_s, extra={"action": "came_too_late"})
+            extra = {"action": "came_too_late", "task_id": task.task_id}
+            log.warning(text, task.task_id, age_s, task.response_timeout_s, extra=extra)
     return [task for task in tasks if task.response_timeout_s is None or age_s < task.response_timeout_s]
 
 

@@ -146,7 +146,8 @@ class Slot:
         result = failure(held, TaskStatus.FAILED, reason)
         owed = self._custody.give_up(held, result)
         if owed is not None:
-            log.error("Task %s: %s; its slot is lost until it ends", owed.ids[0], reason, extra=_OUT_OF_TIME)
+            extra = owed.said("out_of_time")
+            log.error("Task %s: %s; its slot is lost until it ends", owed.ids[0], reason, extra=extra)
             self._custody.delivery.post(owed)
             self._custody.record(held, task, result)
         return None
@@ -194,4 +195,3 @@ class Slot:
 
 _BROKE_OFF = Outcome(Verdict.MAYBE, "the report broke off")
 _FAILED = {"action": "slot_failed"}
-_OUT_OF_TIME = {"action": "out_of_time"}

@@ -97,7 +97,7 @@ class Custody:
                 where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "its function"
                 text = "Task %s of %s may have held the interpreter for %.1f s, at %s, and no lease was kept meanwhile:"
                 text += " such a call belongs in a process of its own"
-                log.warning(text, held.ids[0], held.entry.agent_id, late_s, where, extra={"action": "interpreter_held"})
+                log.warning(text, held.ids[0], held.entry.agent_id, late_s, where, extra=held.said("interpreter_held"))
 
     # -- in ----------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Custody:
         held = Held(entry, lease, given_at)
         if self.register.hold(held):
             return held
-        log.warning("Task %s came again while it is held here", task.task_id, extra={"action": "copy_ignored"})
+        log.warning("Task %s came again while it is held here", task.task_id, extra=held.said("copy_ignored"))
         first = self.register.find(task.task_id)
         if first is not None:
             self.leases.copy_came(first)
@@ -142,11 +142,11 @@ class Custody:
             self.leases.drop(earlier)
             self.journal.free(earlier.row)
             text = "Task %s retries %s, which still runs here: it is not run again, its result will count for the retry"
-            log.warning(text, held.ids[0], earlier.ids[0], extra={"action": "running_task_reused"})
+            log.warning(text, held.ids[0], earlier.ids[0], extra=held.said("running_task_reused"))
             return case, None
         held.earlier = earlier
         text = "Task %s retries %s, which completed here too late to count: that result is sent again"
-        log.info(text, held.ids[0], earlier.ids[0], extra={"action": "late_result_reused"})
+        log.info(text, held.ids[0], earlier.ids[0], extra=held.said("late_result_reused"))
         return case, retries.result_again(earlier, held.entry.worker_id)
 
     # -- out ---------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Custody:
                 else:
                     self.delivery.post(owed)
         except Exception:
-            log.critical("Task %s is left to its lease", owed.ids[0], exc_info=True, extra={"action": "slot_failed"})
+            log.critical("Task %s is left to its lease", owed.ids[0], exc_info=True, extra=owed.said("slot_failed"))
             self.delivery.forget(owed)
 
     def _write(self, owed: Held, result: TaskResult) -> None:
@@ -216,7 +216,7 @@ class Custody:
             held.entry = held.entry._replace(state=ONCE, task=b"")
             held.row = self.journal.add(held.entry)
             self._send_once(held)
-            log.info("Task %s is handed back", task.task_id, extra={"action": "hand_back"})
+            log.info("Task %s is handed back", task.task_id, extra=held.said("hand_back"))
 
     def _send_once(self, held: Held) -> None:
         self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
@@ -232,7 +232,7 @@ class Custody:
                     break
             if outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
-                log.warning(text, held.ids[0], outcome.reason, extra={"action": "put_back_failed"})
+                log.warning(text, held.ids[0], outcome.reason, extra=held.said("put_back_failed"))
         finally:
             self.register.move(held, GONE)
             self.journal.free(held.row)
@@ -247,4 +247,4 @@ class Custody:
             self._on_run(Run(held.entry.agent_id, held.entry.worker_id, task, result, *times))
             held.owed.is_recorded = True
         except Exception:
-            log.exception("Task %s was not recorded", task.task_id, extra={"action": "record_failed"})
+            log.exception("Task %s was not recorded", task.task_id, extra=held.said("record_failed"))

@@ -154,7 +154,8 @@ class Delivery:
             if again_s is None:
                 self._delivered(held)
                 if held.is_adopted:
-                    log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=_ADOPTED)
+                    extra = held.said("adopted_delivered")
+                    log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=extra)
             if had_trouble:
                 self._table.hurry()
                 self._ended(held)
@@ -216,7 +217,7 @@ class Delivery:
         held.refusals += 1
         if held.refused_at is None:
             held.refused_at = now
-        task_id, extra = held.entry.task_id, {"action": "result_refused"}
+        task_id, extra = held.entry.task_id, held.said("result_refused")
         if held.refusals < REFUSALS or now - held.refused_at < REFUSED_FOR_S:
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
@@ -239,7 +240,7 @@ class Delivery:
         """The platform knows the task or its workflow no longer (a 404 that names it): nothing waits for this report.
         A COMPLETED result stays for a retry, as one that came late."""
         text = "Nothing waits for the result of task %s any more: %s"
-        log.warning(text, held.ids[0], outcome.reason, extra={"action": "result_superseded"})
+        log.warning(text, held.ids[0], outcome.reason, extra=held.said("result_superseded"))
         if held.state is not SUPERSEDED and retries.answers(held):
             self._keep(held)
         else:
@@ -255,6 +256,3 @@ def _too_large(entry: Entry, reason: str) -> Entry:
     )
     report.pop("logs", None)
     return entry._replace(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR.value, body=encode(report))
-
-
-_ADOPTED = {"action": "adopted_delivered"}

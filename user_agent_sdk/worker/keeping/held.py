@@ -97,6 +97,10 @@ class Held:
         self.given_at = given_at  # monotonic; by the platform
         self.state = TAKEN
 
+    def said(self, action: str) -> dict[str, object]:
+        """``extra`` for a line of the log that is about this task."""
+        return {"action": action, "agent_id": self.entry.agent_id, "task_id": self.ids[0], "workflow_id": self.ids[1]}
+
     @property
     def owed(self) -> Held:
         """Where the result of its function goes: here, or to the retry that took its place."""

@@ -161,7 +161,7 @@ class LeaseKeeper:
             text = "%s will not be kept, since the platform takes no extension: such tasks may run twice"
             log.warning(text, counted(refused, "lease"), extra={"action": "leases_ending"})
         if self.is_behind and not late:
-            log.info("Leases are kept in time again", extra=_ACTION)
+            log.info("Leases are kept in time again", extra={"action": "leases_kept"})
         self.is_behind, self._is_ending = late > 0, refused > 0
 
     def copy_came(self, held: Held) -> None:
@@ -180,7 +180,7 @@ class LeaseKeeper:
         self._off_until = now + self._off_s
         text = "Task %s came again after each of its last %d extensions: this platform may not know extendLease"
         text += ". None is sent for %.0f s; tasks that run longer than their response timeout may run twice"
-        log.warning(text, held.ids[0], ECHOES, self._off_s, extra=_ACTION)
+        log.warning(text, held.ids[0], ECHOES, self._off_s, extra=held.said("lease"))
 
     def _extend(self, held: Held) -> float | None:
         if self._off_until > self._clock():
@@ -223,16 +223,16 @@ class LeaseKeeper:
         if outcome.verdict is Verdict.REFUSED:
             if not lease.was_refused:
                 lease.was_refused = True
-                log.warning("The lease of task %s can't be kept: %s", held.ids[0], outcome.reason, extra=_ACTION)
+                extra = held.said("lease")
+                log.warning("The lease of task %s can't be kept: %s", held.ids[0], outcome.reason, extra=extra)
             if outcome.status == 404:
                 return None  # there is no such task; any other refusal may be a gateway's
         else:
             self._pace.failed(EXTENSION)
         lease.has_failed = self._failed = True
-        log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=_ACTION)
+        log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=held.said("lease"))
         is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(held)
         return max(lease.retry_s, STALLED_S) if is_stalled else lease.retry_s
 
 
 _BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
-_ACTION = {"action": "lease"}
