@@ -21,7 +21,7 @@ class VersionTest(CliTest):
 
     def test_in_a_pipe_it_is_one_tab_separated_fact_a_line(self) -> None:
         facts = dict(line.split("\t") for line in self.run_main("version").out.splitlines())
-        self.assertEqual(list(facts), ["sdk", "python", "platform", "executable", "root"])
+        self.assertEqual(list(facts), ["sdk", "digest", "python", "platform", "executable", "root"])
         self.assertEqual(facts["sdk"], __version__)
         self.assertTrue(facts["python"].startswith("{}.{}.{} (".format(*sys.version_info)))
         self.assertEqual(Path(facts["root"]), ROOT / "user_agent_sdk")
@@ -78,6 +78,19 @@ class VerifyTest(CliTest):
             file.write(f"{hashlib.sha256(program.read_bytes()).hexdigest()}  useragent.pyz\n")
         ended = self.verify(of=program)
         self.assertEqual((ended.code, ended.out), (0, ""), ended.err)
+
+    def test_the_digest_of_a_copy_is_that_of_its_lines_and_tells_two_of_one_version_apart(self) -> None:
+        """Two builds said 1.0.0, and nobody knew which of them ran."""
+        def told() -> str:
+            ended = self.run_process("-m", "vendor.kit", "version", "--json")  # its __pycache__ counts for nothing
+            return str(json.loads(ended.out)["digest"])
+
+        lines = sorted((self.folder / "SHA256SUMS").read_text().splitlines(), key=lambda line: line.partition("  ")[2])
+        listed = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+        self.assertEqual([told(), told()], [listed[:12]] * 2)
+        with open(self.copy / "errors.py", "ab") as file:
+            file.write(b"# no harm\n")
+        self.assertNotEqual(told(), listed[:12])
 
     def test_a_list_that_cannot_be_read_is_said(self) -> None:
         self.assertEqual(self.error_of(self.run_main("version", "--verify", "nope", "--json"))["code"], "io")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable
 
 from .. import earlier, loader
-from .._version import __version__
+from .._version import __version__, digest
 from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
@@ -95,7 +95,7 @@ def announce(settings: Settings, agents: Sequence[Agent]) -> None:
     target = f"for {settings.platform} at {settings.service_url} (from {said_by})"
     if source == "embedded platform":  # whose address was just shown
         target = f"on the {source}"
-    logger.info("user-agent-sdk %s %s", __version__, target, extra={"action": "start"})
+    logger.info("user-agent-sdk %s (%s) %s", __version__, digest(), target, extra={"action": "start"})
     for agent in agents:
         resolved = settings.resolve(agent)
         logger.info(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import platform
 import sys
 from argparse import Namespace
@@ -24,9 +24,10 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> int:
     if args.verify is not None:
-        return _verify(Path(_version.__file__).resolve().parent, _listed(Path(args.verify)), args.json)
+        return _verify(_listed(Path(args.verify)), args.json)
     facts = {
         "sdk": _version.__version__,
+        "digest": _version.digest(),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "executable": sys.executable,
@@ -50,15 +51,13 @@ def _listed(path: Path) -> dict[str, str]:
     return {name.lstrip(" *"): digest for digest, _, name in pairs}
 
 
-def _verify(root: Path, listed: Mapping[str, str], as_json: bool) -> int:
+def _verify(listed: Mapping[str, str], as_json: bool) -> int:
     """Says what differs. A file that is listed and not there can't run, so it is only counted."""
-    if root.is_dir():
-        found = {_released_name(path, root): _hash(path) for path in root.rglob("*") if _is_ours(path, root)}
-        wanted = {name: digest for name, digest in listed.items() if name.startswith("user_agent_sdk/")}
+    found = _version.hashes()
+    if os.path.isdir(os.path.dirname(_version.__file__)):
+        wanted = {name: sha for name, sha in listed.items() if name.startswith("user_agent_sdk/")}
     else:  # in an archive, which has a line of its own
-        archive = next(parent for parent in root.parents if parent.is_file())
-        found = {archive.name: hashlib.sha256(archive.read_bytes()).hexdigest()}
-        wanted = {archive.name: listed[archive.name]} if archive.name in listed else {}
+        wanted = {name: listed[name] for name in found if name in listed}
     changed = sorted(name for name, digest in found.items() if wanted.get(name, digest) != digest)
     unknown = sorted(found.keys() - wanted.keys())
     missing = sorted(wanted.keys() - found.keys())
@@ -73,17 +72,3 @@ def _verify(root: Path, listed: Mapping[str, str], as_json: bool) -> int:
     terminal.note(f"{counted(same, 'file')} as released, {len(changed)} changed, {len(unknown)} unknown; "
                   f"{counted(len(missing), 'file')} left out of this copy; __pycache__ is Python's own")  # fmt: skip
     return EXIT_OK if is_released else EXIT_FAILED
-
-
-def _is_ours(path: Path, root: Path) -> bool:
-    return path.is_file() and "__pycache__" not in path.relative_to(root).parts
-
-
-def _released_name(path: Path, root: Path) -> str:
-    return f"user_agent_sdk/{path.relative_to(root).as_posix()}"
-
-
-def _hash(path: Path) -> str:
-    """Of the text as released: a clone on Windows may have other line ends."""
-    data = path.read_bytes()
-    return hashlib.sha256(data if b"\0" in data else data.replace(b"\r\n", b"\n")).hexdigest()

@@ -47,7 +47,7 @@ FAMILIES = {
     "stuck_workers": Family("gauge", "Functions that were given up and still run", ()),
     "journal_depth": Family("gauge", "Rows of the journal", ("state",)),
     "journal_on_disk": Family("gauge", "1 while what is written survives the process", ()),
-    "user_agent_sdk_info": Family("gauge", "Always 1", ("version",)),
+    "user_agent_sdk_info": Family("gauge", "Always 1", ("version", "digest")),
     "process_start_time_seconds": Family("gauge", "When the process started, since the epoch", ()),
     "process_cpu_seconds": Family("counter", "CPU time used by the process", ()),
     "process_resident_memory_bytes": Family("gauge", "Memory in use, where /proc tells it", ()),

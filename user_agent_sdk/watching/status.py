@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, cast
 
-from .._version import __version__
+from .._version import __version__, digest
 from ..logs import counted
 from ..worker.keeping.held import State
 from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
@@ -84,7 +84,7 @@ class Status:
         gauges["oldest_undelivered_seconds",] = max(0.0, wall - since)
         gauges["stuck_workers",] = register.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
-        gauges["user_agent_sdk_info", __version__] = 1
+        gauges["user_agent_sdk_info", __version__, digest()] = 1
         return cast(Metrics, self._services.counts).render({**gauges, **_process()})
 
     def answer(self, path: str) -> tuple[str, str, str]:
