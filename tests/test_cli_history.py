@@ -79,6 +79,7 @@ class ListTest(HistoryCliTest):
         for words, ids in (
             (["--status", "error"], ["2"]), (["-a", "nobody"], []), (["-u", "reader#user-agent", "-n1"], ["3"]),
             (["--since", "2027-01-01"], ["3", "2", "1"]), (["--since=2100-01-01"], []), (["-n0"], []),
+            (["--until", "2100-01-01", "--since", "2027-01-01"], ["3", "2", "1"]), (["--until=2027-01-01"], []),
             (["-n", "-1"], ["3", "2", "1"]), (["-n=all"], ["3", "2", "1"]), (["-a", "nobody"], []),
         ):  # fmt: skip
             with self.subTest(words):
@@ -142,8 +143,8 @@ class ListTest(HistoryCliTest):
 
     def test_what_makes_no_sense_is_a_usage_error(self) -> None:
         self.record()
-        for words in (["-n", "x"], ["--since", "soon"], ["--json", "--jsonl"], ["--follow", "--json"],
-                      ["--status", "good"], ["--follow", "--html", "x"]):  # fmt: skip
+        for words in (["-n", "x"], ["--since", "soon"], ["--until", "later"], ["--json", "--jsonl"],
+                      ["--follow", "--json"], ["--status", "good"], ["--follow", "--html", "x"]):  # fmt: skip
             with self.subTest(words):
                 self.assertEqual(self.run_main("history", *words).code, 2)
 

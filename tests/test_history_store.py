@@ -63,6 +63,12 @@ class FindingTest(HistoryTest):
         with mock.patch.object(store, "DISORDER_ROWS", 3):
             self.assertEqual(self.ids(since=NOON + timedelta(minutes=8)), [10, 9])
 
+    def test_until_takes_what_ended_before_then_however_much_came_after(self) -> None:
+        self.assertEqual(self.ids(until=NOON + timedelta(minutes=3)), [3, 2, 1])
+        self.assertEqual(self.ids(until=NOON + timedelta(minutes=7), since=NOON + timedelta(minutes=4)), [7, 6, 5])
+        with mock.patch.object(store, "DISORDER_ROWS", 3):
+            self.assertEqual(self.ids(until=NOON + timedelta(minutes=3), since=NOON), [3, 2, 1])
+
     def test_what_came_later_comes_oldest_first(self) -> None:
         self.assertEqual(self.ids(after_id=7), [8, 9, 10])
 

@@ -7,7 +7,7 @@ import unittest
 from typing import Any
 
 from user_agent_sdk.conductor.wire import Task
-from user_agent_sdk.worker.polling.sight import SURE, Sight
+from user_agent_sdk.worker.polling.sight import SURE, Sight, queued_s
 
 
 def task(queued_s: float = 3.0, **fields: Any) -> Task:
@@ -56,6 +56,9 @@ class Sees(unittest.TestCase):
         ):
             with self.subTest(fields=fields):
                 self.assertFalse(self.missed(task(3.0, **fields)))
+                self.assertIsNone(queued_s(task(3.0, **fields)))
+        self.assertEqual([queued_s(task(3.0)), queued_s(task(-3.0))], [3.0, 0.0])
+        self.assertIsNone(queued_s(task(startTime=10**400)))
 
     def test_a_reply_of_nonsense_says_nothing_and_costs_no_task(self) -> None:
         """A workflowTask that is no object once ended the poll that brought its task."""

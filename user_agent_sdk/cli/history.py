@@ -37,6 +37,7 @@ def configure(parser: Parser) -> None:
     group.add_argument("--task", metavar="ID", help="of this task or workflow; the beginning of an id will do")
     group.add_argument("--status", choices=("success", "error"), help="success or error")
     group.add_argument("--since", metavar="WHEN", help="ended since: an age such as 2h or 7d, or a date")
+    group.add_argument("--until", metavar="WHEN", help="ended before: an age or a date, whose first moment is meant")
     more = f"how many, newest first, or: all (default: {LIMIT}; {REPORT_LIMIT} with --html)"
     group.add_argument("-n", "--limit", metavar="N", help=more)
     group = parser.titled("output").add_mutually_exclusive_group()
@@ -56,8 +57,9 @@ def main(args: Namespace) -> None:
         limit = parsed(_limit, args.limit, "--limit", UsageError)
     filters: dict[str, Any] = {"agent_id": args.agent, "user_agent_id": args.user_agent, "status": args.status}
     filters["task"] = args.task
-    if args.since is not None:
-        filters["since"] = parsed(times.parse_since, args.since, "--since", UsageError)
+    for name, when in (("since", args.since), ("until", args.until)):
+        if when is not None:
+            filters[name] = parsed(times.parse_since, when, f"--{name}", UsageError)
     db_path = settings.db_path
     with History(db_path) as history:
         records = history.find(**filters, limit=limit)
@@ -148,7 +150,7 @@ def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_pa
     from ..history.report import write_report
 
     given = {"agent": args.agent, "user agent": args.user_agent, "task": args.task,
-             "status": args.status, "since": args.since}  # fmt: skip
+             "status": args.status, "since": args.since, "until": args.until}  # fmt: skip
     scope = ", ".join(f"{name} {value}" for name, value in given.items() if value)
     return write_report(records, stream, db_path.name, scope or "all executions", limit)
 

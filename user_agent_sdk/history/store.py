@@ -112,6 +112,7 @@ class History:
         user_agent_id: str | None = None,
         status: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         task: str | None = None,
         after_id: int | None = None,
         limit: int | None = None,
@@ -119,8 +120,8 @@ class History:
     ) -> Iterator[Record]:
         """Newest first; with ``after_id`` what came after that one, oldest first. None = all.
 
-        ``since``: those that ended then or later. ``task``: those one of whose ids (of the task, here or on the
-        wire, of the workflow) begins so. Not ``full``: without input, output and logs.
+        ``since``: those that ended then or later; ``until``: before then. ``task``: those one of whose ids (of the
+        task, here or on the wire, of the workflow) begins so. Not ``full``: without input, output and logs.
         Raises StorageError.
         """
         given = {"h.agent_id = ?": agent_id, "h.user_agent_id = ?": user_agent_id, "h.id > ?": after_id}
@@ -139,7 +140,9 @@ class History:
         order = "DESC" if after_id is None else "ASC"
         query = f"SELECT {', '.join(names)} FROM execution_history h {joined} {where} ORDER BY h.id {order}"  # noqa: S608
         try:
-            records = map(_record, self._db.execute(query, [*wanted.values()]))
+            records: Iterator[Record] = map(_record, self._db.execute(query, [*wanted.values()]))
+            if until is not None:
+                records = (record for record in records if (_end(record) or until) < until)
             yield from islice(records if since is None else _ended(records, since.__le__), limit)
         except Error as error:
             raise StorageError(f"{self._path} can't be read: {error}") from None
@@ -153,11 +156,15 @@ class History:
         raise NotFoundError(f"{what} in {self._path}", hints=["useragent history lists what there is"])
 
 
+def _end(record: Record) -> datetime | None:
+    return times.moment(record.ended_at) or times.moment(record.started_at)
+
+
 def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> Iterator[Record]:
     """Those whose end is wanted, until a long run of them is not. One that can't be read is not wanted."""
     passed = 0
     for record in records:
-        when = times.moment(record.ended_at) or times.moment(record.started_at)
+        when = _end(record)
         passed += 1
         if when is not None and is_wanted(when):
             passed = 0

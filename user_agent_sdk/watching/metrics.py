@@ -32,6 +32,7 @@ FAMILIES = {
     "task_poll": Family("counter", "Polls sent", _TASK),
     "task_poll_error": Family("counter", "Polls without a usable answer", _WHY),
     "task_poll_time_seconds": Family("histogram", "Latency of polls, the server's wait included", _STATUS, TIMES_S),
+    "task_queue_time_seconds": Family("histogram", "First tries' wait in the queue, where told", _TASK, LONG_TIMES_S),
     "task_execution_started": Family("counter", "Functions started", _TASK),
     "task_execute_error": Family("counter", "Functions that failed, by the status that is reported", _WHY),
     "task_execute_time_seconds": Family("histogram", "Duration of functions", _STATUS, LONG_TIMES_S),
@@ -57,7 +58,7 @@ FAMILIES = {
 
 _TIMED = ("task_poll", "task_execute", "task_update")
 _BOUNDS = {what: FAMILIES[what + "_time_seconds"].bounds for what in _TIMED}
-_BOUNDS["task_result_size_bytes"] = SIZES_BYTES
+_BOUNDS.update(task_result_size_bytes=SIZES_BYTES, task_queue_time_seconds=LONG_TIMES_S)
 _FAILURES = (TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
 _COMPLETED, _IN_PROGRESS, _APPLIED = TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS, Verdict.APPLIED
 
@@ -92,8 +93,10 @@ class Metrics(Counts):
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), took_s)
 
-    def started(self, agent_id: str) -> None:
+    def started(self, agent_id: str, queued_s: float | None) -> None:
         self._observe(("task_execution_started", agent_id, None), 0.0)
+        if queued_s is not None:
+            self._observe(("task_queue_time_seconds", agent_id, None), queued_s)
 
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
         error = None if status is _COMPLETED or status is _IN_PROGRESS else status.value

@@ -24,8 +24,8 @@ class Counts:
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         """A poll was answered, or failed."""
 
-    def started(self, agent_id: str) -> None:
-        """A function was started."""
+    def started(self, agent_id: str, queued_s: float | None) -> None:
+        """A function was started; its task lay in the queue for so long, None where that is not told."""
 
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
         """A function ended."""

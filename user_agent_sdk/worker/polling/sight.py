@@ -26,17 +26,17 @@ class Sight:
             if was_kept:
                 self._waited_from, self._waited_until = now - took_s, now
             return False
-        queued_s = _queued_s(tasks[0])
-        if was_kept and took_s - queued_s > CAME_S:
+        waited_s = queued_s(tasks[0]) or 0.0
+        if was_kept and took_s - waited_s > CAME_S:
             self._missed = 0
-        elif self._waited_from < now - queued_s < self._waited_until - MISSED_S:
+        elif self._waited_from < now - waited_s < self._waited_until - MISSED_S:
             self._missed += 1
         return self._missed >= SURE
 
 
-def _queued_s(task: Task) -> float:
-    """How long the task could have been had; 0 for one that may have been held back: a retry, one called again, one
-    with a delay or a limit."""
+def queued_s(task: Task) -> float | None:
+    """How long the task could have been had, by its own times. None where they are not told, and for one that may have
+    been held back: a retry, one called again, one with a delay or a limit."""
     flow = task.wire.get("workflowTask")
     given = flow.get("taskDefinition") if isinstance(flow, dict) else None
     definition = given if isinstance(given, dict) else {}
@@ -49,6 +49,6 @@ def _queued_s(task: Task) -> float:
         or definition.get("concurrentExecLimit")
     )
     try:
-        return 0.0 if is_held_back else (task.start_time - task.scheduled_time) / 1000
-    except TypeError:  # not there
-        return 0.0
+        return None if is_held_back else max(0.0, (task.start_time - task.scheduled_time) / 1000)
+    except (TypeError, OverflowError):  # not there, or no times
+        return None
