@@ -99,14 +99,20 @@ def _is_public(name: str) -> bool:
     return name == PUBLIC_NAME or name.startswith(PUBLIC_NAME + ".")
 
 
-def _own_name(public_name: str) -> str:
-    return _PACKAGE + public_name[len(PUBLIC_NAME) :]
-
-
 def prepare_child() -> None:
-    """In a spawned child: find this copy as ``user_agent_sdk``, and scripts under the names that they have here."""
+    """In a spawned child: find this copy as ``user_agent_sdk``, and as ``vendor.kit`` if that is how the parent found
+    it from its folder; and scripts under the names that they have here."""
     alias_package()
     sys.meta_path.append(_Scripts())
+    folder = Path(__file__).parent
+    start = Path(getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None) or folder)
+    parts = folder.relative_to(start).parts if start in folder.parents else ()
+    if ".".join(parts) not in ("", _PACKAGE):
+        for end in range(1, len(parts)):
+            spec = ModuleSpec(".".join(parts[:end]), None, is_package=True)
+            spec.submodule_search_locations = [str(start.joinpath(*parts[:end]))]
+            sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+        sys.meta_path.insert(0, _Alias(".".join(parts)))
 
 
 class _Scripts:
@@ -127,17 +133,24 @@ def _names(script: Path) -> tuple[str, str]:
 
 
 class _Alias:
-    """Answers for ``user_agent_sdk`` and all in it with the modules of this package."""
+    """Answers for another name of this package, and for all in it, with the modules of this package."""
+
+    def __init__(self, name: str = PUBLIC_NAME) -> None:
+        self._name = name
+
+    def _own(self, name: str) -> str:
+        return _PACKAGE + name[len(self._name) :]
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        is_ours = _is_public(name) and importlib.util.find_spec(_own_name(name))
+        is_ours = (name + ".").startswith(self._name + ".") and importlib.util.find_spec(self._own(name))
         return ModuleSpec(name, cast("Loader", self)) if is_ours else None
 
     def create_module(self, spec: ModuleSpec) -> None:
         """An empty one, as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = importlib.import_module(_own_name(module.__name__))  # import takes that instead
+        own = importlib.import_module(self._own(module.__name__))
+        sys.modules[module.__name__] = own  # import takes that instead
 
 
 def _script(path: Path) -> Path:

@@ -66,6 +66,8 @@ TOGETHER = [one for one in SITUATIONS if "alone" not in one.wanted and one.why_s
 
 
 class GuestTest(unittest.TestCase):
+    program, on_path = ["-m", "user_agent_sdk"], str(ROOT)  # what is started, and PYTHONPATH
+
     def setUp(self) -> None:
         holder = tempfile.TemporaryDirectory()
         self.addCleanup(holder.cleanup)
@@ -81,9 +83,9 @@ class GuestTest(unittest.TestCase):
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("USERAGENT_", "CONDUCTOR_"))}
         with open(self.folder / "err.txt", "wb") as err:  # not a pipe, which a flood would fill
             process = subprocess.Popen(
-                [sys.executable, "-m", "user_agent_sdk", *words],
+                [sys.executable, *self.program, *words],
                 cwd=self.folder,
-                env={**kept, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+                env={**kept, "PYTHONPATH": self.on_path, "PYTHONIOENCODING": "utf-8"},
                 stdout=subprocess.PIPE,
                 stderr=err,
             )
