@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -50,6 +51,21 @@ class ErrorTest(CliTest):
         self.assertEqual(self.run_main("help").out, self.run_main("-h").out)
         self.assertEqual(self.run_main("help", "hd").out, self.run_main("hd", "-h").out)
         self.assertEqual(self.run_main("help", "rum").code, 2)
+
+    def test_the_help_of_each_command_has_two_examples_that_it_understands(self) -> None:
+        for name in commands.COMMANDS:
+            shown = self.run_main("help", name).out
+            self.assertEqual(self.run_main(name, "-h"), (0, shown, ""))
+            first, *examples = shown.partition("\nexamples:\n")[2].splitlines()
+            self.assertEqual(len(examples), 1, name)
+            module = importlib.import_module(f"user_agent_sdk.cli.{name.replace('-', '_')}")
+            parser = options.Parser(f"useragent {name}", *commands.COMMANDS[name], name)
+            module.configure(parser)
+            options.add_settings(parser, name)
+            for example in (first, *examples):
+                program, command, *words = example.split()
+                self.assertEqual((program, command), ("useragent", name))
+                parser.parse(words)  # raises what it does not understand
 
     def test_an_option_without_a_command_says_where_it_belongs(self) -> None:
         said = self.run_main("--workers").err

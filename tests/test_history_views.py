@@ -4,7 +4,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import time
+import unittest
+from datetime import datetime, timezone
 from html.parser import HTMLParser
 from typing import Any
 from unittest import mock
@@ -53,7 +57,19 @@ class TableTest(HistoryTest):
                 self.assertRegex(lines[2], "^1234567  error    ")
         self.assertIn("USER AGENT", self.table(rows)[0])
         self.assertIn("ERROR", self.table(rows)[0])
-        self.assertEqual(self.table(rows, 200)[0].split()[4:], ["USER", "AGENT", "TASK", "AGENT", "ERROR"])
+        self.assertEqual(self.table(rows, 200)[0].split()[5:], ["USER", "AGENT", "TASK", "AGENT", "ERROR"])
+
+    @unittest.skipUnless(hasattr(time, "tzset"), "the zone of a process can't be set on Windows")
+    def test_all_times_of_a_table_are_in_the_one_zone_that_its_header_names(self) -> None:
+        """A summer's row read at the winter's clock was an hour off, and no zone stood anywhere."""
+        self.addCleanup(time.tzset)
+        with mock.patch.dict(os.environ, {"TZ": "CET-1CEST,M1.1.0,M1.2.0"}):  # a summer of a week
+            time.tzset()
+            summer = datetime(2026, 1, 8, 10, tzinfo=timezone.utc)  # 12:00 there
+            rows = [record(2, started_at="2026-11-22T10:00:00+00:00"), record(1, started_at=summer.isoformat())]
+            header, *lines = self.table(rows)
+        [hours] = re.findall(r"  STARTED \+0([12]):00  ", header)
+        self.assertEqual([re.findall(r"(\d\d):00:00", line) for line in lines], [[f"1{hours}"]] * 2)
 
     def test_wide_characters_line_up(self) -> None:
         rows = [

@@ -28,4 +28,4 @@ def main(args: Namespace) -> None:
         terminal.write(str(count))
         return
     what = "would be deleted" if args.dry_run else "deleted"
-    terminal.write(f"{counted(count, 'execution')} that ended before {before:%Y-%m-%d %H:%M:%S} {what}")
+    terminal.write(f"{counted(count, 'execution')} that ended before {before.isoformat(' ', 'seconds')} {what}")

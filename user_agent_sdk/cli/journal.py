@@ -111,11 +111,12 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
 
 def _print_table(args: Namespace, rows: Sequence[Left]) -> None:
     """As wide as the terminal, laid out as the history is."""
-    clean = partial(encodable, stream=sys.stdout)
+    clean, now = partial(encodable, stream=sys.stdout), datetime.now().astimezone()
     table = [{name.upper(): clean(escape(str(value or "-"))) for name, value in _fields(left).items()} for left in rows]
     for row in table:
-        row.update(ID=tables.short(row["ID"]), STARTEDTIME=_local(row["STARTEDTIME"]))
-    titles = {"ID": "TASK", "STARTEDTIME": "STARTED", "AGENTID": "AGENT"}
+        started = datetime.fromisoformat(row["STARTEDTIME"]).astimezone(now.tzinfo)
+        row.update(ID=tables.short(row["ID"]), STARTEDTIME=f"{started:%Y-%m-%d %H:%M:%S}")
+    titles = {"ID": "TASK", "STARTEDTIME": f"STARTED {now.isoformat()[-6:]}", "AGENTID": "AGENT"}
     fixed = {"ID": max([4, *(tables.width(row["ID"]) for row in table)]), "STATE": 8, "STARTEDTIME": 19}
     order = [name.upper() for name in COLUMNS]
     columns = shutil.get_terminal_size().columns
@@ -125,10 +126,6 @@ def _print_table(args: Namespace, rows: Sequence[Left]) -> None:
     mark = "…" if clean("…") == "…" else ".."
     for row in table:
         terminal.write("  ".join(tables.fit(row[name], room, mark) for name, room in widths.items()).rstrip())
-
-
-def _local(text: str) -> str:
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _show(args: Namespace, left: Left) -> None:

@@ -46,7 +46,7 @@ EXAMPLES = {
     "history-prune": ("--older-than 30d --dry-run", "--older-than 2026-01-31"),
     "journal": ("list", "retry 0f8fad5b"),
     "init": ("my_bot", "my_bot --vendor"),
-    "version": ("", "--json"),
+    "version": ("", "--verify SHA256SUMS"),
 }
 
 

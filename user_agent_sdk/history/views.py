@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Callable
 
 from ..logs import escape
@@ -27,13 +27,15 @@ _TEXTS = {"USER AGENT": 10, "ERROR": 20, "TASK": 10, "AGENT": 10}
 def table(
     records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]
 ) -> tuple[str, Callable[[Record], str]]:
-    """The header, and what makes a record a line: of ``total`` cells at most, in columns laid out for ``records``."""
-    this_year = str(datetime.now().year)
-    is_short = all(local(record.started_at)[:4] in ("", this_year) for record in records)
+    """The header, and what makes a record a line: of ``total`` cells at most, in columns laid out for ``records``. All
+    times are in the zone of now, which the header names, those of the summer or winter before too."""
+    now = datetime.now().astimezone()
+    this_year = str(now.year)
+    is_short = all(local(record.started_at, now.tzinfo)[:4] in ("", this_year) for record in records)
     mark = "…" if clean("…") == "…" else ".."
 
     def cells(record: Record) -> dict[str, str]:
-        started = local(record.started_at)[:19]
+        started = local(record.started_at, now.tzinfo)[:19]
         texts = (
             str(record.id),
             record.status or "",
@@ -57,14 +59,14 @@ def table(
     id_cells = max([2, *(len(row["ID"]) for row in rows)])
     fixed = {"ID": id_cells, "STATUS": 7, "STARTED": 14 if is_short else 19, "TIME": 7}
     widths = widths_of(rows, total, fixed, _TEXTS, _NAMES)
-    header = paint(line({name: name for name in widths}), "bold")
+    header = paint(line({**{name: name for name in widths}, "STARTED": f"STARTED {now.isoformat()[-6:]}"}), "bold")
     return header, lambda record: line(cells(record), STATUS_COLORS.get(record.status or ""))
 
 
-def local(text: str | None) -> str:
+def local(text: str | None, zone: tzinfo | None = None) -> str:
     """A stored time in this machine's zone, ``2026-01-31 12:30:05.123``; what is no time as it stands."""
     when = times.moment(text)
-    return when.isoformat(" ", "milliseconds")[:23] if when else (text or "").replace("T", " ")
+    return when.astimezone(zone).isoformat(" ", "milliseconds")[:23] if when else (text or "").replace("T", " ")
 
 
 def piped(record: Record) -> str:
