@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs.
+"""The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs, and ``table``.
 
-``python -m tests.windows suite FOLDER VERSION…``, where FOLDER is what ``.ci/windows setup`` filled. The last lines
-are those of unittest, summed up. Wine's server may abort: then, told by the words of its own log, a module is run
-again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes then is told
-of, with all that was said of the failure.
+``python -m tests.windows suite FOLDER [VERSION…] [MODULE…]``, where FOLDER is what ``.ci/windows setup`` filled. The
+last lines are those of unittest, summed up. Wine's server may abort: then, told by the words of its own log, a module
+is run again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes
+then is told of, with all that was said of the failure.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.parallel import HERE, LONGEST
 
-LIMIT_S = 300.0  # a module; the longest takes a minute
+VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
+LIMIT_S = 240.0  # a module; the longest takes a minute
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
 GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
 GAPS_MAX = 12
@@ -111,10 +113,9 @@ def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
     return output, outcome
 
 
-def suite(folder: Path, version: str) -> bool:
-    """Run all modules on that Python, two at a time; whether all is well."""
+def suite(folder: Path, version: str, names: list[str]) -> bool:
+    """Run these modules on that Python, two at a time; whether all is well."""
     began = time.monotonic()
-    names = [f"tests.{path.stem}" for path in HERE.glob("test_*.py")]
     order = [name.rpartition(".")[0] for name in LONGEST]
     rank = {name: place for place, name in reversed([*enumerate(order)])}
     modules: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -165,9 +166,25 @@ def verdict(version: str, names: list[str], outcomes: dict[str, Outcome], aborts
     return not bad
 
 
-def main(what: str, folder: str, *versions: str) -> int:
-    assert what == "suite"
-    verdicts = [suite(Path(folder), version) for version in versions]  # each, though one fails
+def table(folder: Path, version: str) -> bool:
+    """Each command as a user gives it: what ``tests.walk`` says there, whether all is well."""
+    [wine, *_] = [Wine(prefix) for prefix in sorted(folder.glob("prefix.*"))]
+    output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk")
+    if code and (wine.has_aborted() or ABORT.search(output)):
+        print(f"{output}\nWine's server aborted; once more:")
+        wine.stop()
+        output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk")
+    wine.stop()
+    print(output, flush=True)
+    return code == 0
+
+
+def main(what: str, folder: str, *words: str) -> int:
+    names = [word for word in words if word.startswith("tests.")]
+    names = names or [f"tests.{path.stem}" for path in HERE.glob("test_*.py")]
+    versions = [word for word in words if not word.startswith("tests.")] or VERSIONS
+    run = partial(suite, names=names) if what == "suite" else table
+    verdicts = [run(Path(folder), version) for version in versions]  # each, though one fails
     return int(not all(verdicts))
 
 
