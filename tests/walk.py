@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each command as a user gives it, on this system, with the seconds that it took: ``python -m tests.walk [WORD…]``.
+
+Words choose rows. ``.ci/windows table`` runs it on Windows Pythons. Each row asserts what it tells of; the last line
+counts them, and the exit code is 1 when one failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+import traceback
+import unittest
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable
+
+from tests.support import IS_WINE
+from tests.walkbox import AGENT_TEXT, BREAK, PATIENCE_S, ROOT, Walk, within
+from tests.workerbox import AGENT
+
+Row = Callable[[Walk], Any]
+ROWS: list[Row] = []
+
+
+def row(call: Row) -> Row:
+    """A row of the table, named by its docstring. What it returns are its seconds, if not the time that it took."""
+    ROWS.append(call)
+    return call
+
+
+# -- commands that end -----------------------------------------------------------------------------------
+
+
+@row
+def bare(walk: Walk) -> float:
+    """python -c pass, the best of 5"""
+    Walk.bare_s = min(walk.command(sys.executable, "-c", "pass").took_s for _ in range(5))
+    return walk.bare_s
+
+
+@row
+def invoke(walk: Walk) -> float:
+    """invoke, the best of 5: at most 3 x that and 0.5 s"""
+    walk.invoke("agent.py")  # what it imports is compiled
+    return within(3 * walk.bare_s + 0.5, min(walk.invoke("agent.py", "-i", "input.json").took_s for _ in range(5)))
+
+
+@row
+def init(walk: Walk) -> None:
+    """init --vendor, its invoke -r, its test"""
+    walk.command("init", "bot", "--vendor")
+    walk.invoke("agent.py", "-i", "input.json", "-r", folder=walk.folder / "bot", PYTHONPATH="")
+    bot = walk.folder / "bot"
+    ended = walk.command(sys.executable, "-m", "unittest", folder=bot, PYTHONPATH=str(bot))
+    assert "\nOK" in ended.err, ended
+
+
+@row
+def history(walk: Walk) -> None:
+    """invoke -r twice; history as table, --json, --jsonl, CSV to stdout and to a file, --html; hd last"""
+    for _ in range(2):
+        walk.invoke("agent.py", "-r")
+    assert "success" in walk.command("history").out
+    assert len(json.loads(walk.command("history", "--json").out)) == 2
+    assert len(walk.command("history", "--jsonl").out.splitlines()) == 2
+    assert len(walk.command("history", "-e", "-").out.splitlines()) == 3
+    walk.command("history", "-e", "out.csv")
+    walk.command("history", "--html", "report.html")
+    assert "<script" in (walk.folder / "report.html").read_text("utf-8")
+    assert "success" in walk.command("hd", "last").out
+
+
+@row
+def check(walk: Walk) -> float:
+    """check, of a platform and an agent"""
+    with walk.platform():
+        return walk.command("check", "agent.py").took_s
+
+
+@row
+def letters(walk: Walk) -> float:
+    """invoke, history, init and version in a folder with spaces and Vietnamese letters, into a pipe of few letters"""
+    folder = walk.folder / "Bot kế toán số 2"
+    folder.mkdir()
+    (folder / "tác nhân.py").write_text(AGENT_TEXT, "utf-8")
+    walk.invoke("tác nhân.py", "-r", folder=folder)
+    walk.command("history", folder=folder)
+    walk.command("hd", "last", folder=folder)
+    copied = walk.command("init", "bản sao", "--vendor", folder=folder)
+    assert "bản sao" in copied.err, copied
+    return walk.command("version", folder=folder / "bản sao", PYTHONPATH="").took_s
+
+
+@row
+def drive(walk: Walk) -> float:
+    """a path relative to a drive's own folder, C:agent.py"""
+    if sys.platform != "win32":
+        raise unittest.SkipTest("drives are Windows'")
+    return walk.invoke(f"{walk.folder.drive}agent.py").took_s
+
+
+@row
+def extended(walk: Walk) -> float:
+    r"""a path that begins with \\?\ """
+    if sys.platform != "win32":
+        raise unittest.SkipTest("such paths are Windows'")
+    return walk.invoke(f"\\\\?\\{walk.folder}\\agent.py").took_s
+
+
+@row
+def share(walk: Walk) -> float:
+    r"""a path of a share, \\localhost\C$\..."""
+    if sys.platform != "win32":
+        raise unittest.SkipTest("shares are Windows'")
+    if IS_WINE:
+        raise unittest.SkipTest("Wine lacks shares")
+    return walk.invoke(f"\\\\localhost\\{walk.folder.drive[0]}${str(walk.folder)[2:]}\\agent.py").took_s
+
+
+@row
+def long(walk: Walk) -> float:
+    """a path of more than 260 characters"""
+    if IS_WINE:
+        raise unittest.SkipTest("Wine lacks the final name of a long path")
+    prefix = "\\\\?\\" if sys.platform == "win32" else ""
+    deep = Path(prefix + str(walk.folder.joinpath(*["d" * 50] * 6)))
+    deep.mkdir(parents=True)
+    (deep / "agent.py").write_text(AGENT_TEXT, "utf-8")
+    return walk.invoke(str(deep / "agent.py")).took_s
+
+
+@row
+def read_only(walk: Walk) -> float:
+    """invoke -r where nothing can be written: its answer, and what is not recorded"""
+    folders = [path for path in map(Path, ("Z:\\sys", "/sys", "/System")) if path.is_dir()]
+    if not folders:
+        raise unittest.SkipTest("no such folder here")
+    ended = walk.invoke(str(walk.folder / "agent.py"), "-r", folder=folders[0])
+    assert "not recorded now" in ended.err, ended
+    return ended.took_s
+
+
+@row
+def held(walk: Walk) -> None:
+    """history --html and history-prune while another program has the report and the history open"""
+    walk.invoke("agent.py", "-r")
+    walk.write("report.html", "old")
+    with open(walk.folder / "report.html", "rb"), open(walk.folder / "execution_history.db", "rb"):
+        if sys.platform == "win32":
+            assert "can't be written" in walk.command("history", "--html", "report.html", code=1).err
+            assert (walk.folder / "report.html").read_text("utf-8") == "old"
+        else:
+            walk.command("history", "--html", "report.html")
+        assert walk.command("history-prune", "--older-than", "0s").out == "1\n"
+
+
+@row
+def built(walk: Walk) -> float:
+    """the release built here, useragent.pyz of it: version, invoke"""
+    walk.command(sys.executable, "-m", "user_agent_sdk._build", str(walk.dist), folder=ROOT)
+    pyz = str(walk.dist / "useragent.pyz")
+    walk.command(sys.executable, pyz, "version", PYTHONPATH="")
+    ended = walk.command(sys.executable, pyz, "invoke", "agent.py", PYTHONPATH="")
+    assert ended.out == '{"result": 0}\n', ended
+    return ended.took_s
+
+
+@row
+def wheel(walk: Walk) -> float:
+    """its wheel by pip, and the command useragent that pip makes of it"""
+    try:
+        import ensurepip
+    except ImportError:
+        raise unittest.SkipTest("this Python has no pip") from None
+    bundled = next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    [ours] = walk.dist.glob("*.whl")
+    site = walk.folder / "site"
+    pip = (sys.executable, str(bundled / "pip"), "install", "-q", "--no-index", "--target", str(site), str(ours))
+    walk.command(*pip, PYTHONPATH="")
+    command = str(site / "bin" / ("useragent.exe" if sys.platform == "win32" else "useragent"))
+    ended = walk.command(command, "invoke", "agent.py", PYTHONPATH=str(site))
+    assert ended.out == '{"result": 0}\n', ended
+    return ended.took_s
+
+
+@row
+def pool(walk: Walk) -> float:
+    """invoke of a function with a spawned pool of processes"""
+    walk.write("pool.json", '{"pool": 10}')
+    ended = walk.command("invoke", "agent.py", "-i", "pool.json")
+    assert ended.out == '{"result": 285}\n', ended
+    return ended.took_s
+
+
+# -- commands that go on ---------------------------------------------------------------------------------
+
+
+@row
+def sandbox(walk: Walk) -> None:
+    """sandbox, run and submit, three processes"""
+    platform = walk.start("sandbox", "--port", "0", "--credentials", "credentials.json", "-a", AGENT)
+    platform.until("submit a task")
+    worker = walk.worker()
+    assert walk.command("submit", "-i", "input.json").out == '{"result": 5}\n'
+    assert walk.seconds_to_end(worker, 2) < PATIENCE_S
+
+
+@row
+def dev(walk: Walk) -> float:
+    """dev: from a save to the function's new form"""
+    worker = walk.start("dev", "agent.py", "--sandbox")
+    worker.until("agent tells")
+    began = time.monotonic()
+    walk.write("agent.py", f"{AGENT_TEXT}# saved\n")
+    worker.until("Reloaded")
+    return time.monotonic() - began
+
+
+@row
+def idle(walk: Walk) -> float:
+    """run -w 4: Ctrl+C when nothing runs, at most 1 s and a bare start"""
+    with walk.platform():
+        return within(1.0 + walk.bare_s, walk.seconds_to_end(walk.worker(), 2))
+
+
+@row
+def idle_break(walk: Walk) -> float:
+    """run -w 4: Ctrl+Break (SIGTERM where there is none) when nothing runs"""
+    with walk.platform():
+        return within(1.0 + walk.bare_s, walk.seconds_to_end(walk.worker(), BREAK))
+
+
+@row
+def idle_sandbox(walk: Walk) -> float:
+    """dev --sandbox -w 4: Ctrl+C when nothing runs"""
+    worker = walk.start("dev", "agent.py", "--sandbox", "-w", "4")
+    worker.until("agent tells")
+    return within(1.0 + walk.bare_s, walk.seconds_to_end(worker, 2))
+
+
+@row
+def busy(walk: Walk) -> float:
+    """run -w 4: Ctrl+C with four tasks of 2 s, which end and are delivered"""
+    with walk.platform() as box:
+        worker = walk.worker()
+        tasks = [box.put(n=n, seconds=2) for n in range(4)]
+        for _ in tasks:
+            worker.until("begun")
+        took_s = walk.seconds_to_end(worker, 2)
+        assert [box.wait(task, 0).output for task in tasks] == [{"result": n} for n in range(4)]
+    return within(3.0 + walk.bare_s, took_s)
+
+
+@row
+def twice(walk: Walk) -> float:
+    """run -w 4: Ctrl+C twice with a task of 60 s"""
+    with walk.platform() as box:
+        worker = walk.worker()
+        box.put(n=1, seconds=60)
+        worker.until("begun")
+        worker.give(2)
+        worker.until("Stopping")
+        took_s = walk.seconds_to_end(worker, 2, codes=(130,))
+    return within(1.0 + walk.bare_s, took_s)
+
+
+@row
+def killed(walk: Walk) -> float:
+    """run killed with a result that could not be delivered; the next one starts and delivers it"""
+    with walk.platform() as box:
+        worker = walk.worker()
+        with box.down("report"):
+            task = box.put(n=7)
+            box.await_calls("report", 1)
+            worker.process.kill()
+            worker.ends(worker.process.wait(PATIENCE_S))
+        began = time.monotonic()
+        walk.worker()
+        assert box.wait(task, PATIENCE_S).output == {"result": 7}
+    return time.monotonic() - began
+
+
+@row
+def killed_busy(walk: Walk) -> float:
+    """run killed while a function runs; the next one starts and says so to the platform"""
+    with walk.platform() as box:
+        worker = walk.worker()
+        task = box.submit(AGENT, {"seconds": 60}, retries=0)
+        worker.until("begun")
+        worker.process.kill()
+        worker.ends(worker.process.wait(PATIENCE_S))
+        began = time.monotonic()
+        walk.worker()
+        ended = box.wait(task, PATIENCE_S)
+        assert [one.status for one in ended.attempts] == ["FAILED"], ended
+    return time.monotonic() - began
+
+
+@row
+def two(walk: Walk) -> float:
+    """two workers in a folder: 200 tasks, each once; then Ctrl+C for both"""
+    with walk.platform() as box:
+        workers = [walk.worker("-r"), walk.worker("-r")]
+        began = time.monotonic()
+        tasks = [box.put(n=n) for n in range(200)]
+        ended = [box.wait(task, PATIENCE_S) for task in tasks]
+        took_s = time.monotonic() - began
+        assert [it.output for it in ended] == [{"result": n} for n in range(200)]
+        assert all(len(it.attempts) == 1 for it in ended)
+        for worker in workers:
+            walk.seconds_to_end(worker, 2)
+    assert len(json.loads(walk.command("history", "-n", "all", "--json").out)) == 200
+    return took_s
+
+
+@row
+def scanned(walk: Walk) -> float:
+    """run for 12 s with its journal and history open in another program: all are delivered and recorded"""
+    walk.invoke("agent.py", "-r")
+    with walk.platform() as box:
+        worker = walk.worker("-r")
+        with contextlib.ExitStack() as handles:
+            for path in (*walk.folder.glob(".useragent/journal/*/*.log"), walk.folder / "execution_history.db"):
+                handles.enter_context(open(path, "rb"))
+            began = time.monotonic()
+            for n in range(24):  # the journal is written anew each 10 s
+                assert box.wait(box.put(n=n, seconds=0.5), PATIENCE_S).output == {"result": n}
+            took_s = time.monotonic() - began
+        walk.seconds_to_end(worker, 2)
+    assert len(json.loads(walk.command("history", "-n", "all", "--json").out)) == 25
+    return took_s
+
+
+def main(*words: str) -> int:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    system = "Wine, in the place of Windows" if IS_WINE else sys.platform
+    print(f"Python {sys.version.split()[0]} on {system}\n", flush=True)
+    counts = Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, call in enumerate(ROWS):
+            name = (call.__doc__ or "").strip()
+            if words and call is not bare and not any(word in (call.__name__, *name.split()) for word in words):
+                continue
+            here = Path(folder).resolve() / f"row {number}"
+            here.mkdir()
+            verdict, took_s, said = done(call, Walk(here, Path(folder, "dist")))
+            counts[verdict] += 1
+            print(f"{took_s:6.2f} s  {verdict:7}  {name}{said and ': '}{said}", flush=True)
+    print(f"\n{counts['ok']} ok, {counts['FAILED']} failed, {counts['skipped']} skipped")
+    return int(counts["FAILED"] > 0)
+
+
+def done(call: Row, walk: Walk) -> tuple[str, float, str]:
+    began, said = time.monotonic(), ""
+    try:
+        with walk.cleanup:
+            verdict, took_s = "ok", call(walk)
+    except unittest.SkipTest as reason:
+        verdict, took_s, said = "skipped", 0.0, str(reason)
+    except Exception:
+        verdict, took_s, said = "FAILED", None, f"\n{traceback.format_exc()}"
+    return verdict, time.monotonic() - began if took_s is None else took_s, said
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
