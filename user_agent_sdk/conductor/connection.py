@@ -292,7 +292,7 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
 
     with contextlib.suppress(ValueError):  # a name, not an address
         ipaddress.ip_address(host)
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)  # of text, idna would be loaded
     mine: Future[list[Any]] = Future()
     answer = _look_ups.setdefault((host, port), mine)
     if answer is mine:

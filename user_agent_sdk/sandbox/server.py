@@ -117,8 +117,9 @@ class Sandbox:
             return
         self._closed.set()
         self.engine.close()
-        with suppress(OSError):  # closing a listener does not end its accept() everywhere; a visitor does
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        with suppress(OSError), socket.socket() as visitor:  # closing a listener ends its accept() not everywhere
+            visitor.settimeout(1)
+            visitor.connect(("127.0.0.1", self.port))
         deadline = time.monotonic() + CLOSE_S
         self._acceptor.join(CLOSE_S)
         self._listener.close()
