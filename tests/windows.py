@@ -25,6 +25,7 @@ from tests.parallel import HERE, LONGEST
 
 VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
+TABLE_LIMIT_S = 600.0
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
 GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
 GAPS_MAX = 12
@@ -97,8 +98,12 @@ class Wine:
         code = process.wait() if code is None and not reader.is_alive() and time.monotonic() < deadline else code
         return b"".join(said).decode("utf-8", "replace").replace("\r\n", "\n"), code
 
+    def said(self) -> str:
+        """What the server said since the last start of a program."""
+        return self._log.read_text("utf-8", "replace")
+
     def has_aborted(self) -> bool:
-        return bool(ABORT.search(self._log.read_text("utf-8", "replace")))
+        return bool(ABORT.search(self.said()))
 
 
 def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
@@ -106,6 +111,8 @@ def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
     for is_last in (False, True):
         output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", module)
         outcome = judge(output, code)
+        if not outcome.ran:
+            output += f"\nno verdict; exit code {code}, and of Wine's server: {wine.said()!r}\n"
         if is_last or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
             break
         wine.aborts += 1
@@ -168,14 +175,15 @@ def verdict(version: str, names: list[str], outcomes: dict[str, Outcome], aborts
 
 def table(folder: Path, version: str) -> bool:
     """Each command as a user gives it: what ``tests.walk`` says there, whether all is well."""
-    [wine, *_] = [Wine(prefix) for prefix in sorted(folder.glob("prefix.*"))]
-    output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk")
-    if code and (wine.has_aborted() or ABORT.search(output)):
-        print(f"{output}\nWine's server aborted; once more:")
+    wine = Wine(folder / "prefix.0")
+    for is_last in (False, True):
+        output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk", limit_s=TABLE_LIMIT_S)
+        print(output, flush=True)
+        aborted = wine.has_aborted() or bool(ABORT.search(output))
         wine.stop()
-        output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk")
-    wine.stop()
-    print(output, flush=True)
+        if is_last or not code or not aborted:
+            break
+        print("Wine's server aborted: once more")
     return code == 0
 
 
