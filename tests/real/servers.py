@@ -64,7 +64,7 @@ def _mvn(*arguments: str) -> str:
     done = subprocess.run(
         [mvn, "-q", "-B", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=FETCH_TIMEOUT_S
     )
-    output = done.stdout.decode("utf-8", "replace")
+    output = re.sub(r"\x1b\[\d*m", "", done.stdout.decode("utf-8", "replace"))  # some put colours around a path
     if done.returncode:
         raise ServerError(f"mvn {' '.join(arguments)} ended with {done.returncode}:\n{output[-2000:]}")
     return output
