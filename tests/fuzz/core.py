@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -98,7 +99,8 @@ def fuzz(kind: type[Target], cases: int, seed: int, only: int | None = None, sto
                     raise Wrong("\n".join(complaints.heard))
             except (Exception, Hang, SystemExit) as error:
                 findings.append(Finding(number, case, error))
-                traceback.clear_frames(error.__traceback__)  # a file that one has open can't be removed on Windows
+                traceback.clear_frames(error.__traceback__)  # a file that one has open can't be removed on Windows,
+                gc.collect()  # nor one that a circle has
             complaints.heard.clear()
             slowest_s = max(slowest_s, time.monotonic() - before)
             if len(findings) >= stop_at:
