@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,8 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 def quick(task: Any, n: int = 0) -> Any:
-    with open(ORDER["runs"], "a", encoding="utf-8") as runs:
-        runs.write(task.task_id + "\n")
+    handle, _ = tempfile.mkstemp(prefix=f"{task.task_id}.", dir=ORDER["runs"])  # two that append lose lines on Windows
+    os.close(handle)
     tell("started")
     if ORDER.get("point") in ("marked", "put-back"):
         return TaskResult(status="IN_PROGRESS", callback_after_seconds=0)

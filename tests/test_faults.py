@@ -286,11 +286,13 @@ class Children(Faults):
     def child(
         self, function: str, agent_id: str = AGENT, journal: str = "journal", **order: Any
     ) -> subprocess.Popen[bytes]:
+        runs = self.folder / f"{journal}.runs"
+        runs.mkdir(exist_ok=True)
         order.update(
             agent=function,
             credentials=self.box.credentials(agent_id),
             journal=str(self.folder / journal),
-            runs=str(self.folder / f"{journal}.runs"),
+            runs=str(runs),
         )
         process = self.popen(
             [sys.executable, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
@@ -310,6 +312,10 @@ class Children(Faults):
         process.stdout.close()
         with contextlib.suppress(OSError):  # it still holds what the child did not read
             process.stdin.close()
+
+    def runs(self, journal: str = "journal") -> list[str]:
+        """The ids of the tasks that ran in children, one a run."""
+        return [path.name.partition(".")[0] for path in (self.folder / f"{journal}.runs").iterdir()]
 
     def send(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
         """A signal; on Windows, where from outside each is a kill, the child raises it itself."""
@@ -356,8 +362,7 @@ class KillTest(Children):
                 self.assertEqual([it.status for it in done.attempts], statuses)
                 self.assertEqual(done.output, {"result": 5})
                 self.assertEqual(len(ran), after)
-                runs = self.folder / f"{point}.runs"
-                self.assertEqual(len(runs.read_text().split()) if runs.exists() else 0, before)
+                self.assertEqual(len(self.runs(point)), before)
                 self.assertTrue(worker.runner._services.custody.delivery.flush(LONG_S))
                 self.assertEqual(worker.stop(), 0)
             self.assertEqual(rows(self.folder / point), [])
@@ -376,7 +381,7 @@ class KillTest(Children):
         self.send(last)
         self.assertEqual(last.wait(LONG_S), 0)
         self.assertEqual({one.status for one in done}, {"COMPLETED"})
-        runs = (self.folder / "journal.runs").read_text().split()
+        runs = self.runs()
         self.assertEqual(len(runs), len(set(runs)))  # a task id ran once
         for one in done:
             failed = sum(it.status in ("FAILED", "TIMED_OUT") for it in one.attempts)
@@ -401,7 +406,7 @@ class KillTest(Children):
             self.send(child)
             self.assertEqual(child.wait(LONG_S), 0)
         self.assertEqual({(one.status, len(one.attempts)) for one in done}, {("COMPLETED", 1)})
-        self.assertEqual(len((self.folder / "journal.runs").read_text().split()), 60)
+        self.assertEqual(len(self.runs()), 60)
         self.assertEqual(len(self.box.reports), 60)
 
 
