@@ -168,6 +168,14 @@ class Shapes(unittest.TestCase):
     def test_a_secret_is_never_shown_by_way_of_its_attributes(self) -> None:
         self.assertEqual(result_of(Secret(hidden="canary")), "**********")
 
+    def test_what_keeps_all_to_itself_is_its_text(self) -> None:
+        """pydantic's HttpUrl came out as an object with a "_url"."""
+        kind = type("HttpUrl", (), {"__str__": lambda self: str(self._url), "__module__": "pydantic.networks"})
+        url, silent = kind(), type("Silent", (), {})()
+        url._url, silent._x = "https://example.com/", 1
+        self.assertEqual(result_of(url), "https://example.com/")
+        self.assertEqual(result_of(silent), {"_x": 1})
+
     def test_arrays_numbers_and_tables_are_what_they_hold(self) -> None:
         self.assertEqual(result_of(Array(3)), 3)
         self.assertEqual(result_of(Array([[1, 2], [3, 4]])), [[1, 2], [3, 4]])
