@@ -98,6 +98,14 @@ class SettingsTest(unittest.TestCase):
         newer = self.load(GOOD, {**env, "USERAGENT_DOMAIN": "new"})
         self.assertEqual((newer.resolve(first).domain, newer.resolve(second).domain), ("one", "new"))
         self.assertEqual(self.load(GOOD, env, domain="flag").resolve(first).domain, "flag")
+
+    def test_no_domain_is_conductors_word_for_none(self) -> None:
+        """Where another would be chosen otherwise: a decorator's, or that of all agents."""
+        first, second = Agent(lambda: None, "first", domain="declared"), Agent(lambda: None, "second")
+        env = {"conductor_worker_domain": "all", "conductor_worker_second_domain": "NO_DOMAIN"}
+        self.assertIsNone(self.load(GOOD, env).resolve(second).domain)
+        self.assertIsNone(self.load(GOOD, {"USERAGENT_DOMAIN": "NO_DOMAIN"}).resolve(first).domain)
+        self.assertIsNone(self.load(GOOD).resolve(Agent(lambda: None, domain="NO_DOMAIN")).domain)
         with self.assertRaisesRegex(ConfigError, "conductor_worker_polling_interval must be a number of milliseconds"):
             self.load(GOOD, {"conductor_worker_polling_interval": "soon"}).resolve(first)
 
