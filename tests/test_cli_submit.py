@@ -73,10 +73,11 @@ class Outcomes(SubmitCase):
         with mock.patch.object(submit, "UNPOLLED_S", 0.0):
             ended = self.submit("-a", "sum_agnet", "--wait", "0.05")
             self.assertIn("no worker polls for sum_agnet yet (did you mean -a sum_agent?)\n", ended.err)
-            self.assertNotIn("polls for", self.submit("-a", "sum_agent", "--wait", "0.05").err)
+            said = self.submit("-a", "sum_agent", "--wait", "0.05").err  # it was mute: a worker had polled, and left
+            self.assertRegex(said, "nobody took it yet: the worker of sum_agent polled 0 s ago; is it busy, or gone")
 
     def test_ctrl_c_names_the_execution_that_goes_on(self) -> None:
-        with mock.patch.object(submit, "_polled", side_effect=KeyboardInterrupt), mock.patch.object(
+        with mock.patch.object(submit, "_say_unpolled", side_effect=KeyboardInterrupt), mock.patch.object(
             submit, "UNPOLLED_S", 0.0
         ):
             ended = self.submit("-a", "a")

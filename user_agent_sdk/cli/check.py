@@ -26,7 +26,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from .. import errors, loader, logs
-from .._version import __version__
+from .._version import __version__, digest
 from ..agents import Agent
 from ..conductor.client import Client
 from ..conductor.renewal import absent_cert_file, bundle
@@ -144,7 +144,7 @@ def _python(script: Path | None) -> Iterator[Row]:
         fix = "use another Python: this one was built without that library"
         yield Row("FAIL", "Python", f"it lacks {error.name}", fix, "config-invalid")
     root = Path(errors.__file__).resolve().parent
-    yield Row("ok", "SDK", f"{__version__} in {root}")
+    yield Row("ok", "SDK", f"{__version__} ({digest()}) in {root}")
     for entry in dict.fromkeys(Path(place or ".").resolve() for place in [*sys.path, script.parent if script else "."]):
         for other in (entry / "user_agent_sdk", entry / "user_agent_sdk.py"):
             if other != root and (other.suffix or (other / "__init__.py").is_file()) and other.exists():

@@ -148,17 +148,23 @@ def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: 
                 return execution
             if says_unpolled and waited_s >= UNPOLLED_S - LOOK_S:
                 says_unpolled = False
-                _say_unpolled(agent_id, _polled(ask))
+                if not execution["attempts"][0]["pollCount"]:
+                    _say_unpolled(agent_id, ask("GET", "agents"))
     except KeyboardInterrupt:
         terminal.note(f"no longer waited for: execution {execution_id} goes on, to be seen at {page}")
         raise
 
 
-def _say_unpolled(agent_id: str, polled: Sequence[str]) -> None:
-    if agent_id not in polled:
-        near = nearest(agent_id, polled)
-        hint = f" (did you mean -a {near}?)" if near else ""
-        terminal.note(escape(f"no worker polls for {agent_id} yet{hint}"))
+def _say_unpolled(agent_id: str, agents: Sequence[Mapping[str, Any]]) -> None:
+    polled = {agent["agentId"]: agent["polledTime"] for agent in agents if agent["polledTime"]}
+    if agent_id in polled:
+        ago_s = max(0.0, time.time() - polled[agent_id] / 1000)
+        when = f"the worker of {agent_id} polled {ago_s:.0f} s ago; is it busy, or gone?"
+        terminal.note(escape(f"nobody took it yet: {when}"))
+        return
+    near = nearest(agent_id, polled)
+    hint = f" (did you mean -a {near}?)" if near else ""
+    terminal.note(escape(f"no worker polls for {agent_id} yet{hint}"))
 
 
 def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:
