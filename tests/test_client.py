@@ -267,6 +267,17 @@ class Age(ClientTest):
         self.assertEqual(self.tasks_after(59.0, CONDUCTOR), ["t-1", "t-1"])
         self.assertEqual(self.tasks_after(1e9, CONDUCTOR, None), ["t-1", "t-1"])
 
+    def test_a_reply_that_was_long_on_its_way_is_as_old_as_its_poll(self) -> None:
+        """The platform gives a task away before it answers. A reply that a gateway sat on was dated by its coming: its
+        task ran after its lease, and its result was forgotten as one in time, so that the retry ran too."""
+        body = json.dumps({**IDS, "responseTimeoutSeconds": 60}).encode()
+        for took_s, wait_ms, taken in ((59.0, 0, 1), (61.0, 0, 0), (64.0, 5000, 1), (66.0, 5000, 0)):
+            clock = mock.Mock(side_effect=[0.0, *[took_s] * 9])
+            with self.subTest(took_s=took_s), mock.patch.object(rooms, "time", mock.Mock(monotonic=clock)):
+                poll = self.client(self.says(body), CONDUCTOR).send_poll("a", "w", None, wait_ms)
+                self.assertEqual(len(poll.fetch()), taken)
+                self.assertAlmostEqual(poll.age_s, took_s - poll.hold_s)
+
 
 class ReportAndPoll(ClientTest):
     def exchange(self, server: Server) -> tuple[Client, Outcome, list[str]]:

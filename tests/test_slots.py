@@ -418,6 +418,29 @@ class SlotsTest(unittest.TestCase):
         self.assertEqual(sorted(runs), [0, 1, 2])
         self.assertEqual(self.box.calls["put-back"], 2)
 
+    def test_a_task_keeps_its_lease_while_the_surplus_beside_it_is_handed_back(self) -> None:
+        """A hand-back that nobody answered took 30 s, and the first task of that reply was held only after it: its
+        lease was over, a retry was handed out, and both ran."""
+        runs: list[int] = []
+
+        def generous(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "poll":
+                return PASS
+            found = self.box.engine.poll(AGENT, count=2)
+            return Reply.of(found) if found else Reply(204)
+
+        first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=2.0, retries=2)
+        second = self.box.put(n=2)
+        self.box.faults.append(generous)
+        with self.box.hanging("put-back") as (asked, go), working(self.box, agent(lambda n: runs.append(n))) as worker:
+            self.assertTrue(asked.wait(LONG_S))
+            self.box.await_calls("extend", 2)
+            go.set()
+            self.assertEqual(len(self.box.wait(first, LONG_S).attempts), 1)
+            self.assertEqual(self.box.wait(second, LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
+        self.assertEqual(sorted(runs), [1, 2])
+
     def test_a_task_that_puts_itself_back_may_come_at_once_to_another_slot(self) -> None:
         """Its id was once held until the reply: the other slot took it for a copy, and it stuck."""
         go = threading.Event()

@@ -83,7 +83,9 @@ class Client:
         waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        return PollExchange(self, path, None, hold_s + POLL_SLACK_S)
+        exchange = PollExchange(self, path, None, hold_s + POLL_SLACK_S)
+        exchange.hold_s = hold_s
+        return exchange
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
@@ -161,7 +163,10 @@ class Client:
 
 class Exchange:
     """One call of the platform, sent when it is made; a subclass's ``fetch`` awaits what comes of it. Both in one
-    thread, which may have other exchanges under way meanwhile."""
+    thread, which may have other exchanges under way meanwhile. ``hold_s``: how long the server may keep the request
+    before it gives a task away."""
+
+    hold_s = 0.0
 
     def __init__(
         self, client: Client, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False
@@ -172,6 +177,7 @@ class Exchange:
         self.send()
 
     def send(self) -> None:
+        self._sent_at = time.monotonic()
         try:
             self._connection, self._token = self._client.send_request(*self._request)
         except PlatformError as error:
@@ -194,8 +200,9 @@ class Exchange:
 
     @property
     def age_of_reply_s(self) -> float:
-        """How long ago it may have come, at most."""
-        return self._connection.age_s
+        """How long ago the platform may have given away what it brings, at most: it may have come long before it was
+        read, or have been long on its way."""
+        return max(self._connection.age_s, time.monotonic() - self._sent_at - self.hold_s)
 
 
 class PollExchange(Exchange):

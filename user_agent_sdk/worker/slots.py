@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from typing import Callable, NamedTuple
 
 from ..agents import Agent
@@ -76,10 +77,8 @@ class Slot:
         while (taken := self._taken()) is not None:
             given, given_at = taken
             tasks = list({task.task_id: task for task in given}.values())
-            for surplus in tasks[1:]:
-                self._hand_back(surplus, given_at)
-            for task in tasks[:1]:
-                self._work(task, given_at)
+            if tasks:
+                self._work(tasks[0], tasks[1:], given_at)
 
     def _taken(self) -> Taken | None:
         """What the poll brought that was sent beside the last report, or else a new one."""
@@ -88,16 +87,18 @@ class Slot:
             return self._gate.take()
         return self._gate.fetch(following) if isinstance(following, Sent) else following
 
-    def _work(self, task: Task, given_at: float) -> None:
-        """One task, from the platform's reply to the report's."""
+    def _work(self, task: Task, surplus: Sequence[Task], given_at: float) -> None:
+        """One task, from the platform's reply to the report's; and what came with it, which nobody asked for."""
         custody = self._custody
         if self._services.stopping.is_set():
-            self._hand_back(task, given_at)
+            self._hand_back([task, *surplus], given_at)
             return
         self._held = held = custody.hold(task, self._gate.agent_id, self._gate.worker_id, given_at)
-        if held is None:
+        accepted = custody.accept(held, task) if held is not None else None
+        self._hand_back(surplus, given_at)  # the lease of the task in hand is kept meanwhile
+        if held is None or accepted is None:
             return
-        case, result = custody.accept(held, task)
+        case, result = accepted
         if case is not Case.RUNS:
             result = result or self._run(held, task)
             owed = custody.finish(held, result)
@@ -109,8 +110,9 @@ class Slot:
                     custody.delivery.supersede(held.earlier)
         self._held = None
 
-    def _hand_back(self, task: Task, given_at: float) -> None:
-        self._custody.hand_back(task, self._gate.agent_id, self._gate.worker_id, given_at)
+    def _hand_back(self, tasks: Iterable[Task], given_at: float) -> None:
+        for task in tasks:
+            self._custody.hand_back(task, self._gate.agent_id, self._gate.worker_id, given_at)
 
     def _run(self, held: Held, task: Task) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s
