@@ -26,8 +26,8 @@ def tasks(count: int = 1) -> list[Task]:
 
 def turns(gate: Gate, turn_s: float) -> None:
     """As many as tell how long they are."""
-    for _ in range(TURNS):
-        gate._intake.goes_on(0.0, turn_s)
+    for number in range(TURNS + 1):
+        gate._intake.goes_on(1.0 + number, turn_s)
 
 
 def wake_all(gates: list[Gate]) -> None:
@@ -229,6 +229,7 @@ class GateTest(unittest.TestCase):
     def test_a_reservation_for_a_report_that_brought_nothing_is_given_back(self) -> None:
         budget = Budget(2)
         gate = self.gate(Platform(tasks), budget=budget)
+        gate._intake._changes_at = float("inf")  # somebody waits in each turn: slots stand in nobody's way
         for _ in range(2):
             gate._intake.begin(0.0)
             gate._intake.hit(0.0)

@@ -9,7 +9,7 @@ import unittest
 import unittest.mock
 from typing import Callable
 
-from user_agent_sdk.worker.polling.intake import JOIN_S, LIKELY_S, SHORT_S, SILENT_S, TURNS, Intake, Poll
+from user_agent_sdk.worker.polling.intake import CROWD_S, JOIN_S, LIKELY_S, SHORT_S, SILENT_S, TURNS, WIDE_S, Intake, Poll
 
 
 def intake_of(workers: int, rand: Callable[[], float] = lambda: 0.0) -> Intake:
@@ -271,7 +271,7 @@ class Crowds(unittest.TestCase):
             with self.subTest(trip_s=trip_s, work_s=work_s):
                 played = play(lambda now: "hit", slots=8, trip_s=trip_s, work_s=work_s).run(2.0)
                 in_the_last_second = sum(at > 1.0 for at in played.hits)
-                self.assertGreater(in_the_last_second, 0.95 * 8 / (trip_s + work_s))
+                self.assertGreater(in_the_last_second, 0.9 * 8 / (trip_s + work_s))
 
     def test_after_many_short_turns_long_functions_are_joined_when_nobody_polls(self) -> None:
         played = play(lambda now: "hit", trip_s=0.0003, work_s=0.00001).run(0.1)
@@ -280,36 +280,64 @@ class Crowds(unittest.TestCase):
         self.assertEqual(len(played.hits), 8)
         self.assertLess(played.hits[-1] - 0.1, 8 * (SILENT_S + 0.001))
 
-    def after(self, *turns_s: float) -> Intake:
-        """An agent with one poll under way, and room for more, after these turns, some of each."""
+    def after(self, turn_s: float, at: float = 1.0) -> tuple[Intake, float]:
+        """An agent with one poll under way, and room for more, after some turns that were measured; and the time."""
         intake = intake_of(8)
         intake.begin(0.0)
         intake.hit(0.0)
-        for turn_s in turns_s:
-            for _ in range(TURNS):
-                intake.goes_on(0.0, turn_s)
-        self.assertTrue(intake.goes_on(0.0, 1.0), "there is no other")
-        intake.begin(0.0)
-        return intake
+        intake.goes_on(at, turn_s)
+        for _ in range(TURNS):
+            at = max(at, 1.0 + CROWD_S) + turn_s
+            self.assertTrue(intake.goes_on(at, turn_s), "there is no other")
+        intake.begin(at)
+        return intake, at
 
     def test_of_two_whose_turns_are_short_one_stops(self) -> None:
         for turn_s, goes_on in ((SHORT_S / 3, False), (SHORT_S * 2, True)):
-            self.assertEqual(self.after(turn_s).goes_on(0.0, turn_s), goes_on)
+            intake, at = self.after(turn_s)
+            self.assertEqual(intake.goes_on(at + turn_s, turn_s), goes_on)
 
-    def test_a_crowd_does_not_keep_itself_alive_but_long_turns_are_believed_in_the_end(self) -> None:
-        """Of a crowd every turn is long, since each waits for the others."""
-        short = SHORT_S / 3
-        self.assertFalse(self.after(short, *[0.02] * 4).goes_on(0.0, 0.02))
-        self.assertTrue(self.after(short, *[0.02] * 8).goes_on(0.0, 0.02))
+    def test_a_crowd_does_not_keep_itself_alive(self) -> None:
+        """Of a crowd every turn is long, since each waits for the others. Eight slots once found their turns long for
+        that reason alone, and went on in each other's way for as long as there were tasks: 870 tasks/s, where one slot
+        made 1,600."""
+        intake, at = self.after(SHORT_S * 2)
+        narrow_at = at + WIDE_S
+        self.assertTrue(intake.goes_on(narrow_at - 0.001, 0.02), "it is believed for a while")
+        self.assertFalse(intake.goes_on(narrow_at, 0.02))
+        for _ in range(3 * TURNS):  # begun before, or beside such a one
+            self.assertFalse(intake.goes_on(narrow_at + CROWD_S, 0.02))
+        for number in range(TURNS):
+            self.assertFalse(intake.goes_on(narrow_at + CROWD_S + 0.0003 * (number + 1), 0.0003))
+        self.assertFalse(intake.goes_on(narrow_at + 1.0, 0.0003))
+
+    def test_where_turns_are_long_again_and_again_they_are_measured_ever_more_rarely(self) -> None:
+        """While that lasts few slots are at work, for nothing."""
+        played = play(lambda now: "hit", slots=8, trip_s=0.05, work_s=0.00001).run(30.0)
+        per_s = [sum(int(at) == second for at in played.hits) for second in range(1, 29)]
+        self.assertLessEqual(sum(count < 0.95 * 8 / 0.05 for count in per_s), 6)
+
+    def test_one_turn_that_was_long_by_chance_tells_nothing(self) -> None:
+        """On a loaded machine somebody else had the processor meanwhile."""
+        intake = intake_of(8)
+        intake.goes_on(0.0, 0.0)
+        for number in range(4 * TURNS):
+            intake.goes_on(1.0 + number, 0.1 if number % 4 == 0 else 0.0003)
+        intake.begin(0.0)
+        intake.hit(0.0)
+        intake.begin(0.0)
+        self.assertFalse(intake.goes_on(100.0, 0.0003))
 
     def test_a_clock_that_steps_by_15_ms_tells_long_turns_from_short_ones(self) -> None:
         """That of Windows: most turns of five milliseconds take no time there, some take 15.6."""
         for turn_s, goes_on in ((0.005, True), (0.0003, False)):
-            intake, ended = self.after(), 0.0
-            for number in range(20 * TURNS):
+            intake, ended, wide = intake_of(8), 0.0, 0
+            intake.goes_on(0.0, 0.0)
+            for number in range(1, 20 * TURNS):
                 begun, ended = ended, 0.015625 * (number * turn_s // 0.015625)
-                found = intake.goes_on(ended, ended - begun)
-            self.assertEqual(found, goes_on)
+                intake.goes_on(ended, ended - begun)
+                wide += not intake._is_narrow
+            self.assertEqual(wide > 10 * TURNS, goes_on)
 
     def test_a_slot_goes_on_at_once_only_while_polls_are_due(self) -> None:
         intake = intake_of(2)

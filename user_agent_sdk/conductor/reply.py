@@ -96,7 +96,7 @@ class Reader:
             raise BadReplyError(f"Transfer-Encoding is {logs.redactor.brief(coding, 40)!r}")
         if announced is None:
             return self._rest(limit_bytes), False
-        lengths = {length.strip() for length in announced.split(",")}
+        lengths = set(map(str.strip, announced.split(",")))
         length = lengths.pop()
         if lengths or not (length.isascii() and length.isdigit() and len(length) < 20):
             raise BadReplyError(f"Content-Length is {logs.redactor.brief(announced, 40)!r}")

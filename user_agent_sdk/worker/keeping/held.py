@@ -50,6 +50,8 @@ class State(enum.Enum):
     REJECTED = "rejected"  # the platform refuses its report for good: the journal keeps it for a human
     GONE = "gone"  # nothing is owed for it
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, which each move would call four times
+
 
 TAKEN, RUNNING, ENDED, REPORTING, WAITING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
 _NEXT = {
@@ -197,8 +199,9 @@ class Register:
         task_id = held.entry.task_id
         if to in _LEFT and self._held.get(task_id) is held:
             del self._held[task_id]
-        self._once.discard(held)
-        if self._late.get(task_id) is held:
+        if held.state is ONCE:
+            self._once.discard(held)
+        elif held.state is LATE and self._late.get(task_id) is held:
             del self._late[task_id]
         if to is LATE:
             self._late[task_id] = held

@@ -55,8 +55,8 @@ class Journal:
     ) -> None:
         self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = clock
-        # Guards all below, and what is done with _file save appending. Told when an append or a rewrite has ended.
-        self._lock = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # guards all below, and what is done with _file save appending
+        self._ended = threading.Condition(self._lock)  # an append has, or a rewrite
         self._live: dict[int, Entry] = {}
         self._free: list[int] = []  # numbers of rows that are done with
         self._unwritten: set[int] = set()  # rows whose last change is not in the file
@@ -84,7 +84,7 @@ class Journal:
         """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
         with self._lock:
             while self._is_closed:
-                self._lock.wait(LONG_S)
+                self._ended.wait(LONG_S)
             row = self._free.pop() if self._free else next(self._ids)
             file = self._put(row, entry)
         self._append(file, row, entry)
@@ -93,7 +93,7 @@ class Journal:
     def replace(self, row: int, entry: Entry) -> None:
         with self._lock:
             while self._is_closed:
-                self._lock.wait(LONG_S)
+                self._ended.wait(LONG_S)
             file = self._put(row, entry)
         self._append(file, row, entry)
 
@@ -122,7 +122,7 @@ class Journal:
             with self._lock:
                 self._appending -= 1
                 if self._is_closed:
-                    self._lock.notify_all()
+                    self._ended.notify_all()
                 file.size_bytes += size_bytes
                 file.records += 1
                 if failure is not None:
@@ -151,7 +151,7 @@ class Journal:
     def _turn(self) -> Iterator[None]:
         """The lock, while the file is not being replaced."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._is_closed, LONG_S)
+            self._ended.wait_for(lambda: not self._is_closed, LONG_S)
             yield
 
     def open(self) -> dict[int, Entry]:
@@ -302,11 +302,11 @@ class Journal:
         """Nobody appends meanwhile."""
         self._is_closed = True
         try:
-            self._lock.wait_for(lambda: not self._appending, LONG_S)
+            self._ended.wait_for(lambda: not self._appending, LONG_S)
             yield
         finally:
             self._is_closed = False
-            self._lock.notify_all()
+            self._ended.notify_all()
 
     def _is_done(self, act: Callable[[], None]) -> bool:
         """What fails, for want of room or, on Windows, because somebody reads the file, leaves the file as it was, and

@@ -61,9 +61,9 @@ class Timetable(Generic[Item]):
         self._most = most or threads
         self._clock = clock
         self._on_overslept = on_overslept
-        lock = threading.Lock()  # guards all below; the two conditions are on it
-        self._changed = threading.Condition(lock)
-        self._emptied = threading.Condition(lock)
+        self._lock = threading.Lock()  # guards all below; the two conditions are on it
+        self._changed = threading.Condition(self._lock)
+        self._emptied = threading.Condition(self._lock)
         self._items: dict[Hashable, tuple[int, float, Item]] = {}  # key -> newest entry's number, when due, item
         self._heap: list[tuple[float, int, Hashable]] = []  # may hold entries that are out of date
         self._acting: set[Hashable] = set()  # keys; none has a current entry in the heap
@@ -93,14 +93,14 @@ class Timetable(Generic[Item]):
         try:
             helper.start()
         except (RuntimeError, MemoryError):  # no threads left: those that are there go on, later
-            with self._changed:
+            with self._lock:
                 self._threads.remove(helper)
                 self._grows_at = self._clock() + IDLE_S
             log.warning("No further thread for %s: what is due may be late", self._name, extra={"action": "no_thread"})
 
     def _help(self) -> None:
         self._run(IDLE_S)
-        with self._changed:
+        with self._lock:
             self._threads.remove(threading.current_thread())
 
     def __len__(self) -> int:
@@ -110,29 +110,29 @@ class Timetable(Generic[Item]):
         return key in self._items
 
     def items(self) -> list[Item]:
-        with self._changed:
+        with self._lock:
             return [item for _, _, item in self._items.values()]
 
     def next_due(self) -> float | None:
         """When the first item is due, on the clock."""
-        with self._changed:
+        with self._lock:
             return min((due for _, due, _ in self._items.values()), default=None)
 
     def put(self, key: Hashable, item: Item, delay_s: float) -> None:
         """Add an item, or set anew when it is due."""
-        with self._changed:
+        with self._lock:
             self._push(key, item, self._clock() + delay_s)
 
     def drop(self, key: Hashable) -> Item | None:
         """Forget an item and return it; one that is being acted on will not come back."""
-        with self._changed:
+        with self._lock:
             known = self._items.pop(key, None)
             self._tell_if_empty()
             return known[2] if known is not None else None
 
     def hurry(self, *keys: Hashable) -> None:
         """These, or else all, are due now, save what is being acted on."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             for key in keys or list(self._items):
                 if key in self._items and key not in self._acting:
@@ -147,14 +147,14 @@ class Timetable(Generic[Item]):
 
     def watch(self) -> None:
         """Upkeep: start a further thread when all are at work and items are overdue. It starts the next, if need be."""
-        with self._changed:
+        with self._lock:
             helper = self._new(self._help) if self._needs_help(self._clock()) else None
         if helper is not None:
             self._start(helper)
 
     def close(self) -> None:
         """Stop the threads after what they are doing; items stay as they are."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
@@ -193,7 +193,7 @@ class Timetable(Generic[Item]):
                 log.critical(
                     "Thread %s failed; it goes on", self._name, exc_info=True, extra={"action": "thread_failed"}
                 )
-                with self._changed:
+                with self._lock:
                     self._changed.wait_for(lambda: self._closed, RESTART_PAUSE_S)
 
     def _turn(self, patience_s: float | None = None) -> bool:
@@ -213,7 +213,7 @@ class Timetable(Generic[Item]):
         return True
 
     def _put_back(self, acted: _Due[Item], delay_s: float | None) -> None:
-        with self._changed:
+        with self._lock:
             self._acting.discard(acted.key)
             known = self._items.get(acted.key)
             if known is not None and known[0] != acted.number:  # it was put anew meanwhile
@@ -227,7 +227,7 @@ class Timetable(Generic[Item]):
     def _take(self, patience_s: float | None) -> _Due[Item] | None:
         """The next item that is due, waited for; None when there is none for ``patience_s``, or when closed."""
         overslept_s: tuple[float, float] | None = None
-        with self._changed:
+        with self._lock:
             while not self._closed:
                 while self._heap and not self._is_current(self._heap[0]):
                     heapq.heappop(self._heap)

@@ -62,7 +62,8 @@ class Gate:
         self._clock = clock
         self._counts = counts or Counts()
         self._held_up_s = held_up_s  # how long no more may be taken, 0 mostly; then it is asked again
-        self._changed = threading.Condition()  # guards all below
+        self._lock = threading.RLock()  # guards all below
+        self._changed = threading.Condition(self._lock)
         self._intake = intake
         self._sight = Sight()
         self._outage = Outage(log, "Polling fails", agent_id=agent_id, worker_id=worker_id)
@@ -94,7 +95,7 @@ class Gate:
     def go_on(self, given_at: float) -> Poll | None:
         """A poll for a slot whose task, given at that time on the clock, has ended; to be sent beside its report or as
         a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             goes_on = self._intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
             return self._intake.begin(now) if goes_on and self._budget.reserve(self) else None
@@ -126,7 +127,7 @@ class Gate:
     def chained(self, tasks: int) -> None:
         """A report that asked for the next task brought so many."""
         self._budget.settle(tasks)
-        with self._changed:
+        with self._lock:
             if tasks:
                 self._found(self._clock())
             else:
@@ -134,12 +135,12 @@ class Gate:
 
     def wake(self) -> None:
         """The worker stops, or the platform answers again: waiting slots look anew."""
-        with self._changed:
+        with self._lock:
             self._intake.recovered(self._clock())
             self._changed.notify_all()
 
     def _enter(self) -> Poll | None:
-        with self._changed:
+        with self._lock:
             while not self._is_over():
                 now = self._clock()
                 wait_s = self._intake.wait_s(now)
@@ -171,8 +172,8 @@ class Gate:
         self.polled_at = now = self._clock()
         self._budget.settle(len(tasks))
         self._counts.polled(self.agent_id, now - poll.sent_at)
-        with self._changed:
-            if self._sight.shows_blindness(now, now - poll.sent_at, sent.wait_ms > 0, tasks) and self._client.can_wait:
+        with self._lock:
+            if self._client.can_wait and self._sight.shows_blindness(now, now - poll.sent_at, sent.wait_ms > 0, tasks):
                 self._client.can_wait = False
                 text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
                 log.info(text, extra=_KEPT)
@@ -194,6 +195,6 @@ class Gate:
         self._budget.settle(0)
         self._counts.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         self.is_refused = error.code == AuthRefusedError.code
-        with self._changed:
+        with self._lock:
             self._intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now, self.is_refused)

@@ -11,8 +11,9 @@ after a task, when a next one is likely, a second slot joins the one that waits 
 
 Threads share one interpreter: where functions end at once and the platform is near, one slot does all there is to do,
 and a second one that polls only makes both wait for the interpreter. There a whole turn, from a poll to the end of its
-task, takes less than a millisecond. While turns are that short another slot joins only when nobody has polled for three
-milliseconds, and no slot goes on beside another's poll.
+task, takes less than a millisecond. So an agent begins narrow: another slot joins only when nobody has polled for five
+milliseconds, and no slot goes on beside another's poll. When turns are longer, somebody waits in them, and the agent is
+wide for a while: each free slot may poll. Turns are measured while the agent is narrow, since in a crowd all are long.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
 JITTER = 0.1
 SHORT_S = 0.001  # a turn below is one of computing: in a longer one somebody waits, and other slots may use that time
-SILENT_S = 0.003  # nobody has polled for this long: every slot at it is in its function
-TURNS = 16  # are looked at together: a clock of Windows steps by 15.6 ms, and one odd turn tells nothing
-FORGOTTEN = 1.2  # by what the shortest turn of late grows meanwhile: in a crowd all are long, and it must dissolve
-LEAST_TURN_S = 0.0001  # what can grow at all
+SILENT_S = 0.005  # nobody has polled for this long: every slot at it is in its function
+TURNS, ODD = 16, 4  # are looked at together: a clock of Windows steps by 15.6 ms. The longest tell nothing: others had
+# the processor
+CROWD_S = 0.02  # how long what a crowd has begun takes part in the turns after it
+WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; the former doubles each time they are long again
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
 JOIN_S = 0.05  # after the first poll, half way between two looks of the server
 KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
@@ -62,8 +64,10 @@ class Intake:
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many may poll at once; more than one after a hit
         self._polling = 0
-        self._turns, self._turns_s = 0, 0.0  # how many ended since the last look, and how long they took in all
-        self._shortest_s = SHORT_S  # of late; the mean of some turns
+        self._turns_s: list[float] = []  # those measured since the last look
+        self._is_narrow = False
+        self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
+        self._wide_s = WIDE_S
         self.begun_at = 0.0  # when the last poll was sent
         self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
@@ -85,7 +89,7 @@ class Intake:
             return None
         if now < self.next_at:
             return self.next_at - now
-        if self._width == 1 or self._shortest_s >= SHORT_S:
+        if self._width == 1 or not self._is_narrow:
             return 0.0
         return max(0.0, self.begun_at + SILENT_S - now)
 
@@ -98,13 +102,24 @@ class Intake:
 
     def goes_on(self, now: float, turn_s: float) -> bool:
         """May a slot poll again at once, whose task ended ``turn_s`` after the poll that brought it was sent?"""
-        self._turns, self._turns_s = self._turns + 1, self._turns_s + turn_s
-        if self._turns == TURNS:
-            mean_s = max(LEAST_TURN_S, self._turns_s / TURNS)
-            self._shortest_s = min(mean_s, self._shortest_s * FORGOTTEN)
-            self._turns, self._turns_s = 0, 0.0
-        is_one_too_many = self._shortest_s < SHORT_S and self._polling > 0
+        self._measure(now, turn_s)
+        is_one_too_many = self._is_narrow and self._polling > 0
         return self._has_room() and now >= self.next_at and not is_one_too_many
+
+    def _measure(self, now: float, turn_s: float) -> None:
+        if not self._is_narrow:
+            if now >= self._changes_at:
+                self._is_narrow, self._changes_at = True, now + CROWD_S
+        elif now - turn_s >= self._changes_at:
+            self._turns_s.append(turn_s)
+            if len(self._turns_s) == TURNS:
+                self._is_narrow = sum(sorted(self._turns_s)[:-ODD]) < SHORT_S * (TURNS - ODD)
+                self._turns_s.clear()
+                if self._is_narrow:
+                    self._wide_s = WIDE_S
+                else:
+                    self._changes_at = now + self._wide_s
+                    self._wide_s = min(self._wide_s * 2, WIDE_MOST_S)
 
     def begin(self, now: float) -> Poll:
         self._polling += 1

@@ -10,6 +10,7 @@ from ...conductor.wire import Task
 MISSED_S = 1.0  # a task that came so long before the end of a poll that was kept, and was not given to it, was missed
 CAME_S = 1.0  # a task that is scheduled so long after a poll was sent, and comes by it, came while it was kept
 SURE = 2  # tasks missed, and none came to a kept poll
+_DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency")
 
 
 class Sight:
@@ -37,18 +38,17 @@ class Sight:
 def queued_s(task: Task) -> float | None:
     """How long the task could have been had, by its own times. None where they are not told, and for one that may have
     been held back: a retry, one called again, one with a delay or a limit."""
-    flow = task.wire.get("workflowTask")
+    wire = task.wire
+    flow = wire.get("workflowTask")
     given = flow.get("taskDefinition") if isinstance(flow, dict) else None
     definition = given if isinstance(given, dict) else {}
     is_held_back = (
         task.retry_count
         or task.poll_count > 1
-        or task.callback_after_seconds
-        or task.start_delay_in_seconds
-        or task.rate_limit_per_frequency
+        or any(map(wire.get, _DELAYS))
         or definition.get("concurrentExecLimit")
     )
     try:
-        return None if is_held_back else max(0.0, (task.start_time - task.scheduled_time) / 1000)
-    except (TypeError, OverflowError):  # not there, or no times
+        return None if is_held_back else max(0.0, (wire["startTime"] - wire["scheduledTime"]) / 1000)
+    except (KeyError, TypeError, OverflowError):  # not there, or no times
         return None

@@ -35,17 +35,27 @@ class Call:
     of a drain, by the platform. ``reason`` says why, once ``cancelled`` is set."""
 
     def __init__(self) -> None:
-        self.cancelled = threading.Event()
         self.reason = ""
-        self._lock = threading.Lock()  # guards reason and _cancel
+        self._lock = threading.Lock()  # guards reason, _cancelled and _cancel
+        self._cancelled: threading.Event | None = None  # made when a function first asks
         self._cancel: Callable[[], object] | None = None  # of the coroutine, while one runs
+
+    @property
+    def cancelled(self) -> threading.Event:
+        with self._lock:
+            if self._cancelled is None:
+                self._cancelled = threading.Event()
+                if self.reason:
+                    self._cancelled.set()
+            return self._cancelled
 
     def cancel(self, reason: str) -> bool:
         """Set ``cancelled``, and cancel the coroutine. True when there is one: it may take a while to end."""
         with self._lock:
             is_first, self.reason = not self.reason, self.reason or reason
             cancel = self._cancel
-        self.cancelled.set()
+            if self._cancelled is not None:
+                self._cancelled.set()
         if cancel is not None and is_first:
             with suppress(RuntimeError):  # it has just ended, and its loop with it
                 cancel()
@@ -87,9 +97,12 @@ class CurrentTask:
         self.task = task
         self.agent_id = agent_id
         self.stopping = stopping
-        self.cancelled = call.cancelled
         self.logger = logger
         self.call = call
+
+    @property
+    def cancelled(self) -> threading.Event:
+        return self.call.cancelled
 
     def __getattr__(self, name: str) -> Any:
         if name in CurrentTask.__annotations__:
