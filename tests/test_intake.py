@@ -9,7 +9,7 @@ import unittest
 import unittest.mock
 from typing import Callable
 
-from user_agent_sdk.worker.polling.intake import CROWD_S, JOIN_S, LIKELY_S, SHORT_S, SILENT_S, TURNS, WIDE_S, Intake, Poll
+from user_agent_sdk.worker.polling.intake import CROWD_S, JOIN_S, LIKELY_S, LOOK_MOST_S, SHORT_S, SILENT_S, TURNS, WIDE_S, Intake, Poll
 
 
 def intake_of(workers: int, rand: Callable[[], float] = lambda: 0.0) -> Intake:
@@ -276,9 +276,21 @@ class Crowds(unittest.TestCase):
     def test_after_many_short_turns_long_functions_are_joined_when_nobody_polls(self) -> None:
         played = play(lambda now: "hit", trip_s=0.0003, work_s=0.00001).run(0.1)
         played.work_s, played.hits = 5.0, []
-        played.run(0.2)
+        played.run(0.4)
         self.assertEqual(len(played.hits), 8)
-        self.assertLess(played.hits[-1] - 0.1, 8 * (SILENT_S + 0.001))
+        self.assertLess(played.hits[-1] - 0.1, 4 * LOOK_MOST_S)
+
+    def test_who_looks_while_one_slot_is_at_it_looks_ever_more_rarely(self) -> None:
+        """Two hundred looks a second took a sixth of the throughput from the slot that was at work."""
+        intake = intake_of(8)
+        intake.begin(0.0)
+        intake.hit(0.0)
+        intake.goes_on(1.0, 0.0003)
+        intake.begin(2.0)
+        looks = [intake.wait_s(2.0) for _ in range(6)]
+        self.assertEqual(looks, [SILENT_S, 2 * SILENT_S, 4 * SILENT_S, 8 * SILENT_S, LOOK_MOST_S, LOOK_MOST_S])
+        self.assertEqual(intake.wait_s(2.0 + SILENT_S), 0.0)
+        self.assertEqual(intake.wait_s(2.0), SILENT_S)
 
     def after(self, turn_s: float, at: float = 1.0) -> tuple[Intake, float]:
         """An agent with one poll under way, and room for more, after some turns that were measured; and the time."""

@@ -14,7 +14,7 @@ from ...errors import AuthRefusedError
 from ..watched import Counts
 from .backoff import Outage
 from .budget import Budget
-from .intake import SILENT_S, Intake, Poll
+from .intake import Intake, Poll
 from .sight import Sight
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Gate:
 
     def _found(self, now: float) -> bool:
         was_failing = self._intake.hit(now)
-        if self._look_at > now + SILENT_S:
+        if self._look_at > now + self._intake.horizon_s:
             self._changed.notify()
         return was_failing
 

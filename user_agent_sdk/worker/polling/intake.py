@@ -27,6 +27,7 @@ LEAST_PAUSE_S = 0.01
 JITTER = 0.1
 SHORT_S = 0.001  # a turn below is one of computing: in a longer one somebody waits, and other slots may use that time
 SILENT_S = 0.005  # nobody has polled for this long: every slot at it is in its function
+LOOK_MOST_S = 0.05  # between two looks whether somebody has; each takes the interpreter from the one that is at work
 TURNS, ODD = 16, 4  # are looked at together: a clock of Windows steps by 15.6 ms. The longest tell nothing: others had
 # the processor
 CROWD_S = 0.02  # how long what a crowd has begun takes part in the turns after it
@@ -68,6 +69,7 @@ class Intake:
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
         self._wide_s = WIDE_S
+        self._look_s = SILENT_S  # until the next look whether one more slot would help; doubles with each that says no
         self.begun_at = 0.0  # when the last poll was sent
         self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
@@ -91,7 +93,16 @@ class Intake:
             return self.next_at - now
         if self._width == 1 or not self._is_narrow:
             return 0.0
-        return max(0.0, self.begun_at + SILENT_S - now)
+        if now >= self.begun_at + SILENT_S:
+            self._look_s = SILENT_S
+            return 0.0
+        look_s, self._look_s = self._look_s, min(self._look_s * 2, LOOK_MOST_S)
+        return look_s
+
+    @property
+    def horizon_s(self) -> float:
+        """A slot that looks again within so long need not be told that a task came."""
+        return LOOK_MOST_S if self._is_narrow else SILENT_S
 
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
