@@ -9,7 +9,18 @@ import unittest
 import unittest.mock
 from typing import Callable
 
-from user_agent_sdk.worker.polling.intake import CROWD_S, JOIN_S, LIKELY_S, LOOK_MOST_S, SHORT_S, SILENT_S, TURNS, WIDE_S, Intake, Poll
+from user_agent_sdk.worker.polling.intake import (
+    CROWD_S,
+    JOIN_S,
+    LIKELY_S,
+    LOOK_MOST_S,
+    SHORT_S,
+    SILENT_S,
+    TURNS,
+    WIDE_S,
+    Intake,
+    Poll,
+)
 
 
 def intake_of(workers: int, rand: Callable[[], float] = lambda: 0.0) -> Intake:
