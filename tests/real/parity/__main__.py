@@ -6,9 +6,9 @@ from __future__ import annotations
 import sys
 
 from ..stack import Stack
-from .compare import SEED, compared
+from .compare import SEED, SEED_03, compared
 from .lines import LINES, difference
-from .scripts import SCRIPTS
+from .scripts import NEWER, SCRIPTS
 
 
 def main() -> int:
@@ -20,13 +20,15 @@ def main() -> int:
 
     for line, there in LINES:
         show("useragent " + line, difference(line, there))
-    if SEED:
+    if SEED or SEED_03:
         names = set(sys.argv[1:])
         with Stack() as stack:
-            for each in compared(stack, [script for script in SCRIPTS if not names or script.name in names]):
-                show(each.script.name, each.verdict)
+            for seed, scripts in ((SEED, SCRIPTS), (SEED_03, NEWER)):
+                chosen = [script for script in scripts if seed and (not names or script.name in names)]
+                for each in compared(stack, chosen, seed):
+                    show(each.script.name, each.verdict)
     else:
-        print("USERAGENT_SEED_PYTHON names no Python with the published package: command lines only", file=sys.stderr)
+        print("no variable names a Python with the published package: command lines only", file=sys.stderr)
     same, better, other = (sum(verdict.startswith(kind) for verdict in verdicts) for kind in ("same", "bett", "oth"))
     wrong = len(verdicts) - same - better - other
     print(f"{len(verdicts)} rows: {same} same, {better} better, {other} other as meant, {wrong} not meant")

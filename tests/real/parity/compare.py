@@ -2,7 +2,8 @@
 """Runs one script on the published package and on ours, each as a worker of its own on the real engine, and compares
 what became of its task.
 
-``USERAGENT_SEED_PYTHON`` names a Python in whose environment the published package is installed.
+``USERAGENT_SEED_PYTHON`` names a Python in whose environment the published package, 0.2.0, is installed;
+``USERAGENT_SEED_03_PYTHON`` one with 0.3.0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 from ..stack import ENDED, Stack, wait_until
 from .scripts import MOVES, SCRIPTS, Script
 
-SEED = os.environ.get("USERAGENT_SEED_PYTHON", "")
+SEED, SEED_03 = os.environ.get("USERAGENT_SEED_PYTHON", ""), os.environ.get("USERAGENT_SEED_03_PYTHON", "")
 ROOT = Path(__file__).resolve().parents[3]
 AT_ONCE = 4
 WAIT_S = 120.0
@@ -67,19 +69,19 @@ class Compared(NamedTuple):
         return f"better ({'; '.join(MOVES[key][1] for key in keys)})" if keys else "same"
 
 
-def compared(stack: Stack, scripts: Sequence[Script] = SCRIPTS) -> Iterator[Compared]:
-    """Each script's two outcomes, in the order of ``scripts``."""
+def compared(stack: Stack, scripts: Sequence[Script] = SCRIPTS, seed: str = SEED) -> Iterator[Compared]:
+    """Each script's two outcomes, in the order of ``scripts``; ``seed`` is the Python that has the published one."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = [
-            [pool.submit(_run, stack, script, f"parity-{number}-{side}#user-agent", side == "there")
-             for side in ("there", "here")]
+            [pool.submit(_run, stack, script, f"parity-{number}-{side}-{uuid.uuid4()}#user-agent", python)
+             for side, python in (("there", seed), ("here", ""))]
             for number, script in enumerate(scripts)
         ]  # fmt: skip
         for script, (there, here) in zip(scripts, jobs):
             yield Compared(script, there.result(), here.result())
 
 
-def _run(stack: Stack, script: Script, agent_id: str, is_there: bool) -> Outcome:
+def _run(stack: Stack, script: Script, agent_id: str, seed: str) -> Outcome:
     stack.register_task(agent_id, retry_count=2, response_timeout_s=10)
     stack.register_workflow(agent_id, [agent_id], inputs=[*script.given])
     workflow_id = stack.start_workflow(agent_id, script.given)
@@ -90,8 +92,8 @@ def _run(stack: Stack, script: Script, agent_id: str, is_there: bool) -> Outcome
         credentials = folder / "credentials.json"
         credentials.write_text(json.dumps({**stack.credentials(agent_id), **script.credentials}), "utf-8")
         credentials.chmod(0o600)
-        with _worker(folder, script, is_there) as said:
-            wait_s = LOST_S if "status" in script.differs and is_there else WAIT_S
+        with _worker(folder, script, seed) as said:
+            wait_s = LOST_S if "status" in script.differs and seed else WAIT_S
             wait_until(lambda: stack.workflow(workflow_id)["status"] in ENDED, wait_s)
             tasks = stack.workflow(workflow_id)["tasks"]
             logs = _logs(stack, tasks[-1]["taskId"])
@@ -110,18 +112,18 @@ def _run(stack: Stack, script: Script, agent_id: str, is_there: bool) -> Outcome
 
 
 @contextlib.contextmanager
-def _worker(folder: Path, script: Script, is_there: bool) -> Iterator[Path]:
+def _worker(folder: Path, script: Script, seed: str) -> Iterator[Path]:
     """The worker, until the end of the block; the file of what it says."""
-    command = [str(Path(SEED).with_name("useragent"))] if is_there else [sys.executable, "-m", "user_agent_sdk"]
+    command = [str(Path(seed).with_name("useragent"))] if seed else [sys.executable, "-m", "user_agent_sdk"]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("USERAGENT_", "PYTHONPATH"))}
-    environ.update(script.environ, PYTHONUTF8="1", **({} if is_there else {"PYTHONPATH": str(ROOT)}))
+    environ.update(script.environ, PYTHONUTF8="1", **({} if seed else {"PYTHONPATH": str(ROOT)}))
     said = folder / "stderr.txt"
     with open(said, "wb") as stream:
         words = [*command, "run", "agent.py", *script.options, "-r"]
         process = subprocess.Popen(words, cwd=folder, env=environ, stdout=stream, stderr=stream)
         try:
             yield said
-            process.send_signal(signal.SIGINT if is_there else signal.SIGTERM)
+            process.send_signal(signal.SIGINT if seed else signal.SIGTERM)
             process.wait(STOP_S)
         finally:
             process.kill()

@@ -265,3 +265,27 @@ SCRIPTS: tuple[Script, ...] = (
     Script("has switches with values", function("input_data", "return 1"),
            options=("--debug=false", "--config_file", "credentials.json")),
 )  # fmt: skip
+
+# Of 0.3.0: some of the same, one of a kind, and what it has of its own.
+_BOTH = {
+    "takes all five", "takes **kwargs beside input_data", "is async", "reads the task",
+    "returns a dict", "returns a dataclass", "returns objects in a list", "returns a TaskResult that failed for good",
+    "returns a TaskResult to be called again", "makes a TaskResult step by step", "calls sys.exit",
+    "raises an exception", "raises NonRetryableException", "fails first and then succeeds", "logs lines of each level",
+    "sets up basicConfig with a file", "imports the rest", "imports submodules of the models",
+    "has CONDUCTOR_SERVER_URL beside it", "has arguments in their order", "has switches with values",
+}
+NEWER: tuple[Script, ...] = (
+    *(script for script in SCRIPTS if script.name in _BOTH),
+    Script("makes addresses", function("input_data", "base = 'https://x.example/'\n"
+           "return [generate_service_url(base), generate_auth_url(base)]",
+           "from user_agent_sdk.utils.url_generator import generate_service_url, generate_auth_url")),
+    Script("has a RunnerConfig with a base_url", function("input_data",
+           "one = RunnerConfig('id', 'secret', 'https://x.example', 'me')\nreturn [one.base_url, one.agent_id]",
+           "from user_agent_sdk.user_agent_runner import RunnerConfig")),
+    Script("has Credentials with a base_url", function("input_data",
+           "return Credentials('id', 'secret', 'https://x.example/').base_url",
+           "from user_agent_sdk.credentials import Credentials")),
+    Script("has a baseUrl beside both addresses", function("input_data", "return 1"),
+           credentials={"baseUrl": "https://x.example"}),
+)  # fmt: skip
