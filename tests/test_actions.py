@@ -143,6 +143,11 @@ class ActionsTest(unittest.TestCase):
         for action, row in self.told.items():
             self.assertLessEqual(row.fields, {*logs.FIELDS}, action)
 
+    def test_every_field_of_a_json_line_is_told(self) -> None:
+        paragraph = README.partition("**The worker's log.**")[2].partition("\n\n")[0]
+        fields = {"ts", "level", "logger", "pid", "msg", "exc", *logs.FIELDS}
+        self.assertEqual(fields - {*re.findall(r"`(\w+)`", paragraph)}, set())
+
 
 def markdown() -> str:
     """The rows as the code has them, to begin a new one with; "when" is for a person to say."""
