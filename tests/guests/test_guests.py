@@ -94,7 +94,7 @@ class GuestTest(unittest.TestCase):
 
     def finished(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
         """Its exit code and what is on stdout and stderr, once it has ended."""
-        out = process.communicate(timeout=LONG_S)[0].decode("utf-8", "replace")
+        out = process.communicate(timeout=LONG_S)[0].decode("utf-8", "replace").replace(os.linesep, "\n")
         return process.returncode, out, (self.folder / "err.txt").read_text("utf-8", "replace")
 
     def stopped(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:

@@ -1,6 +1,8 @@
 """A session that a start hook opens and a stop hook closes, on the loop of all tasks.
 
 alone: run
+options: --max-tasks 3
+exit: 0
 times: 3
 output: {"result": "open"}
 files: closed.txt
