@@ -1,0 +1,466 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's process: what ``runner.py`` builds of ``polling`` and ``keeping``, and what ``slots.py`` does with it.
+
+A slot is a generator, so that functions and replies are waited for side by side: what it yields is the reply that it
+awaits, the time until which its function runs, or why it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .disk import FOLDER, Path, disk
+from .loading import part
+from .platform import EXTENSION, REPORT, Connection, Platform, Response, Transport
+from .world import NEVER, Condition, Crash, Event, chance, world
+
+if TYPE_CHECKING:
+    from .checker import Checker, Run
+    from .histories import Setting
+
+wire, clients = part("conductor.wire"), part("conductor.client")
+gates, intakes, budgets, backoffs = (part(f"worker.polling.{name}") for name in ("gate", "intake", "budget", "backoff"))
+custodies, journals, adopting = (part(f"worker.keeping.{name}") for name in ("custody", "journal", "adopt"))
+helds, watched = part("worker.keeping.held"), part("worker.watched")
+Case, Verdict, TaskStatus = part("worker.keeping.retries").Case, wire.Verdict, wire.TaskStatus
+BROKE_OFF = clients.Outcome(Verdict.MAYBE, "the report broke off")
+
+SWEEP_S, IDLE_SWEEP_S, ADOPT_S = 0.5, 2.0, 5.0
+DRAIN_S, OPEN_POLL_S, LAST_REPORT_S = 30.0, 6.0, 2.0
+LINGER_S = 10.0  # the platform may work so long on an extension that it did not answer
+WAKING_S = 0.001
+TICK_S = 1e-9  # what a difference of two clocks may be wrong by
+TOP = "when nobody else waits"
+PARKED = "until there is a turn"
+
+
+class Gate(gates.Gate):  # type: ignore[misc]
+    """The real one, but the reply to a poll of :meth:`take` is awaited by the slot."""
+
+    def fetch(self, sent: Any) -> Any:
+        return sent
+
+    def fetched(self, sent: Any) -> Any:
+        return super().fetch(sent)
+
+
+class Stopping(Event):
+    """Seems to be set while a slot that has no turn comes back from the gate."""
+
+    is_unwinding = False
+
+    def is_set(self) -> bool:
+        return self.flag or self.is_unwinding
+
+
+class Table:
+    """A timetable, and as many of its threads as were started."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.threads = self.active = 0
+        self.due = NEVER
+
+    def turn(self, process: Process) -> None:
+        """One of its threads sees to one item."""
+        self.due = NEVER
+        if self.active < self.threads:
+            self.active += 1
+            process.look()  # another thread, at what is due next
+            try:
+                self.table._turn(0.0)
+            except Exception as error:
+                process.stumbled("a thread failed", error)
+            finally:
+                self.active -= 1
+
+
+class Call:
+    """One run of a function, which can't be ended early."""
+
+    reason = ""
+
+    def cancel(self, reason: str) -> bool:
+        self.reason = reason
+        return False
+
+
+class Process:
+    def __init__(
+        self, name: str, setting: Setting, platform: Platform, checker: Checker, on_end: Callable[[], None]
+    ) -> None:
+        self._on_end = on_end
+        self.name, self.setting, self._platform, self.checker = name, setting, platform, checker
+        self.is_dead = self.is_stopped = self.is_draining = False
+        self.slept_s = self.wall_off_s = 0.0
+        self.stops: list[tuple[float, float]] = []  # when it was stopped
+        self.trouble_until = 0.0  # for its leases
+        self.any_trouble_until = 0.0
+        self.steps, self.dies_at = 0, -1
+        self.taking: Slot | None = None
+        self.stepping: Slot | None = None
+        self.said: dict[str, str] = {}
+        self.tables: dict[int, Table] = {}
+        self.accepted: set[str] = set()  # tasks
+        self.acked: dict[str, float] = {}  # by task: when the report was sent that was acknowledged
+        self.in_the_air: set[str] = set()  # tasks of which an extension is
+        self.quiet: dict[str, float] = {}  # by task: from when on the platform works on no extension
+        self.last_hit = self.last_empty = 0.0
+        self._sweeps = 0
+        self.postponed = 0  # slots that wait until nobody else does
+        self.stopping = Stopping()
+        world.at(world.now, self, self._boot)
+
+    def _boot(self) -> None:
+        setting = self.setting
+        world.tell("starts")
+        self.transport = Transport(self, self._platform)
+        dialect = wire.AKABOT if setting.is_akabot else wire.CONDUCTOR
+        if setting.is_old:  # Conductor before 3.20
+            dialect = dialect._replace(report_and_poll=None)
+        self.client = clients.Client(self.transport, dialect, "http://platform/api", None)
+        self.journal = journals.Journal(Path(FOLDER) / "target", setting.sync)
+        counts = watched.Counts()
+        on_run = self.checker.recorded if setting.has_history else None
+        self.custody = custodies.Custody(
+            self.client, self.journal, self.stopping, counts, workers=setting.workers, on_run=on_run,
+            on_extended=self._back, on_delivered=self._heard,
+        )  # fmt: skip
+        left = self.journal.open()
+        intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, self.client.can_wait, 2.0)
+        self.gate = Gate(
+            self.client, "agent", self.name, None, intake, self.stopping, budgets.Budget(None), self._back,
+            counts=counts, held_up_s=self.custody.held_up_s,
+        )  # fmt: skip
+        self.custody.leases.start()
+        self.custody.delivery.start()
+        self.checker.adopts(self)
+        adopting.take_over(self.custody, left)
+        self._adopt()
+        self.hasten()
+        self.slots = [Slot(self, number) for number in range(setting.workers)]
+        for slot in self.slots:
+            world.at(world.now, self, slot.step)
+
+    # -- what runner.py does ---------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        if self.gate.is_failing:
+            self.gate.wake()
+
+    def _back(self) -> None:
+        self.custody.delivery.hurry()
+        self._heard()
+
+    def _adopt(self) -> None:
+        if self.setting.has_two:
+            self.checker.adopts(self)
+        adopting.take_over(self.custody, self.journal.adopt())
+        world.at(world.now + ADOPT_S, self, self._adopt)
+
+    def hasten(self) -> None:
+        """Upkeep comes twice a second; while nothing is to be done it may come later, unless something happens."""
+        self._sweeps += 1
+        world.at(world.now + SWEEP_S, self, partial(self._sweep, self._sweeps))
+
+    def _sweep(self, number: int) -> None:
+        if number != self._sweeps:
+            return
+        self.custody.watch()
+        self.journal.sweep()
+        is_quiet = disk.is_sound and not self.custody.register.pending()
+        world.at(world.now + (IDLE_SWEEP_S if is_quiet else SWEEP_S), self, partial(self._sweep, number))
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        if not self.is_dead and not self.is_draining and self.steps:
+            world.tell("is told to stop")
+            self.is_draining = True
+            self._main = self._drains()
+            self._goes_on()
+
+    def _goes_on(self) -> None:
+        for seconds in self._main:
+            world.at(world.now + seconds, self, self._goes_on)
+            return
+
+    def _drains(self) -> Iterator[float]:
+        custody, register, began = self.custody, self.custody.register, world.now
+        deadline = began + DRAIN_S
+        self.stopping.set()
+        self.gate.wake()
+        while any(not slot.has_ended for slot in self.slots) and world.now < deadline:
+            if world.now >= began + OPEN_POLL_S and not register.pending():
+                break
+            yield 0.05 + 0.2 * (world.now - began)
+        is_cut = False
+        for held in register.running():
+            if custody.give_up(held, helds.failure(held, TaskStatus.FAILED, "the worker was stopped")) is not None:
+                is_cut = True
+                custody.delivery.post(held)
+        until = world.now + LAST_REPORT_S
+        while is_cut and not custody.delivery.flush(0) and world.now < until:
+            yield 0.05
+        custody.delivery.hurry()
+        while not custody.delivery.flush(0) and world.now < deadline:
+            yield 0.05
+        left = len(register.pending())
+        is_kept = bool(left) and self.journal.save()
+        self.checker.stopped(self, began, left, is_kept)
+        custody.delivery.close()
+        custody.leases.close()
+        self.journal.close()
+        world.tell("ends")
+        self.end()
+
+    # -- what the world does with it -----------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Where it may be killed."""
+        if self.dies_now():
+            self.die()
+            raise Crash
+
+    def dies_now(self) -> bool:
+        if self.is_dead:
+            raise Crash
+        self.steps += 1
+        return self.steps == self.dies_at
+
+    def die(self) -> None:
+        world.tell("is killed")
+        self.end()
+        self.checker.died(self)
+
+    def end(self) -> None:
+        self.is_dead = True
+        disk.died(self)
+        self._on_end()
+
+    def stop(self, seconds: float, is_sleep: bool) -> None:
+        """SIGSTOP, or the computer sleeps, and SIGCONT."""
+        if self.is_dead or self.is_stopped:
+            return
+        began = world.now
+        world.tell("%s is stopped for %.1f s", self.name, seconds)
+        self.is_stopped = True
+        before, world.process = world.process, None
+        world.run(began + seconds)
+        world.process = before
+        world.resume(self)
+        self.slept_s += seconds if is_sleep else 0.0
+        self.stops.append((began, world.now))
+        if disk.hurt_until > began:
+            disk.hurt(1.2)
+        self.checker.all_late()
+
+    @property
+    def is_held_up(self) -> bool:
+        """By the world, and not by the worker's code."""
+        return self.is_stopped or self.postponed > 0
+
+    def trouble(self, seconds: float) -> None:
+        """Something happens to it that may cost a lease."""
+        self.trouble_until = max(self.trouble_until, world.now + seconds)
+        self.any_trouble_until = max(self.any_trouble_until, self.trouble_until)
+
+    def heard(self, reply: Connection) -> None:
+        if reply.kind == EXTENSION:
+            self.in_the_air.discard(reply.task_id)
+            quiet_at = world.now + (0.0 if isinstance(reply.result, Response) else LINGER_S)
+            self.quiet[reply.task_id] = max(quiet_at, self.quiet.get(reply.task_id, 0.0))
+        elif reply.kind == REPORT and isinstance(reply.result, Response) and reply.result.status < 300:
+            if reply.is_final and not reply.is_beside:
+                self.acked[reply.task_id] = reply.sent_at
+        elif isinstance(reply.result, Response):
+            if reply.jobs:
+                self.last_hit = world.now
+            else:
+                self.last_empty = world.now
+
+    def stumbled(self, text: str, error: BaseException | None) -> None:
+        self.checker.fail("a bug", f"{self.name}: {text}: {error!r}")
+
+    def thread_started(self, target: Any) -> None:
+        table = target.__self__
+        if id(table) not in self.tables:
+            self.tables[id(table)] = Table(table)
+        self.tables[id(table)].threads += 1
+
+    def look(self) -> None:
+        """See to it that tables are turned when something is due there."""
+        for each in self.tables.values():
+            heap = each.table._heap
+            if heap and each.active < each.threads and heap[0][0] + self.slept_s < each.due:
+                each.due = heap[0][0] + self.slept_s
+                at = max(each.due + TICK_S, world.now + WAKING_S)  # whoever is done waiting goes on before
+                world.at(at, self, partial(each.turn, self))
+
+
+class Slot:
+    def __init__(self, process: Process, number: int) -> None:
+        self.process, self.number = process, number
+        self.has_ended = self.is_parked = self.is_reporting = False
+        self.free_since = world.now
+        self._work = self._works()
+        self._condition: Condition | None = None
+        self._turn = 0
+        self._next: tuple[Any, Connection | None] | tuple[list[Any], float] | None = None
+
+    # -- its turns -----------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        process = self.process
+        before, process.stepping = process.stepping, self
+        try:
+            awaited = next(self._work, None)
+        finally:
+            process.stepping = before
+        if awaited is None:
+            self.has_ended = True
+        elif isinstance(awaited, Connection):
+            if awaited.ready_at < NEVER:
+                world.at(max(awaited.ready_at, world.now), process, self.step)
+            else:
+                awaited.waiter = self
+        elif awaited is TOP:
+            process.postponed += 1
+            world.at_the_top(process, self._at_the_top)
+        elif awaited is not PARKED:
+            world.at(awaited, process, self.step)
+
+    def _at_the_top(self) -> None:
+        self.process.postponed -= 1
+        self.step()
+
+    def park(self, condition: Condition, timeout_s: float | None) -> None:
+        self._turn += 1
+        self.is_parked, self._condition = True, condition
+        condition.parked.append(self)
+        self.process.stopping.is_unwinding = True
+        if timeout_s is not None:
+            world.at(world.now + max(timeout_s, TICK_S), self.process, partial(self._wake, self._turn))
+
+    def unpark(self) -> None:
+        world.at(world.now, self.process, partial(self._wake, self._turn))
+
+    def _wake(self, turn: int) -> None:
+        if self.is_parked and turn == self._turn:
+            self.is_parked = False
+            if self._condition is not None and self in self._condition.parked:
+                self._condition.parked.remove(self)
+            self.step()
+
+    # -- what slots.py does ------------------------------------------------------------------------------
+
+    def _works(self) -> Iterator[Any]:
+        process = self.process
+        while True:
+            following, self._next = self._next, None
+            if following is None:
+                sent = self._taken()
+                if sent is None:
+                    if process.stopping.flag:
+                        return
+                    yield PARKED
+                    continue
+                following = (sent, process.transport.last)
+            sent, awaited = following
+            if isinstance(sent, list):
+                tasks, given_at = sent, awaited
+            else:
+                if awaited is not None:
+                    yield awaited
+                tasks, given_at = process.gate.fetched(sent)
+            if tasks:
+                yield from self._does(tasks[0], tasks[1:], given_at)
+
+    def _taken(self) -> Any:
+        process = self.process
+        process.taking = self
+        try:
+            return process.gate.take()
+        finally:
+            process.taking, process.stopping.is_unwinding = None, False
+
+    def _hands_back(self, tasks: list[Any], given_at: float) -> Iterator[Any]:
+        for task in tasks:
+            yield TOP
+            self.process.custody.hand_back(task, "agent", self.process.name, given_at)
+
+    def _does(self, task: Any, surplus: list[Any], given_at: float) -> Iterator[Any]:
+        process, custody = self.process, self.process.custody
+        if process.stopping.flag:
+            yield from self._hands_back([task, *surplus], given_at)
+            return
+        self.free_since = NEVER
+        held = custody.hold(task, "agent", process.name, given_at)
+        accepted = custody.accept(held, task) if held is not None else None
+        yield from self._hands_back(surplus, given_at)
+        if held is not None and accepted is not None:
+            process.accepted.add(task.task_id)
+            case, result = accepted
+            if case is not Case.RUNS:
+                run = None
+                if result is None:
+                    run = process.checker.begins(process, task)
+                    yield from self._runs(held, run)
+                    result = run.result(process.name)
+                owed = custody.finish(held, result)
+                if run is not None:
+                    process.checker.ended(run)
+                if owed is not None:
+                    yield from self._reports(owed, result.status)
+                    if case is Case.NEW:
+                        custody.record(held, task, result)
+                    elif held.earlier is not None:
+                        custody.delivery.supersede(held.earlier)
+        self.free_since = world.now
+
+    def _runs(self, held: Any, run: Run) -> Iterator[Any]:
+        held.call, held.began_at = Call(), world.now - self.process.slept_s
+        self.process.custody.register.move(held, helds.RUNNING)
+        yield world.now + run.seconds
+        held.ended_s = 1.0 + world.now
+
+    def _reports(self, held: Any, status: Any) -> Iterator[Any]:
+        custody = self.process.custody
+        if status is TaskStatus.IN_PROGRESS:
+            yield TOP
+            custody.put_back(held)
+            return
+        body, outcome = held.entry.body, BROKE_OFF
+        if custody.pace.wait_s(backoffs.REPORT) > 0:
+            custody.delivery.post(held)
+            return
+        if self.process.client.can_report_and_poll or world.rand.random() < 0.8:
+            yield TOP  # an extension of it that is on its way is waited for
+        try:
+            custody.delivery.attempt_starts(held)
+            outcome = yield from self._sent(held, body)
+        finally:
+            if not self.process.is_dead:
+                custody.delivery.attempt_ended(held, outcome)
+
+    def _sent(self, held: Any, body: bytes) -> Iterator[Any]:
+        process, gate, client = self.process, self.process.gate, self.process.client
+        if not client.can_report_and_poll:
+            exchange = client.send_report(body, held.ids, min(clients.REPORT_TIMEOUT_S, held.lease.period_s))
+            reply = process.transport.last
+            self.is_reporting = True
+            poll = gate.go_on(held.given_at)
+            if poll is not None:
+                self._next = (gate.send(poll), process.transport.last)
+            if reply is not None:
+                yield reply
+            self.is_reporting = False
+            return exchange.fetch()
+        if not gate.go_on(held.given_at):
+            return client.report(body, held.ids)
+        outcome, tasks = client.report_and_poll(body, held.ids)
+        gate.chained(len(tasks))
+        if tasks:
+            self._next = (tasks, held.sent_at)
+        return outcome
