@@ -133,6 +133,8 @@ class HooksTest(unittest.TestCase):
         on_stop(lambda: self.said.append("closed"))
         worker = self.worker()
         self.assertTrue(begun.wait(LONG_S))
+        said = worker.runner.watch.sentence(worker.runner)
+        self.assertRegex(str(said), r"^waiting for the hook .*opens \(.*\), 30 s at most$")
         worker.runner.stop()
         self.go.set()
         self.assertEqual((worker.ended(), self.said, self.box.calls["poll"]), (0, ["opened", "closed"], 0))

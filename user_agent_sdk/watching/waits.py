@@ -21,6 +21,7 @@ class Waits(NamedTuple):
     next_poll: float | None = None  # polls fail
     next_report: float | None = None
     is_refused: bool = False  # polls fail because the platform refuses the credentials
+    hook: str | None = None  # that runs
 
     def sentence(self, now: float, wall: float) -> str | None:
         """One line, or None when nobody need wait. ``wall`` in epoch seconds is the same moment as ``now``."""
@@ -32,6 +33,8 @@ class Waits(NamedTuple):
         until = "as long as it takes" if self.until is None else f"until {at(self.until)}"
         if self.asks_for_token:
             return "waiting for a token, 15 s at most"
+        if self.hook is not None:
+            return f"waiting for {self.hook}"
         if self.stopping and self.running:
             what = f"stopping: waiting for {counted(self.running, 'running task')}, {until}"
             return what + "; another Ctrl+C ends it at once"

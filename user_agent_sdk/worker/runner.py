@@ -184,6 +184,7 @@ class Runner:
             min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
             self._custody.delivery.next_at,
             any(gate.is_failing and gate.is_refused for gate in self._gates),
+            self.hooks.runs,
         )
 
     def _check_credentials(self) -> None:

@@ -81,6 +81,7 @@ class Hooks:
         self._starts, self._stops = [*STARTS], STOPS[::-1]
         self._run_async = run_async
         self._has_begun = False
+        self.runs: str | None = None  # the hook that is waited for, and how long at most
 
     @property
     def stop_s(self) -> float:
@@ -132,12 +133,16 @@ class Hooks:
                 raised.append(error)
             has_ended.set()
 
-        threading.Thread(target=call, name="hook", daemon=True).start()
-        while not has_ended.wait(max(0.0, min(LOOK_S, until + grace_s[0] - time.monotonic()))):
-            look()
-            if time.monotonic() >= until + grace_s[0]:
-                return Late()
-        return raised[0]
+        self.runs = f"the hook {hook.where}, {hook.timeout_s:g} s at most"
+        try:
+            threading.Thread(target=call, name="hook", daemon=True).start()
+            while not has_ended.wait(max(0.0, min(LOOK_S, until + grace_s[0] - time.monotonic()))):
+                look()
+                if time.monotonic() >= until + grace_s[0]:
+                    return Late()
+            return raised[0]
+        finally:
+            self.runs = None
 
 
 async def _limited(awaitable: Awaitable[Any], until: float) -> None:
