@@ -176,7 +176,8 @@ class Chaos:
                 workflows = self._settle()
             finally:
                 self._stack.gateway.clear()
-                codes = [process.stop() for process in self._processes if process.has_ended() is None]
+                started = [process for process in self._processes if process.is_started]
+                codes = [process.stop() for process in started if process.has_ended() is None]
         if self._options.peer is None and any(codes):
             self._findings.append(f"a worker that was told to stop ended with {codes}")
         for process in self._processes:
@@ -281,6 +282,9 @@ class Chaos:
         if number >= len(self._processes):
             number = self._busiest(number)
         process = self._processes[number]
+        if not process.is_started:  # the machine is so slow that its last kill has just been
+            yield self._in(1.0, "kill", value)
+            return
         code = process.has_ended()
         if code is not None:
             self._findings.append(f"a worker ended by itself with {code}: {process.log[-3:]}")
@@ -293,7 +297,7 @@ class Chaos:
 
     def _busiest(self, number: int) -> int:
         """Every other kill hits the process that began the last run."""
-        pids = [process.pid for process in self._processes]
+        pids = [process.pid if process.is_started else 0 for process in self._processes]
         last = [run.pid for run in read_runs(self._folder / chaos_agents.RUNS)[-1:]]
         return pids.index(last[0]) if last and last[0] in pids else number % len(pids)
 

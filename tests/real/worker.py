@@ -50,6 +50,11 @@ class Worker:
             self._owned.cleanup()
 
     @property
+    def is_started(self) -> bool:
+        """False before the start, and from a kill to the next one."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
