@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 wire = part("conductor.wire")
 TaskResult, TaskStatus = wire.TaskResult, wire.TaskStatus
 FROM_ONE_REPLY = 10  # tasks: more of them are not looked at
-FREE_S = 0.1  # a slot is free, and tasks wait: somebody polls before
+SHORT_TURN_S = 0.005
+FREE_S = 0.2  # a slot is free, and tasks wait: somebody polls before
 SHORT_POLL_S = part("conductor.client").SHORT_POLL_HOLD_S  # a task may be given away so long after its poll was sent
 LINGER_S = 11.0  # a result that an extension may undo, which was not answered, is sent again after that
 STOP_S = 8.0  # a stop takes no longer when the platform answers
@@ -72,11 +73,14 @@ class Checker:
             count = [0]
             self._batches.update((job.id, count) for job in jobs)
             self._beyond.update(job.id for job in jobs[FROM_ONE_REPLY:])
-        free_since = min((slot.free_since for slot in process.slots), default=NEVER)
-        waited_s = world.now - max(jobs[0].scheduled_at, process.last_hit, free_since)
-        is_told = process.last_hit > max(process.last_empty, jobs[0].scheduled_at, process.trouble_until + 5.0)
-        if waited_s > FREE_S and is_told and not process.is_draining and jobs[0].given == 1:
-            text = f"{jobs[0].id} waited {waited_s:.2f} s while a slot of {process.name} was free"
+        job, free_since = jobs[0], min((slot.free_since for slot in process.slots), default=NEVER)
+        waited_s = world.now - max(job.scheduled_at, process.hits_since, free_since)
+        # While turns are short one slot does all there is to do; after a failure, and an empty poll, one probes.
+        is_due = job.work.plan.seconds > SHORT_TURN_S and process.last_hit > max(
+            process.last_empty, process.any_trouble_until + 5.0
+        )
+        if waited_s > FREE_S and is_due and not process.is_draining and job.given == 1:
+            text = f"{job.id} waited {waited_s:.2f} s while a slot of {process.name} was free"
             self.fail("a slot was free", text)
 
     def long_poll(self, process: Process) -> None:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from .checker import Checker, Violation
 from .disk import disk
-from .platform import EXTENSION, LOOK, POLL, REPORT, Fault, Platform, Work
+from .network import EXTENSION, LOOK, POLL, REPORT, Fault
+from .platform import Platform, Work
 from .process import Process
 from .world import world
 
@@ -158,7 +159,7 @@ def _copies(seed: int, rand: random.Random) -> History:
 def _long_way(seed: int, rand: random.Random) -> History:
     """The reply that brings a task is late."""
     late = Trouble(0.0, "network", 1.0, Fault("late", (POLL,), 1.0, 1.0 + 4 * rand.random()))
-    return History(seed, Setting(interval_s=0.5), (Plan(0.1, 2.0 * rand.random(), 2.0 + rand.random() * 2),), (late,))
+    return History(seed, Setting(interval_s=0.5), (Plan(0.0, 2.0 * rand.random(), 2.0 + rand.random() * 2),), (late,))
 
 
 def _gone(seed: int, rand: random.Random) -> History:
@@ -174,7 +175,7 @@ def _beside(seed: int, rand: random.Random) -> History:
 
 
 _SPECIAL = (
-    (0.004, _busy), (0.003, _crowd), (0.015, _fallen), (0.01, _copies), (0.01, _long_way), (0.01, _gone),
+    (0.006, _busy), (0.003, _crowd), (0.015, _fallen), (0.01, _copies), (0.01, _long_way), (0.01, _gone),
     (0.01, _beside),
 )  # fmt: skip
 
