@@ -84,7 +84,7 @@ class Client:
         path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
         hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
         exchange = PollExchange(self, path, None, hold_s + POLL_SLACK_S)
-        exchange.hold_s = hold_s
+        exchange.hold_s = hold_s if waiting else 0.0  # a plain one may give a task away at once
         return exchange
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
