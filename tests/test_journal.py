@@ -316,13 +316,14 @@ class LogTest(Kept):
                 self.assertEqual(kept.stat().st_ino, inode, "a copy took the room that its rows needed on a full disk")
 
     def test_what_follows_a_record_that_found_no_room_is_used(self) -> None:
-        """A full disk cuts a record off; another thread's, a moment later, may find room again."""
-        journal = self.opened()
-        journal.add(done("a"))
-        with self.path.open("ab") as log:
-            log.write(journal_file.encode(2, done("b"))[:30])
-        file_of(journal).append(journal_file.encode(3, done("c")))
-        self.assertEqual(self.reopened(journal), {"a": RESULT, "c": RESULT})
+        """A full disk cuts a record off; another thread's, a moment later, may find room again. One that was cut within
+        its first bytes once made the log a damaged one, which was set aside: found by a simulation."""
+        for room_bytes in (*range(16), 30):
+            with self.subTest(room_bytes=room_bytes):
+                first, cut, last = (journal_file.encode(row, done(name)) for row, name in enumerate("abc", 1))
+                found = journal_file.decode(HEADER + first + cut[:room_bytes] + last)
+                self.assertEqual([one.task_id for one in found.rows.values()], ["a", "c"])
+                self.assertIsNone(found.damaged)
 
     def test_a_damaged_log_of_16_mb_opens_at_once(self) -> None:
         """Each bracket in it could begin a record, and all that followed was copied to see: that took 36 s."""

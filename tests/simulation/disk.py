@@ -49,7 +49,7 @@ class Disk:
         self.names: dict[str, Node] = {}
         self.folders = {FOLDER}
         self.open: dict[int, tuple[Node, int, Process]] = {}
-        self.is_full = self.is_read_only = self.was_full = False
+        self.is_full = self.is_read_only = False
         self.hurt_until = 0.0  # on the world's clock: until then something may be missing on it
         self.is_damaged = False  # by somebody's hand
         self.count = 0
@@ -174,7 +174,6 @@ class File:
         _writable()
         if disk.is_full:
             room = int(world.rand.random() * len(data)) if world.rand.random() < 0.3 else 0
-            disk.was_full = True
             if not room:
                 raise _error(errno.ENOSPC)
             self._node.data += data[:room]

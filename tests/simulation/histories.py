@@ -129,7 +129,7 @@ _KINDS = (
 
 def _busy(seed: int, rand: random.Random) -> History:
     """A deep queue, and nothing goes wrong."""
-    setting = Setting(True, False, 2, 1.0)
+    setting = Setting(True, False, 3, 1.0)
     seconds = rand.choice((0.0001, 0.02, 0.05))
     return History(seed, setting, tuple(Plan(0.0, seconds, 9.0) for _ in range(30)), ())
 

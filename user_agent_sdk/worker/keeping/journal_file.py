@@ -108,7 +108,7 @@ def decode(data: bytes) -> Decoded:
     damaged = None if is_whole else 0
     count, at = 0, len(preamble)
     end = len(HEADER) if preamble.startswith(HEADER) else 0
-    for number, record in enumerate(records, 1):
+    for record in records:
         content, length = _content(record)
         found = _row(content) if content is not None else None
         rest = record[_HEAD.size + len(content or b"") :]
@@ -119,7 +119,7 @@ def decode(data: bytes) -> Decoded:
             if entry is not None:
                 rows[row] = entry
             count, end = count + 1, at - len(rest)
-            is_sound = len(content or b"") == length and _MARK.startswith(rest) and (not rest or number == len(records))
+            is_sound = len(content or b"") == length and _MARK.startswith(rest)
         else:
             is_sound = content is None and len(record) - _HEAD.size < length
         if not is_sound and damaged is None:
