@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TOKEN_TIMEOUT_S = 15.0
 TOKEN_LIMIT_BYTES = 65536
 NONSENSE_LIFE_S = 60.0
-KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens don't say; a 401 replaces them sooner
+KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens tell no lifetime; a 401 replaces them sooner
 FAILED_CAP_S = 30.0
 LOCAL_CAP_S = 2.0  # on loopback: a sandbox that is started again
 REFUSED_CAP_S = 300.0  # a revoked client: somebody must act, and the endpoint must not be hammered meanwhile
@@ -53,7 +53,7 @@ class Lifetime:
         self._life_s = life_s
         self._born = now
         self._born_wall = wall
-        sure_s = life_s - min(1.0, life_s / 2)  # a JWT's times are whole seconds: it may die one sooner than was said
+        sure_s = life_s - min(1.0, life_s / 2)  # a JWT's times are whole seconds: the token may end a second early
         self.refresh_at = now + sure_s * (0.7 + 0.15 * rand())  # a fleet's tokens don't expire together
         self.expires_at = now + sure_s
 

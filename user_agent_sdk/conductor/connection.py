@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling either end
 OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
-LARGE_OVERTIME_S = 10.0  # for the rest of one that has begun: the sender waits for us, who did not read
+LARGE_OVERTIME_S = 10.0  # for the rest of a large reply that this side began to read late
 PIECE_BYTES = 65536
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
@@ -86,13 +86,13 @@ class Connection(Reader):
         self._proxy = proxy
         self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
-        self._deadline = 0.0  # monotonic; no wait lasts beyond it
+        self._deadline = 0.0  # monotonic; every wait ends then
         self._limit_bytes = 0  # of the reply
         self._used_at = 0.0  # monotonic; the last reply
-        self._broke_off: ConnectionError | None = None  # what ended the sending
+        self._broke_off: ConnectionError | None = None  # the error that ended the sending
         self._is_silent = False  # nothing of the reply has come
         self._silent_at = (0.0, 0.0)  # monotonic and wall clock; then nothing had
-        self.is_busy = False  # it owes a reply, which must not answer another request
+        self.is_busy = False  # a reply is owed, which must not answer another request
 
     def send(
         self,
@@ -120,7 +120,7 @@ class Connection(Reader):
             try:
                 self._write(sock, request)
             except ConnectionError as error:
-                # It stopped listening, maybe because it has answered: a 413 does not wait for the end.
+                # The server stopped listening, maybe because it has answered: a 413 does not wait for the end.
                 self._broke_off = error
         except BaseException as error:
             raise self._given_up(error, is_sent) from None

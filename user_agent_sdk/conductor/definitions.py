@@ -15,8 +15,8 @@ from .wire import classify, encode, json_object, segment
 
 CALL_TIMEOUT_S = 15.0
 RETRIES = 3  # the server's own default
-RESPONSE_TIMEOUT_S = 300.0  # its default is an hour, which a crashed worker's task would wait for
-OWNER = "user-agent@localhost"  # the server wants an e-mail address, and nothing is sent to this one
+RESPONSE_TIMEOUT_S = 300.0  # Conductor's default is an hour, for which a crashed worker's task would wait
+OWNER = "user-agent@localhost"  # the server wants an e-mail address; nothing is sent to this one
 _PATH = "/metadata/taskdefs"
 _KEPT_BY_SERVER = {"createTime", "updateTime", "createdBy", "updatedBy"}
 

@@ -90,7 +90,7 @@ class Reader:
         coding = fields.get("transfer-encoding", "identity").lower()
         announced = fields.get("content-length")
         if coding == "chunked":
-            # With both, two readers may disagree about where the next reply begins: it gets no next one.
+            # With both lengths two readers may disagree about where the next reply begins: this connection ends.
             return self._chunks(limit_bytes), announced is None
         if coding != "identity":
             raise BadReplyError(f"Transfer-Encoding is {logs.redactor.brief(coding, 40)!r}")

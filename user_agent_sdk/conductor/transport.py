@@ -62,7 +62,7 @@ class Transport:
         self._explicit_proxy = proxy
         self._mine = threading.local()  # of one thread: .requests by address, .connections by origin
         self._lock = threading.Lock()  # guards _all and _origins
-        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: they end with their threads
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: connections end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
 
     def exchange(
@@ -181,7 +181,7 @@ class _Request(urllib.request.Request):
 
     origin: _Origin
     connections: list[Connection]  # the thread's own, to that origin
-    connection: Connection  # the one that it goes out on
+    connection: Connection  # on which the request goes out
     target: str
     own_headers: dict[str, str]
     timeout: float

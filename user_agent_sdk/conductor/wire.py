@@ -83,8 +83,8 @@ class Task(TaskFields):
     def __init__(self, wire: Mapping[str, Any] | None = None, **fields: Any) -> None:
         wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
         self.wire = wire
-        self.raw = b""  # the reply that brought it, if it brought no other
-        self.fault: str | None = None  # why it can't be run, though its ids are known
+        self.raw = b""  # the reply that brought this task and no other
+        self.fault: str | None = None  # why the task can't be run, though its ids are known
         self.task_id = _text(wire.get("taskId")) or ""
         self.workflow_instance_id = _text(wire.get("workflowInstanceId")) or ""
         self.task_type = _text(wire.get("taskType"))
@@ -264,8 +264,8 @@ class Verdict(enum.Enum):
     """What a reply to a report means for that report."""
 
     APPLIED = "applied"
-    MAYBE = "maybe applied"  # repeat it, if it is safe to repeat
-    LATER = "not now"  # repeat it
+    MAYBE = "maybe applied"  # repeat a report that may be sent twice
+    LATER = "not now"  # repeat the report
     REFUSED = "refused for good"
     AUTH = "not authorized"
 
@@ -342,7 +342,7 @@ def parse_tasks(body: bytes) -> list[Task]:
         raise PlatformError("the reply to the poll is not a task: it has no taskId or workflowInstanceId")
     if len(found) == 1:
         tasks[0].raw = body
-    return tasks  # of several, what has no ids can't be reported and is left to its lease
+    return tasks  # of several tasks, those without ids can't be reported: their leases end
 
 
 def _checked(item: object) -> Task | None:

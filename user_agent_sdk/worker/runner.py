@@ -52,7 +52,7 @@ STOP, LOOK = 0, -1  # among the numbers of signals: stop() was called, a slot ha
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
 SWEEP_S = 0.5
 ADOPT_S = 60.0
-OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # what a drain grants an open poll: cut off, it would still take a task
+OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # a drain waits so long for an open poll, which may bring a task
 LAST_REPORT_S = 2.0
 STUMBLED_AGAIN_S = 0.5
 STOPPED = "the worker was stopped while the task ran"
@@ -81,7 +81,7 @@ class Runner:
         self._target = connect(settings)
         self._is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
-        # Whose journal it is: a result must never reach another platform or tenant.
+        # The journal's folder is named after these: a result must never reach another platform or tenant.
         whose = (settings.platform, settings.service_url, settings.client_id or "")
         folder = settings.journal_dir and journal_file.folder_of(settings.journal_dir, *whose)
         self._journal = Journal(folder, settings.journal_sync)
@@ -109,11 +109,11 @@ class Runner:
         self._limit = Limit()
         self._is_started = False
         self._deadline: float | None = None  # of the drain, on the clock
-        self._given_up: list[Held] = []  # what still ran when the drain was over
+        self._given_up: list[Held] = []  # tasks whose functions still ran when the drain was over
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
-        segment(agent_id)  # raises for what could never be polled for
+        segment(agent_id)  # raises for an id that no address can hold
         interval_s = own.poll_interval_ms / 1000
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
         intake = Intake(own.workers, interval_s, random.random, self._target.client.can_wait, cap_s)

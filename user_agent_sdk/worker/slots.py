@@ -55,7 +55,7 @@ class Slot:
         self._loop = AsyncRunner()
         self._run_async = services.shared_loop.run if agent.loop == "shared" else self._loop.run
         self._held: Held | None = None
-        self._next: Sent | Taken | None = None  # the poll that was sent beside the last report, or what came with it
+        self._next: Sent | Taken | None = None  # the poll sent beside the last report, or the tasks of its reply
 
     def run(self) -> None:
         """Until the drain; what fails here is said, the task in hand fails, and the slot goes on."""
@@ -70,7 +70,7 @@ class Slot:
                 if held is not None:
                     self._custody.rescue(held, error)
                 is_stopping = self._services.stopping.wait(RESTART_PAUSE_S)
-                if is_stopping and self._next is None:  # else a poll is in flight; its reply may hold a task
+                if is_stopping and self._next is None:  # a poll in flight may bring a task: go on
                     return
 
     def _take_and_work(self) -> None:
@@ -179,7 +179,7 @@ class Slot:
     def _sent(self, held: Held, body: bytes) -> Outcome:
         client, gate = self._services.client, self._gate
         if not client.can_report_and_poll:
-            # Given up in time for the lease of the task that the poll may bring; the delivery sends it again.
+            # The report is given up in time for the lease of the task that the poll may bring; the delivery repeats it.
             exchange = client.send_report(body, held.ids, min(REPORT_TIMEOUT_S, held.lease.period_s))
             poll = gate.go_on(held.given_at)
             self._next = gate.send(poll) if poll is not None else None

@@ -35,7 +35,7 @@ def take_over(custody: Custody, rows: Mapping[int, Entry]) -> None:
 
 
 def _take_over(custody: Custody, held: Held) -> None:
-    # What is marked as sent must not be sent twice, and what is held here already came back to this process.
+    # A row marked as sent must not be sent twice, and a task held here already came back to this process.
     if held.entry.state == journal_file.ONCE or not custody.register.hold(held):
         custody.journal.free(held.row)
         return
@@ -48,7 +48,7 @@ def _take_over(custody: Custody, held: Held) -> None:
         return
     custody.register.move(held, ENDED)
     custody.leases.track(held)
-    if held.entry.task:  # it was not recorded
+    if held.entry.task:  # a row keeps its task until the run is recorded
         held.ended_s = held.started_s  # nobody knows when it ended
         custody.record(held, task, _reported(held.entry))
     custody.delivery.post(held)

@@ -180,7 +180,7 @@ class Custody:
         try:
             if not owed.row:
                 owed.row = self.journal.add(owed.entry)
-            # What has a report and no result was written down already; what was given up is not stuck any more.
+            # A Held with a report and no result was written down before; one that was given up frees its slot.
             if owed.is_given_up or owed.result is not None or not owed.entry.body:
                 why = f"the worker failed: {type(error).__name__}"
                 self.finish(held, owed.result or failure(owed, TaskStatus.FAILED, why))
@@ -195,9 +195,9 @@ class Custody:
 
     def _write(self, owed: Held, result: TaskResult) -> None:
         owed.encode(result)
-        if result.status is not TaskStatus.IN_PROGRESS:  # it is written once for all, as ONCE
+        if result.status is not TaskStatus.IN_PROGRESS:  # put_back() writes an IN_PROGRESS, as ONCE
             self.journal.replace(owed.row, owed.entry)
-        owed.result = None  # its memory: a thousand may wait for their delivery
+        owed.result = None  # frees memory: a thousand results may wait for their delivery
 
     def put_back(self, held: Held) -> None:
         """Report an IN_PROGRESS, which puts the task back in the queue. Sent twice it would give the task to somebody

@@ -66,7 +66,7 @@ class Delivery:
         self._counts = counts or Counts()
         self._rand = rand
         self._lock = threading.Lock()  # guards the next two
-        self._failing: set[Held] = set()  # those whose last report failed
+        self._failing: set[Held] = set()  # results whose last report failed
         self._outage = Outage(log, "Results can't be delivered")
         self._table: Timetable[Held] = Timetable("delivery", self._send, SENDERS, clock, most=SENDERS_MOST)
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join

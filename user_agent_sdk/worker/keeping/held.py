@@ -40,15 +40,15 @@ class Run(NamedTuple):
 
 class State(enum.Enum):
     TAKEN = "taken"  # a poll brought the task; its function was not started
-    RUNNING = "running"  # its function runs, or that of the earlier attempt whose place it took
-    ENDED = "ended"  # its result is known; no report was sent
+    RUNNING = "running"  # the function runs; or the function of the earlier attempt whose place this retry took
+    ENDED = "ended"  # the result is known; no report was sent
     REPORTING = "reporting"  # a report is on its way
-    WAITING = "waiting"  # for the next attempt of its report
-    SUPERSEDED = "superseded"  # a retry has its result: still reported, but not leased, nor kept afterwards
-    LATE = "late"  # reported, perhaps in vain: its result is kept for a retry
+    WAITING = "waiting"  # for the next attempt of the report
+    SUPERSEDED = "superseded"  # a retry has the result: still reported, but not leased, nor kept afterwards
+    LATE = "late"  # reported, perhaps in vain: the result is kept for a retry
     ONCE = "once"  # goes back to the queue by a report that is never repeated
-    REJECTED = "rejected"  # the platform refuses its report for good: the journal keeps it for a human
-    GONE = "gone"  # nothing is owed for it
+    REJECTED = "rejected"  # the platform refuses the report for good: the journal keeps the result for a human
+    GONE = "gone"  # nothing is owed for the task
 
     __hash__ = object.__hash__  # Enum's own is a Python function, which each move would call four times
 
@@ -73,23 +73,23 @@ class Held:
     """A task that is held here. ``entry`` is what the journal says of it, in the row ``row``: its ids, its input's
     hash, and from the function's end on the encoded report."""
 
-    heir: Held | None = None  # the retry that took its place, and gets its function's result
-    earlier: Held | None = None  # the attempt whose result is reported for this one too
-    is_recorded = False  # in the history; until then the entry keeps the task, for whoever adopts it
+    heir: Held | None = None  # the retry that took this attempt's place, and gets the function's result
+    earlier: Held | None = None  # the attempt whose result is reported for this retry too
+    is_recorded = False  # in the history; until then the entry keeps the task, for the process that may adopt the row
     is_adopted = False  # of a process that has ended
-    is_given_up = False  # its failure is reported while its function still runs
-    result: TaskResult | None = None  # until it is encoded, then the entry has it
+    is_given_up = False  # a failure is reported while the function still runs
+    result: TaskResult | None = None  # until it is encoded into the entry
     row = 0
     ended_s = 0.0  # wall clock; when the function returned
     began_at = 0.0  # monotonic; the function
     thread_id = 0  # in which the function runs
-    call: Cancellable | None = None  # of its function, once that was started
+    call: Cancellable | None = None  # of the function, once that was started
     was_blamed = False  # for holding the interpreter, which was said
     sent_at = 0.0  # monotonic; the last report
     again_at = 0.0  # monotonic; no report before, however all are hurried
     refusals = 0
-    refused_at: float | None = None  # monotonic; the first of them
-    backoff: Backoff | None = None  # of its reports; None before one has failed
+    refused_at: float | None = None  # monotonic; the first refusal
+    backoff: Backoff | None = None  # of the reports; None before a report has failed
 
     def __init__(self, entry: Entry, lease: Lease, given_at: float = 0.0) -> None:
         self.entry = entry

@@ -25,7 +25,7 @@ from .log_file import Folder, LogFile
 
 log = logging.getLogger(__name__)
 
-REWRITE_EVERY_S = 10.0  # at the latest: until then what was delivered is on the disk
+REWRITE_EVERY_S = 10.0  # at the latest: until then delivered results are on the disk
 LOG_MAX_BYTES = 16 * 1024 * 1024
 REOPEN_EVERY_S = 5.0
 LONG_S = 60.0  # for a wait that ends in milliseconds: Windows interrupts none without an end
@@ -212,7 +212,7 @@ class Journal:
         except (OSError, StorageError) as error:
             self._failed(error)
             return
-        if self._live or self._free:  # numbers are taken: rows that are there get new ones
+        if self._live or self._free:  # row numbers are in use: the file's rows get new numbers
             self._receive(rows)
             self._unwritten.update(rows, self._live)
         else:
@@ -290,7 +290,7 @@ class Journal:
     def _rewrite(self, file: LogFile) -> None:
         self._rewrite_at = self._clock() + REWRITE_EVERY_S
         with self._alone():
-            # A power cut may take the last moments, but not what has been here for a while.
+            # A power cut may take the rows of the last moments, but not older ones.
             is_old = any(self._live.get(row) is entry for row, entry in self._kept.items())
             if self._is_done(lambda: file.rewrite(self._live, is_old=is_old)):
                 self._kept = self._live.copy()

@@ -23,8 +23,8 @@ TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "reject
 STATES = (TAKEN, RESULT, ONCE, LATE, REJECTED)
 HEADER = b"useragent journal 1\n"  # with the version of the format
 _VERSION = re.compile(rb"useragent journal (\d+)\n")
-_MARK = b"\xffrow\0"  # in no JSON text: nothing else that we write has it
-_HEAD = struct.Struct(">II")  # the CRC-32 of the content, and its length
+_MARK = b"\xffrow\0"  # begins a record; neither JSON nor a report can contain these bytes
+_HEAD = struct.Struct(">II")  # CRC-32 and length of a record's content
 _FILE_NAME = re.compile(r"(\d+)\.log(\.new)?")
 
 

@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 SENDERS, SENDERS_MOST = 4, 64  # a thousand leases of 15 s at 300 ms a request need 60
 LOOKED_AT_MOST = 100  # leases: where more are kept, the senders have no time for looks at the tasks
-BEHIND = 0.8  # of a lease that is over and no extension sent: it will not be kept
+BEHIND = 0.8  # share of a lease: past it without an extension, the lease will not be kept
 ECHOES = 2  # extensions in a row after which the same task came again
 OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
 UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
 SEND_TIMEOUT_S = 5.0
-LINGER_S = 10.0  # how long the platform may still work on an extension that it did not answer
-STALLED_S = 3.0  # after one that it did not answer, of a lease that is over: it works on them all, one after the other
+LINGER_S = 10.0  # how long the platform may still work on an extension that was not answered
+STALLED_S = 3.0  # until the next extension of a lapsed lease, when the last was not answered: the platform queues them
 _NEVER_MS = 2**62
 
 
@@ -45,19 +45,19 @@ class Lease:
     def __init__(self, lease_s: float | None) -> None:
         self.lease_s = lease_s
         self.period_s = lease_s / 3 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S
-        self.retry_s = lease_s / 10 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3  # after one that failed
+        self.retry_s = lease_s / 10 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3  # after a failed extension
         self.send_timeout_s = min(SEND_TIMEOUT_S, lease_s / 6) if lease_s is not None else SEND_TIMEOUT_S
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
-        self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of it
+        self.quiet_at = 0.0  # monotonic; from then on the platform works on no extension of this lease
         self.paused_until = 0.0  # monotonic; no extension before: a report is on its way
         self.is_put_off = False  # an extension was due in that pause
-        self.flight: threading.Event | None = None  # of the last extension; set when it has landed
+        self.flight: threading.Event | None = None  # of the last extension; set when its reply is here
         self.was_refused = False  # by the platform, which was said
         self.has_failed = False  # the last extension
         self.extensions = 0  # sent
-        self.echoes = 0  # of the last of them, how many in a row were followed by a copy of the task
+        self.echoes = 0  # how many of the last extensions in a row were followed by a copy of the task
         self.echoed = 0  # how many were sent when the last copy came
         self._is_void = False
 

@@ -41,7 +41,7 @@ def leftovers(*roots: Path, but: Path | None = None) -> Leftovers:
         try:
             files = files_of(folder)
             if files:
-                make_folder(folder)  # it is there: whether it is ours
+                make_folder(folder)  # checks the owner of a folder that exists
             for path in files:
                 _look(path, found)
         except (StorageError, OSError) as error:

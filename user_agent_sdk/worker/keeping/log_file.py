@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 FILES_TRIED = 256  # a file system on which no lock is ever free would have us try for ever
 _ACTION = {"action": "journal"}
 
-_held: set[int] = set()  # descriptors of locks; a forked child, which may outlive us, must not keep them
+_held: set[int] = set()  # descriptors of locks: a forked child, which may outlive its parent, closes them
 
 
 class LogFile:
@@ -67,7 +67,7 @@ class LogFile:
         """Open it for appending, after :meth:`read`. Raises OSError, ForeignFileError."""
         self._open()
         assert self._log is not None
-        if self.size_bytes > self._found.end:  # a kill cut its last record off: the next one must not follow that
+        if self.size_bytes > self._found.end:  # a kill cut the last record off: no record may follow its rest
             self._log.truncate(self._found.end)
             self.size_bytes = self._found.end
         if not self._found.end:
@@ -243,7 +243,7 @@ def _open_lock(path: Path) -> int:
     try:
         return private.open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError:
-        return private.open_own(path, os.O_RDONLY)  # one that is there can be locked, though its disk is read-only
+        return private.open_own(path, os.O_RDONLY)  # a lock file that exists can be locked on a read-only disk
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -15,8 +15,8 @@ Item = TypeVar("Item")
 
 RESTART_PAUSE_S = 0.25
 FAILED_AGAIN_S = 1.0
-OVERDUE_S = 0.25  # of the item that is due first: then one more thread helps
-IDLE_S = 30.0  # a thread that helped ends when it had nothing to do for so long
+OVERDUE_S = 0.25  # the first item is so late: one more thread helps
+IDLE_S = 30.0  # a helping thread ends after so long without an item
 OVERSLEPT_S = 1.0
 
 
@@ -92,7 +92,7 @@ class Timetable(Generic[Item]):
     def _start(self, helper: threading.Thread) -> None:
         try:
             helper.start()
-        except (RuntimeError, MemoryError):  # no threads left: those that are there go on, later
+        except (RuntimeError, MemoryError):  # the system has no thread left: the present ones do the work, later
             with self._lock:
                 self._threads.remove(helper)
                 self._grows_at = self._clock() + IDLE_S
@@ -167,13 +167,13 @@ class Timetable(Generic[Item]):
         self._number += 1
         self._items[key] = (self._number, due, item)
         if key in self._acting:
-            return  # its entry comes when that is over
+            return  # _put_back() pushes the entry
         heapq.heappush(self._heap, (due, self._number, key))
         if len(self._heap) > 2 * len(self._items) + 64:
             self._heap = [entry for entry in self._heap if self._is_current(entry)]
             heapq.heapify(self._heap)
         if self._heap[0][1] == self._number:
-            self._changed.notify()  # one waits for the head; who takes it wakes the next
+            self._changed.notify()  # one thread waits for the heap's head, and wakes the next when it takes it
 
     def _tell_if_empty(self) -> None:
         if not self._items:
@@ -216,7 +216,7 @@ class Timetable(Generic[Item]):
         with self._lock:
             self._acting.discard(acted.key)
             known = self._items.get(acted.key)
-            if known is not None and known[0] != acted.number:  # it was put anew meanwhile
+            if known is not None and known[0] != acted.number:  # the item was put anew meanwhile
                 self._push(acted.key, known[2], known[1])
             elif known is not None and delay_s is not None:
                 self._push(acted.key, acted.item, self._clock() + delay_s)

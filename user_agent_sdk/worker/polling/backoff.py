@@ -76,7 +76,7 @@ class Pace:
 
     def failed(self, kind: str) -> None:
         now = self._clock()
-        if now - self._grown_at >= self._gap_s:  # those that were under way together count once
+        if now - self._grown_at >= self._gap_s:  # exchanges that were under way together count once
             self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
             self._grown_at = now
         if kind not in self._refused_at:
@@ -103,7 +103,7 @@ class Outage:
         self._since: float | None = None
         self._said_at = 0.0
         self._count = 0
-        self._reasons: set[str] = set()  # those that were said in this minute
+        self._reasons: set[str] = set()  # the reasons that were said in this minute
 
     def failed(self, reason: str, now: float, is_refusal: bool = False) -> None:
         """``is_refusal``: of our credentials, which no waiting mends."""

@@ -15,7 +15,7 @@ class Budget:
         self._lock = threading.Lock()  # guards the next three
         self._left = tasks
         self._reserved = 0
-        self._queue: list[object] = []  # who was refused, and asks again
+        self._queue: list[object] = []  # gates that were refused, and ask again
         self._on_spent = on_spent
         self._is_shared = is_shared
 

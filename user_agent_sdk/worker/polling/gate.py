@@ -19,7 +19,7 @@ from .sight import Sight
 
 log = logging.getLogger(__name__)
 
-Taken = tuple[list[Task], float]  # mostly one or none; and when, on the clock, the platform may have given it away
+Taken = tuple[list[Task], float]  # tasks, mostly one or none; when, on the clock, the platform may have given them away
 _NEVER = float("inf")
 _BROKE_OFF = PollError("the poll broke off")
 _KEPT = {"action": "no_long_poll"}
@@ -61,7 +61,7 @@ class Gate:
         self._on_contact = on_contact
         self._clock = clock
         self._counts = counts or Counts()
-        self._held_up_s = held_up_s  # how long no more may be taken, 0 mostly; then it is asked again
+        self._held_up_s = held_up_s  # seconds for which no task may be taken, mostly 0
         self._lock = threading.RLock()  # guards all below
         self._changed = threading.Condition(self._lock)
         self._intake = intake
@@ -103,7 +103,7 @@ class Gate:
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
-        may_wait = may_wait and self.polled_at is not None  # the first one shows at once that the platform answers
+        may_wait = may_wait and self.polled_at is not None  # the first poll shows at once that the platform answers
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         try:
             return Sent(poll, wait_ms, self._client.send_poll(self.agent_id, self.worker_id, self._domain, wait_ms))
@@ -149,7 +149,7 @@ class Gate:
                 if wait_s == 0:
                     wait_s = self._held_up_s()
                 if wait_s == 0 and self._budget.reserve(self):
-                    self._changed.notify()  # somebody else looks from now on whether one more would help
+                    self._changed.notify()  # another waiting slot looks from now on for silence
                     return self._intake.begin(now)
                 self._wait(now + (_NEVER if wait_s is None else wait_s or 0.1))  # 0.1: others poll for the last tasks
             return None

@@ -25,13 +25,13 @@ from .backoff import CAP_S, Backoff
 FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
 JITTER = 0.1
-SHORT_S = 0.001  # a turn below is one of computing: in a longer one somebody waits, and other slots may use that time
-SILENT_S = 0.005  # nobody has polled for this long: every slot at it is in its function
-LOOK_MOST_S = 0.05  # between two looks whether somebody has; each takes the interpreter from the one that is at work
+SHORT_S = 0.001  # a shorter turn is computing alone; in a longer one the slot waits, and other slots may use that time
+SILENT_S = 0.005  # no poll for this long: every slot that polled is running its function
+LOOK_MOST_S = 0.05  # between two looks for that silence: each look takes the interpreter from the slot at work
 TURNS, ODD = 16, 4  # are looked at together: a clock of Windows steps by 15.6 ms. The longest tell nothing: others had
 # the processor
-CROWD_S = 0.02  # how long what a crowd has begun takes part in the turns after it
-WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; the former doubles each time they are long again
+CROWD_S = 0.02  # how long the polls of a crowd may lengthen the turns after it
+WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; WIDE_S doubles while they stay long
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
 JOIN_S = 0.05  # after the first poll, half way between two looks of the server
 KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
@@ -60,20 +60,20 @@ class Intake:
         self.workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
-        self._can_wait = self._is_kept = can_wait  # whether it does is seen: a gateway may answer at once
+        self._can_wait = self._is_kept = can_wait  # empty() sees whether the server does: a gateway may answer at once
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
-        self._width = 1  # how many may poll at once; more than one after a hit
+        self._width = 1  # how many slots may poll at once; more than one after a hit
         self._polling = 0
-        self._turns_s: list[float] = []  # those measured since the last look
+        self._turns_s: list[float] = []  # the turns measured since the last verdict
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
         self._wide_s = WIDE_S
-        self._look_s = SILENT_S  # until the next look whether one more slot would help; doubles with each that says no
+        self._look_s = SILENT_S  # until the next look for silence; doubles with each look that finds a poll
         self.begun_at = 0.0  # when the last poll was sent
         self.next_at = 0.0  # no poll before
         self._pause_s = 0.0
-        # Polls sent before an empty or failed reply say nothing new: a whole row of them counts as one.
+        # Of polls sent before an empty or failed reply only the first lengthens the pause: the others say nothing new.
         self._epoch = 0
 
     @property

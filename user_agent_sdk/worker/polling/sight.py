@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ...conductor.wire import Task
 
-MISSED_S = 1.0  # a task that came so long before the end of a poll that was kept, and was not given to it, was missed
-CAME_S = 1.0  # a task that is scheduled so long after a poll was sent, and comes by it, came while it was kept
+MISSED_S = 1.0  # a task that came so long before a kept poll's end, and not by that poll, was missed
+CAME_S = 1.0  # a task scheduled so long after a poll was sent, and brought by it, came while the poll was kept
 SURE = 2  # tasks missed, and none came to a kept poll
 _DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency")
 

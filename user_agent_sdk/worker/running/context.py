@@ -57,7 +57,7 @@ class Call:
             if self._cancelled is not None:
                 self._cancelled.set()
         if cancel is not None and is_first:
-            with suppress(RuntimeError):  # it has just ended, and its loop with it
+            with suppress(RuntimeError):  # the coroutine has just ended, and its loop with it
                 cancel()
         return cancel is not None
 
@@ -145,7 +145,7 @@ class TaskLog:
         self._tail: deque[tuple[LogLine, int]] = deque()
         self._head_bytes = self._tail_bytes = self._left_out = 0
         self._closed = False
-        self._rest = ""  # what was printed of a line that has not ended
+        self._rest = ""  # printed text without its line's end yet
 
     def add(self, text: str, created_ms: int) -> None:
         text = sendable(text, MAX_LINE_CHARS)
@@ -226,7 +226,7 @@ class TaskLogger(logging.Logger):
         return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        # Not Logger's: its cache is cleared for registered loggers only.
+        # Not Logger.isEnabledFor: logging clears the level cache of registered loggers only.
         return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def getChild(self, suffix: str) -> TaskLogger:  # noqa: N802

@@ -17,7 +17,7 @@ from .context import CURRENT
 if TYPE_CHECKING:
     import asyncio
 
-GRACE_S = 5.0  # what a cancelled coroutine gets to end
+GRACE_S = 5.0  # for a cancelled coroutine to end
 WATCH_S = 0.5  # between two looks at whether the shared loop is blocked
 BLOCKED_S = 1.0
 _NOT_THE_AGENTS = (__name__.rpartition(".worker.")[0] + ".", "asyncio.", "threading", "concurrent.")
@@ -56,7 +56,7 @@ class AsyncRunner:
             if leftover or not task.done():
                 self._cancel(loop, leftover | {task})
             if task.done() and not task.cancelled():
-                task.exception()  # else asyncio would log that nobody asked for it
+                task.exception()  # mark the exception as seen, else asyncio logs it
 
     def _cancel(self, loop: asyncio.AbstractEventLoop, leftover: set[asyncio.Future[Any]]) -> None:
         import asyncio
@@ -65,7 +65,7 @@ class AsyncRunner:
             task.cancel()
         try:
             _, pending = loop.run_until_complete(asyncio.wait(leftover, timeout=GRACE_S))
-        except BaseException:  # one of them answered the cancel with a SystemExit
+        except BaseException:  # a task answered the cancel with a SystemExit
             pending = leftover
         if pending:
             log.warning(

@@ -72,7 +72,7 @@ def execute(
 def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any]], Any]) -> TaskResult:
     CURRENT.set(current)
     wanted = agent.plan
-    if wanted is None:  # not made when it was registered: an annotation may name a class that comes later
+    if wanted is None:  # made at the first task: an annotation may name a class that the script defines later
         wanted = agent.plan = plan(agent)
     if wanted:
         given = converted(wanted, current.task)
@@ -85,7 +85,7 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
     try:
         value = agent.func(*args, **kwargs)
     finally:
-        if os.getpid() != pid:  # a child that the function forked: not a second worker, whatever it ends with
+        if os.getpid() != pid:  # a child that the function forked must not go on as a second worker
             os._exit(0)
     if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
         value = run_async(value)
