@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who we are: tokens fetched, kept while they live, refreshed by one thread.
+"""The worker's identity: tokens fetched, kept while they live, refreshed by one thread.
 
 Two ways to a token: OAuth client credentials (akaBot's Keycloak) and Conductor's key and secret.
 """

@@ -246,7 +246,7 @@ class ReportExchange(Exchange):
         self._ids = ids
 
     def fetch(self) -> Outcome:
-        """What became of it. Raises nothing for what the platform or the network does."""
+        """The outcome of the report. Raises nothing for what the platform or the network does."""
         try:
             reply = self.reply = self.receive()
         except TransportError as error:
@@ -259,8 +259,8 @@ class ReportExchange(Exchange):
 
 
 def _in_time(tasks: list[Task], age_s: float) -> list[Task]:
-    """Those whose lease is not over: while this process was stopped, or the computer slept, a reply may have waited
-    here for so long that the platform gave its task to somebody else."""
+    """The tasks whose leases are not over: while this process was stopped, or the computer slept, a reply may have
+    waited here for so long that the platform gave its task to somebody else."""
     for task in tasks:
         if task.response_timeout_s is not None and task.response_timeout_s <= age_s:
             text = "Task %s came up to %.0f s ago, and its response timeout is %g s: it is left to the platform"

@@ -152,7 +152,7 @@ class Connection(Reader):
         return max(time.monotonic() - at, time.time() - wall_s)
 
     def _given_up(self, error: BaseException, is_sent: bool) -> BaseException:
-        """What to raise. Half an exchange is no state to go on from."""
+        """The error to raise, after the connection was closed: half an exchange is no state to go on from."""
         self.close()
         if self._tls is not None and type(error).__module__ == "ssl":
             self._tls.doubt()
@@ -173,7 +173,7 @@ class Connection(Reader):
         return self._refused(why, f"{what} proxy: http://USER:PASSWORD@HOST:PORT, special characters as %XX")
 
     def close(self) -> None:
-        """From another thread too: an exchange that is under way ends with an error."""
+        """Close the socket, from any thread: an exchange that is under way ends with an error."""
         sock, self._sock, self.is_busy = self._sock, None, False
         if sock is not None:
             with contextlib.suppress(OSError):

@@ -53,7 +53,7 @@ def create(client: Client, definition: Mapping[str, Any]) -> None:
 
 
 def command(service_url: str, definition: Mapping[str, Any], *, is_new: bool) -> str:
-    """What a POSIX shell runs to make the definition, or to replace the one that is there."""
+    """A POSIX shell's command that makes the definition, or replaces the present one."""
     shown = {
         key: value for key, value in definition.items() if key not in _KEPT_BY_SERVER and value not in (None, [], {})
     }

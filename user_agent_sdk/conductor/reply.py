@@ -25,7 +25,7 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 
 
 class BadReplyError(Exception):
-    """What came is no whole HTTP/1.1 reply, or more than may come."""
+    """The bytes received are no whole HTTP/1.1 reply, or exceed a limit."""
 
 
 class Response(NamedTuple):
@@ -180,7 +180,7 @@ def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
 
 
 def _is_whole(document: bytes) -> bool:
-    """Whether a JSON object or array, whose length nobody told, goes on to its own end: a cut one never parses."""
+    """Whether a JSON object or array without a told length is complete: a cut one never parses."""
     try:
         json.loads(document)
     except (ValueError, RecursionError):

@@ -214,7 +214,7 @@ def _request(url: str) -> _Request:
 
 
 class _Origin(NamedTuple):
-    """Where an address leads."""
+    """The server that an address leads to, and the way there."""
 
     host: str
     port: int

@@ -171,7 +171,7 @@ class Runner:
         return len(self._custody.register.running())
 
     def waits(self) -> Waits:
-        """What is waited for just now."""
+        """The wait that the worker is in, as a sentence."""
         from ..watching.waits import Waits  # here: only those in there ask for it, and they may be left out
 
         services = self._services

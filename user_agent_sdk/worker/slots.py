@@ -33,7 +33,7 @@ RESTART_PAUSE_S = 0.25
 
 
 class Services(NamedTuple):
-    """What all slots of a worker share."""
+    """The parts that all slots of a worker share."""
 
     client: Client
     custody: Custody
@@ -58,7 +58,8 @@ class Slot:
         self._next: Sent | Taken | None = None  # the poll sent beside the last report, or the tasks of its reply
 
     def run(self) -> None:
-        """Until the drain; what fails here is said, the task in hand fails, and the slot goes on."""
+        """Take and run tasks until the drain. An error of the slot itself is logged and fails the task in hand; the
+        slot goes on."""
         while True:
             try:
                 self._take_and_work()
@@ -81,7 +82,7 @@ class Slot:
                 self._work(tasks[0], tasks[1:], given_at)
 
     def _taken(self) -> Taken | None:
-        """What the poll brought that was sent beside the last report, or else a new one."""
+        """The reply to the poll that was sent beside the last report, or else to a new poll."""
         following, self._next = self._next, None
         if following is None:
             return self._gate.take()

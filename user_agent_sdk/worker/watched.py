@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker tells those that watch it. Here nobody does: ``watching.plug`` has one that counts and answers."""
+"""The events that a worker tells its watchers. Here they are dropped: ``watching.plug`` has a watcher that counts and
+answers."""
 
 from __future__ import annotations
 

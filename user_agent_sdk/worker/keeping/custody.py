@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a Held, in this order: written down, leased, finished, and reported or put back."""
+"""The course of a Held: written down, leased, finished, and reported or put back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Delivery:
         held.sent_at = self._clock()
 
     def attempt_ended(self, held: Held, outcome: Outcome) -> None:
-        """What became of a slot's own attempt; retries go on here if they must."""
+        """A slot's own attempt to report is over; further attempts, if needed, are made here."""
         delay_s = self._settled(held, outcome)
         if delay_s is not None:
             self._table.put(held, held, delay_s)
@@ -145,7 +145,7 @@ class Delivery:
         return self._settled(held, outcome)
 
     def _settled(self, held: Held, outcome: Outcome) -> float | None:
-        """None when nothing is owed for it any more, else the seconds to its next attempt."""
+        """Seconds until the next attempt to report; None when the result needs none."""
         now = self._clock()
         if outcome.verdict is Verdict.APPLIED:
             self._pace.succeeded(REPORT)

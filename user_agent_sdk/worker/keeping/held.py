@@ -24,7 +24,7 @@ class Cancellable(Protocol):
     reason: str
 
     def cancel(self, reason: str) -> bool:
-        """True when the function is a coroutine, which will end by it."""
+        """True when the function is a coroutine: the cancellation will end it."""
 
 
 class Run(NamedTuple):
@@ -105,7 +105,7 @@ class Held:
 
     @property
     def owed(self) -> Held:
-        """Where the result of its function goes: here, or to the retry that took its place."""
+        """The Held that gets the function's result: this one, or the retry that took its place."""
         held = self
         while held.heir is not None:
             held = held.heir
@@ -148,7 +148,7 @@ class Register:
             return self._moved(held, to)
 
     def find(self, task_id: str) -> Held | None:
-        """What is held for a task, a late result too."""
+        """The Held of a task, also one whose result is kept as late."""
         with self._lock:
             return self._held.get(task_id) or self._late.get(task_id)
 
@@ -213,7 +213,7 @@ class Register:
     # -- questions ---------------------------------------------------------------------------------
 
     def running(self) -> list[Held]:
-        """Those whose function runs and was not given up."""
+        """Tasks whose functions run and were not given up."""
         with self._lock:
             return [held for held in self._held.values() if held.state is RUNNING]
 
@@ -222,7 +222,7 @@ class Register:
             return list(self._late.values())
 
     def pending(self) -> list[Held]:
-        """Those for which something is still to be sent to the platform."""
+        """Tasks for which something is still to be sent to the platform."""
         with self._lock:
             return [*self._held.values(), *self._once]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was taken and what is not yet delivered, on disk before anything depends on it.
+"""Tasks that were taken and results that are not yet delivered, on disk before anything depends on them.
 
 A process has one file, and adopts the rows of those whose process has ended. Nothing here ever stops a task:
 what can't be written is kept in memory and written when it can be.
@@ -75,7 +75,7 @@ class Journal:
 
     @property
     def is_on_disk(self) -> bool:
-        """True while what is written survives the process."""
+        """True while rows survive the process."""
         return self._file is not None and not self._trouble
 
     # -- the life of a row -------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in a journal's log: records of rows, each with its checksum and its length. No I/O.
+"""The content of a journal's log: records of rows, each with its checksum and its length. No I/O.
 
 A record is a mark, the CRC-32 and the length of what follows, a line of JSON, the report and the task. The JSON is
 the row's number alone when the row is done with. The last record of a row is what counts.
@@ -161,7 +161,7 @@ def _sendable(value: Any) -> Any:
 
 
 def _is_known(entry: Entry) -> bool:
-    """Whether a release may have written it: nothing that follows has to expect other values."""
+    """Whether a release of this package may have written the entry: readers expect no other values."""
     if entry.state not in STATES or not all(isinstance(*pair) for pair in zip(entry, _TYPES)):
         return False
     is_in_time = 0 <= entry.taken_ms < 2**44 and 0 <= entry.lease_until_ms < 2**63  # the year 2527

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies in the journals of a folder, for those who look from outside: commands, and ``run`` when it starts."""
+"""The results and tasks in a folder's journals, as commands see them, and ``run`` when it starts."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class LogFile:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it can be appended to; else it must be rewritten."""
+        """Whether the log can be appended to; else it must be rewritten."""
         return self._found.damaged is None and os.path.lexists(self.path)
 
     @property
@@ -125,7 +125,7 @@ class LogFile:
             self._log.truncate(self.size_bytes)
 
     def is_there(self) -> bool:
-        """Whether a next process would find this lock, and all that was written, at their names."""
+        """Whether the next process would find this lock, and the whole log, under their names."""
         descriptors = [(self._lock, _lock_path(self.path))]
         if self._log is not None:
             descriptors.append((self._log.fileno(), self.path))
@@ -187,7 +187,8 @@ class Folder:
         raise OSError(f"none of {FILES_TRIED} files could be locked")
 
     def take(self, path: Path) -> tuple[LogFile, dict[int, Entry]] | None:
-        """None for a log that is another process's, somebody else's or a newer release's. Raises OSError."""
+        """A log with its lock and its rows; None when another process, user or newer release owns the log. Raises
+        OSError."""
         file = None
         try:
             file = take(path, self._sync)
@@ -227,7 +228,7 @@ def take(path: Path, sync: str = "normal") -> LogFile | None:
 
 
 def read(path: Path) -> Decoded:
-    """What a log holds; for one that is written just now, what it held. Raises OSError, ForeignFileError,
+    """The rows of a log, at the moment of reading: another process may be writing it. Raises OSError, ForeignFileError,
     NewerFileError."""
     for name in (path, path.with_name(path.name + ".new")):
         with suppress(FileNotFoundError), os.fdopen(private.open_own(name, os.O_RDONLY), "rb") as stream:
@@ -247,7 +248,7 @@ def _open_lock(path: Path) -> int:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one of that name. Raises OSError."""
+    """Whether the open descriptor is the file of that name. Raises OSError."""
     return os.path.samestat(os.lstat(path), os.fstat(descriptor))
 
 

@@ -51,7 +51,7 @@ def case_of(register: Register, held: Held, task: Task) -> tuple[Case, Held | No
 
 
 def answers(held: Held) -> bool:
-    """Whether its result may be reported for a retry of it."""
+    """Whether the result of a Held may be reported for a retry of its task."""
     result = held.result
     if result is not None:
         return result.status is TaskStatus.COMPLETED
@@ -66,7 +66,7 @@ def result_again(earlier: Held, worker_id: str) -> TaskResult:
 
 
 def too_many(late: Iterable[Held], now_s: float) -> list[Held]:
-    """Those of the late results that are kept no longer: too old, or the oldest of too many. ``now_s``: wall clock."""
+    """Late results to be forgotten: too old, or the oldest of too many. ``now_s``: wall clock."""
     since_ms, left_bytes, over = (now_s - LATE_KEPT_S) * 1000, LATE_BYTES, []
     newest_first = sorted(late, key=lambda held: (held.entry.taken_ms, held.row), reverse=True)
     for number, held in enumerate(newest_first):

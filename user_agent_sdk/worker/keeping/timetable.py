@@ -184,7 +184,7 @@ class Timetable(Generic[Item]):
         return known is not None and known[0] == entry[1]
 
     def _run(self, patience_s: float | None = None) -> None:
-        """Until closed, or for a thread that helps until there was nothing to do for ``patience_s``."""
+        """A thread's loop: until closed, and for a helping thread until no item came for ``patience_s``."""
         while not self._closed:
             try:
                 if not self._turn(patience_s):
@@ -257,7 +257,7 @@ class Timetable(Generic[Item]):
         return None if was_told or late_s < OVERSLEPT_S else (late_s, time.process_time() - used_s)
 
     def _needs_help(self, now: float) -> bool:
-        """Whether a further thread is to be started: items are overdue, and nobody waits for one."""
+        """Whether a further thread is to be started: items are overdue, and no thread is idle."""
         if not self._heap or now - self._heap[0][0] <= OVERDUE_S:
             return False
         return not self._idle and now >= self._grows_at and len(self._threads) < self._most

@@ -34,7 +34,7 @@ class Budget:
             return True
 
     def settle(self, taken: int) -> None:
-        """What came of a reservation."""
+        """A reserved task was taken (1) or did not come (0)."""
         if self._left is None:
             return
         with self._lock:

@@ -84,7 +84,7 @@ class Gate:
         return self._intake.next_at
 
     def overdue_s(self, now: float) -> float:
-        """How long ago the last poll was sent, while one waits for its answer."""
+        """How long ago the last poll was sent, while a poll waits for its answer."""
         return now - self._intake.begun_at if self._intake.is_awaited else 0.0
 
     def take(self) -> Taken | None:
@@ -155,7 +155,7 @@ class Gate:
             return None
 
     def _wait(self, until: float) -> None:
-        """Until something has changed; one slot looks at the clock, for all."""
+        """Wait until ``until`` or a change; of all waiting slots one looks at the clock."""
         if until >= self._look_at:
             self._changed.wait()
             return

@@ -86,7 +86,7 @@ class Intake:
         return self._polling > 0
 
     def wait_s(self, now: float) -> float | None:
-        """How long a free slot waits before it may poll, or looks again; None: until something has changed."""
+        """Seconds until a free slot may poll or asks again; None: until something has changed."""
         if not self._has_room():
             return None
         if now < self.next_at:

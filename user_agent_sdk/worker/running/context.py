@@ -188,7 +188,7 @@ class TaskLog:
 
 
 def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
-    """What every log line about a task carries; ``trace_id`` when its input has a ``traceparent``."""
+    """The fields of every log line about a task; ``trace_id`` when its input has a ``traceparent``."""
     fields: dict[str, object] = {
         "agent_id": agent_id,
         "task_id": task.task_id,

@@ -164,7 +164,7 @@ def _failure(
 
 
 def _first(error: BaseException) -> BaseException | None:
-    """What makes the failure final: the error itself, or the first of a group that holds nothing else."""
+    """The error that makes the failure final: ``error`` itself, or the first of a group of nothing but final ones."""
     if isinstance(error, OutputError) or any(base.__name__ == _NO_RETRY for base in type(error).__mro__):
         return error
     group = getattr(error, "exceptions", None)  # by its shape: ExceptionGroup is newer than Python 3.9

@@ -74,8 +74,8 @@ class Late(Exception):
 
 
 class Hooks:
-    """Those that are registered when a worker is made. ``run_async`` runs a coroutine; ``look`` is called meanwhile,
-    by the thread that waits for a hook."""
+    """The hooks that are registered when a worker is made. ``run_async`` runs a coroutine; ``look`` is called
+    meanwhile, by the thread that waits for a hook."""
 
     def __init__(self, run_async: Callable[[Awaitable[Any]], Any]) -> None:
         self._starts, self._stops = [*STARTS], STOPS[::-1]

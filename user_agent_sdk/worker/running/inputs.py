@@ -51,7 +51,7 @@ class Misfit(Exception):
 
 
 def plan(agent: Agent) -> Plan:
-    """What is to be done for the agent's parameters."""
+    """The conversions that the agent's parameters need."""
     source: Any = agent.func
     while hasattr(source, "func"):  # functools.partial
         source = source.func
@@ -104,7 +104,7 @@ def _of_parameter(convert: Convert, has_default: bool, takes_none: bool, is_obje
 
 
 def _is_object(hint: Any) -> bool:
-    """Whether it is made of an object's fields."""
+    """Whether a value of this kind is made of an object's fields."""
     signs = ("__dataclass_fields__", "model_validate", "__required_keys__")
     return isinstance(hint, type) and any(hasattr(hint, sign) for sign in signs)
 

@@ -160,7 +160,7 @@ def _unknown(value: Any) -> Any:
 
 
 def _is_plain(output: Any) -> bool:
-    """Whether it is made of JSON's own types, in sizes that the platform takes. Level by level: no recursion.
+    """Whether ``output`` is made of JSON's own types, in sizes that the platform takes. Level by level: no recursion.
 
     json.dumps alone would not do: it takes two keys that become the same text, and any depth.
     """
