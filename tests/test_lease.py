@@ -241,6 +241,26 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper._extend(held)
         self.assertEqual((held.lease.quiet_at, during), (120.0, [float("inf")] * 3))
 
+    def test_of_a_task_that_was_put_back_the_next_run_knows_of_an_unanswered_extension(self) -> None:
+        """The platform took six seconds for an extension: meanwhile the task was put back, came again under its id, and
+        completed. The extension then brought it back to life, its lease ran out, and a retry ran the work once more:
+        found by a simulation."""
+
+        class Client:
+            def extend(self, *_: object) -> Outcome:
+                return Outcome(Verdict.MAYBE)
+
+        now = [100.0]
+        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
+        held = held_for("called again")
+        keeper._extend(held)
+        self.assertEqual(keeper.quiet_at("called again"), 0.0, "it was not put back")
+        keeper.put_back(held)
+        self.assertEqual((keeper.quiet_at("called again"), keeper.quiet_at("another")), (110.0, 0.0))
+        now[0] = 110.0
+        keeper.watch()
+        self.assertEqual(keeper._put_back, {}, "memory must not grow with the tasks that are called again")
+
     def test_a_platform_that_stalls_is_not_heaped_with_extensions_of_leases_that_are_over(self) -> None:
         """Conductor, just started on a busy machine, took 9 s for each. 111 for 8 tasks waited there by then, all of
         them given up here, and each could bring an ended attempt back to life."""

@@ -106,6 +106,7 @@ class Custody:
         copy of one that is held: that is neither run nor reported a second time."""
         now_s, lease = time.time(), Lease(task.response_timeout_s)
         lease.renewed(given_at, time.monotonic(), now_s)
+        lease.quiet_at = self.leases.quiet_at(task.task_id)
         entry = Entry(
             TAKEN,
             task.task_id,
@@ -202,7 +203,7 @@ class Custody:
     def put_back(self, held: Held) -> None:
         """Report an IN_PROGRESS, which puts the task back in the queue. Sent twice it would give the task to somebody
         else while a third runs it: so its row says so before it is sent, once."""
-        self.leases.drop(held)
+        self.leases.put_back(held)
         held.entry = held.entry._replace(state=ONCE, task=b"")
         self.journal.replace(held.row, held.entry)
         self._send_once(held)

@@ -105,6 +105,7 @@ class LeaseKeeper:
             "lease", self._extend, SENDERS, clock, most=SENDERS_MOST, on_overslept=on_overslept
         )
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
+        self._put_back: dict[str, Lease] = {}  # by task id: the platform may still work on an extension of them
         self._failed = False  # the last extension
         self.is_behind = False  # extensions are overdue for so long that leases will not be kept
         self._is_ending = False  # of leases whose extensions fail, which was said
@@ -123,6 +124,19 @@ class LeaseKeeper:
     def drop(self, held: Held) -> None:
         held.lease.is_put_off = False
         self._table.drop(held)
+
+    def put_back(self, held: Held) -> None:
+        """The task goes back to the queue and may come again, under the same id: an extension that was not answered
+        may then undo the report of its next run."""
+        self.pause(held)
+        self.drop(held)
+        if held.lease.quiet_at > self._clock():
+            self._put_back[held.entry.task_id] = held.lease
+
+    def quiet_at(self, task_id: str) -> float:
+        """From when on (monotonic) the platform works on no extension that was sent for an earlier run of a task."""
+        lease = self._put_back.get(task_id) if self._put_back else None
+        return 0.0 if lease is None else lease.quiet_at
 
     def pause(self, held: Held) -> None:
         """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
@@ -149,6 +163,9 @@ class LeaseKeeper:
         more tasks are taken until leases are kept again."""
         self._table.watch()
         now, is_refusing = self._clock(), self._pace.is_refusing
+        for task_id, left in list(self._put_back.items()):
+            if left.quiet_at <= now:
+                del self._put_back[task_id]
         if now < self._off_until:
             return
         ending = [held.lease for held in self._table.items() if held.lease.is_ending(now)]
