@@ -278,7 +278,7 @@ class Crowds(unittest.TestCase):
     def test_where_somebody_waits_all_join(self) -> None:
         """The platform is far, or functions take their time. A rule of three milliseconds without a poll kept all but
         two slots from tasks of five: those two polled more often than that."""
-        for trip_s, work_s in ((0.003, 0.00001), (0.05, 0.00001), (0.0003, 0.001), (0.0003, 0.005), (0.0003, 0.02)):
+        for trip_s, work_s in ((0.003, 0.00001), (0.05, 0.00001), (0.0003, 0.002), (0.0003, 0.005), (0.0003, 0.02)):
             with self.subTest(trip_s=trip_s, work_s=work_s):
                 played = play(lambda now: "hit", slots=8, trip_s=trip_s, work_s=work_s).run(2.0)
                 in_the_last_second = sum(at > 1.0 for at in played.hits)

@@ -11,9 +11,10 @@ after a task, when a next one is likely, a second slot joins the one that waits 
 
 Threads share one interpreter: where functions end at once and the platform is near, one slot does all there is to do,
 and a second one that polls only makes both wait for the interpreter. There a whole turn, from a poll to the end of its
-task, takes less than a millisecond. So an agent begins narrow: another slot joins only when nobody has polled for five
-milliseconds, and no slot goes on beside another's poll. When turns are longer, somebody waits in them, and the agent is
-wide for a while: each free slot may poll. Turns are measured while the agent is narrow, since in a crowd all are long.
+task, takes less than a millisecond and a half. So an agent begins narrow: another slot joins only when nobody has
+polled for five milliseconds, and no slot goes on beside another's poll. When turns are longer, somebody waits in them,
+and the agent is wide for a while: each free slot may poll. Turns are measured while the agent is narrow, since in a
+crowd all are long.
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ from .backoff import CAP_S, Backoff
 FIRST_PAUSE_S = 0.05
 LEAST_PAUSE_S = 0.01
 JITTER = 0.1
-SHORT_S = 0.001  # a shorter turn is computing alone; in a longer one the slot waits, and other slots may use that time
+SHORT_S = 0.0015  # a shorter turn is computing alone; in a longer one the slot waits, and other slots may use that time
 SILENT_S = 0.005  # no poll for this long: every slot that polled is running its function
 LOOK_MOST_S = 0.05  # between two looks for that silence: each look takes the interpreter from the slot at work
-TURNS, ODD = 16, 4  # are looked at together: a clock of Windows steps by 15.6 ms. The longest tell nothing: others had
-# the processor
+TURNS, ODD = 16, 3  # measured together, since Windows' clock steps by 15.6 ms; the longest count for nothing
 CROWD_S = 0.02  # how long the polls of a crowd may lengthen the turns after it
 WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; WIDE_S doubles while they stay long
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
