@@ -257,7 +257,9 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertEqual(keeper.quiet_at("called again"), 0.0, "it was not put back")
         keeper.put_back(held)
         self.assertEqual((keeper.quiet_at("called again"), keeper.quiet_at("another")), (110.0, 0.0))
-        now[0] = 110.0
+        held.lease.quiet_at = float("inf")
+        self.assertEqual(keeper.quiet_at("called again"), 110.0, "the next run's report would be repeated for ever")
+        held.lease.quiet_at = now[0] = 110.0
         keeper.watch()
         self.assertEqual(keeper._put_back, {}, "memory must not grow with the tasks that are called again")
 

@@ -134,9 +134,9 @@ class LeaseKeeper:
             self._put_back[held.entry.task_id] = held.lease
 
     def quiet_at(self, task_id: str) -> float:
-        """From when on (monotonic) the platform works on no extension that was sent for an earlier run of a task."""
-        lease = self._put_back.get(task_id) if self._put_back else None
-        return 0.0 if lease is None else lease.quiet_at
+        """From when on (monotonic) the platform works on no extension of an earlier run, an unanswered one included."""
+        lease = self._put_back.get(task_id)
+        return 0.0 if lease is None else min(lease.quiet_at, self._clock() + LINGER_S)
 
     def pause(self, held: Held) -> None:
         """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
