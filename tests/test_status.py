@@ -20,7 +20,7 @@ from unittest import mock
 from tests.support import PATIENCE_S, Arrivals, FakeClock, at_once, entered
 from tests.workerbox import AGENT, Box, Worker, agent, working
 from user_agent_sdk.conductor.client import PollError
-from user_agent_sdk.conductor.wire import TaskStatus, Verdict
+from user_agent_sdk.conductor.wire import Task, TaskStatus, Verdict
 from user_agent_sdk.errors import UserAgentError
 from user_agent_sdk.watching import server as status_server
 from user_agent_sdk.watching.metrics import FAMILIES, Metrics
@@ -86,7 +86,7 @@ class Text(unittest.TestCase):
         for agent_id in ("a", "0000#user-agent", 'quote " back \\ slash\nline', "Müller, {x}", ""):
             metrics.polled(agent_id, 0.1)
             metrics.polled(agent_id, 15.0, "PollError")
-            metrics.started(agent_id, 75.0)
+            metrics.started(agent_id, Task({"scheduledTime": 5_000, "startTime": 80_000}))
             metrics.executed(agent_id, 0.001, TaskStatus.COMPLETED)
             metrics.executed(agent_id, 3.0, TaskStatus.FAILED)
             metrics.reported(agent_id, 0.2, Verdict.APPLIED, 150)

@@ -95,7 +95,8 @@ def announce(settings: Settings, agents: Sequence[Agent]) -> None:
     target = f"for {settings.platform} at {settings.service_url} (from {said_by})"
     if source == "embedded platform":  # whose address was just shown
         target = f"on the {source}"
-    logger.info("user-agent-sdk %s (%s) %s", __version__, digest(), target, extra={"action": "start"})
+    if logger.isEnabledFor(logging.INFO):  # the digest reads all files of this copy
+        logger.info("user-agent-sdk %s (%s) %s", __version__, digest(), target, extra={"action": "start"})
     for agent in agents:
         resolved = settings.resolve(agent)
         logger.info(

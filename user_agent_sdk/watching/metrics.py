@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..conductor.wire import TaskStatus, Verdict
+from ..conductor.wire import Task, TaskStatus, Verdict
+from ..worker.polling.sight import queued_s
 from ..worker.watched import Counts
 
 TIMES_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -93,10 +94,10 @@ class Metrics(Counts):
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), took_s)
 
-    def started(self, agent_id: str, queued_s: float | None) -> None:
+    def started(self, agent_id: str, task: Task) -> None:
         self._observe(("task_execution_started", agent_id, None), 0.0)
-        if queued_s is not None:
-            self._observe(("task_queue_time_seconds", agent_id, None), queued_s)
+        if (waited_s := queued_s(task)) is not None:
+            self._observe(("task_queue_time_seconds", agent_id, None), waited_s)
 
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
         error = None if status is _COMPLETED or status is _IN_PROGRESS else status.value

@@ -37,7 +37,6 @@ from .polling.backoff import CAP_S, LOCAL_CAP_S
 from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
-from .running import capture
 from .running.event_loop import GRACE_S, SharedLoop
 from .running.hooks import Hooks
 from .slots import Services, Slot
@@ -215,6 +214,8 @@ class Runner:
         services.upkeep.put("adopt", self._adopt, 0.0)
         services.upkeep.put("sweep", self._sweep, SWEEP_S)
         if self._settings.capture_output:
+            from .running import capture
+
             capture.start()
         self._is_started = True
         if not self.hooks.start(self._is_told_to_stop):

@@ -21,7 +21,6 @@ from .keeping.retries import Case
 from .keeping.timetable import Timetable
 from .polling.backoff import REPORT
 from .polling.gate import Gate, Sent, Taken
-from .polling.sight import queued_s
 from .running.context import Call
 from .running.event_loop import GRACE_S, AsyncRunner, SharedLoop
 from .running.execute import execute
@@ -120,7 +119,7 @@ class Slot:
         held.call = call = Call()
         held.began_at, held.thread_id = time.monotonic(), threading.get_ident()
         self._custody.register.move(held, RUNNING)
-        services.counts.started(held.entry.agent_id, queued_s(task))
+        services.counts.started(held.entry.agent_id, task)
         status = TaskStatus.FAILED
         if timeout_s is not None:
             services.upkeep.put(held, lambda: self._out_of_time(held, call, task, timeout_s), timeout_s)

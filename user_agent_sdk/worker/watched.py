@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..conductor.wire import TaskStatus, Verdict
+    from ..conductor.wire import Task, TaskStatus, Verdict
     from .polling.gate import Gate
     from .runner import Runner
     from .slots import Services
@@ -25,8 +25,8 @@ class Counts:
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         """A poll was answered, or failed."""
 
-    def started(self, agent_id: str, queued_s: float | None) -> None:
-        """A function was started; its task lay in the queue for so long, None where that is not told."""
+    def started(self, agent_id: str, task: Task) -> None:
+        """A function was started for the task."""
 
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
         """A function ended."""

@@ -11,10 +11,10 @@ after a task, when a next one is likely, a second slot joins the one that waits 
 
 Threads share one interpreter: where functions end at once and the platform is near, one slot does all there is to do,
 and a second one that polls only makes both wait for the interpreter. There a whole turn, from a poll to the end of its
-task, takes less than a millisecond and a half. So an agent begins narrow: another slot joins only when nobody has
-polled for five milliseconds, and no slot goes on beside another's poll. When turns are longer, somebody waits in them,
-and the agent is wide for a while: each free slot may poll. Turns are measured while the agent is narrow, since in a
-crowd all are long.
+task, takes less than a millisecond and a half. So from its first task on an agent is narrow: another slot joins only
+when nobody has polled for five milliseconds, and no slot goes on beside another's poll. When turns are longer,
+somebody waits in them, and the agent is wide for a while: each free slot may poll. Turns are measured while the agent
+is narrow, since in a crowd all are long.
 """
 
 from __future__ import annotations

@@ -42,13 +42,11 @@ def queued_s(task: Task) -> float | None:
     flow = wire.get("workflowTask")
     given = flow.get("taskDefinition") if isinstance(flow, dict) else None
     definition = given if isinstance(given, dict) else {}
-    is_held_back = (
-        task.retry_count
-        or task.poll_count > 1
-        or any(map(wire.get, _DELAYS))
-        or definition.get("concurrentExecLimit")
-    )
+    is_held_back = task.retry_count or task.poll_count > 1 or any(map(wire.get, _DELAYS))
+    if is_held_back or definition.get("concurrentExecLimit"):
+        return None
     try:
-        return None if is_held_back else max(0.0, (wire["startTime"] - wire["scheduledTime"]) / 1000)
+        waited_s: float = (wire["startTime"] - wire["scheduledTime"]) / 1000
+        return max(0.0, waited_s)
     except (KeyError, TypeError, OverflowError):  # not there, or no times
         return None
