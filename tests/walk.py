@@ -96,36 +96,31 @@ def letters(walk: Walk) -> float:
 
 
 @row
+@unittest.skipUnless(sys.platform == "win32", "drives are Windows'")
 def drive(walk: Walk) -> float:
     """a path relative to a drive's own folder, C:agent.py"""
-    if sys.platform != "win32":
-        raise unittest.SkipTest("drives are Windows'")
     return walk.invoke(f"{walk.folder.drive}agent.py").took_s
 
 
 @row
+@unittest.skipUnless(sys.platform == "win32", "such paths are Windows'")
 def extended(walk: Walk) -> float:
     r"""a path that begins with \\?\ """
-    if sys.platform != "win32":
-        raise unittest.SkipTest("such paths are Windows'")
     return walk.invoke(f"\\\\?\\{walk.folder}\\agent.py").took_s
 
 
 @row
+@unittest.skipUnless(sys.platform == "win32", "shares are Windows'")
+@unittest.skipIf(IS_WINE, "Wine lacks shares")
 def share(walk: Walk) -> float:
     r"""a path of a share, \\localhost\C$\..."""
-    if sys.platform != "win32":
-        raise unittest.SkipTest("shares are Windows'")
-    if IS_WINE:
-        raise unittest.SkipTest("Wine lacks shares")
     return walk.invoke(f"\\\\localhost\\{walk.folder.drive[0]}${str(walk.folder)[2:]}\\agent.py").took_s
 
 
 @row
+@unittest.skipIf(IS_WINE, "Wine lacks the final name of a long path")
 def long(walk: Walk) -> float:
     """a path of more than 260 characters"""
-    if IS_WINE:
-        raise unittest.SkipTest("Wine lacks the final name of a long path")
     prefix = "\\\\?\\" if sys.platform == "win32" else ""
     deep = Path(prefix + str(walk.folder.joinpath(*["d" * 50] * 6)))
     deep.mkdir(parents=True)
