@@ -19,7 +19,7 @@ PACKAGE = ROOT / "user_agent_sdk"
 # A room may import rooms of a lower floor, and itself. A module that is not in a folder is in the
 # room of its own name, but for those named here.
 FLOORS = (
-    {"_version", "earlier", "errors", "forking"},
+    {"_version", "earlier", "errors", "forking", "prepared"},
     {"private"},
     {"settings", "logs", "pages", "storage", "tables", "utils"},
     {"agents", "conductor"},
@@ -153,8 +153,8 @@ def wrong_door(importer: str, imported: Import) -> str | None:
         return f"{name} is to be imported where it is used" if late else None
     if not name or room(name) in APART:
         return f"nothing imports {name or 'the package itself'}"
-    if importer == "conductor.wire" and name not in ("errors", "conductor.fields"):
-        return "wire imports errors and fields alone"
+    if importer == "conductor.wire" and name not in ("errors", "conductor.fields", "prepared"):
+        return "wire imports errors, fields and an encoder alone"
     if is_in(importer, "worker") and is_in(name, "worker") and worker_room(name) != worker_room(importer):
         may = name == "worker.watched" or worker_room(name) in WORKER_ROOMS[worker_room(importer)]
         return None if may else f"worker.{worker_room(importer)} does not import {name}"

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -153,10 +153,11 @@ _LEVEL_COLORS = {"WARNING": "35", "ERROR": "31", "CRITICAL": "31"}  # yellow can
 
 def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> str:
     """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
-    moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-    level, code = f"{record.levelname:<7}", _LEVEL_COLORS.get(record.levelname) if color else None
-    first = record.getMessage()
-    known = {key: record.__dict__[key] for key in _SHOWN if record.__dict__.get(key) is not None}
+    moment, level = _moment(record, None), f"{record.levelname:<7}"
+    if color and record.levelname in _LEVEL_COLORS:
+        level = f"\x1b[{_LEVEL_COLORS[record.levelname]}m{level}\x1b[0m"
+    first, given = record.getMessage(), record.__dict__
+    known = {key: given[key] for key in _SHOWN if key in given and given[key] is not None}
     if "task_id" in known:  # the task says whose it is, and most attempts are the first
         known.pop("agent_id", None)
         if known.get("attempt") == 1:
@@ -166,17 +167,27 @@ def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> st
         elif not full_date:  # on a terminal a line should fit
             known["task_id"] = redactor(str(known["task_id"]))[:8]
     if known:
-        first += "  [" + " ".join(f"{key}={value}" for key, value in known.items()) + "]"
-    shown = (escape(line, keep="\t") for line in _traceback(record).splitlines())
-    level = f"\x1b[{code}m{level}\x1b[0m" if code else level
-    head = f"{moment if full_date else moment[11:19]} {level}"
-    return "\n    ".join([f"{head} {escape(bounded(redactor(first)))}", *shown])
+        first += "  [" + " ".join([f"{key}={value}" for key, value in known.items()]) + "]"
+    text = f"{moment if full_date else moment[11:19]} {level} {escape(bounded(redactor(first)))}"
+    more = _traceback(record)
+    return "\n    ".join([text, *(escape(line, keep="\t") for line in more.splitlines())]) if more else text
+
+
+def _moment(record: logging.LogRecord, zone: timezone | None) -> str:
+    """When it was made, to the millisecond, and the time zone (None: the system's)."""
+    second = _second(int(record.created), zone)
+    return f"{second[:19]}.{int(record.created % 1 * 1000):03}{second[19:]}"
+
+
+@lru_cache(maxsize=4)
+def _second(at: int, zone: timezone | None) -> str:
+    return datetime.fromtimestamp(at, zone).astimezone(zone).isoformat()
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
     """One JSON object: ts (UTC), level, logger, pid, msg, the FIELDS that ``extra`` gave, exc."""
     line: dict[str, object] = {
-        "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")[:23] + "Z",
+        "ts": _moment(record, timezone.utc)[:23] + "Z",
         "level": record.levelname,
         "logger": record.name,
         "pid": record.process,
@@ -193,6 +204,8 @@ def _json(record: logging.LogRecord, stream: TextIO) -> str:
 
 
 def _traceback(record: logging.LogRecord) -> str:
+    if not (record.exc_info or record.exc_text or record.stack_info):
+        return ""
     shown = record.exc_text or ""
     if record.exc_info and record.exc_info[0] and not shown:
         shown = "".join(traceback.format_exception(*record.exc_info))

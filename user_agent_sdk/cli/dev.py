@@ -143,7 +143,7 @@ class Session:
                 agents = run.named(agents, settings)
                 settings = settings.on_sandbox(self._sandbox.credentials(""))
                 self._show_page(self._sandbox, agents)
-            runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch())
+            runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch(settings))
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
                 raise

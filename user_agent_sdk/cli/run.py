@@ -53,7 +53,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     if settings.register:
         _register(settings, agents)
     with recording(settings) as on_execution:
-        runner = Runner(settings, agents, on_execution=on_execution, watch=watch(), owns_process=True)
+        runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
         with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
             code = runner.run()
     return end(code, [runner])
@@ -68,13 +68,13 @@ def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None
     return recorder.recording(settings.db_path, settings.redact, settings.keep_history_s)
 
 
-def watch() -> Watch:
+def watch(settings: Settings) -> Watch:
     """What a Runner takes as ``watch``; a copy without ``watching/`` has one that does nothing."""
     try:
         from ..watching.plug import Watching
     except ModuleNotFoundError:
         return Watch()
-    return Watching()
+    return Watching(counts=settings.status_port is not None)
 
 
 def _register(settings: Settings, agents: Sequence[Agent]) -> None:

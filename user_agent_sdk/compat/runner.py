@@ -73,7 +73,7 @@ class UserAgentRunner:
         announce(chosen, agents)
         is_main = threading.current_thread() is threading.main_thread()
         with recording(chosen) as on_execution:
-            runner = Runner(chosen, agents, on_execution=on_execution, watch=watch(), owns_process=is_main)
+            runner = Runner(chosen, agents, on_execution=on_execution, watch=watch(chosen), owns_process=is_main)
             threading.Thread(target=self._stop, args=(runner,), name="abort-signal", daemon=True).start()
             code = runner.run()
         if end(code, [runner]):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every fact of the protocol: dialects, paths, fields, and what a reply to a report means.
 
-Rules of this file: no I/O, no clock, no thread, no logger; it imports nothing of ours but errors and fields.
+Rules of this file: no I/O, no clock, no thread, no logger; of ours it imports errors, fields and an encoder.
 Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
 against that server and against our own sandbox; ``tests/releases.py`` tells in what others differ.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
+from ..prepared import json_encoder
 from .fields import TaskFields, camel
 
 TASKS_MAX = 10  # of a reply: each beyond the first is handed back, and a peer must not choose how much work that is
@@ -212,7 +213,7 @@ def encode(value: object) -> bytes:
     return _encoded(value).encode("utf-8")
 
 
-_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encoded = json_encoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Dialect(NamedTuple):

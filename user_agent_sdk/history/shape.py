@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from ..prepared import json_encoder
 
 VALUE_MAX_BYTES = 1024 * 1024  # of one input, output or log
 BLANK = "***"
 _KEY_MAX_CHARS = 1000  # where a value is cut
-_dumps = json.JSONEncoder(check_circular=False).encode  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
+_dumps = json_encoder()  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
 
 
 def shaped(value: Any, secret_keys: frozenset[str] = frozenset()) -> tuple[str, str]:
@@ -45,7 +46,7 @@ def cut(value: Any, max_bytes: int) -> Any:
 
 def _cut(value: Any, left: list[int]) -> Any:
     if isinstance(value, str):
-        room, size = max(left[0], 0), len(json.dumps(value))
+        room, size = max(left[0], 0), len(_dumps(value))
         left[0] -= size
         per_char = max(1, size // max(len(value), 1))
         return value if size <= room else f"{value[: room // per_char]}… (cut: {len(value):,} characters in all)"

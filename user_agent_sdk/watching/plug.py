@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..worker.watched import Watch
+from ..worker.watched import Counts, Watch
 from .metrics import Metrics
 from .server import StatusServer
 from .status import Status
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Watching(Watch):
-    """Counts, and answers at the status port."""
+    """Counts for the status port, when there will be one, and answers at it."""
 
-    def __init__(self) -> None:
-        self.counts = Metrics()
+    def __init__(self, counts: bool) -> None:
+        self.counts = Metrics() if counts else Counts()
         self.server: StatusServer | None = None
 
     def attach(self, services: Services, gates: Sequence[Gate]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Callable
 
 from ...conductor.wire import Task
 from ...errors import StorageError
+from ...prepared import json_encoder
 from .journal_file import Entry, encode
 from .log_file import Folder, LogFile
 
@@ -40,7 +40,7 @@ def input_hash(task: Task) -> str:
         return ""
 
 
-_sorted = json.JSONEncoder(sort_keys=True).encode
+_sorted = json_encoder(sort_keys=True)
 
 
 class Journal:

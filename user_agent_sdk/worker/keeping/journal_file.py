@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ...conductor.wire import Task, parse_tasks
 from ...errors import PlatformError, StorageError
+from ...prepared import json_encoder
 
 TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "rejected"
 STATES = (TAKEN, RESULT, ONCE, LATE, REJECTED)
@@ -91,7 +92,7 @@ def encode(row: int, entry: Entry | None) -> bytes:
     return _MARK + _HEAD.pack(zlib.crc32(content), len(content)) + content
 
 
-_json = json.JSONEncoder(separators=(",", ":")).encode
+_json = json_encoder(separators=(",", ":"))
 
 
 def decode(data: bytes) -> Decoded:
