@@ -82,36 +82,25 @@ class Journal:
 
     def add(self, entry: Entry) -> int:
         """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
-        with self._lock:
-            while self._is_closed:
-                self._ended.wait(LONG_S)
-            row = self._free.pop() if self._free else next(self._ids)
-            file = self._put(row, entry)
-        self._append(file, row, entry)
-        return row
+        return self._write_now(None, entry)
 
     def replace(self, row: int, entry: Entry) -> None:
+        self._write_now(row, entry)
+
+    def _write_now(self, known: int | None, entry: Entry) -> int:
+        """Append not under the lock: Python lets other threads run during a write, and all would come to stand before
+        the lock. A rewrite waits for the append."""
         with self._lock:
             while self._is_closed:
                 self._ended.wait(LONG_S)
-            file = self._put(row, entry)
-        self._append(file, row, entry)
-
-    def _put(self, row: int, entry: Entry) -> LogFile | None:
-        """The file to which the entry must be appended."""
-        self._live[row] = entry
-        if self._file is None or self._trouble:
-            self._unwritten.add(row)
-            return None
-        self._unwritten.discard(row)
-        self._appending += 1
-        return self._file
-
-    def _append(self, file: LogFile | None, row: int, entry: Entry) -> None:
-        """Not under the lock: Python lets other threads run during a write, and all would come to stand before the
-        lock. A rewrite waits for the append."""
-        if file is None:
-            return
+            row = known if known is not None else self._free.pop() if self._free else next(self._ids)
+            self._live[row] = entry
+            file = self._file
+            if file is None or self._trouble:
+                self._unwritten.add(row)
+                return row
+            self._unwritten.discard(row)
+            self._appending += 1
         failure: Exception | None = None
         size_bytes = 0
         try:
@@ -130,6 +119,7 @@ class Journal:
                     self._failed(failure)
                 elif file.size_bytes > self._limit_bytes and not self._is_closed:
                     self._rewrite(file)
+        return row
 
     def free(self, row: int) -> None:
         """The row is done with. It goes within a second."""
