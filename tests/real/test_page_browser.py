@@ -21,6 +21,10 @@ AGENT = "4e1c8d7a-3a52-4f0e-9d51-7f1f3a6f8e10#user-agent"
 TYPE = """const [id, text] = arguments, field = document.getElementById(id);
 field.value = text; field.dispatchEvent(new Event('input', {bubbles: true}));"""
 SUBMIT = "document.querySelector('form button').click()"
+FULL = """const box = node => node.getBoundingClientRect(), list = box(document.getElementById('rows'));
+    const drawn = [...document.querySelectorAll('.row')].map(box);
+    return Math.min(...drawn.map(row => row.top)) <= list.top + 1
+        && Math.max(...drawn.map(row => row.bottom)) >= list.bottom - 1"""  # no part of the list is bare
 FOCUSED = "return document.activeElement.className + ' ' + document.activeElement.place"
 
 
@@ -180,6 +184,8 @@ class PageInBrowser(unittest.TestCase):
         self.browser.until(inside)
         first = "return document.querySelector('#detail .error').textContent"
         self.assertEqual("TimeoutError: still closed", self.browser.run(first))
+        told = self.browser.run("return document.getElementById('detail').textContent")
+        self.assertRegex(told, r"Submitted\d{4}-\d\d-\d\d \d\d:\d\d:\d\dEnded")  # as in the rows, not "4:09 PM"
         self.assertEqual([False], self.browser.run("""return [...document.querySelectorAll('#detail details')]
             .map(old => old.open)"""))  # fmt: skip
 
@@ -245,6 +251,9 @@ class PageInBrowser(unittest.TestCase):
         self.shows("Cancel")
         self.press("#detail", "Cancel")
         self.shows("cancelled by hand")
+        colours = """return ['#detail>.error', '#latest']
+            .map(one => getComputedStyle(document.querySelector(one)).color)"""
+        self.assertEqual(2, len({*self.browser.run(colours)}), "what somebody cancelled is no failure")
         self.assertEqual("TERMINATED", self.sandbox.wait(execution_id, 0).status)
 
     def test_an_earlier_input_can_be_edited_and_sent_again(self) -> None:
@@ -299,6 +308,10 @@ class PageInBrowser(unittest.TestCase):
                             ratio, text = self.browser.run(script)
                             self.assertGreaterEqual(ratio, least, text)
                         self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
+                        self.browser.until(FULL)
+                        if name == "list" and width >= 1280:  # it was higher than the window, by a pixel
+                            high = self.browser.run("return document.documentElement.scrollHeight")
+                            self.assertLessEqual(high, height)
                     if width in (390, 1280, 2560):
                         self.browser.picture(f"page-{name}-{width}-{scheme}")
         self.assertEqual([], self.browser.errors())
