@@ -45,8 +45,8 @@ class ThePathsTest(unittest.TestCase):
     def test_each_name_of_the_table_is_found_where_it_was(self) -> None:
         count = 0
         for table, prefix in ((compat.PATHS, "user_agent_sdk."), (compat.CONDUCTOR, "")):
-            for path, names in table.items():
-                for name in names:
+            for path, homes in table.items():
+                for name in (name for names in homes.values() for name in names):
                     scope: dict[str, object] = {}
                     exec(f"from {prefix}{path} import {name}", scope)
                     self.assertTrue(scope[name] is not None, (path, name))

@@ -30,6 +30,7 @@ class PagesTest(unittest.TestCase):
                 for name, data in _build._tree(_build.PACKAGE).items():
                     archive.writestr("a_copy/" + name.partition("/")[2], data.replace(b"\n", b"\r\n"))
             sys.path.insert(0, path)
+            finders = [*sys.meta_path]
             try:
                 copied = importlib.import_module("a_copy.pages")
                 self.assertTrue((copied.__file__ or "").startswith(path))
@@ -38,6 +39,7 @@ class PagesTest(unittest.TestCase):
                     self.assertEqual(there, pages.read(package, name))
             finally:
                 sys.path.remove(path)
+                sys.meta_path[:] = finders  # the copy's own would look for old names in a zip that is gone
                 for module in [name for name in sys.modules if name.split(".")[0] == "a_copy"]:
                     del sys.modules[module]
 

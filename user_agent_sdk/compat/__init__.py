@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import paths of 0.2.0 and 0.3.0. Nothing else in the package needs this folder: a copy may leave it out.
 
-``PATHS`` says what leads where: an old module, its names, and the module that has each of them today. A name is
-looked up when it is asked for.
+``PATHS`` says what leads where: an old module, and the modules of today that have its names. A name is looked up when
+it is asked for.
 """
 
 from __future__ import annotations
@@ -18,54 +18,42 @@ log = logging.getLogger(__name__)
 
 _PACKAGE = __name__.rpartition(".")[0]
 
-PATHS: dict[str, dict[str, str]] = {
+_Table = dict[str, dict[str, tuple[str, ...]]]
+PATHS: _Table = {
     "decorators": {
-        "user_agent": "agents",
-        "register_user_agent": "agents",
-        "user_agent_registry": "compat.registry",
-        "clear_user_agent_registry": "compat.registry",
+        "agents": ("user_agent", "register_user_agent"),
+        "compat.registry": ("user_agent_registry", "clear_user_agent_registry"),
     },
-    "user_agent_runner": {"UserAgentRunner": "compat.runner", "RunnerConfig": "compat.runner"},
-    "agent_worker": {"AgentWorker": "compat.runner"},
-    "credentials": {"Credentials": "compat.configuration"},
-    "cli": {"app": "compat.commands"},
-    "cli.cli": {"app": "compat.commands"},
-    "cli.run": {"run_command": "compat.commands"},
-    "utils.exception": {"NonRetryableException": "errors"},
-    "utils.logger": {
-        "get_logger": "compat.logger",
-        "configure_logging": "compat.logger",
-        "LogLevelType": "compat.logger",
-    },
-    "utils.agent_log_handler": {"AgentLogHandler": "compat.logger"},
-    "utils.execution_history": {"ExecutionHistory": "compat.history", "execution_history": "compat.history"},
-    "utils.url_generator": {
-        "generate_service_url": "compat.configuration",
-        "generate_auth_url": "compat.configuration",
-    },
+    "user_agent_runner": {"compat.runner": ("UserAgentRunner", "RunnerConfig")},
+    "agent_worker": {"compat.runner": ("AgentWorker",)},
+    "credentials": {"compat.configuration": ("Credentials",)},
+    "cli": {"compat.commands": ("app",)},
+    "cli.cli": {"compat.commands": ("app",)},
+    "cli.run": {"compat.commands": ("run_command",)},
+    "utils.exception": {"errors": ("NonRetryableException",)},
+    "utils.logger": {"compat.logger": ("get_logger", "configure_logging", "LogLevelType")},
+    "utils.agent_log_handler": {"compat.logger": ("AgentLogHandler",)},
+    "utils.execution_history": {"compat.history": ("ExecutionHistory", "execution_history")},
+    "utils.url_generator": {"compat.configuration": ("generate_service_url", "generate_auth_url")},
 }
+_MODELS = "conductor.client.http.models"
 # Of the package ``conductor``, which those releases brought along: served where no such package can be imported.
-CONDUCTOR: dict[str, dict[str, str]] = {
-    "conductor.client.http.models": {
-        "Task": "conductor.wire",
-        "TaskResult": "compat.models",
-        "TaskExecLog": "compat.models",
-        "TaskResultStatus": "compat.models",
-    },
-    "conductor.client.http.models.task": {"Task": "conductor.wire"},
-    "conductor.client.http.models.task_result": {"TaskResult": "compat.models"},
-    "conductor.client.http.models.task_exec_log": {"TaskExecLog": "compat.models"},
-    "conductor.client.http.models.task_result_status": {"TaskResultStatus": "compat.models"},
-    "conductor.client.worker.worker_interface": {"WorkerInterface": "compat.runner"},
+CONDUCTOR: _Table = {
+    _MODELS: {"conductor.wire": ("Task",), "compat.models": ("TaskResult", "TaskExecLog", "TaskResultStatus")},
+    f"{_MODELS}.task": {"conductor.wire": ("Task",)},
+    f"{_MODELS}.task_result": {"compat.models": ("TaskResult",)},
+    f"{_MODELS}.task_exec_log": {"compat.models": ("TaskExecLog",)},
+    f"{_MODELS}.task_result_status": {"compat.models": ("TaskResultStatus",)},
+    "conductor.client.worker.worker_interface": {"compat.runner": ("WorkerInterface",)},
     "conductor.client.configuration.settings.authentication_settings": {
-        "AuthenticationSettings": "compat.configuration",
+        "compat.configuration": ("AuthenticationSettings",),
     },
 }
-ABSENT = {
-    "chrome_bridge": "the browser bridge of 0.3.0 is not part of this package",
-    "cua_ui": "the browser bridge of 0.3.0 is not part of this package",
+ABSENT = ("chrome_bridge", "cua_ui")
+_ALL = {  # for each module its names, and the module of today that has each
+    path: {name: home for home, names in homes.items() for name in names}
+    for path, homes in {**{f"{_PACKAGE}.{path}": homes for path, homes in PATHS.items()}, **CONDUCTOR}.items()
 }
-_ALL = {**{f"{_PACKAGE}.{path}": names for path, names in PATHS.items()}, **CONDUCTOR}
 
 
 class _Old(ModuleType):
@@ -90,7 +78,7 @@ def find_spec(name: str) -> ModuleSpec | None:
     Raises ModuleNotFoundError for one that this package leaves out on purpose."""
     root, _, rest = name.partition(".")
     if root != "conductor" and rest in ABSENT:
-        raise ModuleNotFoundError(f"{name}: {ABSENT[rest]}", name=name)
+        raise ModuleNotFoundError(f"{name}: the browser bridge of 0.3.0 is not part of this package", name=name)
     is_package = any(path.startswith(name + ".") for path in _ALL)
     if not is_package and name not in _ALL:
         return None

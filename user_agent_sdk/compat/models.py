@@ -4,6 +4,7 @@ worker."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ..conductor import wire
@@ -11,50 +12,31 @@ from ..conductor import wire
 TaskResultStatus = wire.TaskStatus
 
 
+@dataclass
 class TaskExecLog:
-    def __init__(self, log: str | None = None, task_id: str | None = None, created_time: int | None = None) -> None:
-        self.log, self.task_id, self.created_time = log, task_id, created_time
+    log: str | None = None
+    task_id: str | None = None
+    created_time: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
+@dataclass
 class TaskResult:
     """``output_data``: a dict, or any value; ``logs``: texts or TaskExecLogs."""
 
-    def __init__(
-        self,
-        workflow_instance_id: str | None = None,
-        task_id: str | None = None,
-        reason_for_incompletion: str | None = None,
-        callback_after_seconds: int | None = None,
-        worker_id: str | None = None,
-        status: str | None = None,
-        output_data: Any = None,
-        logs: list[Any] | None = None,
-        external_output_payload_storage_path: str | None = None,
-        sub_workflow_id: str | None = None,
-        extend_lease: bool = False,
-    ) -> None:
-        self.workflow_instance_id = workflow_instance_id
-        self.task_id = task_id
-        self.reason_for_incompletion = reason_for_incompletion
-        self.callback_after_seconds = callback_after_seconds
-        self.worker_id = worker_id
-        self.status = status
-        self.output_data = output_data
-        self.logs = logs
-        self.external_output_payload_storage_path = external_output_payload_storage_path
-        self.sub_workflow_id = sub_workflow_id
-        self.extend_lease = extend_lease
-
-    def __repr__(self) -> str:
-        return f"TaskResult(task_id={self.task_id!r}, status={self.status!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TaskResult) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
+    workflow_instance_id: str | None = None
+    task_id: str | None = None
+    reason_for_incompletion: str | None = None
+    callback_after_seconds: int | None = None
+    worker_id: str | None = None
+    status: str | None = None
+    output_data: Any = None
+    logs: list[Any] | None = None
+    external_output_payload_storage_path: str | None = None
+    sub_workflow_id: str | None = None
+    extend_lease: bool = False
 
     def add_output_data(self, key: str, value: Any) -> TaskResult:
         self.output_data = {**(self.output_data or {}), key: value}
