@@ -36,14 +36,6 @@ def start() -> None:
         root.addHandler(_Handler())
 
 
-def stop() -> None:
-    """Undo ``start``."""
-    for name in ("stdout", "stderr"):
-        while isinstance(stream := getattr(sys, name), _Stream):
-            setattr(sys, name, stream.stream)
-    logging.getLogger().handlers[:] = [one for one in logging.getLogger().handlers if not isinstance(one, _Handler)]
-
-
 class _Stream:
     """``stream``, whose writes are a task's lines where one runs; all else is the stream's own."""
 

@@ -151,6 +151,6 @@ async def _limited(awaitable: Awaitable[Any], until: float) -> None:
     task = asyncio.ensure_future(awaitable)
     if not (await asyncio.wait({task}, timeout=until - time.monotonic()))[0]:
         task.cancel()
-        await asyncio.wait({task})
+        await asyncio.wait({task}, timeout=GRACE_S)
         raise Late
     task.result()
