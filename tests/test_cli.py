@@ -70,6 +70,8 @@ class ErrorTest(CliTest):
     def test_an_option_without_a_command_says_where_it_belongs(self) -> None:
         said = self.run_main("--workers").err
         self.assertIn("no command stands before --workers\nhint: useragent run agent.py --workers\n", said)
+        said = self.run_main("--log-format", "json", "run", "my bot.py").err  # the value was left out of the hint
+        self.assertIn("\nhint: useragent run 'my bot.py' --log-format json\n", said)
 
     def test_options_are_not_abbreviated(self) -> None:
         self.assertIn("did you mean --workers?", self.run_main("run", "a.py", "--work", "3").err)

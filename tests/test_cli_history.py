@@ -217,7 +217,7 @@ class PruneTest(HistoryCliTest):
         self.assertEqual(self.run_main("history-prune", "--older-than", "30d").out, "0\n")
         said = self.on_terminal("history-prune", "--older-than", "2100-01-01", "--dry-run")
         before = datetime(2100, 1, 1).astimezone().isoformat(" ")
-        self.assertEqual((said.out, said.err), (f"3 executions that ended before {before} would be deleted\n", ""))
+        self.assertEqual((said.out, said.err), (f"would delete 3 executions that ended before {before}\n", ""))
         self.assertEqual(self.run_main("history-prune", "--older-than", "2100-01-01").out, "3\n")
         self.assertEqual(self.run_main("history", "--json").out, "[]\n")
         self.assertEqual(self.run_main("history-prune").code, 2)

@@ -127,7 +127,8 @@ class InvokeTest(CliTest):
         self.write("sum_agent.py", SUM)
         self.write("input.json", '{"num1":\n 1,}')
         for given, said in (
-            ("absent.json", "No such file"), ("[1]", "a JSON object"), ("{num1: 2}", options.about_quotes()),
+            ("absent.json", "No such file"), ("inptu.json", "did you mean input.json?"),
+            ("[1]", "a JSON object"), ("{num1: 2}", options.about_quotes()),
             ('{"a": NaN}', "NaN"),
             ("input.json", "line 2 column"), ("[" * 99999, "not JSON"),
         ):  # fmt: skip

@@ -82,7 +82,7 @@ class Outcomes(SubmitCase):
         ):
             ended = self.submit("-a", "a")
         self.assertEqual(ended.code, 130)
-        self.assertIn(f"execution {self.sandbox.engine.executions()[0].id} goes on", ended.err)
+        self.assertIn(f"it goes on: {self.sandbox.origin}/#{self.sandbox.engine.executions()[0].id}\n", ended.err)
 
     def test_a_task_that_still_runs_is_not_said_to_be_untaken(self) -> None:
         taken = threading.Thread(target=self.sandbox.engine.poll, args=("a",), kwargs={"wait_s": PATIENCE_S})

@@ -34,7 +34,7 @@ class SentenceTest(unittest.TestCase):
             (Waits(next_poll=112.4), "the platform does not answer: next poll at 12:30:12 (12 s)"),
             (Waits(next_poll=112.4, is_refused=True), "the platform refuses the credentials: next poll at 12:30:12 "
              "(12 s)"),
-            (Waits(results=2, next_report=90), "2 undelivered results: next try at 12:30:00 (0 s)"),
+            (Waits(results=2, next_report=90), "2 undelivered results: next try at 12:30:00"),
             (Waits(results=1, next_poll=101, next_report=102), "the platform does not answer: next poll at 12:30:01 "
              "(1 s); 1 undelivered result: next try at 12:30:02 (2 s)"),
             (Waits(stopping=True, running=1, results=1, until=130), "stopping: waiting for 1 running task, until "

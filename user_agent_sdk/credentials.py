@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from . import earlier
-from .errors import ConfigError, json_advice, nearest
+from .errors import ConfigError, json_advice, nearest, nearest_file
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
@@ -135,9 +135,8 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
         path, source = named
         if not os.path.exists(path):  # not Path.exists: it raises for a folder that may not be searched
             what = f"the credentials file {path} does not exist (from {source})"
-            near = nearest(path.name, [found.name for found in path.parent.glob("*.json")])
-            hint = f"did you mean {path.parent / near}?" if near else "download it from the akaBot Workflow Builder"
-            raise ConfigError(what, code="config-missing", hints=[hint])
+            hints = nearest_file(path, ".json") or ["download it from the akaBot Workflow Builder"]
+            raise ConfigError(what, code="config-missing", hints=hints)
         return path
     folders = [environ.get("CREDENTIALS_DIRECTORY"), Path.cwd(), script.resolve().parent if script else None]
     places = [Path(folder) / FILE_NAME for folder in folders if folder]

@@ -2,7 +2,7 @@
 """Every exception of this package, under one root, and the tables of error and exit codes.
 
 An error says what happened, with what, and (in ``hints``) what to do next.
-The command line prints it; nothing here does any I/O.
+The command line prints it; nothing here does any I/O but to look for a file whose name was misspelt.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own takes as long to import as all the rest that ``--version`` needs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # what was asked for failed: a task, an unknown id, a bug
@@ -53,10 +54,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next((folded[near] for near in get_close_matches(word.lower().replace("_", ""), folded, 1)), None)
 
 
+def nearest_file(path: Path, suffix: str) -> list[str]:
+    """A hint at the file that was probably meant, as a list of at most one."""
+    near = nearest(path.name, [found.name for found in path.parent.glob("*" + suffix)])
+    return [f"did you mean {path.parent / near}?"] if near else []
+
+
 def json_advice(problem: str) -> list[str]:
     """What to do about a text that is no JSON, by what the parser or the decoder says of it."""
     advice = {
-        "escape": 'in JSON a backslash is written twice, "C:\\\\bills", or as a slash: "C:/bills"',
+        "escape": 'in JSON a backslash is written twice, "C:\\\\bills", or as "C:/bills"',
         "utf": "save the file as UTF-8",
         "trailing comma": "the last item has no comma behind it",
         "property name": "names and texts stand in double quotes",

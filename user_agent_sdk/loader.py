@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import logs
 from .agents import REGISTRY, Agent
-from .errors import AgentError, ConfigError, nearest
+from .errors import AgentError, ConfigError, nearest_file
 
 if TYPE_CHECKING:  # at run time it would bring importlib.resources with it
     from importlib.abc import Loader
@@ -162,9 +162,7 @@ def _script(path: Path) -> Path:
     if not os.path.exists(path) and os.path.exists(module):  # package.module, in the current folder
         path = module
     if not os.path.exists(path):
-        near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
-        hints = [f"did you mean {path.parent / near}?"] if near else []
-        raise AgentError(f"there is no file {path}", code="agent-missing", hints=hints)
+        raise AgentError(f"there is no file {path}", code="agent-missing", hints=nearest_file(path, ".py"))
     if path.suffix not in SOURCE_SUFFIXES:
         raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")
     return path.resolve()

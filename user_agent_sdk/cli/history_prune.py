@@ -27,5 +27,5 @@ def main(args: Namespace) -> None:
     if not terminal.is_interactive():
         terminal.write(str(count))
         return
-    what = "would be deleted" if args.dry_run else "deleted"
-    terminal.write(f"{counted(count, 'execution')} that ended before {before.isoformat(' ', 'seconds')} {what}")
+    what = "would delete" if args.dry_run else "deleted"
+    terminal.write(f"{what} {counted(count, 'execution')} that ended before {before.isoformat(' ', 'seconds')}")

@@ -171,6 +171,6 @@ def _tell(args: Namespace, folder: Path, files: Iterable[str]) -> None:
     place = escape(str(folder.resolve()))
     terminal.note(f"made in {place}:\n  {'  '.join(dict.fromkeys(name.partition('/')[0] for name in files))}")
     if not args.vendor and _ROOT.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*_ROOT.parts}:
-        terminal.note("the SDK is not installed, so what follows fails there: init --vendor copies it too")
+        terminal.note("the SDK is not installed, so what follows fails there; init --vendor copies it")
     width = max(len(step) for step, _ in steps)
     terminal.note("\n".join(["next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)]))

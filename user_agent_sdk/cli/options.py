@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from .. import logs
 from ..agents import PLATFORM_NAMES, Agent
-from ..errors import UsageError, UserAgentError, json_advice, nearest
+from ..errors import UsageError, UserAgentError, json_advice, nearest, nearest_file
 from ..settings import EVERY, TABLE, Setting, Settings, load, parsed, switch
 from . import terminal
 
@@ -215,8 +215,8 @@ def read_input(text: str) -> dict[str, Any]:
             if not isinstance(error, FileNotFoundError):
                 raise UserAgentError(f"{text} can't be read: {error.strerror or error}", code="io") from None
             hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
-            hint = about_quotes() if text.startswith("'") else hint
-            raise UsageError(f"--input {text}: {error.strerror or error}", hints=[hint]) from None
+            hints = [about_quotes()] if text.startswith("'") else nearest_file(Path(text), ".json") or [hint]
+            raise UsageError(f"--input {text}: {error.strerror or error}", hints=hints) from None
     try:
         value = json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -151,7 +151,7 @@ def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: 
                 if not execution["attempts"][0]["pollCount"]:
                     _say_unpolled(agent_id, ask("GET", "agents"))
     except KeyboardInterrupt:
-        terminal.note(f"no longer waited for: execution {execution_id} goes on, to be seen at {page}")
+        terminal.note(f"it goes on: {page}")
         raise
 
 
