@@ -230,6 +230,20 @@ class LoaderTest(unittest.TestCase):
             with self.assertRaisesRegex(AgentError, "slash"):
                 loader.identify([Agent(lambda: 1, agent_id)], None)
 
+    def test_a_script_in_a_package_imports_from_it_by_its_name(self) -> None:
+        """`from my_bots.models import ...` in my_bots/agent.py was no module, where `from .models import ...` was."""
+        for name in ("around/__init__.py", "around/my_bots/__init__.py", "around/other.py"):
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            self.write(name, "")
+        self.write("around/my_bots/models.py", "SIZE = 3\n")
+        for number, line in enumerate(
+            ("from my_bots.models import SIZE", "from around.my_bots.models import SIZE", "from .models import SIZE")
+        ):
+            with self.subTest(line):
+                [agent] = self.load(f"around/my_bots/agent{number}.py", line + "\n" + AGENT + "work.size = SIZE\n")
+                self.assertEqual(agent.func.size, 3)
+                REGISTRY.clear()
+
     # A copy under another name
 
     def test_a_renamed_copy_two_levels_deep_is_what_scripts_import(self) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # at run time it would bring importlib.resources with it
 
 PUBLIC_NAME = "user_agent_sdk"  # what scripts import
 _PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
-_RELATIVE_IMPORT = re.compile(rb"^\s*from\s+\.", re.MULTILINE)
 _OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
 
 
@@ -202,15 +201,16 @@ def _is_standard(entry: str) -> bool:
     return is_zip or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
 
 
-def _in_package(path: Path) -> str | None:
-    """The full name of a script that imports relatively, whose package is put on the path; None for any other."""
-    name, folder = path.stem, path.parent
+def _in_package(path: Path) -> str:
+    """The full name of a script that imports from a package around it, which is put on the path; "" for any other."""
+    full_name, name, folder, source = "", path.stem, path.parent, path.read_bytes()
     while (folder / "__init__.py").is_file():
-        name, folder = f"{folder.name}.{name}", folder.parent
-    if "." not in name or not _RELATIVE_IMPORT.search(path.read_bytes()):
-        return None
-    sys.path.append(str(folder))
-    return name
+        name, package, folder = f"{folder.name}.{name}", re.escape(folder.name.encode()), folder.parent
+        if re.search(rb"^\s*(from\s+\.|(from|import)\s+%b\b)" % package, source, re.MULTILINE):
+            full_name, root = name, str(folder)
+    if full_name:
+        sys.path.append(root)
+    return full_name
 
 
 def _load_error(path: Path, error: BaseException) -> AgentError:
