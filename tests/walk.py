@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each command as a user gives it, on this system, with the seconds that it took: ``python -m tests.walk [WORD…]``.
 
-Words choose rows. ``.ci/windows table`` runs it on Windows Pythons. Each row asserts what it tells of; the last line
-counts them, and the exit code is 1 when one failed.
+Words choose rows. A first word that is the address of a real Conductor, http://…/api, has the rows that want a
+platform run on it; else that is a sandbox. ``.ci/windows table`` and ``engine`` run both on Windows Pythons. Each row
+asserts what it tells of; the last line counts them, and the exit code is 1 when one failed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.workerbox import AGENT
 
 Row = Callable[[Walk], Any]
 ROWS: list[Row] = []
+ENGINE_ROWS: list[Row] = []  # of them: what is asked of a real engine too
 
 
 def row(call: Row) -> Row:
@@ -32,10 +34,15 @@ def row(call: Row) -> Row:
     return call
 
 
+def engine_row(call: Row) -> Row:
+    ENGINE_ROWS.append(call)
+    return row(call)
+
+
 # -- commands that end -----------------------------------------------------------------------------------
 
 
-@row
+@engine_row
 def bare(walk: Walk) -> float:
     """python -c pass, the best of 5"""
     Walk.bare_s = min(walk.command(sys.executable, "-c", "pass").took_s for _ in range(5))
@@ -215,18 +222,18 @@ def dev(walk: Walk) -> float:
     return time.monotonic() - began
 
 
-@row
+@engine_row
 def idle(walk: Walk) -> float:
-    """run -w 4: Ctrl+C when nothing runs, at most 1 s and a bare start"""
+    """run -w 4: Ctrl+C when nothing runs, at most 1 s and a bare start; a long poll, of Conductor, is waited for"""
     with walk.platform():
-        return within(1.0 + walk.bare_s, walk.seconds_to_end(walk.worker(), 2))
+        return within(walk.idle_limit_s(), walk.seconds_to_end(walk.worker(), 2))
 
 
-@row
+@engine_row
 def idle_break(walk: Walk) -> float:
     """run -w 4: Ctrl+Break (SIGTERM where there is none) when nothing runs"""
     with walk.platform():
-        return within(1.0 + walk.bare_s, walk.seconds_to_end(walk.worker(), BREAK))
+        return within(walk.idle_limit_s(), walk.seconds_to_end(walk.worker(), BREAK))
 
 
 @row
@@ -237,7 +244,7 @@ def idle_sandbox(walk: Walk) -> float:
     return within(1.0 + walk.bare_s, walk.seconds_to_end(worker, 2))
 
 
-@row
+@engine_row
 def busy(walk: Walk) -> float:
     """run -w 4: Ctrl+C with four tasks of 2 s, which end and are delivered"""
     with walk.platform() as box:
@@ -250,7 +257,19 @@ def busy(walk: Walk) -> float:
     return within(3.0 + walk.bare_s, took_s)
 
 
-@row
+@engine_row
+def pooled(walk: Walk) -> float:
+    """run: a task whose function has a spawned pool of processes; then Ctrl+C"""
+    with walk.platform() as box:
+        worker = walk.worker()
+        began = time.monotonic()
+        assert box.wait(box.put(pool=10), PATIENCE_S).output == {"result": 285}
+        took_s = time.monotonic() - began
+        walk.seconds_to_end(worker, 2)
+    return took_s
+
+
+@engine_row
 def twice(walk: Walk) -> float:
     """run -w 4: Ctrl+C twice with a task of 60 s"""
     with walk.platform() as box:
@@ -263,39 +282,47 @@ def twice(walk: Walk) -> float:
     return within(1.0 + walk.bare_s, took_s)
 
 
-@row
+@engine_row
 def killed(walk: Walk) -> float:
-    """run killed with a result that could not be delivered; the next one starts and delivers it"""
-    with walk.platform() as box:
+    """run killed with a result that could not be delivered; the next one starts and delivers it, and runs nothing"""
+    with walk.platform(refuses=True) as box:
         worker = walk.worker()
         with box.down("report"):
             task = box.put(n=7)
             box.await_calls("report", 1)
             worker.process.kill()
-            worker.ends(worker.process.wait(PATIENCE_S))
+            assert "begun 7" in worker.until_end()
         began = time.monotonic()
-        walk.worker()
-        assert box.wait(task, PATIENCE_S).output == {"result": 7}
-    return time.monotonic() - began
+        following = walk.worker()
+        ended = box.wait(task, PATIENCE_S)
+        took_s = time.monotonic() - began
+        assert (ended.output, len(ended.attempts)) == ({"result": 7}, 1), ended
+        walk.seconds_to_end(following, 2)
+        assert "begun" not in following.until_end()
+    return took_s
 
 
-@row
+@engine_row
 def killed_busy(walk: Walk) -> float:
-    """run killed while a function runs; the next one starts and says so to the platform"""
+    """run killed while a function runs; the next one starts, says so to the platform, and runs the retry"""
     with walk.platform() as box:
         worker = walk.worker()
-        task = box.submit(AGENT, {"seconds": 60}, retries=0)
+        task = box.put(n=7, seconds=2)
         worker.until("begun")
         worker.process.kill()
-        worker.ends(worker.process.wait(PATIENCE_S))
+        worker.until_end()
         began = time.monotonic()
-        walk.worker()
+        following = walk.worker()
         ended = box.wait(task, PATIENCE_S)
-        assert [one.status for one in ended.attempts] == ["FAILED"], ended
-    return time.monotonic() - began
+        took_s = time.monotonic() - began
+        assert ended.output == {"result": 7}
+        assert [one.status for one in ended.attempts] == ["FAILED", "COMPLETED"], ended
+        walk.seconds_to_end(following, 2)
+        assert following.until_end().count("begun") == 1
+    return took_s
 
 
-@row
+@engine_row
 def two(walk: Walk) -> float:
     """two workers in a folder: 200 tasks, each once; then Ctrl+C for both"""
     with walk.platform() as box:
@@ -332,11 +359,14 @@ def scanned(walk: Walk) -> float:
 
 def main(*words: str) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    system = "Wine, in the place of Windows" if IS_WINE else sys.platform
+    rows, system = ROWS, "Wine, in the place of Windows" if IS_WINE else sys.platform
+    if words and words[0].startswith("http"):
+        Walk.conductor, *words = words  # type: ignore[assignment]
+        rows, system = ENGINE_ROWS, f"{system}, a real Conductor"
     print(f"Python {sys.version.split()[0]} on {system}\n", flush=True)
     counts = Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
-        for number, call in enumerate(ROWS):
+        for number, call in enumerate(rows):
             name = (call.__doc__ or "").strip()
             if words and call is not bare and not any(word in (call.__name__, *name.split()) for word in words):
                 continue

@@ -15,14 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.engine import Engine
 from tests.workerbox import AGENT, Box
+from user_agent_sdk.worker.runner import OPEN_POLL_S
 
 ROOT = Path(__file__).resolve().parent.parent
 USERAGENT = (sys.executable, "-m", "user_agent_sdk")
 PATIENCE_S = 60.0
 BREAK = 21 if sys.platform == "win32" else 15  # Ctrl+Break, or SIGTERM
 # Nobody can send a signal to a single process of Windows: these raise those whose numbers they read.
-AGENT_TEXT = f"""\
+AGENT_TEXT = """\
 import os, signal, threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -32,7 +34,7 @@ def heed():
         signal.raise_signal(int(number))
 def square(n):
     return n * n
-@user_agent(agent_id={AGENT!r})
+@user_agent()
 def tells(n=0, seconds=0, pool=0, logger=None):
     logger.info("begun %s", n)
     threading.Event().wait(seconds)
@@ -88,9 +90,11 @@ class Started:
         self.until_end()
         assert code in codes, f"ended with {code}: {''.join(self._said)}"
 
-    def until_end(self) -> None:
+    def until_end(self) -> str:
+        """All that it has said, once it has ended."""
         with contextlib.suppress(AssertionError):
             self.until("\0")
+        return "".join(self._said)
 
     def close(self) -> None:
         self.process.kill()
@@ -101,6 +105,7 @@ class Walk:
     """A folder with an agent in it, and what starts commands there. All is closed at its end."""
 
     bare_s = 0.0  # what Python's own start takes
+    conductor = ""  # the address of a real one, in the place of the sandbox
 
     def __init__(self, folder: Path, dist: Path) -> None:
         self.folder = folder
@@ -138,16 +143,27 @@ class Walk:
         return started
 
     @contextlib.contextmanager
-    def platform(self) -> Iterator[Box]:
-        """A sandbox in this process, which the credentials in the folder point at."""
-        with Box() as box:
-            self.write("credentials.json", json.dumps(box.credentials(AGENT)))
-            yield box
+    def platform(self, *, refuses: bool = False) -> Iterator[Box | Engine]:
+        """A sandbox in this process, which the credentials in the folder point at; or the real engine, by itself or,
+        where ``refuses``, behind a gateway that can refuse reports."""
+        if not self.conductor:
+            with Box() as box:
+                self.write("credentials.json", json.dumps(box.credentials(AGENT)))
+                yield box
+            return
+        with Engine(self.conductor) as engine:
+            self.environ["CONDUCTOR_SERVER_URL"] = engine.gateway.conductor_url if refuses else self.conductor
+            self.write("credentials.json", json.dumps({"agentId": engine.agent_id}))
+            yield engine
 
     def worker(self, *words: str) -> Started:
         worker = self.start("run", "agent.py", "-w", "4", *words)
         worker.until("Ready:")
         return worker
+
+    def idle_limit_s(self) -> float:
+        """A stop when nothing runs takes so long at most: Conductor's reply to an open poll may bring a task."""
+        return self.bare_s + (OPEN_POLL_S if self.conductor else 1.0)
 
     def seconds_to_end(self, worker: Started, *numbers: int, codes: tuple[int, ...] = (0,)) -> float:
         began = time.monotonic()

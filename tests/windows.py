@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs, and ``table``.
+"""The hermetic tests on a Windows Python under Wine, module by module: what ``.ci/windows suite`` runs; and ``table``,
+and ``engine``, the part of it that has a platform, on a real Conductor of this side.
 
 ``python -m tests.windows suite FOLDER [VERSION…] [MODULE…]``, where FOLDER is what ``.ci/windows setup`` filled. The
 last lines are those of unittest, summed up. Wine's server may abort: then, told by the words of its own log, a module
@@ -14,6 +15,7 @@ import queue
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.parallel import HERE, LONGEST
+from tests.real import servers
 
 VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
@@ -173,11 +176,11 @@ def verdict(version: str, names: list[str], outcomes: dict[str, Outcome], aborts
     return not bad
 
 
-def table(folder: Path, version: str) -> bool:
+def table(folder: Path, version: str, *words: str) -> bool:
     """Each command as a user gives it: what ``tests.walk`` says there, whether all is well."""
     wine = Wine(folder / "prefix.0")
     for is_last in (False, True):
-        output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk", limit_s=TABLE_LIMIT_S)
+        output, code = wine.run(str(folder / version / "python.exe"), "-m", "tests.walk", *words, limit_s=TABLE_LIMIT_S)
         print(output, flush=True)
         aborted = wine.has_aborted() or bool(ABORT.search(output))
         wine.stop()
@@ -187,11 +190,24 @@ def table(folder: Path, version: str) -> bool:
     return code == 0
 
 
+def engine(folder: Path, version: str) -> bool:
+    """The commands that want a platform, on a real Conductor."""
+    with tempfile.TemporaryDirectory() as data:
+        port = servers.free_port()
+        conductor = servers.conductor(Path(data), port, indexing=False)
+        conductor.start()
+        try:
+            conductor.wait_ready()
+            return table(folder, version, f"http://127.0.0.1:{port}/api")
+        finally:
+            conductor.stop()
+
+
 def main(what: str, folder: str, *words: str) -> int:
     names = [word for word in words if word.startswith("tests.")]
     names = names or [f"tests.{path.stem}" for path in HERE.glob("test_*.py")]
     versions = [word for word in words if not word.startswith("tests.")] or VERSIONS
-    run = partial(suite, names=names) if what == "suite" else table
+    run = {"suite": partial(suite, names=names), "table": table, "engine": engine}[what]
     verdicts = [run(Path(folder), version) for version in versions]  # each, though one fails
     return int(not all(verdicts))
 
