@@ -145,7 +145,7 @@ class Worker(threading.Thread):
 
     def __init__(self, settings: Any, agents: list[Agent], **options: Any) -> None:
         super().__init__(name="worker", daemon=True)
-        self.runner = Runner(settings, agents, watch=Watching(counts=True), **options)
+        self.runner = Runner(settings, agents, watch=Watching(), **options)
         self.code: int | None = None
         self.error: BaseException | None = None
 

@@ -12,7 +12,7 @@ import os
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -69,12 +69,14 @@ def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None
 
 
 def watch(settings: Settings) -> Watch:
-    """What a Runner takes as ``watch``; a copy without ``watching/`` has one that does nothing."""
-    try:
-        from ..watching.plug import Watching
-    except ModuleNotFoundError:
-        return Watch()
-    return Watching(counts=settings.status_port is not None)
+    """What a Runner takes as ``watch``: it counts where somebody can ask. That of a copy without ``watching/`` says so
+    when it is to answer."""
+    if settings.status_port is not None:
+        with suppress(ModuleNotFoundError):
+            from ..watching.plug import Watching
+
+            return Watching()
+    return Watch()
 
 
 def _register(settings: Settings, agents: Sequence[Agent]) -> None:

@@ -4,7 +4,9 @@ answers."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -58,5 +60,7 @@ class Watch:
         """Stop listening."""
 
     def sentence(self, runner: Runner) -> str | None:
-        """What the worker waits for just now, for the person in front of it."""
+        """What the worker waits for just now, for the person in front of it; None in a copy without ``watching/``."""
+        with suppress(ModuleNotFoundError):
+            return runner.waits().sentence(time.monotonic(), time.time())
         return None
