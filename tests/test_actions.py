@@ -35,8 +35,9 @@ class Told(NamedTuple):
 
 def collected() -> Iterator[Line]:
     for path in sorted(PACKAGE.rglob("*.py")):
+        of_the_module = assigned(parsed(path))
         for function in scopes(parsed(path)):
-            names = {**assigned(parsed(path)), **assigned(function)}
+            names = {**of_the_module, **assigned(function)}
             for call in own_nodes(function):
                 if isinstance(call, ast.Call):
                     for action, fields in actions_of(call, names):
@@ -112,8 +113,12 @@ def told() -> dict[str, Told]:
 
 
 class ActionsTest(unittest.TestCase):
-    def setUp(self) -> None:
-        self.told, self.lines = told(), list(collected())
+    told: dict[str, Told]
+    lines: list[Line]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.told, cls.lines = told(), list(collected())
 
     def test_every_action_of_the_code_is_told_and_every_one_told_is_in_the_code(self) -> None:
         self.assertGreater(len(self.lines), 60)

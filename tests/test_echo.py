@@ -49,11 +49,14 @@ def shapes(secret: str) -> Iterator[str]:
     yield next(coded(secret))[:16] + "\r\n" + next(coded(secret))[16:]
 
 
+FORMS = [dense(form) for secret in SECRETS for form in (secret, *(code[8:-4] for code in coded(secret)))]
+PIECES = {form[at : at + PIECE_CHARS] for form in FORMS for at in range(len(form) - PIECE_CHARS + 1)}
+
+
 def told(text: str) -> list[str]:
     """The pieces of secrets that ``text`` has, whatever stands between their letters."""
-    forms = [dense(form) for secret in SECRETS for form in (secret, *(code[8:-4] for code in coded(secret)))]
-    pieces = {form[at : at + PIECE_CHARS] for form in forms for at in range(len(form) - PIECE_CHARS + 1)}
-    return sorted(piece for piece in pieces if piece in dense(text))
+    letters = dense(text)
+    return sorted(piece for piece in PIECES if piece in letters)
 
 
 class EchoTest(CliTest):

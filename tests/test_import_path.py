@@ -52,7 +52,7 @@ class PlantedTest(CliTest):
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TRAP": str(self.trap)}
-        command = [sys.executable, "-B", *words]
+        command = [sys.executable, *words]
         process = subprocess.Popen(
             command, cwd=self.here, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -98,7 +98,7 @@ class JsonTest(LogLinesTest):
         """An operator's jq met the one line that mattered, in plain text, and ended there."""
         self.give_credentials(clientSecret="not-the-secret")
         for more in ((), ("-d",)):
-            ended = self.start("run", "agent.py", "--log-format", "json", *more)
+            ended = self.run_main("run", "agent.py", "--log-format", "json", *more)
             last = self.last_of(ended, "auth-refused")
             self.assertTrue(last["hint"])
             self.assertEqual("exc" in last, bool(more))
@@ -106,7 +106,7 @@ class JsonTest(LogLinesTest):
 
     def test_a_script_that_raises_at_import_has_its_traceback_in_a_field(self) -> None:
         self.write("raises.py", RAISES)
-        last = self.last_of(self.start("run", "raises.py", "--log-format=json"), "agent-load")
+        last = self.last_of(self.run_main("run", "raises.py", "--log-format=json"), "agent-load")
         self.assertIn("raises.py", last["msg"])
         self.assertIn("KeyError: 'absent'", last["exc"])
 
@@ -122,7 +122,7 @@ class JsonTest(LogLinesTest):
         self.write("a-file", "")
         self.sandbox.submit(AGENT_ID, {})
         words = ("--journal", "a-file/journal", "-r", "-db", "a-file/history.db", "--max-tasks", "1")
-        ended = self.start("run", "agent.py", *words, "--log-format", "json")
+        ended = self.run_main("run", "agent.py", *words, "--log-format", "json")
         self.assertLessEqual({"journal", "history_failed"}, {line.get("action") for line in self.lines(ended.err)})
 
     def test_warnings_and_what_dies_in_a_thread_or_a_destructor_are_json(self) -> None:
@@ -166,7 +166,7 @@ class JsonTest(LogLinesTest):
             self.assertEqual((worker.returncode, self.lines(err)[-1]["action"]), (0, "stopped"), err)
 
     def test_with_json_the_document_of_the_error_follows_its_line(self) -> None:
-        ended = self.start("invoke", "agent.py", "--log-format", "json", "--json", "--replay", "7")
+        ended = self.run_main("invoke", "agent.py", "--log-format", "json", "--json", "--replay", "7")
         *before, document = ended.err.splitlines()
         self.assertEqual(list(json.loads(document)), ["error"])
         self.last_of(ended._replace(err="\n".join(before)), "db-missing")
@@ -186,7 +186,7 @@ class JsonTest(LogLinesTest):
 
 class LogFileTest(LogLinesTest):
     def run_in(self, path: str, *words: str) -> Ended:
-        return self.start("run", "agent.py", "--max-tasks", "1", "--log-file", path, *words)
+        return self.run_main("run", "agent.py", "--max-tasks", "1", "--log-file", path, *words)
 
     def test_the_log_goes_there_and_not_to_stderr(self) -> None:
         self.sandbox.submit(AGENT_ID, {})

@@ -56,9 +56,8 @@ class CommandsTest(unittest.TestCase):
     def run_there(self, command: str, here: Path) -> str:
         """stdout. A shell, as the newcomer has one, with its ``python`` being ours."""
         command = re.sub(r"^python\b", lambda _: f'"{sys.executable}"', command)
-        clean = {
-            k: v for k, v in os.environ.items() if not k.upper().startswith(("USERAGENT_", "CONDUCTOR_", "PYTHON"))
-        }
+        ours = ("USERAGENT_", "CONDUCTOR_", "PYTHON")
+        clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
         done = subprocess.run(
             command, shell=True, cwd=here, env=clean, capture_output=True, text=True, encoding="utf-8", timeout=60
         )

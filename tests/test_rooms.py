@@ -4,12 +4,15 @@ what is there, and what was left out says so."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import tempfile
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tests import test_doors as doors
 from tests.cli import ROOT, SUM, CliTest, Ended
@@ -20,6 +23,20 @@ from user_agent_sdk.sandbox.server import Sandbox
 AGENT_ID = "0000#user-agent"
 ROOMS = ("history", "sandbox", "watching", "utils", "compat", "testing.py", "_build.py", "pages.py")
 COMMANDS = [name for name in commands.COMMANDS if name != "run"]
+ANSWERS = """if True:
+    import contextlib, importlib, io, json, os, sys
+    from user_agent_sdk.cli import main
+    for _, words, away in json.loads(sys.argv[1]):
+        if away:
+            os.rename(away, away + ".away")
+            importlib.invalidate_caches()
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            code = main(words)
+        print(json.dumps([code, err.getvalue()]))
+        if away:
+            os.rename(away + ".away", away)
+    """
 
 
 def file_of(command: str) -> str:
@@ -27,22 +44,37 @@ def file_of(command: str) -> str:
 
 
 class RoomsTest(CliTest):
+    copy: Path  # one for all tests, so that it is compiled once
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.copy = Path(folder.name).resolve() / "user_agent_sdk"
+        shutil.copytree(ROOT / "user_agent_sdk", cls.copy, ignore=shutil.ignore_patterns("__pycache__"))
+
     def setUp(self) -> None:
         super().setUp()
         self.sandbox = entered(self, Sandbox())
         self.write("agent.py", SUM)
         self.write("credentials.json", json.dumps(self.sandbox.credentials(AGENT_ID))).chmod(0o600)
-        self.copy = self.folder / "user_agent_sdk"
 
-    def copy_without(self, *places: str) -> None:
-        shutil.rmtree(self.copy, ignore_errors=True)
-        shutil.copytree(ROOT / "user_agent_sdk", self.copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for place in places:
-            path = self.copy / place
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    @contextlib.contextmanager
+    def without(self, *places: str) -> Iterator[None]:
+        """The copy lacks these meanwhile."""
+        with tempfile.TemporaryDirectory(dir=self.copy.parent) as aside:
+            kept = [(self.copy / place, Path(aside) / place.replace("/", "-")) for place in places]
+            for path, elsewhere in kept:
+                path.rename(elsewhere)
+            try:
+                yield
+            finally:
+                for path, elsewhere in kept:
+                    elsewhere.rename(path)
 
     def start(self, *words: str) -> Ended:
-        return self.run_process("-B", "-W", "error", "-m", "user_agent_sdk", *words, PYTHONPATH=os.devnull)
+        way = str(self.copy.parent)
+        return self.run_process("-W", "error", "-m", "user_agent_sdk", *words, PYTHONPATH=way)
 
     def assert_it_runs(self) -> None:
         execution_id = self.sandbox.submit(AGENT_ID, {"num1": 2, "num2": 3})
@@ -55,11 +87,16 @@ class RoomsTest(CliTest):
         self.assertEqual(ended.code, 0, ended.err)
         return re.findall(r"^  ([a-z-]+)  ", ended.out, re.MULTILINE)
 
-    def assert_left_out(self, what: str, *words: str) -> None:
-        ended = self.start(*words)
-        self.assertEqual(ended.code, 2, ended)
-        self.assertIn(f"error[usage]: this copy was made without {what}\n", ended.err)
-        self.assertNotIn("bug", ended.err)
+    def assert_left_out(self, *asked: tuple[str, Sequence[str], str]) -> None:
+        """Of what is left out, a command line that needs it, and the file that is away meanwhile, if one is."""
+        ended = self.run_process("-W", "error", "-c", ANSWERS, json.dumps(asked), PYTHONPATH=str(self.copy.parent))
+        self.assertEqual((ended.code, ended.err), (0, ""))
+        answers = [json.loads(line) for line in ended.out.splitlines()]
+        self.assertEqual(len(answers), len(asked))
+        for (what, _, _), (code, err) in zip(asked, answers):
+            self.assertEqual(code, 2, err)
+            self.assertIn(f"error[usage]: this copy was made without {what}\n", err)
+            self.assertNotIn("bug", err)
 
     def test_each_room_can_be_deleted(self) -> None:
         """Without history/ even `run` did not start, and said that this was a bug."""
@@ -68,26 +105,19 @@ class RoomsTest(CliTest):
             "sandbox": [("invoke", "agent.py"), ("sandbox",), ("dev", "agent.py", "--sandbox")],
         }
         for room in ("history", "sandbox", "watching", "utils", ("testing.py", "_build.py", "pages.py")):
-            self.copy_without(*([room] if isinstance(room, str) else room))
-            self.assert_it_runs()
-            for words in asked.get(room, ()):
-                self.assert_left_out(str(room), *words)
-            needy = [name for name, needed in commands.ROOMS.items() if needed == room]
-            self.assertEqual(self.listed(), [name for name in commands.COMMANDS if name not in needy])
+            with self.without(*([room] if isinstance(room, str) else room)):
+                self.assert_it_runs()
+                self.assert_left_out(*((str(room), words, "") for words in asked.get(room, ())))
+                needy = [name for name, needed in commands.ROOMS.items() if needed == room]
+                self.assertEqual(self.listed(), [name for name in commands.COMMANDS if name not in needy])
 
     def test_without_watching_a_status_port_is_refused(self) -> None:
-        self.copy_without("watching")
-        ended = self.start("run", "agent.py", "--status-port", "0")
+        with self.without("watching"):
+            ended = self.start("run", "agent.py", "--status-port", "0")
         self.assertEqual((ended.code, "this copy was made without watching/" in ended.err), (3, True), ended.err)
 
     def test_each_command_can_be_deleted(self) -> None:
-        self.copy_without()
-        for command in COMMANDS:
-            path = self.copy / file_of(command)
-            text = path.read_bytes()
-            path.unlink()
-            self.assert_left_out(f"the command {command}", command)
-            path.write_bytes(text)
+        self.assert_left_out(*((f"the command {name}", [name], str(self.copy / file_of(name))) for name in COMMANDS))
 
     def test_no_command_needs_another(self) -> None:
         """So that each can be deleted: a command may import run, and what is no command, at its top."""
@@ -98,9 +128,9 @@ class RoomsTest(CliTest):
                 self.assertEqual(found & files, set(), path)
 
     def test_all_can_be_deleted_together(self) -> None:
-        self.copy_without(*ROOMS, *map(file_of, COMMANDS), "cli/watch.py")
-        self.assert_it_runs()
-        self.assertEqual(self.listed(), ["run"])
+        with self.without(*ROOMS, *map(file_of, COMMANDS), "cli/watch.py"):
+            self.assert_it_runs()
+            self.assertEqual(self.listed(), ["run"])
 
     def test_a_core_copy_has_what_run_needs_and_nothing_else(self) -> None:
         project = self.folder / "project"

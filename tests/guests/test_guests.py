@@ -81,12 +81,13 @@ class GuestTest(unittest.TestCase):
     def started(self, *words: str) -> subprocess.Popen[bytes]:
         """The command as a process, in a folder of its own."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("USERAGENT_", "CONDUCTOR_"))}
-        with open(self.folder / "err.txt", "wb") as err:  # not a pipe, which a flood would fill
+        # No pipes: a flood would fill one, and a child that outlives the worker would keep it open.
+        with open(self.folder / "out.txt", "wb") as out, open(self.folder / "err.txt", "wb") as err:
             process = subprocess.Popen(
                 [sys.executable, *self.program, *words],
                 cwd=self.folder,
                 env={**kept, "PYTHONPATH": self.on_path, "PYTHONIOENCODING": "utf-8"},
-                stdout=subprocess.PIPE,
+                stdout=out,
                 stderr=err,
             )
         self.addCleanup(ended, process)
@@ -94,8 +95,9 @@ class GuestTest(unittest.TestCase):
 
     def finished(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
         """Its exit code and what is on stdout and stderr, once it has ended."""
-        out = process.communicate(timeout=LONG_S)[0].decode("utf-8", "replace").replace(os.linesep, "\n")
-        return process.returncode, out, (self.folder / "err.txt").read_text("utf-8", "replace")
+        code = process.wait(LONG_S)
+        out, err = ((self.folder / name).read_text("utf-8", "replace") for name in ("out.txt", "err.txt"))
+        return code, out, err
 
     def stopped(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
         """The same of a worker that is told to stop, which on Windows is a kill."""
@@ -183,7 +185,7 @@ def free_port() -> int:
 def ended(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         process.kill()
-    process.communicate(timeout=LONG_S)
+    process.wait(LONG_S)
 
 
 def _test_of(one: Situation) -> Callable[[Any], None]:
