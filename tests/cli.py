@@ -25,6 +25,7 @@ from user_agent_sdk.agents import REGISTRY
 from user_agent_sdk.cli import main
 
 ROOT = Path(user_agent_sdk.__file__).parent.parent
+PYTHON = (sys.executable, "-S")  # without site-packages, whose .pth files may take longer than the test
 SUM = """
     from user_agent_sdk import user_agent
     @user_agent()
@@ -64,8 +65,8 @@ def keep_logging_as_it_is(case: unittest.TestCase) -> None:
 
 
 def keep_secrets_as_they_are(case: unittest.TestCase) -> None:
-    """When the test ends, take back which secrets are blanked. A token of the fuzzer's, "the platform", once blanked
-    the words of another test in the same process."""
+    """When the test ends, take back which secrets are blanked. A token "t0ken-of-the-platform" once blanked the words
+    "the platform" of another test in the same process."""
     held = {name: copy.copy(value) for name, value in vars(logs.redactor).items() if name != "_lock"}
     case.addCleanup(vars(logs.redactor).update, held)
 
@@ -98,6 +99,7 @@ class CliTest(unittest.TestCase):
         self.addCleanup(argv.stop)
         keep_imports_as_they_are(self, self.folder)
         keep_logging_as_it_is(self)
+        keep_secrets_as_they_are(self)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -114,7 +116,7 @@ class CliTest(unittest.TestCase):
     def run_process(self, *words: str, **environ: str) -> Ended:
         """The same as a process of its own."""
         result = subprocess.run(
-            [sys.executable, *words],
+            [*PYTHON, *words],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environ},
             capture_output=True,
             timeout=60,

@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 from urllib.request import Request, urlopen
 
-from tests.cli import ROOT, CliTest
+from tests.cli import PYTHON, ROOT, CliTest
 from tests.support import Arrivals
 from user_agent_sdk.cli import commands, dev
 from user_agent_sdk.cli.options import Parser, add_settings
@@ -286,7 +286,7 @@ class DevTest(CliTest):
 
     @contextlib.contextmanager
     def started(self) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
+        command = [*PYTHON, "-m", "user_agent_sdk", "dev", "agent.py", "--sandbox"]
         options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with (
             subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options) as it,

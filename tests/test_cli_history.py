@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import unittest
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.cli import ROOT, SUM, CliTest, Ended
+from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.historybox import NOON_S, execution
 from user_agent_sdk.cli import main
 from user_agent_sdk.history.recorder import Recorder
@@ -296,7 +295,7 @@ class FollowTest(HistoryCliTest):
     def test_new_executions_are_printed_as_they_end_until_ctrl_c(self) -> None:
         self.record(2)
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
-        command = [sys.executable, "-m", "user_agent_sdk", "history", "--follow", "--jsonl", "-n1"]
+        command = [*PYTHON, "-m", "user_agent_sdk", "history", "--follow", "--jsonl", "-n1"]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(command, env=environ, **pipes) as process, contextlib.ExitStack() as end:
             end.callback(process.kill)  # before Popen's own end, which waits for ever

@@ -10,14 +10,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import unittest
 from typing import Any
 from unittest import mock
 
 import user_agent_sdk
-from tests.cli import ROOT, SUM, CliTest, Ended
+from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.support import Arrivals, entered
 from tests.test_cli_journal import entry
 from user_agent_sdk.sandbox.server import Sandbox
@@ -213,7 +212,7 @@ class RunTest(CliTest):
         self.write("patient.py", PATIENT)
         execution = self.sandbox.submit(AGENT_ID, {})
         worker = subprocess.Popen(
-            [sys.executable, "-m", "user_agent_sdk", "run", "patient.py"],
+            [*PYTHON, "-m", "user_agent_sdk", "run", "patient.py"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,14 +10,13 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import unittest
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.cli import ROOT, SUM, CliTest
+from tests.cli import PYTHON, ROOT, SUM, CliTest
 from tests.support import entered
 from user_agent_sdk.cli.sandbox import _secret_in, write_credentials
 from user_agent_sdk.errors import UserAgentError
@@ -36,7 +35,7 @@ class SandboxProcess(CliTest):
     def start(self, *words: str) -> dict[str, Any]:
         """Start it on a free port; its addresses."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "user_agent_sdk", "sandbox", "--port", "0", "--json", *words],
+            [*PYTHON, "-m", "user_agent_sdk", "sandbox", "--port", "0", "--json", *words],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

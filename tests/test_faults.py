@@ -11,7 +11,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from user_agent_sdk.history import schema
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.exchange import Reply, Request
 
+from .cli import PYTHON
 from .faultchild import KILL
 from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, FullFile, agent, hasten, rows, working
 
@@ -295,7 +295,7 @@ class Children(Faults):
             runs=str(runs),
         )
         process = self.popen(
-            [sys.executable, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
+            [*PYTHON, "-W", "error::ResourceWarning", "-m", "tests.faultchild", json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if LONG else subprocess.DEVNULL,

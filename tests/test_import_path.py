@@ -14,7 +14,7 @@ import sysconfig
 import unittest
 from pathlib import Path
 
-from tests.cli import ROOT, SUM, CliTest
+from tests.cli import PYTHON, ROOT, SUM, CliTest
 from tests.support import entered
 from user_agent_sdk.cli import commands
 from user_agent_sdk.sandbox.server import Sandbox
@@ -52,7 +52,7 @@ class PlantedTest(CliTest):
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TRAP": str(self.trap)}
-        command = [sys.executable, *words]
+        command = [*PYTHON, *words]
         process = subprocess.Popen(
             command, cwd=self.here, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

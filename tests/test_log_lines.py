@@ -8,12 +8,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.cli import ROOT, SUM, CliTest, Ended
+from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.support import entered
 from user_agent_sdk import logs
 from user_agent_sdk.sandbox.server import Sandbox
@@ -71,7 +70,7 @@ class LogLinesTest(CliTest):
 
     def popen(self, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "user_agent_sdk", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [*PYTHON, "-m", "user_agent_sdk", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
         )  # fmt: skip
         self.addCleanup(process.kill)

@@ -9,12 +9,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
+from tests.cli import PYTHON
 from user_agent_sdk import __version__, _build
 
 AGENT = """\
@@ -61,7 +61,7 @@ class CopiedPackageTest(unittest.TestCase):
     def invoke(self, *command: str, on_path: Path | None = None) -> tuple[bool, int, str]:
         """Whether the exception has one class, how many registries there are, and the file of the copy."""
         environ = {**os.environ, "PYTHONPATH": str(on_path or ""), "PYTHONIOENCODING": "utf-8"}
-        arguments = [sys.executable, "-B", "-W", "error", *command, "invoke", str(self.folder / "work/agent.py")]
+        arguments = [*PYTHON, "-W", "error", *command, "invoke", str(self.folder / "work/agent.py")]
         done = subprocess.run([*arguments, "--json"], cwd=self.folder, env=environ, capture_output=True)
         self.assertTrue(done.stdout, done.stderr.decode("utf-8", "replace"))
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -103,7 +103,7 @@ class CopiedPackageTest(unittest.TestCase):
             "def work(): pass\n"
             "print(len(mine), len(theirs), a is b)\n"
         )
-        done = subprocess.run([sys.executable, "-B", "-c", code], cwd=self.folder, capture_output=True, text=True)
+        done = subprocess.run([*PYTHON, "-c", code], cwd=self.folder, capture_output=True, text=True)
         self.assertEqual((done.stdout, done.stderr), ("1 0 False\n", ""))
 
 
