@@ -92,6 +92,7 @@ class EchoTest(CliTest):
                 peer.reply(json.dumps({"error": next(self.given)}).encode(), next(statuses))
 
         statuses = itertools.cycle((401, 500))
+        self.given = itertools.cycle(shapes(SECRET))  # it gave no token, so nobody knows one
         self.serve(handle)
         for _ in range(30):
             ended = self.says_nothing("check", "--json")
