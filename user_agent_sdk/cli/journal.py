@@ -153,7 +153,7 @@ def _settle(args: Namespace, left: Left) -> None:
     except OSError as error:
         raise StorageError(f"{left.path} can't be written: {error}", code="io") from None
     if args.json:
-        terminal.write_json({"id": args.id, "action": args.action})
+        terminal.write_json({"id": left.entry.task_id, "action": args.action})
     else:
         done = "delivered by the next worker that runs against its platform" if entry else "dropped"
-        terminal.note(f"the result of {args.id} is {done}")
+        terminal.note(f"the result of {left.entry.task_id} is {done}")
