@@ -254,8 +254,9 @@ class ReportExchange(Exchange):
         except PlatformError as error:
             return Outcome(Verdict.AUTH, error.message)
         verdict, reason = classify(reply.status, reply.media_type, reply.body, self._ids)
-        said = logs.redactor.brief(reason) if reason else ""
-        return Outcome(verdict, said, retry_after_s(reply), reply.status)
+        if verdict is Verdict.APPLIED:
+            return Outcome(verdict, "", None, reply.status)
+        return Outcome(verdict, logs.redactor.brief(reason), retry_after_s(reply), reply.status)
 
 
 def _in_time(tasks: list[Task], age_s: float) -> list[Task]:

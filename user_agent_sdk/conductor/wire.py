@@ -353,12 +353,16 @@ def _checked(item: object) -> Task | None:
     given = task.wire.get("inputData")
     if given is not None and not isinstance(given, dict):
         task.fault = f"inputData is not an object but {type(given).__name__}"
-    for kind, what in (("Input", "input"), ("Output", "output of its last run")):
-        if task.wire.get(f"external{kind}PayloadStoragePath") and not task.wire.get(f"{kind.lower()}Data"):
+    for kept_aside, data, what in _KEPT_ASIDE:
+        if task.wire.get(kept_aside) and not task.wire.get(data):
             task.fault = f"the {what} did not arrive: it is over the server's limit (3 MB by default), {_ELSEWHERE}"
     return task
 
 
+_KEPT_ASIDE = (
+    ("externalInputPayloadStoragePath", "inputData", "input"),
+    ("externalOutputPayloadStoragePath", "outputData", "output of its last run"),
+)
 _ELSEWHERE = "which then keeps it in a store of its own; put the data elsewhere, and pass its path or address"
 
 
