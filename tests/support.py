@@ -146,6 +146,7 @@ class Server:
         self.connections = Arrivals()
         self._socks: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._is_closing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(PATIENCE_S * 6)
         self.port: int = self._listener.getsockname()[1]
@@ -160,7 +161,12 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        for sock in (self._listener, *self._socks):
+        self._is_closing = True
+        with contextlib.suppress(OSError):  # what closes a socket under a thread that waits on it crashes Wine's server
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        self._threads[0].join(PATIENCE_S)
+        self._listener.close()
+        for sock in self._socks:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
@@ -172,6 +178,9 @@ class Server:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
+                return
+            if self._is_closing:
+                sock.close()
                 return
             sock.settimeout(PATIENCE_S)
             self._socks.append(sock)

@@ -3,13 +3,14 @@
 and ``engine``, the part of it that has a platform, on a real Conductor of this side.
 
 ``python -m tests.windows suite FOLDER [VERSION…] [MODULE…]``, where FOLDER is what ``.ci/windows setup`` filled. The
-last lines are those of unittest, summed up. Wine's server may abort: then, told by the words of its own log, a module
-is run again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes
+last lines are those of unittest, summed up. Wine's server may abort: then, told by the server's own end, a module is
+run again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes
 then is told of, with all that was said of the failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -30,6 +31,7 @@ VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
 TABLE_LIMIT_S = 600.0
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
+NOTHING = subprocess.DEVNULL
 GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
 GAPS_MAX = 12
 ABORT = re.compile(r"wineserver.*Assertion|Assertion .* failed|wine client error|wineserver crashed")
@@ -63,25 +65,33 @@ class Wine:
 
     def __init__(self, prefix: Path) -> None:
         self._log = prefix / "server.log"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._has_aborted = False
         self.environ = {**os.environ, "WINEPREFIX": str(prefix), "PYTHONPYCACHEPREFIX": "C:\\pycache"}
         self.aborts = 0
 
     def start(self) -> None:
         """Started by a program, the server and Windows' services would inherit that one's pipe and hold it open."""
-        nothing = subprocess.DEVNULL
-        with self._log.open("ab") as log:
-            subprocess.run(["wineserver", "-p600"], env=self.environ, stdin=nothing, stdout=log, stderr=log)
-        subprocess.run(["wine", "cmd", "/c", "exit"], env=self.environ, stdin=nothing, stdout=nothing, stderr=nothing)
+        if self._server is None or self._server.poll() is not None:
+            self.stop()
+            with self._log.open("wb") as log:
+                command = ["wineserver", "-f", "-p600"]  # in the foreground: how it ends is seen
+                self._server = subprocess.Popen(command, env=self.environ, stdin=NOTHING, stdout=log, stderr=log)
+        subprocess.run(["wine", "cmd", "/c", "exit"], env=self.environ, stdin=NOTHING, stdout=NOTHING, stderr=NOTHING)
 
     def stop(self) -> None:
-        subprocess.run(["wineserver", "-k"], env=self.environ, stdin=subprocess.DEVNULL, capture_output=True)
+        subprocess.run(["wineserver", "-k"], env=self.environ, stdin=NOTHING, capture_output=True)
+        if self._server is not None:
+            self._server.wait(LEAVE_S)
+            self._server = None
 
     def run(self, *command: str, limit_s: float = LIMIT_S) -> tuple[str, int | None]:
         """Both streams and the exit code of a Windows program, which gets pipes: it can't use files of this side."""
-        self._log.write_bytes(b"")
         self.start()
+        self._has_aborted = False
+        assert self._server is not None
         said: list[bytes] = []
-        process = subprocess.Popen(["wine", *command], env=self.environ, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(["wine", *command], env=self.environ, stdin=NOTHING,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
         assert process.stdout is not None
         reader = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
@@ -90,23 +100,29 @@ class Wine:
         while True:
             reader.join(1.0)
             code = process.poll()
-            if not reader.is_alive() or self.has_aborted() or time.monotonic() > deadline:
+            if not reader.is_alive() or self._server.poll() is not None or time.monotonic() > deadline:
                 break
             if code is not None:
                 deadline = min(deadline, time.monotonic() + LEAVE_S)
         if reader.is_alive():
+            self._has_aborted = self._server.poll() is not None
             self.stop()
             process.kill()
             reader.join(LEAVE_S)
         code = process.wait() if code is None and not reader.is_alive() and time.monotonic() < deadline else code
         return b"".join(said).decode("utf-8", "replace").replace("\r\n", "\n"), code
 
-    def said(self) -> str:
-        """What the server said since the last start of a program."""
-        return self._log.read_text("utf-8", "replace")
-
     def has_aborted(self) -> bool:
-        return bool(ABORT.search(self.said()))
+        """Whether its server ended by itself in the last run: an assertion has words in its log, a crash has none."""
+        if not self._has_aborted and self._server is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._server.wait(1.0)  # the program's end may be seen before
+                self._has_aborted = True
+        return self._has_aborted
+
+    def said(self) -> str:
+        """What the server said, and how it ended."""
+        return f"{self._log.read_text('utf-8', 'replace')!r}, {self._server and self._server.poll()}"
 
 
 def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
@@ -115,7 +131,7 @@ def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
         output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", module)
         outcome = judge(output, code)
         if not outcome.ran:
-            output += f"\nno verdict; exit code {code}, and of Wine's server: {wine.said()!r}\n"
+            output += f"\nno verdict; exit code {code}, and of Wine's server: {wine.said()}\n"
         if is_last or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
             break
         wine.aborts += 1
