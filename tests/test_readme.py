@@ -13,6 +13,7 @@ import unittest
 from pathlib import Path
 from xml.etree import ElementTree
 
+from user_agent_sdk.cli import options, run
 from user_agent_sdk.cli.commands import COMMANDS
 from user_agent_sdk.errors import CODES
 from user_agent_sdk.settings import TABLE
@@ -161,6 +162,19 @@ class ExamplesTest(unittest.TestCase):
         assert action is not None
         self.assertEqual([part.tag.replace(space, "") for part in action], ["Command", "Arguments", "WorkingDirectory"])
         self.assertEqual(root.findtext(f"{space}Settings/{space}ExecutionTimeLimit"), "PT0S")  # else 72 hours
+
+    def test_each_services_command_line_is_understood(self) -> None:
+        """supervisord's had an option that does not exist: the worker ended with 2, and was not started again."""
+        parser = options.Parser("useragent run", *COMMANDS["run"], "run")
+        run.configure(parser)
+        options.add_settings(parser, "run")
+        files = set()
+        for path in (ROOT / "examples" / "service").iterdir():
+            text = path.read_text("utf-8").replace('", "', " ")  # of a list
+            for words in re.findall(r"-m user_agent_sdk run ([^\n\"<]*)", text):
+                self.assertTrue(parser.parse(words.split()).agent.endswith("agent.py"), words)
+                files.add(path.suffix)
+        self.assertEqual(files, {".conf", ".service", ".xml", ".cmd", ".Dockerfile"})
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "needs systemd-analyze")
     def test_the_systemd_unit_passes_its_own_check(self) -> None:
