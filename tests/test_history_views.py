@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import re
+import sqlite3
 import time
 import unittest
 from datetime import datetime, timezone
@@ -309,6 +311,23 @@ class LargeTest(HistoryTest):
         stream = io.StringIO()
         report.write_report([large], stream, "history.db", "all executions", None)
         self.assertLess(len(stream.getvalue()), 100_000)
+
+    def test_a_report_of_a_hundred_thousand_takes_seconds_and_megabytes(self) -> None:
+        self.record(*(execution({"n": n}, {"total": n}, logs=["read"]) for n in range(9)),
+                    execution({}, {}, status="FAILED", reason_for_incompletion="TimeoutError: closed"))  # fmt: skip
+        with contextlib.closing(sqlite3.connect(str(self.path))) as db:
+            for table in ("execution_history", "execution_facts"):
+                names = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] != "id")
+                for count in (10, 100, 1_000, 10_000):  # ten times as many each time
+                    for n in range(1, 10):
+                        db.execute(f"INSERT INTO {table} (id, {names}) SELECT id + {count * n}, {names} FROM {table}"
+                                   f" WHERE id <= {count}")  # fmt: skip
+            db.commit()
+        stream, began = io.StringIO(), time.process_time()
+        report.write_report(self.found(), stream, "history.db", "all executions", None)
+        self.assertLess(time.process_time() - began, 10)
+        self.assertLess(len(stream.getvalue().encode()), 5_000_000)
+        self.assertIn("<b>100,000</b>", stream.getvalue())
 
 
 class PayloadTest(HistoryTest):
