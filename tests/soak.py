@@ -61,7 +61,7 @@ def soak(
     deadline = time.monotonic() + LIMIT_S
     samples: list[Sample] = []
     readings = [Reading(0, 0.0)]
-    with Child(bench, ours(*options), platform, workers, SMALL) as worker:
+    with Child(bench, ours(*options), platform.base(), workers, SMALL) as worker:
         journal = worker.folder / ".useragent"
         while readings[-1].tasks < tasks:
             pause(STEP_S)

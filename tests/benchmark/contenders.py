@@ -187,14 +187,14 @@ class Bench:
         """A new folder to work in: no journal and no history of the run before."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def command(self, contender: Contender, port: int, workers: int, work: Work, tls: bool = False) -> list[str]:
-        """Written afresh for each run: the scripts, the work, and where the platform is."""
-        kind, base = contender.kind, f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    def command(self, contender: Contender, base: str, workers: int, work: Work) -> list[str]:
+        """Written afresh for each run: the scripts, the work, and where the platform is: ``base``, a URL."""
+        kind, tls = contender.kind, base.startswith("https")
         python, script = self.pythons[kind], self._write("agent.py", SCRIPTS.get(kind, work.source + AGENT))
         self._write("work.py", work.source)
         authority = str(DATA / "ca.pem")
         if kind in ("bare", "raw"):
-            return [python, script, str(port), str(workers), *([authority] if tls else [])]
+            return [python, script, base.rpartition(":")[2], str(workers), *([authority] if tls else [])]
         if kind == "conductor-python":
             return [python, script, base + "/api", str(workers)]
         credentials = {"clientId": "bench", "clientSecret": "bench", "agentId": "bench"}

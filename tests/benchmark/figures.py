@@ -36,7 +36,7 @@ def under(limit: float, relation: str = "<=") -> Goal:
 def at_rest(platform: PlatformProcess, bench: Bench, contender: Contender, seconds: float) -> list[Figure]:
     """8 workers that have had some work and now have none."""
     platform.control({"tasks": 500})
-    with Child(bench, contender, platform, 8, SMALL) as child:
+    with Child(bench, contender, platform.base(), 8, SMALL) as child:
         child.wait_until(lambda: platform.control()["reported"] >= 500)
         pause(SETTLE_S)
         began, polls, cpu_s = time.monotonic(), platform.control()["polls"], child.cpu_s()
@@ -63,7 +63,7 @@ def first_polls(platform: PlatformProcess, bench: Bench, contenders: list[Conten
         for contender in contenders:
             platform.control({"tasks": 0})
             began = time.time()
-            with Child(bench, contender, platform, 8, SMALL) as child:
+            with Child(bench, contender, platform.base(), 8, SMALL) as child:
                 child.wait_until(lambda: platform.control()["polls"] > 0, step_s=0.05)
             found[contender].append((platform.control()["first_poll_at"] - began) * 1000)
     return [

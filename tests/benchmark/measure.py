@@ -42,6 +42,10 @@ class PlatformProcess:
         if self._process.stdout:
             self._process.stdout.close()
 
+    def base(self, tls: bool = False) -> str:
+        """Its URL, without the ``/api`` of its paths."""
+        return f"https://127.0.0.1:{self.tls_port}" if tls else f"http://127.0.0.1:{self.port}"
+
     def control(self, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request("POST" if wanted else "GET", "/control", json.dumps(wanted) if wanted else None)
@@ -53,15 +57,12 @@ class PlatformProcess:
 class Child:
     """A contender at work, as the leader of a session of its own. Ends with the ``with`` block."""
 
-    def __init__(
-        self, bench: Bench, contender: Contender, platform: PlatformProcess, workers: int, work: Work, tls: bool = False
-    ) -> None:
-        port = platform.tls_port if tls else platform.port
+    def __init__(self, bench: Bench, contender: Contender, base: str, workers: int, work: Work) -> None:
         self._before_s = _ended_children_cpu_s()
         self.folder = bench.fresh()
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                bench.command(contender, port, workers, work, tls),
+                bench.command(contender, base, workers, work),
                 cwd=self.folder,
                 env=bench.environment(contender),
                 stdin=subprocess.DEVNULL,
@@ -133,7 +134,7 @@ def throughput(platform: PlatformProcess, bench: Bench, contender: Contender, ro
     tasks = row.tasks_of(contender)
     skip = row.whole(tasks / 10)
     platform.control({"tasks": tasks, "skip": skip, "delay_ms": row.delay_ms, "input": row.work.given})
-    with Child(bench, contender, platform, row.workers, row.work, row.tls) as child:
+    with Child(bench, contender, platform.base(row.tls), row.workers, row.work) as child:
         child.wait_until(lambda: platform.control()["reported"] >= tasks // 10)
         begun, begun_s = platform.control()["reported"], child.cpu_s()
         child.wait_until(lambda: platform.control()["reported"] >= tasks)

@@ -51,9 +51,11 @@ class ApiError(Exception):
 class Stack:
     """Both servers and the gateway, from ``start`` to ``stop``; all files are in one temporary folder."""
 
-    def __init__(self, *, indexing: bool = True, version: str = servers.VERSION) -> None:
-        """``indexing=False`` is about twice as fast and keeps no task logs. ``version`` is a key of RELEASES."""
+    def __init__(self, *, indexing: bool = True, version: str = servers.VERSION, keycloak: bool = True) -> None:
+        """``indexing=False`` is about twice as fast and keeps no task logs. ``version`` is a key of RELEASES. Without
+        ``keycloak`` there are no tokens, and only Conductor's own dialect."""
         self.version = version
+        self._has_keycloak = keycloak
         self._indexing = indexing
         self._folder: Path | None = None
 
@@ -74,15 +76,17 @@ class Stack:
                 redis=(self.redis_port, self.version) if self.redis_port else None,
             )
             self.conductor.start()
-            self.keycloak = servers.keycloak(self._folder, keycloak_port, {**clients, STRANGER: (SECRET, 300)})
-            self.keycloak.start()
+            if self._has_keycloak:
+                self.keycloak = servers.keycloak(self._folder, keycloak_port, {**clients, STRANGER: (SECRET, 300)})
+                self.keycloak.start()
             self.gateway = Gateway(conductor_port, keycloak_port, TokenCheck(self.jwks, self._realm_url, set(clients)))
             self.gateway.start()
             self.conductor.wait_ready()
-            self.keycloak.wait_ready()
-            servers.keep_keycloak(self._folder / "keycloak")
             self._warm_up()
-            self.token()
+            if self._has_keycloak:
+                self.keycloak.wait_ready()
+                servers.keep_keycloak(self._folder / "keycloak")
+                self.token()
         except BaseException:
             self.stop()
             raise
