@@ -12,7 +12,7 @@ from typing import Any
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import LogLine, TaskResult, TaskStatus, Verdict
 from user_agent_sdk.worker.keeping.delivery import Delivery
-from user_agent_sdk.worker.keeping.held import REPORTING, Held, Register
+from user_agent_sdk.worker.keeping.held import REPORTING, WAITING, Held, Register
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import LATE, REJECTED, RESULT, Entry
 from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
@@ -178,6 +178,26 @@ class DeliveryTest(unittest.TestCase):
                 last = delivery._settled(held, too_large)
         self.assertIsNone(last)
         self.assertEqual(self.journal.live()[held.row].state, REJECTED)
+
+    def test_one_that_a_server_without_a_store_never_takes_becomes_that_failure_too(self) -> None:
+        """Conductor 3.13 answered 4 MB with a 500 as in trouble: they were sent again for ever, and their workflow
+        waited as long. In a trouble indeed nothing else is taken either."""
+        trouble = Outcome(Verdict.LATER, "HTTP 500: Error updating task", status=500)
+        for takes_extensions, is_large in ((True, True), (False, True), (True, False)):
+            with self.subTest(takes_extensions=takes_extensions, is_large=is_large):
+                self.setUp()
+                delivery, held = self.delivery(), self.held()
+                output = {"text": "x" * ((4 << 20) if is_large else 1)}
+                held.encode(TaskResult(status="COMPLETED", output_data=output))
+                with self.assertLogs(LOG, "WARNING"):
+                    for _ in range(6):
+                        delivery._settled(held, trouble)
+                        self.now += 30
+                        if takes_extensions:
+                            held.lease.renewed(self.now, self.now, self.now + 1.7e9)
+                self.assertEqual(held.state, WAITING)
+                ends_as = TaskStatus.FAILED_WITH_TERMINAL_ERROR if takes_extensions and is_large else "COMPLETED"
+                self.assertEqual(json.loads(held.entry.body)["status"], ends_as)
 
     def test_a_completed_result_whose_lease_may_have_lapsed_is_kept_as_late(self) -> None:
         for status, waits_s, late in (("COMPLETED", 61.0, ["t"]), ("COMPLETED", 59.0, []), ("FAILED", 61.0, [])):

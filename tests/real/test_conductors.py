@@ -48,6 +48,18 @@ PLAIN = """
         return number
     """
 
+LARGE = """
+    import pathlib
+    from user_agent_sdk import TaskResult, user_agent
+
+    @user_agent(agent_id={agent_id!r})
+    def large(kind):
+        with open(pathlib.Path(__file__).with_name("runs"), "a") as runs:
+            runs.write(kind + chr(10))
+        status = "IN_PROGRESS" if kind == "again" else "COMPLETED"
+        return TaskResult(status=status, output_data={{"text": "x" * (4 << 20)}}, callback_after_seconds=1)
+    """
+
 
 class OnEach(RealTestCase):
     def setUp(self) -> None:
@@ -125,6 +137,20 @@ class OnEach(RealTestCase):
             [task] = self.stack.wait(workflow_id, timeout_s=LONG_S)["tasks"]
         self.assertEqual(task["status"], "FAILED_WITH_TERMINAL_ERROR")
         self.assertIn("the input did not arrive", task["reasonForIncompletion"])
+
+    def test_an_output_over_the_servers_limit_is_kept_aside_or_fails_for_good(self) -> None:
+        """3.13.8 has no store for it, and its workflow waited for ever."""
+        with Worker(LARGE.format(agent_id=self.agent_id), None, "--conductor", self.stack.conductor_url) as worker:
+            [task] = self.stack.wait(self.start("once", 0), timeout_s=3 * LONG_S)["tasks"]
+            if task["status"] == "FAILED_WITH_TERMINAL_ERROR":
+                self.assertIn("too large for the platform", task["reasonForIncompletion"])
+                return
+            self.assertEqual(task["status"], "COMPLETED")
+            self.assertTrue(task["externalOutputPayloadStoragePath"])
+            [task] = self.stack.wait(self.start("again", 0), timeout_s=LONG_S)["tasks"]
+            self.assertEqual(task["status"], "FAILED_WITH_TERMINAL_ERROR")
+            self.assertIn("the output of its last run did not arrive", task["reasonForIncompletion"])
+            self.assertEqual(self.runs(worker), {"once": 1, "again": 1})
 
     def test_a_definition_that_is_missing_is_made_once_and_passes_the_check(self) -> None:
         name = f"unknown {uuid.uuid4().hex}"

@@ -22,6 +22,7 @@ from .fields import TaskFields, camel
 
 TASKS_MAX = 10  # of a reply: each beyond the first is handed back, and a peer must not choose how much work that is
 LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
+LARGE_BYTES = 3 * 1024 * 1024  # by default: an output over this is kept aside, or not taken where there is no store
 REASON_MAX_CHARS = 500  # the server cuts reasonForIncompletion there
 ID_MAX_CHARS = 255  # the server's own columns hold no more
 DEFAULT_RESPONSE_TIMEOUT_S = 3600.0  # a task definition's own default

@@ -16,7 +16,7 @@ import time
 from typing import Callable
 
 from ...conductor.client import Client, Outcome
-from ...conductor.wire import REASON_MAX_CHARS, TaskStatus, Verdict, encode
+from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, TaskStatus, Verdict, encode
 from ..polling.backoff import REPORT, Backoff, Outage, Pace
 from ..watched import Counts
 from . import journal_file, retries
@@ -29,9 +29,7 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 SENDERS, SENDERS_MOST = 4, 32
-REFUSALS = 3
-REFUSED_FOR_S = 60.0
-REFUSED_AGAIN_S = 30.0
+REFUSALS, REFUSED_FOR_S, REFUSED_AGAIN_S = 3, 60.0, 30.0
 SURE_AGAIN_S = 0.5
 
 
@@ -71,6 +69,7 @@ class Delivery:
         self._table: Timetable[Held] = Timetable("delivery", self._send, SENDERS, clock, most=SENDERS_MOST)
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self.flush = self._table.wait_empty  # true once everything is delivered or rejected
+        self.hurry = self._table.hurry  # the platform answers again: no need to wait
 
     def __len__(self) -> int:
         return len(self._table)
@@ -124,11 +123,6 @@ class Delivery:
         for held in retries.too_many(self._register.late(), self._wall()):
             self.forget(held)
 
-    def hurry(self) -> None:
-        """The platform answers again: no need to wait."""
-        if len(self._table):
-            self._table.hurry()
-
     def _send(self, held: Held) -> float | None:
         now = self._clock()
         if now < held.again_at:
@@ -152,7 +146,7 @@ class Delivery:
             had_trouble = held.backoff is not None and held.backoff.succeeded()
             again_s = self._unsure_s(held, now)
             if again_s is None:
-                self._delivered(held)
+                self._delivered(held, self._leases.has_lapsed(held))
                 if held.is_adopted:
                     extra = held.said("adopted_delivered")
                     log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=extra)
@@ -163,7 +157,7 @@ class Delivery:
             return again_s
         self._register.move(held, WAITING)
         self._leases.resume(held)
-        if outcome.verdict is Verdict.REFUSED:
+        if outcome.verdict is Verdict.REFUSED or self._meets_no_store(held, outcome, now):
             return self._refused(held, outcome, now)
         self._pace.failed(REPORT)
         with self._lock:
@@ -172,6 +166,14 @@ class Delivery:
         if held.backoff is None:
             held.backoff = Backoff(self._rand)
         return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
+
+    def _meets_no_store(self, held: Held, outcome: Outcome, now: float) -> bool:
+        """Conductor 3.13 has no store for what is over its limit, and answers as if in trouble. It is in none when it
+        takes an extension of the same task after that."""
+        if outcome.status != 500 or len(held.entry.body) <= LARGE_BYTES:
+            return False
+        held.refused_at = held.refused_at or now
+        return held.lease.renewed_at > held.refused_at
 
     def _unsure_s(self, held: Held, now: float) -> float | None:
         """Seconds until the result is sent once more; None when it is delivered. An extension that Conductor
@@ -193,8 +195,8 @@ class Delivery:
             if not self._failing:
                 self._outage.succeeded(self._clock())
 
-    def _delivered(self, held: Held) -> None:
-        if held.state is not SUPERSEDED and self._leases.has_lapsed(held) and retries.answers(held):
+    def _delivered(self, held: Held, is_late: bool) -> None:
+        if held.state is not SUPERSEDED and is_late and retries.answers(held):
             self._keep(held)
         else:
             self.forget(held)
@@ -214,14 +216,13 @@ class Delivery:
         if outcome.status == 404:
             self._unknown(held, outcome)
             return None
-        held.refusals += 1
-        if held.refused_at is None:
-            held.refused_at = now
+        held.refusals, held.refused_at = held.refusals + 1, held.refused_at or now
         task_id, extra = held.entry.task_id, held.said("result_refused")
         if held.refusals < REFUSALS or now - held.refused_at < REFUSED_FOR_S:
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
-        if outcome.status == 413 and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
+        is_large = outcome.status == 413 or outcome.verdict is not Verdict.REFUSED
+        if is_large and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
             held.entry = _too_large(held.entry, outcome.reason)
             self._journal.replace(held.row, held.entry)
             held.refusals, held.refused_at = 0, None
@@ -241,10 +242,7 @@ class Delivery:
         A COMPLETED result stays for a retry, as one that came late."""
         text = "Nothing waits for the result of task %s any more: %s"
         log.warning(text, held.ids[0], outcome.reason, extra=held.said("result_superseded"))
-        if held.state is not SUPERSEDED and retries.answers(held):
-            self._keep(held)
-        else:
-            self.forget(held)
+        self._delivered(held, is_late=True)
 
 
 def _too_large(entry: Entry, reason: str) -> Entry:

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from typing import Any
 
 from ...agents import Agent
-from ...conductor.wire import REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
+from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ...errors import NonRetryableException, OutputError
 from .context import AGENT_LOG, CURRENT, Call, CurrentTask, TaskLog, TaskLogger, current_task, log_fields, sendable
 from .event_loop import own_frames, run_once
@@ -24,7 +24,6 @@ from .output import is_result, to_output
 
 log = logging.getLogger(__name__)
 
-LARGE_BYTES = 3 * 1024 * 1024
 _NO_RETRY = NonRetryableException.__name__  # another package's counts too
 _MAX_FRAMES = 50  # of a traceback: the last ones
 _LOOP_HINT = 'each worker thread has an event loop of its own; @user_agent(loop="shared") gives all tasks one'
