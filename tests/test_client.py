@@ -315,6 +315,7 @@ class ReportAndPoll(ClientTest):
                 paths = [request.target.rpartition("/")[2] for request in server.requests]
                 self.assertEqual(paths, ["update-v2", "tasks", "tasks"])
                 self.assertFalse(client.can_report_and_poll)
+                self.assertEqual(client.can_wait, b"Request method" not in body)  # the first task was all that was late
 
     def test_what_the_plain_report_meets_too_is_not_the_joint_calls_fault(self) -> None:
         """One bad result, or a server in trouble, must not cost the process its faster call."""

@@ -71,6 +71,8 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(plain.resolve(agent)[1:], ("mine", "declared", 250, 3, None))
         self.assertEqual(plain.resolve(bare)[2:], (None, 1000, 1, None))
         self.assertTrue(plain.resolve(bare).worker_id)
+        there = self.load(None, None, conductor="http://localhost:8080/api")
+        self.assertEqual(there.resolve(bare).poll_interval_ms, 200)
         env = {
             "USERAGENT_WORKERS": "5",
             "USERAGENT_DOMAIN": "env",

@@ -201,7 +201,7 @@ def user_agent(
 
     ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls
     under (default: the host's). ``domain``: the task domain. ``poll_interval``: the longest pause
-    between two polls while idle, in milliseconds (default 1000). ``workers``: tasks at a time
+    between two polls while idle, in milliseconds (default 1000; 200 on Conductor). ``workers``: tasks at a time
     (default 1). ``timeout_s``: a task that runs longer fails (default: no limit). ``retries`` and
     ``response_timeout_s`` (seconds): what ``run --register`` tells a Conductor server that does not know the task type.
     ``loop``: ``"shared"`` runs all tasks of async agents on one event loop (default ``"own"``: one for each worker

@@ -178,7 +178,7 @@ class Settings:
     workers: int | None = _row("tasks to run at once, for each agent (else the decorator's, else 1)",
         "USERAGENT_WORKERS", _workers,
         flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running")
-    poll_interval_ms: float | None = _row("longest pause between polls when idle (else the decorator's, else 1000)",
+    poll_interval_ms: float | None = _row("idle pause between polls (else the decorator's; 1000, Conductor 200)",
         "USERAGENT_POLL_INTERVAL", _milliseconds,
         flags=("--poll-interval",), commands=RUN, metavar="MS", group="running")
     domain: str | None = _row("task domain to poll in", "USERAGENT_DOMAIN",
@@ -250,12 +250,13 @@ class Settings:
         Raises ConfigError when a ``conductor_worker_…`` variable makes no sense.
         """
         interval = self._of(agent, "poll_interval_ms", "polling_interval", _milliseconds)
+        idle_ms = 1000 if self.platform == "akabot" else 200  # on a Conductor that keeps no poll
         workers, domain = self._of(agent, "workers"), self._of(agent, "domain", "domain")
         return AgentSettings(
             agent_id=agent.agent_id or self.agent_id,
             worker_id=self._of(agent, "worker_id") or socket.gethostname() or "worker",
             domain=None if domain == NO_DOMAIN else domain,
-            poll_interval_ms=1000 if interval is None else interval or NO_PAUSE_MS,
+            poll_interval_ms=idle_ms if interval is None else interval or NO_PAUSE_MS,
             workers=1 if workers is None else workers,
             timeout_s=self.task_timeout_s if agent.timeout_s is None else agent.timeout_s,
         )

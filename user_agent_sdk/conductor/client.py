@@ -110,6 +110,7 @@ class Client:
             refused, outcome = outcome, self.report(report, ids)
             if outcome.verdict is Verdict.APPLIED and self.can_report_and_poll:
                 self.can_report_and_poll = False
+                self.can_wait &= not refused.reason.startswith("HTTP 500: Request method")  # 3.13: a kept poll is blind
                 text = "This server takes no update-v2 (%s); from now on plain reports"
                 log.info(text, refused.reason, extra={"action": "no_update_v2"})
             return outcome, []
