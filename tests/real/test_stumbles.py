@@ -24,7 +24,7 @@ SDK = "python -m user_agent_sdk "
 SLOW = ('    num1 = ', '    __import__("time").sleep(input_data.get("s", 0))\n    num1 = ')  # fmt: skip
 AGENT = "from user_agent_sdk import user_agent\n@user_agent()\ndef a({given}):\n    {does}\n"
 ADVICE = {  # what a file has, and what a person is told
-    "path.json": (b'{"path": "C:\\Users\\an"}', 2, 'hint: in JSON a backslash is written twice, "C:\\\\bills"'),
+    "path.json": (b'{"path": "C:\\Uploads\\an"}', 2, 'hint: in JSON a backslash is written twice, "C:\\\\bills"'),
     "latin.json": (b'{"name": "M\xfcller"}', 2, "hint: save the file as UTF-8"),
     "nan.py": (AGENT.format(given="", does="return float('nan')"), 1, "nan is not a JSON number; return None"),
     "leaves.py": (AGENT.format(given="", does="__import__('sys').exit(0)"), 1, "return a value, or raise an exception"),
