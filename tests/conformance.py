@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from user_agent_sdk.conductor import wire
+from user_agent_sdk.conductor import paths, wire
 
 PATIENCE_S = 20.0  # for what must come; nothing waits that long unless it fails
 
@@ -84,7 +84,7 @@ class Suite(unittest.TestCase):
     """The helpers."""
 
     platform: Platform
-    dialect: wire.Dialect
+    dialect: paths.Dialect
     patience_s = PATIENCE_S
 
     def setUp(self) -> None:
@@ -473,10 +473,10 @@ def wire_fields() -> set[str]:
 class ConductorOnly(Suite):
     """Long polls, the report that brings the next task, and how a missing route is worded."""
 
-    dialect = wire.CONDUCTOR
+    dialect = paths.CONDUCTOR
 
     def batch(self, **query: object) -> Reply:
-        path = f"{self.dialect.batch_poll}{wire.segment(self.agent_id)}?{urlencode({'workerid': 'w', **query})}"
+        path = f"{self.dialect.batch_poll}{paths.segment(self.agent_id)}?{urlencode({'workerid': 'w', **query})}"
         return self.call("GET", path)
 
     def report_and_poll(self, task: Mapping[str, Any], status: str, **fields: Any) -> dict[str, Any] | None:
@@ -615,7 +615,7 @@ class ConductorOnly(Suite):
 class AkabotOnly(Suite):
     """Tokens."""
 
-    dialect = wire.AKABOT
+    dialect = paths.AKABOT
     _token = ""
 
     def headers(self) -> dict[str, str]:

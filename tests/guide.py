@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import NamedTuple
 
-from tests.test_doors import PACKAGE
+from tests.test_doors import FILE_LINES, PACKAGE
 from tests.test_rooms import needed_by_run
 
 
@@ -24,12 +24,12 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step(("credentials.py", "settings.py"), "the secret, and who may read it; the environment", True),
-    Step(("conductor/wire.py",), "what is sent and what a reply means; no I/O"),
+    Step(("credentials.py", "settings.py", "values.py"), "the secret, and who may read it; the environment", True),
+    Step(("conductor/wire.py", "conductor/paths.py"), "what is sent and what a reply means; no I/O"),
     Step(("conductor/*.py",), "every connection, TLS, the proxy, the token", True),
     Step(("private.py", "worker/keeping/log_file.py", "worker/keeping/journal*.py", "worker/keeping/leftovers.py"),
          "every file that is written", True),
-    Step(("logs.py", "errors.py"), "what a log or an error shows, and what is blanked"),
+    Step(("logs.py", "redaction.py", "errors.py"), "what a log or an error shows, and what is blanked"),
     Step(("loader.py", "agents.py", "worker/running/*.py"), "running the agent's code"),
     Step(("worker/*.py", "worker/polling/*.py", "worker/keeping/*.py"), "which task is taken, kept, handed back"),
     Step(("cli/*.py", "*.py"), "the command line; the import path; names of earlier releases"),
@@ -65,7 +65,7 @@ def markdown() -> str:
         lines.append(f"| {number} | {files} | {round(count, -1)} | {step.trust}{' **' if step.is_near else ''} |")
     whole, core, near = (f"{round(count, -1):,}" for count in figures())
     lines += ["", f"The package has {whole} lines of Python, a core copy {core}; {near} of them, marked **, touch the "
-              "network, credentials or the disk."]  # fmt: skip
+              f"network, credentials or the disk. No file has more than {FILE_LINES}."]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -19,10 +19,11 @@ from user_agent_sdk.conductor import client as rooms
 from user_agent_sdk.conductor.auth import TokenSource, client_credentials
 from user_agent_sdk.conductor.client import Client, Outcome, PollError, retry_after_s
 from user_agent_sdk.conductor.connection import Connection
+from user_agent_sdk.conductor.paths import AKABOT, CONDUCTOR, Dialect
 from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.reply import Response
 from user_agent_sdk.conductor.transport import Transport
-from user_agent_sdk.conductor.wire import AKABOT, CONDUCTOR, Dialect, TaskResult, Verdict, encode
+from user_agent_sdk.conductor.wire import TaskResult, Verdict, encode
 from user_agent_sdk.errors import ConfigError
 
 from .support import FakeClock, Handler, Peer, Request, Server, answering, at_once

@@ -153,7 +153,7 @@ class TrustTest(RenewalTest):
         return context
 
     def send(self, transport: Transport, server: Server) -> bytes:
-        return transport.exchange("GET", server.url + "/", headers={}, timeout_s=10).body
+        return transport.send("GET", server.url + "/", headers={}, timeout_s=10).fetch().body
 
     def test_after_a_tls_failure_a_replaced_ca_file_is_read_again(self) -> None:
         server = self.serve(lambda request: b"in", self.tls())

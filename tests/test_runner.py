@@ -19,9 +19,9 @@ from unittest import mock
 
 from tests.support import Telling, entered
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
-from user_agent_sdk.credentials import Secret
 from user_agent_sdk.errors import AuthRefusedError, PlatformError, UserAgentError
 from user_agent_sdk.sandbox.exchange import Reply, Request
+from user_agent_sdk.values import Secret
 from user_agent_sdk.worker.keeping import journal_file
 from user_agent_sdk.worker.keeping.journal import Journal, input_hash
 from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
@@ -30,6 +30,7 @@ from user_agent_sdk.worker.runner import Runner
 from .workerbox import AGENT, DOWN, LONG_S, PASS, Box, Worker, agent, hasten, rows, settings_for, working
 
 RUNNER = "user_agent_sdk.worker.runner"
+DRAIN = "user_agent_sdk.worker.drain"
 
 
 class WorkerTest(unittest.TestCase):
@@ -216,19 +217,19 @@ class RunTest(WorkerTest):
 
     def test_a_worker_whose_main_loop_is_short_of_memory_goes_on_and_drains(self) -> None:
         """It closed its connections under the tasks that ran, and ended with 1."""
-        hasten(self, runner_STUMBLED_AGAIN_S=0.01)
+        hasten(self, drain_STUMBLED_AGAIN_S=0.01)
         blocks, started, go = self.blocking()
-        with working(self.box, blocks, workers=2) as worker, self.assertLogs(RUNNER, "ERROR") as said:
+        with working(self.box, blocks, workers=2) as worker, self.assertLogs(DRAIN, "ERROR") as said:
             runner = worker.runner
-            for name in ("_is_over", "_heed_signals"):
-                real, left = getattr(runner, name), [MemoryError(), OSError(24, "too many open files")]
+            for owner, name in ((runner, "_is_over"), (runner._drain, "_heed_signals")):
+                real, left = getattr(owner, name), [MemoryError(), OSError(24, "too many open files")]
 
                 def stumbles(real: Any = real, left: list[Exception] = left) -> Any:
                     if left:
                         raise left.pop()
                     return real()
 
-                setattr(runner, name, stumbles)
+                setattr(owner, name, stumbles)
             one = self.box.put(n=1)
             self.assertTrue(started.acquire(timeout=LONG_S))
             runner.stop()
@@ -475,7 +476,7 @@ class DrainTest(WorkerTest):
             for _ in ids:
                 self.assertTrue(started.acquire(timeout=LONG_S))
             began = time.monotonic()
-            with self.assertLogs(RUNNER, "ERROR") as said:
+            with self.assertLogs(DRAIN, "ERROR") as said:
                 self.assertEqual(worker.stop(), 7)
             self.assertGreaterEqual(time.monotonic() - began, 0.2)
             self.assertTrue(worker.runner.has_stragglers)

@@ -57,7 +57,7 @@ class TransportTest(unittest.TestCase):
     def send(self, transport: Transport, url: str, timeout_s: float = 5.0, body: bytes | None = None) -> Response:
         headers = {"Authorization": f"Bearer {CANARY}"}
         method = "GET" if body is None else "POST"
-        return transport.exchange(method, url, headers=headers, body=body, timeout_s=timeout_s)
+        return transport.send(method, url, headers=headers, body=body, timeout_s=timeout_s).fetch()
 
     def assert_fails(self, transport: Transport, url: str, timeout_s: float = 5.0) -> TransportError:
         with self.assertRaises(TransportError) as caught:
@@ -106,7 +106,7 @@ class Requests(TransportTest):
         server = self.serve(answering(lambda request: bytes(1001)))
         transport = self.transport()
         with self.assertRaisesRegex(TransportError, "announces 1001 bytes, 1000 are allowed"):
-            transport.exchange("GET", server.url + "/", headers={}, timeout_s=5, limit_bytes=1000)
+            transport.send("GET", server.url + "/", headers={}, timeout_s=5, limit_bytes=1000).fetch()
 
     def test_a_redirect_is_a_reply_and_the_other_host_hears_nothing(self) -> None:
         """urllib's own follows it as a GET without the body, and takes the Authorization along."""

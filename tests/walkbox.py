@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tests.engine import Engine
 from tests.workerbox import AGENT, Box
-from user_agent_sdk.worker.runner import OPEN_POLL_S
+from user_agent_sdk.worker.drain import OPEN_POLL_S
 
 ROOT = Path(__file__).resolve().parent.parent
 USERAGENT = (sys.executable, "-m", "user_agent_sdk")

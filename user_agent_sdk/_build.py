@@ -39,11 +39,7 @@ AUTHOR = "The user-agent-sdk authors"
 LICENSE = "Apache-2.0"
 REQUIRES_PYTHON = ">=3.9"
 SCRIPTS = {"useragent": "user_agent_sdk.cli:program"}
-CLASSIFIERS = (
-    "Operating System :: OS Independent",
-    "Programming Language :: Python :: 3 :: Only",
-    "Typing :: Typed",
-)
+CLASSIFIERS = ("Operating System :: OS Independent", "Programming Language :: Python :: 3 :: Only", "Typing :: Typed")
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "user_agent_sdk"
@@ -69,9 +65,6 @@ sys.exit(program())
 Files = Mapping[str, bytes]  # path in the archive, with /, to content
 
 
-# -- what the installers call ------------------------------------------------------------------------
-
-
 def build_wheel(wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None) -> str:
     """Write the wheel and return its file name."""
     return _write(Path(wheel_directory), WHEEL, _zip(_with_dist_info(_tree(PACKAGE))))
@@ -89,9 +82,6 @@ def build_sdist(sdist_directory: str, config_settings: object = None) -> str:
     files = {**_tree(*TOP, PACKAGE, "tests", "examples"), "PKG-INFO": _metadata()}
     inside = {f"{BASE}/{name}": files[name] for name in sorted(files)}
     return _write(Path(sdist_directory), f"{BASE}.tar.gz", _gzip(_tar(inside)))
-
-
-# -- a release ---------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str]) -> int:
@@ -112,9 +102,6 @@ def main(argv: Sequence[str]) -> int:
     _write(folder, "SHA256SUMS", sums.encode("ascii"))
     sys.stdout.write(sums)
     return 0
-
-
-# -- what goes in ------------------------------------------------------------------------------------
 
 
 def _tree(*names: str) -> dict[str, bytes]:
@@ -217,9 +204,6 @@ def _sbom(files: Files) -> bytes:
         "compositions": [{"aggregate": "complete", "assemblies": [ref], "dependencies": [ref]}],
     }
     return json.dumps(document, indent=1).encode("ascii") + b"\n"
-
-
-# -- archives ----------------------------------------------------------------------------------------
 
 
 def _write(folder: Path, name: str, data: bytes) -> str:

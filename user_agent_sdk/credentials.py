@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from . import earlier
 from .errors import ConfigError, json_advice, nearest, nearest_file
+from .values import Secret, plain, secret
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
@@ -29,38 +30,6 @@ Layer = MutableMapping[str, tuple[Any, str]]  # setting -> its value and where t
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, or IPv6
 _NUMERIC = re.compile(r"[0-9.]+|.*:.*")
-
-
-class Secret(str):
-    """Text that a repr, and so a traceback or a log of its holder, does not show."""
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-
-def plain(text: str) -> str:
-    """``text`` trimmed; refuses control characters, which have no place in a header or an address."""
-    if not text.isprintable() and not text.strip().isprintable():
-        raise ValueError("must not contain control characters")
-    return text.strip()
-
-
-def secret(text: str) -> Secret:
-    return Secret(plain(text))
-
-
-def from_home(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ValueError(f"names a home folder that is not known: {text!r}") from None
-
-
-def existing_file(text: str) -> Path:
-    path = from_home(text)
-    if not os.path.isfile(path):
-        raise ValueError(f"names a file that does not exist: {path}")
-    return path
 
 
 def url(text: str) -> str:

@@ -5,7 +5,6 @@ characters. Only the command line calls ``setup``; everything else just uses ``l
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
@@ -13,18 +12,17 @@ import re
 import sys
 import threading
 import traceback
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
-from urllib.parse import quote, quote_plus, unquote
 
 from .errors import ConfigError, StorageError
 from .private import open_own
+from .redaction import Redactor
 
 # What a line of JSON takes of ``extra``.
 FIELDS = (
@@ -37,10 +35,6 @@ _SHOWN = ("agent_id", "task_id", "attempt", "duration_ms", "code", "exit", "hint
 # terminal's cursor, fake a line, reorder what is read, or not be written at all.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 LINE_MAX_CHARS = 16_000  # of a message, and of a traceback: an exception's text may be a whole document
-_SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadable
-_PIECE_CHARS = 8  # a shorter piece of a secret tells little, and stands in ordinary words too
-_WORDS_MAX_CHARS = 4096  # of a peer's message that are looked at
-_FORMS_MAX = 64  # of tokens, of which each has four or more: those of the latest are enough
 
 
 def escape(text: str, keep: str = "") -> str:
@@ -76,78 +70,7 @@ def bounded(text: str, max_chars: int = LINE_MAX_CHARS) -> str:
     return f"{text[:head]} … {text[len(text) - max_chars + head + 3 :]}"
 
 
-class Redactor:
-    """Blanks known secrets, also in the forms that they take in an address, a form, JSON or Base64."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _kept and _tokens, and the change of the two below
-        self._kept: list[str] = []
-        self._tokens: deque[str] = deque(maxlen=_FORMS_MAX)
-        self._known: list[str] = []  # both, the longest first: one may be a part of another
-        self._pieces: set[str] | None = None  # of those that are in use; None until somebody asks
-
-    def add(self, secret: str, *, is_token: bool = False) -> None:
-        """Blank it from now on; a token only until many newer ones came."""
-        with self._lock:
-            known: list[str] | deque[str] = self._tokens if is_token else self._kept
-            for form in _forms(secret):
-                if len(form) >= _SHORTEST_SECRET and form not in known:
-                    known.append(form)
-            self._known = sorted([*self._kept, *self._tokens], key=len, reverse=True)
-            self._pieces = None
-
-    def __call__(self, text: str) -> str:
-        for secret in self._known:
-            text = text.replace(secret, "***")
-        return text
-
-    def brief(self, words: str, limit: int = 200) -> str:
-        """A peer's words, as one line of ``limit`` characters at most. Secrets are blanked before anything is cut
-        off: also a piece of one, and one that is split by spaces, quotes or other signs."""
-        words = words[:_WORDS_MAX_CHARS]
-        decoded = unquote(words)
-        shown = self._blanked(decoded)
-        if decoded != words and shown == " ".join(decoded.split()):  # no secret in there: shown as it came
-            shown = self._blanked(words)
-        return "".join(filter(str.isprintable, shown[:limit]))
-
-    def _blanked(self, words: str) -> str:
-        text = " ".join(self(words).split())
-        places = [place for place, sign in enumerate(text) if sign.isalnum()]
-        dense, pieces = _dense(text), self._in_pieces()
-        shown = list(text)
-        for first in range(len(dense) - _PIECE_CHARS + 1):
-            if dense[first : first + _PIECE_CHARS] in pieces:
-                start, end = places[first], places[first + _PIECE_CHARS - 1] + 1
-                shown[start:end] = "\0" * (end - start)
-        return re.sub("\0+", "***", "".join(shown))
-
-    def _in_pieces(self) -> set[str]:
-        with self._lock:
-            if self._pieces is None:
-                used = map(_dense, [*self._kept, *list(self._tokens)[-_FORMS_MAX // 2 :]])
-                self._pieces = {
-                    text[first : first + _PIECE_CHARS] for text in used for first in range(len(text) - _PIECE_CHARS + 1)
-                }
-            return self._pieces
-
-
-def _dense(text: str) -> str:
-    return "".join(filter(str.isalnum, text))
-
-
-def _forms(secret: str) -> Iterator[str]:
-    yield from (str(secret), quote(secret, safe=""), quote_plus(secret))
-    yield from (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
-    raw = secret.encode("utf-8", "surrogatepass")
-    for before in range(3):  # bytes that precede it in what was encoded; their characters, and the last, are left out
-        code = base64.b64encode(bytes(before) + raw)[(0, 2, 3)[before] :].rstrip(b"=")[:-1].decode("ascii")
-        yield from (code, code.replace("+", "-").replace("/", "_"))
-
-
 redactor = Redactor()  # the process's own: whoever gets hold of a secret or a token adds it here
-
-
 _LEVEL_COLORS = {"WARNING": "35", "ERROR": "31", "CRITICAL": "31"}  # yellow can't be read on white
 
 
@@ -272,13 +195,7 @@ def _is_console(handler: logging.Handler) -> bool:
 class _OwnLogger(logging.Logger):
     """A logger of ours: dictConfig and fileConfig disable every logger that their caller did not think of."""
 
-    @property
-    def disabled(self) -> bool:
-        return False
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:
-        """Without effect."""
+    disabled = property(lambda self: False, lambda self, value: None)
 
 
 _NAME = __name__.rpartition(".")[0]

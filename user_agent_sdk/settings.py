@@ -10,7 +10,6 @@ decorator says.
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
@@ -21,8 +20,26 @@ from typing import Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from . import credentials
-from .credentials import Secret, existing_file, from_home, plain, secret, url
+from .credentials import url
 from .errors import ConfigError, UsageError, UserAgentError
+from .values import (
+    Secret,
+    age,
+    choice,
+    existing_file,
+    from_home,
+    host_and_port,
+    journal_folder,
+    milliseconds,
+    name_list,
+    number,
+    parsed,
+    plain,
+    secret,
+    switch,
+    whole,
+    worker_count,
+)  # fmt: skip
 
 RUN = ("run", "dev")
 AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
@@ -30,80 +47,6 @@ TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
 NO_PAUSE_MS = 100.0  # what a poll interval of 0 means, as in 0.2.0
 NO_DOMAIN = "NO_DOMAIN"  # Conductor's word for none, where one would be chosen otherwise
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.strip().isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high:,}, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def number(low: float, high: float, unit: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise ValueError(f"must be a number of {unit} from {low:g} to {high:,.0f}, not {text!r}")
-        return value
-
-    return parse
-
-
-def _workers(text: str) -> int:
-    """0 for what 0.2.0 took for one."""
-    digits = text.strip()
-    is_one = (digits.isdecimal() and not int(digits)) or (digits[:1] == "-" and digits[1:].isdecimal())
-    return 0 if is_one else whole(1, 1000)(text)
-
-
-_milliseconds = number(0, 3_600_000, "milliseconds")
-
-
-def _choice(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        for name in names:
-            if name.lower() == text.strip().lower():
-                return name
-        raise ValueError(f"must be one of {', '.join(names)}, not {text!r}")
-
-    return parse
-
-
-def switch(text: str) -> bool:
-    word = text.strip().lower()
-    if word in ("1", "true", "yes", "on", "t", "y"):
-        return True
-    if word in ("0", "false", "no", "off", "f", "n"):
-        return False
-    raise ValueError(f"must be true or false, not {text!r}")
-
-
-def _age(text: str) -> float:
-    """``12h`` or ``30d`` in seconds."""
-    found = re.fullmatch(r"(\d{1,6})([hdw])", text.strip())
-    if found is None:
-        raise ValueError(f"must be an age such as 12h, 30d or 8w, not {text!r}")
-    return float(found[1]) * {"h": 3600, "d": 86400, "w": 604800}[found[2]]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _journal(text: str) -> Path | None:
-    return None if text == "off" else from_home(text)
-
-
-def _listen(text: str) -> str:
-    host, _, port = text.strip().rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or any(c in host for c in "/@ "):
-        raise ValueError(f"must be PORT or HOST:PORT, not {text!r}")
-    return f"{host or '127.0.0.1'}:{int(port)}"
 
 
 class Setting(NamedTuple):
@@ -161,7 +104,7 @@ class Settings:
         "CONDUCTOR_SERVER_URL", url, flags=("--conductor",), commands=TARGET, metavar="URL", group="platform")
     agent_id: str | None = _row("id for agents whose decorator names none", "USERAGENT_AGENT_ID", key="agentId",
         flags=("-a", "--agent-id"), commands=AGENT, metavar="ID", group="platform")
-    platform: str = _row("", "USERAGENT_PLATFORM", _choice("akabot", "conductor"), "akabot", key="platform")
+    platform: str = _row("", "USERAGENT_PLATFORM", choice("akabot", "conductor"), "akabot", key="platform")
     base_url: str | None = _row("", "USERAGENT_BASE_URL", key="baseUrl")
     service_url: str = _row("", "USERAGENT_SERVICE_URL", url, "", key="serviceUrl")
     auth_url: str | None = _row("", "USERAGENT_AUTH_URL", url, key="authUrl")
@@ -176,10 +119,10 @@ class Settings:
     proxy: Secret | None = _row("", "USERAGENT_PROXY", credentials.proxy, key="proxy")
     # running
     workers: int | None = _row("tasks to run at once, for each agent (else the decorator's, else 1)",
-        "USERAGENT_WORKERS", _workers,
+        "USERAGENT_WORKERS", worker_count,
         flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running")
     poll_interval_ms: float | None = _row("idle pause between polls (else the decorator's; 1000, Conductor 200)",
-        "USERAGENT_POLL_INTERVAL", _milliseconds,
+        "USERAGENT_POLL_INTERVAL", milliseconds,
         flags=("--poll-interval",), commands=RUN, metavar="MS", group="running")
     domain: str | None = _row("task domain to poll in", "USERAGENT_DOMAIN",
         flags=("--domain",), commands=RUN, metavar="NAME", group="running")
@@ -193,16 +136,16 @@ class Settings:
         flags=("--task-timeout",), commands=RUN, metavar="S", group="running")
     max_tasks: int | None = _row("stop after this many tasks", "USERAGENT_MAX_TASKS", whole(1, 10**9),
         flags=("--max-tasks",), commands=RUN, metavar="N", group="running")
-    status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", _listen,
+    status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", host_and_port,
         flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running")
     register: bool = _row("define task types that the Conductor server lacks, as the decorators say",
         "USERAGENT_REGISTER", switch, False,
         flags=("--register",), commands=RUN, const="true", group="running")
     # what is kept
     journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
-        "USERAGENT_JOURNAL", _journal, Path(".useragent") / "journal",
+        "USERAGENT_JOURNAL", journal_folder, Path(".useragent") / "journal",
         flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal", group="records")
-    journal_sync: str = _row("full also survives a power cut", "USERAGENT_JOURNAL_SYNC", _choice("normal", "full"),
+    journal_sync: str = _row("full also survives a power cut", "USERAGENT_JOURNAL_SYNC", choice("normal", "full"),
         "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records")
     record: bool = _row("keep every execution in the history", "USERAGENT_RECORD", switch, False,
         flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true",
@@ -211,14 +154,14 @@ class Settings:
         flags=("-db", "--db-path"), metavar="PATH", group="records",
         commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune"))
     keep_history_s: float | None = _row("take executions out of the history at that age, such as 30d (else never)",
-        "USERAGENT_KEEP_HISTORY", _age, flags=("--keep-history",), commands=RUN, metavar="AGE", group="records")
-    redact: tuple[str, ...] = _row("blank this key's value in records; may be repeated", "USERAGENT_REDACT", _names, (),
-        flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records")
+        "USERAGENT_KEEP_HISTORY", age, flags=("--keep-history",), commands=RUN, metavar="AGE", group="records")
+    redact: tuple[str, ...] = _row("blank this key's value in records; may be repeated", "USERAGENT_REDACT", name_list,
+        (), flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records")
     # output
     log_level: str = _row("DEBUG, INFO, WARNING or ERROR", "USERAGENT_LOG_LEVEL",
-        _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO",
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO",
         flags=("-l", "--log-level"), commands=AGENT, metavar="LEVEL", group="output")
-    log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", _choice("text", "json"), "text",
+    log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", choice("text", "json"), "text",
         flags=("--log-format",), commands=AGENT, metavar="text|json", group="output")
     log_file: Path | None = _row("write the log there, not to stderr; may be moved or removed meanwhile",
         "USERAGENT_LOG_FILE", from_home, flags=("--log-file",), commands=(*RUN, "sandbox"), metavar="PATH",
@@ -230,7 +173,7 @@ class Settings:
     capture_output: bool = _row("put print() and the lines of other loggers into the task's log, too",
         "USERAGENT_CAPTURE_OUTPUT", switch, False, flags=("--capture-output",), commands=(*RUN, "invoke", "sandbox"),
         const="true", off="--no-capture-output", group="output")
-    color: str = _row("auto, always or never", "USERAGENT_COLOR", _choice("auto", "always", "never"), "auto",
+    color: str = _row("auto, always or never", "USERAGENT_COLOR", choice("auto", "always", "never"), "auto",
         flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
     # fmt: on
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -249,7 +192,7 @@ class Settings:
 
         Raises ConfigError when a ``conductor_worker_…`` variable makes no sense.
         """
-        interval = self._of(agent, "poll_interval_ms", "polling_interval", _milliseconds)
+        interval = self._of(agent, "poll_interval_ms", "polling_interval", milliseconds)
         idle_ms = 1000 if self.platform == "akabot" else 200  # on a Conductor that keeps no poll
         workers, domain = self._of(agent, "workers"), self._of(agent, "domain", "domain")
         return AgentSettings(
@@ -292,15 +235,6 @@ class Settings:
 TABLE: tuple[Setting, ...] = tuple(
     each.metadata["setting"]._replace(name=each.name) for each in fields(Settings) if each.metadata
 )
-
-
-def parsed(parse: Callable[[str], Any], text: str, source: str, error: type[UserAgentError]) -> Any:
-    """``parse(text)``; raises ``error`` naming the ``source`` of what can't be parsed."""
-    try:
-        return parse(text)
-    except ValueError as reason:
-        hints = () if error is UsageError else ("correct it there, or take it out",)
-        raise error(f"{source} {reason}", hints=hints) from None
 
 
 def load(

@@ -18,7 +18,7 @@ from unittest import mock
 
 from user_agent_sdk import logs
 from user_agent_sdk.agents import Agent
-from user_agent_sdk.conductor import auth, connection, wire
+from user_agent_sdk.conductor import auth, connection, paths, wire
 from user_agent_sdk.conductor.client import Client, PollError
 from user_agent_sdk.conductor.renewal import Secret
 from user_agent_sdk.conductor.transport import Transport
@@ -186,7 +186,7 @@ class Polls(_Wire):
         return self
 
     def _begin(self) -> None:
-        client = Client(self.transport, wire.CONDUCTOR, "http://127.0.0.1:9/api", None)
+        client = Client(self.transport, paths.CONDUCTOR, "http://127.0.0.1:9/api", None)
         upkeep: Timetable[Any] = Timetable("upkeep", lambda call: call(), 1)
         stopping, metrics = threading.Event(), Metrics()
         custody = Custody(client, Journal(None), stopping, metrics, on_run=lambda _: None)
@@ -304,7 +304,7 @@ class Tokens(_Wire):
         if not source.is_ready or not 1 <= source._current[1]._life_s <= 86400:  # type: ignore[index]
             raise Wrong(f"a token that lives {source._current!r}")
         self.reply = Reply(_DONE, None)
-        self.transport.exchange("GET", url, headers=headers, timeout_s=5.0)  # what was got is fit to be sent
+        self.transport.send("GET", url, headers=headers, timeout_s=5.0).fetch()  # what was got is fit to be sent
 
     def _fits(self, error: PlatformError) -> None:
         told = " ".join([error.message, *error.hints])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .histories import Setting
     from .platform import Platform
 
-wire, clients = part("conductor.wire"), part("conductor.client")
+wire, paths, clients = (part(f"conductor.{name}") for name in ("wire", "paths", "client"))
 gates, intakes, budgets = (part(f"worker.polling.{name}") for name in ("gate", "intake", "budget"))
 custodies, journals, adopting = (part(f"worker.keeping.{name}") for name in ("custody", "journal", "adopt"))
 helds, watched = part("worker.keeping.held"), part("worker.watched")
@@ -101,7 +101,7 @@ class Process:
         setting = self.setting
         world.tell("starts")
         self.transport = Transport(self, self._platform)
-        dialect = wire.AKABOT if setting.is_akabot else wire.CONDUCTOR
+        dialect = paths.AKABOT if setting.is_akabot else paths.CONDUCTOR
         if setting.is_old:  # Conductor before 3.20
             dialect = dialect._replace(report_and_poll=None)
         self.client = clients.Client(self.transport, dialect, "http://platform/api", None)

@@ -31,9 +31,9 @@ from ..agents import Agent
 from ..conductor.client import Client
 from ..conductor.renewal import absent_cert_file, bundle
 from ..conductor.transport import Transport
-from ..credentials import Secret
 from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
 from ..settings import TABLE, Settings, load
+from ..values import Secret
 from . import definitions, options, terminal, waiting
 from .options import Parser
 
@@ -128,9 +128,6 @@ def _failed(check: str, error: UserAgentError) -> Row:
         if "expired" in what or "not yet valid" in what:
             hints.append(f"or the clock of this machine is wrong: it shows {time.strftime('%Y-%m-%d %H:%M')}")
     return Row("FAIL", check, what, "; ".join(hints) or default, error.code)
-
-
-# -- on this machine ---------------------------------------------------------------------------------
 
 
 def _python(script: Path | None) -> Iterator[Row]:
@@ -241,9 +238,6 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
             yield Row("warn", "journal", f"{logs.counted(counts[what], 'result')} or started tasks: {what}", fix)
 
 
-# -- on the network ----------------------------------------------------------------------------------
-
-
 def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterator[Row]:
     from ..worker.connect import connect
 
@@ -273,7 +267,7 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
                 yield _failed("token", error)
         try:
             # The base address itself: it takes no task, and any answer shows that somebody is there.
-            reply = transport.exchange("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S)
+            reply = transport.send("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S).fetch()
         except PlatformError as error:
             yield _failed("platform", error)
             return

@@ -28,7 +28,7 @@ def health(transport: Transport, service_url: str, timeout_s: float) -> Iterator
     """What the server says of itself; nothing where a gateway does not let that through."""
     url = service_url[: -len("/api")] + "/health" if service_url.endswith("/api") else ""
     try:
-        reply = transport.exchange("GET", url, headers={}, timeout_s=timeout_s) if url else None
+        reply = transport.send("GET", url, headers={}, timeout_s=timeout_s).fetch() if url else None
     except PlatformError:
         return  # the service itself has answered
     said = json_object(reply.body).get("healthy") if reply is not None else None

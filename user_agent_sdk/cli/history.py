@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, TextIO
 
-from ..credentials import from_home
 from ..errors import UsageError, UserAgentError
 from ..history import export, times, views
 from ..history.store import History, Record
 from ..logs import encodable, escape, json_text
-from ..settings import parsed, whole
+from ..values import from_home, parsed, whole
 from . import options, terminal
 from .options import Parser
 
@@ -82,9 +81,6 @@ def _limit(text: str) -> int | None:
     return None if text in ("all", "-1") else whole(0, 10**9)(text)
 
 
-# -- on stdout -------------------------------------------------------------------------------------
-
-
 def _line_form(args: Namespace, latest: Sequence[Record]) -> Callable[[Record], str]:
     """Write the header, if the form that was asked for has one; what makes a record a line. A table is laid out for
     ``latest``."""
@@ -132,9 +128,6 @@ def _follow(history: History, filters: dict[str, Any], limit: int | None, args: 
             sys.stdout.flush()
             never.wait(LOOK_S)
             shown = list(history.find(**filters, after_id=last_id))
-
-
-# -- in a file -------------------------------------------------------------------------------------
 
 
 def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:

@@ -9,7 +9,7 @@ from ..errors import UsageError
 from ..history import times
 from ..history.store import prune
 from ..logs import counted
-from ..settings import parsed
+from ..values import parsed
 from . import options, terminal
 from .options import Parser
 

@@ -73,12 +73,7 @@ credentials.json
 *.db-*
 __pycache__/
 """
-FILES = {
-    "agent.py": AGENT,
-    "input.json": '{"num1": 2, "num2": 3}\n',
-    "test_agent.py": TEST,
-    ".gitignore": IGNORED,
-}
+FILES = {"agent.py": AGENT, "input.json": '{"num1": 2, "num2": 3}\n', "test_agent.py": TEST, ".gitignore": IGNORED}
 
 
 def configure(parser: Parser) -> None:

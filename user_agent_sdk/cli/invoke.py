@@ -18,7 +18,8 @@ from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAge
 from ..logs import counted
 from ..sandbox import server
 from ..sandbox.tasks import Execution
-from ..settings import Settings, number, parsed
+from ..settings import Settings
+from ..values import number, parsed
 from ..worker.runner import Runner
 from . import commands, options, run, terminal, waiting
 from .options import Parser

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from .. import logs
 from ..agents import PLATFORM_NAMES, Agent
 from ..errors import UsageError, UserAgentError, json_advice, nearest, nearest_file
-from ..settings import EVERY, TABLE, Setting, Settings, load, parsed, switch
+from ..settings import EVERY, TABLE, Setting, Settings, load
+from ..values import parsed, switch
 from . import terminal
 
 logger = logging.getLogger(__name__)

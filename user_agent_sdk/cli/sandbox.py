@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from .. import loader
 from ..conductor.transport import is_loopback
-from ..credentials import FILE_NAME, from_home, read
+from ..credentials import FILE_NAME, read
 from ..errors import EXIT_OK, ConfigError, UsageError, UserAgentError
 from ..logs import escape
 from ..sandbox import page, server
-from ..settings import parsed, whole
+from ..values import from_home, parsed, whole
 from ..worker import signals
 from ..worker.running.context import AGENT_LOG
 from . import options, run, terminal

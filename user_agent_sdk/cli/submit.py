@@ -13,11 +13,13 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from .. import credentials
+from ..conductor.paths import segment
 from ..conductor.transport import Transport, TransportError, is_loopback
-from ..conductor.wire import encode, segment
+from ..conductor.wire import encode
 from ..errors import ConfigError, PlatformError, UsageError, UserAgentError, nearest
 from ..logs import counted, escape, redactor
-from ..settings import Settings, number, parsed
+from ..settings import Settings
+from ..values import number, parsed
 from . import options, terminal
 from .options import Parser
 
@@ -90,7 +92,7 @@ def _ask(transport: Transport, origin: str, method: str, path: str, body: object
     try:
         content = None if body is None else encode(body)
         url = f"{origin}/api/sandbox/{path}"
-        reply = transport.exchange(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S)
+        reply = transport.send(method, url, headers=headers, body=content, timeout_s=TIMEOUT_S).fetch()
     except TransportError as error:
         hint = f"start one: {terminal.program()} sandbox"
         why = error.message.replace(f"{urlsplit(origin).netloc}: ", "", 1)

@@ -146,8 +146,8 @@ def paint(text: str, color: str, on: bool) -> str:
 
 def prepare_log(words: Sequence[str]) -> None:
     """Set the log up as a command line asks for it, where what went wrong came before that."""
-    from ..credentials import from_home
     from ..settings import AGENT
+    from ..values import from_home
 
     told = {name: os.environ.get(f"USERAGENT_{name.upper()}", "") for name in ("log_format", "log_file")}
     for word, following in zip(words, [*words[1:], ""]):

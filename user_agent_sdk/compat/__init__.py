@@ -46,7 +46,7 @@ CONDUCTOR: _Table = {
     f"{_MODELS}.task_result_status": {"compat.models": ("TaskResultStatus",)},
     "conductor.client.worker.worker_interface": {"compat.runner": ("WorkerInterface",)},
     "conductor.client.configuration.settings.authentication_settings": {
-        "compat.configuration": ("AuthenticationSettings",),
+        "compat.configuration": ("AuthenticationSettings",)
     },
 }
 ABSENT = ("chrome_bridge", "cua_ui")

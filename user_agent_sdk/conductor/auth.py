@@ -204,9 +204,9 @@ def conductor_key(transport: Transport, base_url: str, key: str, secret: str) ->
 def _asked(transport: Transport, url: str, form: bytes, media_type: str) -> dict[str, Any]:
     """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
     headers = {"Content-Type": media_type, "Accept": "application/json"}
-    reply = transport.exchange(
+    reply = transport.send(
         "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
-    )
+    ).fetch()
     answer = json_object(reply.body)
     error = logs.redactor.brief(str(answer.get("error", "")), 80)
     if reply.status == 401 or (reply.status in (400, 403) and str(answer.get("error")) in _REFUSALS):

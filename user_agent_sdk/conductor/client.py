@@ -13,19 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
 from .auth import TokenSource
+from .paths import Dialect, segment
 from .transport import Response, Transport, TransportError
-from .wire import (
-    MAYBE_NO_ROUTE,
-    Dialect,
-    Task,
-    Verdict,
-    classify,
-    encode,
-    is_web_page,
-    json_object,
-    parse_tasks,
-    segment,
-)
+from .wire import MAYBE_NO_ROUTE, Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -234,14 +224,7 @@ class ReportExchange(Exchange):
     reply: Response | None = None
 
     def __init__(
-        self,
-        client: Client,
-        path: str,
-        body: bytes,
-        timeout_s: float,
-        ids: Sequence[str],
-        *,
-        urgent: bool = False,
+        self, client: Client, path: str, body: bytes, timeout_s: float, ids: Sequence[str], *, urgent: bool = False
     ) -> None:
         super().__init__(client, path, body, timeout_s, urgent=urgent)
         self._ids = ids

@@ -80,10 +80,8 @@ class Connection(Reader):
 
     def __init__(self, host: str, port: int, tls: Trust | None, proxy: Proxy | None) -> None:
         super().__init__()
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._proxy = proxy
+        self._host, self._port = host, port
+        self._tls, self._proxy = tls, proxy
         self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
         self._deadline = 0.0  # monotonic; every wait ends then
@@ -120,8 +118,7 @@ class Connection(Reader):
             try:
                 self._write(sock, request)
             except ConnectionError as error:
-                # The server stopped listening, maybe because it has answered: a 413 does not wait for the end.
-                self._broke_off = error
+                self._broke_off = error  # the server may have answered: a 413 does not wait for the end
         except BaseException as error:
             raise self._given_up(error, is_sent) from None
 

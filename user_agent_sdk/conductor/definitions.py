@@ -10,8 +10,9 @@ from typing import Any
 from .. import logs
 from ..errors import PlatformError
 from .client import Client, Exchange
+from .paths import segment
 from .transport import Response
-from .wire import classify, encode, json_object, segment
+from .wire import classify, encode, json_object
 
 CALL_TIMEOUT_S = 15.0
 RETRIES = 3  # the server's own default

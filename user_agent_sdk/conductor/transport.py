@@ -49,12 +49,7 @@ class Transport:
     """
 
     def __init__(
-        self,
-        *,
-        ca_file: File = None,
-        client_cert: File = None,
-        client_key: File = None,
-        proxy: str | None = None,
+        self, *, ca_file: File = None, client_cert: File = None, client_key: File = None, proxy: str | None = None
     ) -> None:
         self._opener = urllib.request.OpenerDirector()
         self._opener.add_handler(_PersistentHandler())
@@ -64,22 +59,6 @@ class Transport:
         self._lock = threading.Lock()  # guards _all and _origins
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: connections end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
-
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        timeout_s: float,
-        limit_bytes: int = REPLY_LIMIT_BYTES,
-    ) -> Response:
-        """Request and reply, over within ``timeout_s`` in all. Any status is a Response.
-
-        Raises TransportError when there is no usable reply, ConfigError where :meth:`check` would.
-        """
-        return self.send(method, url, headers=headers, body=body, timeout_s=timeout_s, limit_bytes=limit_bytes).fetch()
 
     def send(
         self,
@@ -91,8 +70,11 @@ class Transport:
         timeout_s: float,
         limit_bytes: int = REPLY_LIMIT_BYTES,
     ) -> Connection:
-        """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which
-        may have others under way meanwhile. Raises what :meth:`exchange` does."""
+        """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which may
+        have others under way meanwhile. Both are over within ``timeout_s`` in all; any status is a Response.
+
+        Both raise TransportError when there is no usable reply, this one ConfigError where :meth:`check` would.
+        """
         requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
         request = requests.get(url)
         if request is None:

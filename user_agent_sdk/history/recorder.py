@@ -131,8 +131,6 @@ class Recorder:
         if lost:
             logger.error("Not recorded: %s", counted(lost, "execution"), extra={"action": "history_lost"})
 
-    # -- the thread ----------------------------------------------------------------------------------
-
     def _run(self) -> None:
         pause_s = GATHER_S
         while True:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
+from ..conductor.paths import DIALECTS
 from ..conductor.renewal import Files, Secret
 from ..conductor.transport import Transport
-from ..conductor.wire import DIALECTS
 from ..errors import ConfigError
 from ..settings import Settings
 
@@ -24,10 +24,7 @@ class Target(NamedTuple):
 def connect(settings: Settings) -> Target:
     """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
     transport = Transport(
-        ca_file=settings.ca_file,
-        client_cert=settings.client_cert,
-        client_key=settings.client_key,
-        proxy=settings.proxy,
+        ca_file=settings.ca_file, client_cert=settings.client_cert, client_key=settings.client_key, proxy=settings.proxy
     )
     auth: TokenSource | None = None
     if settings.client_id and settings.client_secret and settings.auth_url:

@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Callable
 from urllib.parse import urlsplit
 
 from ..agents import Agent
+from ..conductor.paths import segment
 from ..conductor.transport import is_loopback
-from ..conductor.wire import LONG_POLL_MAX_MS, TaskStatus, segment
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted
 from ..settings import AgentSettings, Settings
 from . import signals
 from .connect import connect
 from .crew import Crew, Limit, no_threads
+from .drain import Drain
 from .keeping import journal_file
 from .keeping.adopt import take_over
 from .keeping.custody import Custody
-from .keeping.held import Held, Run, failure
+from .keeping.held import Run
 from .keeping.journal import Journal
 from .keeping.timetable import Timetable
 from .polling.backoff import CAP_S, LOCAL_CAP_S
@@ -51,10 +52,6 @@ STOP, LOOK = 0, -1  # among the numbers of signals: stop() was called, a slot ha
 LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not interrupt a lock wait
 SWEEP_S = 0.5
 ADOPT_S = 60.0
-OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # a drain waits so long for an open poll, which may bring a task
-LAST_REPORT_S = 2.0
-STUMBLED_AGAIN_S = 0.5
-STOPPED = "the worker was stopped while the task ran"
 OVERTIME_S = GRACE_S + 5.0  # after the drain timeout the process ends, whatever hangs
 
 
@@ -104,11 +101,10 @@ class Runner:
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._crew = Crew(on_end=lambda: self._numbers.put(LOOK))
+        self._drain = Drain(self._crew, self._custody, self._heed_signals)
         self.hooks = Hooks(self._services.shared_loop.run)
         self._limit = Limit()
         self._is_started = False
-        self._deadline: float | None = None  # of the drain, on the clock
-        self._given_up: list[Held] = []  # tasks whose functions still ran when the drain was over
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
@@ -133,8 +129,6 @@ class Runner:
         # By number: where threads are short each agent gets one slot before any gets a second.
         self._slots += [(number, Slot(agent, gate, own.timeout_s, self._services)) for number in range(own.workers)]
 
-    # -- running -----------------------------------------------------------------------------------
-
     def run(self) -> int:
         """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off.
 
@@ -150,15 +144,15 @@ class Runner:
                 self._is_checking = False
             try:
                 self._start()
-                self._insist(self._serve)
-                return self._drain()
+                self._drain.insist(self._serve)
+                return self._end()
             finally:
                 self._close()
 
     def stop(self, limit_s: float | None = None) -> None:
         """Begin to drain, or with ``limit_s`` end a drain sooner than its timeout would. From any thread."""
         if limit_s is not None:
-            self._deadline = time.monotonic() + limit_s
+            self._drain.deadline = time.monotonic() + limit_s
         self._numbers.put(STOP)
 
     def close_status(self) -> None:
@@ -179,7 +173,7 @@ class Runner:
             services.stopping.is_set(),
             self.running,
             len(self._custody.delivery),
-            self._deadline,
+            self._drain.deadline,
             min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
             self._custody.delivery.next_at,
             any(gate.is_failing and gate.is_refused for gate in self._gates),
@@ -273,8 +267,6 @@ class Runner:
         self._custody.delivery.hurry()
         self._heard()
 
-    # -- upkeep ----------------------------------------------------------------------------------------
-
     def _adopt(self) -> float:
         take_over(self._custody, self._journal.adopt())
         return ADOPT_S
@@ -285,21 +277,19 @@ class Runner:
         self.watch.beat("upkeep")
         return SWEEP_S
 
-    # -- stopping ------------------------------------------------------------------------------------
-
-    def _drain(self) -> int:
-        services, limit_s = self._services, self._settings.drain_timeout_s or None
+    def _end(self) -> int:
+        drain, limit_s = self._drain, self._settings.drain_timeout_s or None
         if limit_s is not None:
-            self._deadline = self._deadline or time.monotonic() + limit_s
+            drain.deadline = drain.deadline or time.monotonic() + limit_s
             self._limit.arm(limit_s + OVERTIME_S)
-        services.stopping.set()
+        self._services.stopping.set()
         self._wake_gates()
         level = logging.INFO if self._owns_process else logging.DEBUG
         running = counted(self.running, "running task")
         log.log(level, "Stopping; %s", running, extra={"action": "drain_started"})
-        self._insist(self._await_slots)
-        cut_off = self._insist(self._cancel_coroutines) + self._insist(self._cut_off)
-        self._insist(self._await_deliveries)
+        drain.insist(drain.await_slots)
+        cut_off = drain.insist(drain.cancel_coroutines) + drain.insist(drain.cut_off)
+        drain.insist(drain.await_deliveries)
         left = len(self._custody.register.pending())
         if left:
             fate = "kept in the journal" if self._journal.save() else "there is no journal: lost"
@@ -307,32 +297,6 @@ class Runner:
         else:
             log.log(level, "Stopped", extra={"action": "stopped"})
         return EXIT_UNDELIVERED if left or cut_off or self._custody.register.stuck else EXIT_OK
-
-    def _insist(self, step: Callable[[], int | None]) -> int:
-        """Take a step, again and again where memory or descriptors are short, until the drain is late; what it said."""
-        while True:
-            try:
-                return step() or 0
-            except Exception:
-                log.exception("The worker stumbled; it goes on", extra={"action": "stumbled"})
-                if self._is_late():
-                    return 1
-                self._crew.wait(0, STUMBLED_AGAIN_S)
-
-    def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
-
-    def _await_slots(self) -> None:
-        polls_until, register = time.monotonic() + OPEN_POLL_S, self._custody.register
-        while not self._crew.wait(register.stuck, 0.05) and not self._is_late():
-            if time.monotonic() >= polls_until and not register.pending():
-                break
-            self._heed_signals()
-
-    def _await_deliveries(self) -> None:
-        self._custody.delivery.hurry()
-        while not self._custody.delivery.flush(0.05) and not self._is_late():
-            self._heed_signals()
 
     def _heed_signals(self) -> None:
         self.watch.beat("main")
@@ -343,31 +307,6 @@ class Runner:
         if number not in (STOP, LOOK) and self._owns_process:
             log.warning("Stopped at once; what is undelivered is in the journal", extra={"action": "stopped_at_once"})
             os._exit(EXIT_INTERRUPTED)
-
-    def _cancel_coroutines(self) -> int:
-        """Past the drain timeout: cancel the coroutines that still run, and await their slots; how many there were."""
-        register = self._custody.register
-        running = register.running()
-        cancelled = [held for held in running if held.call is not None and held.call.cancel(STOPPED)]
-        until = time.monotonic() + GRACE_S
-        others = register.stuck + len(running) - len(cancelled)
-        while cancelled and not self._crew.wait(others, 0.05) and time.monotonic() < until:
-            self._heed_signals()
-        return len(cancelled)
-
-    def _cut_off(self) -> int:
-        """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
-        custody, until = self._custody, time.monotonic() + LAST_REPORT_S
-        for held in custody.register.running():
-            if custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None:
-                self._given_up.append(held)
-                custody.delivery.post(held)
-        if self._given_up:
-            text = "Past the drain timeout: %s given up" if self._owns_process else "Stopped while %s ran"
-            log.error(text, counted(len(self._given_up), "task"), extra={"action": "cut_off"})
-            while not custody.delivery.flush(0.05) and time.monotonic() < until:
-                self._heed_signals()
-        return len(self._given_up)
 
     def _close(self) -> None:
         self._services.stopping.set()

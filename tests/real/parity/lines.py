@@ -15,7 +15,8 @@ from typing import Any, Optional
 from user_agent_sdk.cli import history, options
 from user_agent_sdk.cli.commands import ALIASES, COMMANDS, PROGRAM
 from user_agent_sdk.errors import UsageError
-from user_agent_sdk.settings import TABLE, switch
+from user_agent_sdk.settings import TABLE
+from user_agent_sdk.values import switch
 
 Understood = Optional[dict[str, Any]]
 

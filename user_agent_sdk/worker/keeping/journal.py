@@ -47,11 +47,7 @@ class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 
     def __init__(
-        self,
-        folder: Path | None,
-        sync: str = "normal",
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, folder: Path | None, sync: str = "normal", *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = clock

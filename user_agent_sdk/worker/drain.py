@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of a drain: slots are awaited; past the deadline coroutines are cancelled and other functions given up;
+then results are delivered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Callable
+
+from ..conductor.wire import LONG_POLL_MAX_MS, TaskStatus
+from ..logs import counted
+from .crew import Crew
+from .keeping.custody import Custody
+from .keeping.held import failure
+from .running.event_loop import GRACE_S
+
+log = logging.getLogger(__name__)
+
+OPEN_POLL_S = LONG_POLL_MAX_MS / 1000 + 1.0  # a drain waits so long for an open poll, which may bring a task
+LAST_REPORT_S = 2.0
+STUMBLED_AGAIN_S = 0.5
+STOPPED = "the worker was stopped while the task ran"
+
+
+class Drain:
+    """``deadline`` is on the clock, None for no limit; ``heed_signals`` is called between two looks."""
+
+    def __init__(self, crew: Crew, custody: Custody, heed_signals: Callable[[], None]) -> None:
+        self._crew = crew
+        self._custody = custody
+        self._heed_signals = heed_signals
+        self.deadline: float | None = None
+
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def insist(self, step: Callable[[], int | None]) -> int:
+        """Take a step, again and again where memory or descriptors are short, until the drain is late; what it said."""
+        while True:
+            try:
+                return step() or 0
+            except Exception:
+                log.exception("The worker stumbled; it goes on", extra={"action": "stumbled"})
+                if self.is_late():
+                    return 1
+                self._crew.wait(0, STUMBLED_AGAIN_S)
+
+    def await_slots(self) -> None:
+        polls_until, register = time.monotonic() + OPEN_POLL_S, self._custody.register
+        while not self._crew.wait(register.stuck, 0.05) and not self.is_late():
+            if time.monotonic() >= polls_until and not register.pending():
+                break
+            self._heed_signals()
+
+    def await_deliveries(self) -> None:
+        self._custody.delivery.hurry()
+        while not self._custody.delivery.flush(0.05) and not self.is_late():
+            self._heed_signals()
+
+    def cancel_coroutines(self) -> int:
+        """Cancel the coroutines that still run, and await their slots; how many there were."""
+        register = self._custody.register
+        running = register.running()
+        cancelled = [held for held in running if held.call is not None and held.call.cancel(STOPPED)]
+        until = time.monotonic() + GRACE_S
+        others = register.stuck + len(running) - len(cancelled)
+        while cancelled and not self._crew.wait(others, 0.05) and time.monotonic() < until:
+            self._heed_signals()
+        return len(cancelled)
+
+    def cut_off(self) -> int:
+        """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
+        custody, until = self._custody, time.monotonic() + LAST_REPORT_S
+        given_up = 0
+        for held in custody.register.running():
+            if custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None:
+                given_up += 1
+                custody.delivery.post(held)
+        if given_up:
+            log.error("Stopped while %s ran", counted(given_up, "task"), extra={"action": "cut_off"})
+            while not custody.delivery.flush(0.05) and time.monotonic() < until:
+                self._heed_signals()
+        return given_up
