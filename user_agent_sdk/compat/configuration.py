@@ -7,12 +7,11 @@ from ..credentials import derived
 
 
 def generate_service_url(base_url: str) -> str:
-    """Raises ValueError for what is no base URL."""
+    """Raises ValueError for what is no base URL, as the next one."""
     return derived(base_url)[0]
 
 
 def generate_auth_url(base_url: str) -> str:
-    """Raises ValueError for what is no base URL."""
     return derived(base_url)[1]
 
 

@@ -58,9 +58,9 @@ class ExecutionHistory:
 
     def close(self) -> None:
         with self._lock:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
 
 
 execution_history = ExecutionHistory()

@@ -45,7 +45,4 @@ def _agent(entry: Any) -> Agent:
 
 
 user_agent_registry = Registry()
-
-
-def clear_user_agent_registry() -> None:
-    REGISTRY.clear()
+clear_user_agent_registry = REGISTRY.clear

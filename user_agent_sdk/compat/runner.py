@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import loader, logs, settings
@@ -45,21 +45,19 @@ class RunnerConfig:
         self.agent_id, self.debug = agent_id, debug
 
 
+@dataclass(eq=False)
 class UserAgentRunner:
     """``config``, or a credentials file, found as for ``run`` when none is named. ``abort_signal`` makes it drain."""
 
-    def __init__(
-        self,
-        config: RunnerConfig | None = None,
-        config_file: str | None = None,
-        debug: bool | None = None,
-        workers: int | None = None,
-        record_logs: bool = False,
-        abort_signal: threading.Event | None = None,
-    ) -> None:
-        self.config, self._file, self._debug = config, config_file, debug
-        self.abort_signal = abort_signal or threading.Event()
-        self.workers, self.record_logs = workers, record_logs
+    config: RunnerConfig | None = None
+    config_file: str | None = None
+    debug: bool | None = None
+    workers: int | None = None
+    record_logs: bool = False
+    abort_signal: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        self.abort_signal = self.abort_signal or threading.Event()
 
     def run(self) -> None:
         """Run the registered agents until Ctrl+C, SIGTERM or ``abort_signal``, and drain.
@@ -80,13 +78,13 @@ class UserAgentRunner:
             raise SystemExit(code)
 
     def _stop(self, runner: Runner) -> None:
-        self.abort_signal.wait()
-        runner.stop()
+        if self.abort_signal and self.abort_signal.wait():
+            runner.stop()
 
     def _settings(self) -> settings.Settings:
         config, environ = self.config, dict(os.environ)
-        flags = {"config_file": self._file, "workers": None if self.workers is None else str(self.workers)}
-        flags.update(record="true" if self.record_logs else None, debug="true" if self._debug else None)
+        flags = {"config_file": self.config_file, "workers": None if self.workers is None else str(self.workers)}
+        flags.update(record="true" if self.record_logs else None, debug="true" if self.debug else None)
         if config is None:
             return settings.load(flags, environ=environ)
         environ.pop("CONDUCTOR_SERVER_URL", None)
@@ -116,22 +114,20 @@ class WorkerInterface:
         return TaskResult(task.workflow_instance_id, task.task_id, worker_id=self.get_identity())
 
 
+@dataclass(eq=False)
 class AgentWorker(WorkerInterface):
     """Runs one function for tasks that somebody else has polled."""
 
-    def __init__(
-        self,
-        task_def_name: str,
-        execute_function: Callable[..., Any],
-        poll_interval: float = 1000,
-        domain: str | None = None,
-        worker_id: str | None = None,
-        index: int = 0,
-        record_logs: bool = False,
-    ) -> None:
-        super().__init__(task_def_name)
-        self.execute_function, self.index, self.record_logs = execute_function, index, record_logs
-        self.poll_interval, self.domain, self.worker_id = poll_interval, domain, worker_id
+    task_def_name: str
+    execute_function: Callable[..., Any]
+    poll_interval: float = 1000
+    domain: str | None = None
+    worker_id: str | None = None
+    index: int = 0
+    record_logs: bool = False
+
+    def __post_init__(self) -> None:
+        self.task_definition_name = self.task_def_name
 
     def execute(self, task: Task) -> Any:
         agent = Agent(self.execute_function, self.task_definition_name)
