@@ -19,6 +19,7 @@ from pathlib import Path
 
 from . import WANTED
 from . import test_first_hour as hour
+from .servers import free_port
 
 SDK = "python -m user_agent_sdk "
 SLOW = ('    num1 = ', '    __import__("time").sleep(input_data.get("s", 0))\n    num1 = ')  # fmt: skip
@@ -52,7 +53,7 @@ class Walk:
             shutil.copytree(hour.ROOT / name, self.folder / "checkout" / name, ignore=ignore)
         (self.folder / "bin").mkdir()
         (self.folder / "bin" / "python").symlink_to(sys.executable)
-        self.url = f"http://127.0.0.1:{8100 + columns}"  # the walks run side by side
+        self.url = f"http://127.0.0.1:{free_port()}"
 
     def screen(self, command: str, here: Path | None = None) -> hour.Screen:
         environ = {"PATH": str(self.folder / "bin"), "HOME": str(self.folder), "TERM": "xterm",
