@@ -4,13 +4,16 @@ each ending, and a ``--log-file`` has all that is said, wherever it was moved me
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.support import entered
@@ -213,6 +216,30 @@ class LogFileTest(LogLinesTest):
         for name, said in (("first", "first"), ("second", "second"), ("worker.log", "fourth")):
             self.assertEqual((self.folder / name).read_text("utf-8").split()[-1:], [said])
         self.assertNotIn("third", "".join(each.read_text("utf-8") for each in self.folder.glob("*d")))
+
+    @unittest.skipIf(sys.platform == "win32", "a file's size is limited on POSIX")
+    def test_that_it_can_not_be_written_is_said_once_on_stderr(self) -> None:
+        """On a full disk lines were lost, and nobody was told."""
+        import resource
+
+        path, (soft, hard) = self.folder / "worker.log", resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = logs.FileHandler(path, as_json=False)
+
+        def log(text: str) -> None:
+            handler.handle(logs.logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
+
+        with mock.patch("sys.__stderr__", io.StringIO()) as said:
+            for _ in range(2):  # after a line that was written, it is said again
+                log("written")
+                resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+                try:
+                    log("lost")
+                    log("lost")
+                finally:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        self.assertEqual([line.partition(",")[0] for line in said.getvalue().splitlines()],
+                         ["The log file can't be written"] * 2)  # fmt: skip
+        self.assertEqual([line.split()[-1] for line in path.read_text("utf-8").splitlines()], ["written"] * 2)
 
     def test_the_error_that_ends_it_is_in_the_file_too(self) -> None:
         """Nobody sees the stderr of a worker that the Task Scheduler starts."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 import threading
@@ -160,19 +159,23 @@ class FileHandler(Handler):
 
     def __init__(self, path: Path, as_json: bool) -> None:
         """Raises ConfigError when the file can't be written."""
-        self._path = path
+        self._path, self._is_failing = path, False
         try:
-            with self._opened() as stream:
+            with open(path, "a", encoding="utf-8", opener=open_own) as stream:
                 super().__init__(stream, as_json)
         except (OSError, StorageError) as error:
             raise ConfigError(f"the log file can't be written: {error}") from None
 
-    def _opened(self) -> TextIO:
-        return open(open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "w", encoding="utf-8")
-
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, StorageError), self._opened() as self.stream:
-            super().emit(record)
+        try:
+            with open(self._path, "a", encoding="utf-8", opener=open_own) as stream:  # a full disk may fail its end
+                stream.write(self.format(record) + self.terminator)
+            self._is_failing = False
+        except (OSError, StorageError) as error:
+            if not self._is_failing and sys.__stderr__ is not None:
+                with suppress(OSError, ValueError):
+                    print(f"The log file can't be written, lines are lost: {error}", file=sys.__stderr__, flush=True)
+            self._is_failing = True
 
 
 class _Onward(logging.Handler):

@@ -42,7 +42,7 @@ def make_folder(path: Path) -> None:
             os.chmod(path, 0o700)
 
 
-def open_own(path: Path, flags: int) -> int:
+def open_own(path: str | Path, flags: int) -> int:
     """A descriptor of a regular file that is ours alone; with O_CREAT one that is missing is made so.
 
     Raises OSError, ForeignFileError for what somebody else has, or may have put, under that name."""
