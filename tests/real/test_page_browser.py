@@ -140,8 +140,9 @@ class PageInBrowser(unittest.TestCase):
         [running] = engine.poll(AGENT, "rpa-07")
         engine.heard(running["taskId"], "WARNING", LogLine("page 2 is rotated", 1_700_000_000_000))
         engine.cancel(known["49"])
-        return {"completed": known["3"], "failed": known["5"], "retried": known["7"], "cancelled": known["49"],
-                "running": running["workflowInstanceId"], "task": running["taskId"]}  # fmt: skip
+        ids = {"completed": "3", "failed": "5", "retried": "7", "waiting": "42", "cancelled": "49"}
+        chosen = {name: known[number] for name, number in ids.items()}
+        return {**chosen, "running": running["workflowInstanceId"], "task": running["taskId"]}
 
     def test_the_reason_of_what_failed_is_in_the_first_screen_among_fifty(self) -> None:
         """All rows looked alike, and the reason stood below the fold of an opened one."""
@@ -286,6 +287,13 @@ class PageInBrowser(unittest.TestCase):
         self.shows("page 3 is read")
         self.assertTrue(self.browser.run("return document.querySelector('#detail .title').marked"))
 
+    def test_what_is_called_again_says_when_where_it_is_opened_too(self) -> None:
+        """Its attempt was "queued", which is no answer to why nothing happens."""
+        known = self.fill()
+        self.browser.run("location.hash = arguments[0]", known["waiting"])
+        told = """return document.querySelector('#detail .attempt .title').textContent"""
+        self.browser.until(told.replace("return ", "return /^Attempt 1waitingcalled again in 9 m/.test(") + ")")
+
     def test_it_says_that_the_sandbox_is_gone(self) -> None:
         self.shows("live")
         self.sandbox.close()
@@ -294,27 +302,40 @@ class PageInBrowser(unittest.TestCase):
     def test_light_or_dark_wide_or_narrow_everything_can_be_read(self) -> None:
         """And it is kept as pictures, for those who look."""
         self.shows("Nothing was submitted")
-        self.browser.picture("page-empty")
+        self.is_readable("empty")
         known = self.fill()
-        for name in ("list", "failed", "retried", "running", "cancelled", "completed"):
+        for name in ("list", "failed", "retried", "running", "waiting", "cancelled", "completed"):
             self.browser.run("location.hash = arguments[0]", known.get(name, ""))
             self.shows("50 all", *(["Attempt 1"] if name in known else []))
-            for scheme in ("light", "dark"):
-                for width, height in ((320, 640), (390, 844), (800, 900), (1280, 900), (2560, 1300)):
-                    self.browser.resize(width, height, scheme)
-                    self.browser.until("return innerWidth === arguments[0] && document.querySelector('.row')", width)
-                    with self.subTest(name=name, scheme=scheme, width=width):
-                        for script, least in ((CONTRAST, 4.5), (BORDERS, 3.0)):
-                            ratio, text = self.browser.run(script)
-                            self.assertGreaterEqual(ratio, least, text)
-                        self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
-                        self.browser.until(FULL)
-                        if name == "list" and width >= 1280:  # it was higher than the window, by a pixel
-                            high = self.browser.run("return document.documentElement.scrollHeight")
-                            self.assertLessEqual(high, height)
-                    if width in (390, 1280, 2560):
-                        self.browser.picture(f"page-{name}-{width}-{scheme}")
+            self.is_readable(name)
+        for name, width in (("opened", 390), ("opened", 1280)):  # as somebody finds it who has just come by its address
+            self.browser.open("about:blank")
+            self.browser.resize(width, 900, "light")
+            self.browser.open(f"{self.sandbox.origin}/#{known['failed']}")
+            self.shows("Attempt 1")
+            self.assertEqual(self.browser.run("return document.getElementById('fold').open"), width > 960)
+            reason = "return document.querySelector('#detail>.error').getBoundingClientRect().bottom"
+            self.assertLess(self.browser.run(reason), 900)
+            self.browser.picture(f"page-{name}-{width}-light")
         self.assertEqual([], self.browser.errors())
+
+    def is_readable(self, name: str) -> None:
+        for scheme in ("light", "dark"):
+            for width, height in ((320, 640), (390, 844), (800, 900), (1280, 900), (2560, 1300)):
+                self.browser.resize(width, height, scheme)
+                self.browser.until("return innerWidth === arguments[0]", width)
+                with self.subTest(name=name, scheme=scheme, width=width):
+                    for script, least in ((CONTRAST, 4.5), (BORDERS, 3.0)):
+                        ratio, text = self.browser.run(script)
+                        self.assertGreaterEqual(ratio, least, text)
+                    self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
+                    if name != "empty":
+                        self.browser.until(FULL)
+                    if name == "list" and width >= 1280:  # it was higher than the window, by a pixel
+                        high = self.browser.run("return document.documentElement.scrollHeight")
+                        self.assertLessEqual(high, height)
+                if width in (390, 1280, 2560):
+                    self.browser.picture(f"page-{name}-{width}-{scheme}")
 
 
 if __name__ == "__main__":
