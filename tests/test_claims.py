@@ -84,6 +84,11 @@ class TablesTest(unittest.TestCase):
         made |= {f"GET {definitions._PATH}/ID", f"POST {definitions._PATH}"}
         self.assertEqual(told, made)
 
+    def test_a_report_has_what_is_told_and_no_more(self) -> None:
+        told = set(re.findall(r"`([a-z]+[A-Za-z]+)`", SECTION.partition("a report ")[2].partition(";")[0]))
+        report = wire.TaskResult("t", "w", "FAILED", {}, "reason", 1, "worker", [wire.LogLine("x", 1)], True)
+        self.assertEqual(told, {*report.to_wire()})
+
     def test_every_path_in_the_source_is_one_of_them(self) -> None:
         """So that a request that is added is told, too."""
         paths = set()
@@ -139,6 +144,33 @@ class GuideTest(unittest.TestCase):
             self.assertAlmostEqual(int(text.replace(",", "")), count, delta=count * 0.15)
             self.assertLessEqual(count, most)
         self.assertIn(f"No file has more than {FILE_LINES}.", one_line)
+
+
+# Ten questions of an auditor: where the README answers, the file to read first for it, and what is looked for there.
+WALK = (
+    ("what is sent where", "What is sent?", "conductor/wire.py", "def to_wire("),
+    ("what is written of a task", "Which files are written?", "worker/keeping/journal_file.py", "class Entry("),
+    ("who can read it", "What if others can write to the folder?", "private.py", "0o600"),
+    ("what if a token leaks", "What if a token leaks, or the journal is copied?", "conductor/auth.py", "expires"),
+    ("what if the journal is copied", "Which files are written?", "worker/keeping/journal_file.py", "class Entry("),
+    ("which hosts", "Which hosts are contacted?", "credentials.py", "DEFAULT_BASE_URL ="),
+    ("which subprocesses", "What is not in it?", "loader.py", "importlib"),
+    ("what is done with TLS", "How is it protected?", "conductor/renewal.py", "PROTOCOL_TLS_CLIENT"),
+    ("what is logged", "What is kept, where, and for how long?", "logs.py", "FIELDS ="),
+    ("how is a release verified", "How do I check what I was given?", "cli/version.py", "def _verify("),
+)
+
+
+class WalkTest(unittest.TestCase):
+    def test_the_first_file_that_an_answer_names_has_it(self) -> None:
+        """Of ten questions four led to a file without the answer, most often private.py or log_file.py."""
+        for question, heading, first, wanted in WALK:
+            with self.subTest(question):
+                answer = SECTION.partition(f"**{heading}**")[2].partition("\n**")[0]
+                named = re.search(r"\(Read\s+`([\w/]+\.py)`|Read\s+`([\w/]+\.py)`", answer)
+                assert named is not None, "no file is named"
+                self.assertEqual(named[1] or named[2], first)
+                self.assertIn(wanted, (PACKAGE / first).read_text("utf-8"))
 
 
 @unittest.skipIf(sys.platform == "win32", "paths are compared as POSIX has them")

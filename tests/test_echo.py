@@ -174,9 +174,10 @@ class EchoTest(CliTest):
                       ("hd", "last", "--json"), ("check", "--offline"), ("history", "--html", "page.html"),
                       ("history", "-e", "page.csv")):  # fmt: skip
             self.says_nothing(*words, code=0)
-        for path in self.folder.iterdir():
-            if path.is_file() and path.name != "credentials.json":
-                self.assertEqual(told(path.read_bytes().decode("latin-1")), [], path)
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "credentials.json"]
+        self.assertIn("journal", {path.parent.parent.name for path in files})
+        for path in files:
+            self.assertEqual(told(path.read_bytes().decode("latin-1")), [], path)
 
     def test_what_answers_in_a_sandboxs_place(self) -> None:
         statuses = iter((400, 500))
