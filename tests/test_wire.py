@@ -11,10 +11,8 @@ from typing import Any
 from unittest import mock
 
 from user_agent_sdk.conductor import wire
+from user_agent_sdk.conductor.paths import AKABOT, CONDUCTOR, DIALECTS, segment
 from user_agent_sdk.conductor.wire import (
-    AKABOT,
-    CONDUCTOR,
-    DIALECTS,
     ID_MAX_CHARS,
     LogLine,
     Task,
@@ -24,7 +22,6 @@ from user_agent_sdk.conductor.wire import (
     classify,
     encode,
     parse_tasks,
-    segment,
 )
 from user_agent_sdk.errors import PlatformError
 

@@ -11,8 +11,8 @@ import unittest
 from collections import defaultdict
 
 from user_agent_sdk.conductor.client import Client
+from user_agent_sdk.conductor.paths import DIALECTS
 from user_agent_sdk.conductor.transport import Transport
-from user_agent_sdk.conductor.wire import DIALECTS
 from user_agent_sdk.worker.keeping.held import Held
 from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import SENDERS_MOST, Lease, LeaseKeeper
