@@ -16,7 +16,7 @@ if sys.version_info < (3, 9):  # noqa: UP036 - the syntax here is one that such 
 from importlib import import_module, util
 
 package = __package__
-if not package:  # the folder was named, whatever it is called: it is no package yet, and first on the path
+if not package:  # Python was given this folder: it is no package yet, and first on the path
     package = "user_agent_sdk"
     if __name__ == "__main__":
         del sys.path[0]
@@ -26,7 +26,7 @@ if not package:  # the folder was named, whatever it is called: it is no package
     sys.modules[package] = util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[package])
 elif sys.path and sys.path[0] == os.getcwd() and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # whoever can write to the current folder must not be who is imported here
+    del sys.path[0]  # a file that others planted in the current folder must not be imported
 
 if __name__ == "__main__":
     sys.exit(import_module(package + ".cli").program())

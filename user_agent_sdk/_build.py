@@ -32,7 +32,7 @@ from pathlib import Path
 
 from ._version import __version__
 
-# What pyproject.toml says too; it can't be read on Python 3.9 and 3.10, which have no tomllib.
+# pyproject.toml says the same, but Python 3.9 and 3.10 have no tomllib to read that file.
 NAME = "user-agent-sdk"
 SUMMARY = "A dependable worker for akaBot 2.0 and Conductor workflows, on nothing but the standard library"
 AUTHOR = "The user-agent-sdk authors"
@@ -48,7 +48,7 @@ DIST_INFO = f"{BASE}.dist-info"
 WHEEL = f"{BASE}-py3-none-any.whl"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
-# Of what lies below the folders: not the database that a tried example leaves, nor an editor's copy.
+# Suffixes of the files that are packed: not the database that a tried example leaves, nor an editor's copy.
 _IN_EXAMPLES = (".cmd", ".conf", ".Dockerfile", ".service", ".xml", ".yml")
 KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh", *_IN_EXAMPLES)
 NEVER = "credentials.json"

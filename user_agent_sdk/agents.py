@@ -50,7 +50,7 @@ class Agent:
         if isinstance(self.func, staticmethod):  # which is callable from 3.10 on
             self.func = self.func.__func__
         inner: Any = self.func
-        preset: set[str] = set()  # by name; no task can change it
+        preset: set[str] = set()  # names of a partial's keyword arguments, which no task can change
         while isinstance(inner, functools.partial):
             preset.update(inner.keywords)
             inner = inner.func
@@ -70,7 +70,7 @@ class Agent:
                 why = "it is a generator function (it has a yield)"
                 raise self._unusable(why, "return one value, for example a list")
         self._read_parameters(inner, preset)
-        self.plan: Mapping[str, Any] | None = None  # how annotations convert the input; made by whoever runs it
+        self.plan: Mapping[str, Any] | None = None  # how annotations convert the input; made in worker/running
 
     def _settle_options(self) -> None:
         self.worker_id, self.domain = self.worker_id or None, self.domain or None
@@ -112,14 +112,14 @@ class Agent:
             if each.kind is Parameter.VAR_POSITIONAL:
                 continue
             if each.kind is Parameter.VAR_KEYWORD:
-                known = self._signature(inner)  # what a partial has filled by position too
+                known = self._signature(inner)  # including the arguments that a partial fills by position
                 self.taken = preset.union(own.name for own in known if own.kind is not Parameter.VAR_KEYWORD)
             elif each.name not in preset:
                 is_positional = variable == {Parameter.VAR_POSITIONAL} and each.kind is Parameter.POSITIONAL_OR_KEYWORD
                 self.parameters.append(each.replace(kind=Parameter.POSITIONAL_ONLY) if is_positional else each)
         kinds = {each.kind for each in found}
         if Parameter.VAR_POSITIONAL in kinds or not PLATFORM_NAMES.isdisjoint(each.name for each in found):
-            self.taken = None  # such a function passes its **kwargs on, to one that knows nothing of the input's keys
+            self.taken = None  # a wrapper passes its **kwargs on to a function that does not know the input's keys
 
     def _signature(self, func: Callable[..., Any], follow_wrapped: bool = True) -> list[Parameter]:
         try:
@@ -154,7 +154,7 @@ class Agent:
                 raise NonRetryableException(what)
             if parameter.kind is Parameter.POSITIONAL_ONLY:
                 args.append(value)
-            elif is_given:  # a default is left to the function: a decorator may fill it in with something better
+            elif is_given:  # leave a default to the function: a decorator may fill in a better value
                 kwargs[name] = value
         if self.taken is not None:
             kwargs.update((name, value) for name, value in given.items() if name not in self.taken)

@@ -26,7 +26,7 @@ DEFAULT_BASE_URL = "https://next.akabot.io"
 FILE_MAX_BYTES = 1_000_000
 FILE_NAME = "credentials.json"
 
-Layer = MutableMapping[str, tuple[Any, str]]  # setting -> its value and where that came from
+Layer = MutableMapping[str, tuple[Any, str]]  # setting -> (value, source)
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, or IPv6
 _NUMERIC = re.compile(r"[0-9.]+|.*:.*")
@@ -102,7 +102,7 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
     """
     if named is not None:
         path, source = named
-        if not os.path.exists(path):  # not Path.exists: it raises for a folder that may not be searched
+        if not os.path.exists(path):  # not Path.exists, which raises for a folder that may not be searched
             what = f"the credentials file {path} does not exist (from {source})"
             hints = nearest_file(path, ".json") or ["download it from the akaBot Workflow Builder"]
             raise ConfigError(what, code="config-missing", hints=hints)
@@ -177,7 +177,7 @@ def _named(value: object) -> str:
 
 def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
     mode = path.stat().st_mode
-    if os.name == "posix" and mode & 0o027:  # the group may read: that is how systems hand secrets to services
+    if os.name == "posix" and mode & 0o027:  # a group may read the file: that is how systems hand secrets to services
         who = "read by other users of this machine" if mode & 0o007 else "changed by its group"
         warnings.append(f"{path} can be {who}: chmod 600 {path}")
 
@@ -268,12 +268,12 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
         warnings.append(f"with plain http tasks can be read and changed on the way: use https:// if {address} has it")
     if not urlsplit(address).path:
         warnings.append(f"{address} has no path: a Conductor's API is usually at {address}/api")
-    values.update(client_id=None, client_secret=None, auth_url=None)  # of no use there, so they stay here
+    values.update(client_id=None, client_secret=None, auth_url=None)  # never sent to a Conductor
 
 
 def _private(address: str) -> bool:
     return address.startswith("https:") or is_loopback(urlsplit(address).hostname or "")
 
 
-def __getattr__(name: str) -> object:  # what earlier releases had here
+def __getattr__(name: str) -> object:  # names that earlier releases had in this module
     return earlier.attribute(__name__, name)

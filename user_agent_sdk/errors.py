@@ -7,13 +7,13 @@ The command line prints it; nothing here does any I/O but to look for a file who
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own takes as long to import as all the rest that ``--version`` needs
+TYPE_CHECKING = False  # importing typing takes as long as all other modules that ``--version`` needs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 EXIT_OK = 0
-EXIT_FAILED = 1  # what was asked for failed: a task, an unknown id, a bug
+EXIT_FAILED = 1  # the task failed, the id is unknown, or there is a bug
 EXIT_USAGE = 2
 EXIT_CONFIG = 3
 EXIT_AUTH = 4  # the token endpoint refused the credentials at start
@@ -23,7 +23,7 @@ EXIT_UNDELIVERED = 7  # stopped past the drain timeout, or with results only in 
 EXIT_INTERRUPTED = 130  # second Ctrl+C
 
 
-CODES = {  # the exit status of a command that ends with it, and what it means
+CODES = {  # code: (exit status of a command that ends with this error, meaning)
     "usage": (EXIT_USAGE, "the command line is not understood"),
     "config-missing": (EXIT_CONFIG, "no credentials were found, or a key is missing"),
     "config-invalid": (EXIT_CONFIG, "a setting or the credentials file can't be used"),

@@ -23,8 +23,8 @@ class _File(Protocol):
 
 File = TypeVar("File", bound=_File)
 
-former_handlers: dict[int, Any] = {}  # of the signals that the worker handles, while it does
-_OURS: weakref.WeakSet[Any] = weakref.WeakSet()  # what has a descriptor that no child may keep
+former_handlers: dict[int, Any] = {}  # the former handlers of the signals that the worker handles meanwhile
+_OURS: weakref.WeakSet[Any] = weakref.WeakSet()  # sockets and files whose descriptors no child may keep
 _mask = threading.local()  # .before: the forking thread's blocked signals
 
 
@@ -50,7 +50,7 @@ if sys.platform != "win32":
         null = os.open(os.devnull, os.O_RDWR)
         for file in list(_OURS):
             with suppress(OSError, ValueError):  # closed meanwhile
-                # Not closed: whoever has the number may close it once more, and must not hit a file of the child's.
+                # Not closed: the number's owner may close it once more, and must not hit a file of the child's.
                 os.dup2(null, file.fileno(), inheritable=False)
         os.close(null)
         _in_parent()

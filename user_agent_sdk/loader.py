@@ -26,11 +26,11 @@ from . import logs
 from .agents import REGISTRY, Agent
 from .errors import AgentError, ConfigError, nearest_file
 
-if TYPE_CHECKING:  # at run time it would bring importlib.resources with it
+if TYPE_CHECKING:  # for the type checker alone: importing it loads importlib.resources
     from importlib.abc import Loader
 
-PUBLIC_NAME = "user_agent_sdk"  # what scripts import
-_PACKAGE = __name__.rpartition(".")[0]  # what this copy is called
+PUBLIC_NAME = "user_agent_sdk"  # the package name that scripts import
+_PACKAGE = __name__.rpartition(".")[0]  # the package name of this copy
 _OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
 
 
@@ -44,7 +44,7 @@ def load(path: Path) -> list[Agent]:
     path = path if is_frozen else _script(path)
     main_script = getattr(sys.modules.get("__main__"), "__file__", None)
     if is_frozen or (main_script and Path(main_script).resolve() == path):
-        found = list(REGISTRY)  # `python script.py` is running it right now, and it called user_agent_sdk.run()
+        found = list(REGISTRY)  # `python script.py` runs this very script, which called user_agent_sdk.run()
     else:
         alias_package()
         found = _run(path)
@@ -76,7 +76,7 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
             why = "no server takes a task type with a slash or a backslash"
             raise AgentError(f"{agent_id!r}, the id of {agent.where}, can't be polled for: {why}", code="no-agent")
         twin = by_id.get((agent_id, agent.domain))
-        if twin is not None and twin.code != agent.code:  # else the same one: a helper has imported the script too
+        if twin is not None and twin.code != agent.code:  # else one agent twice: a helper has imported the script
             raise AgentError(
                 f"two agents have the id {agent_id!r}: {twin.where} and {agent.where}",
                 code="no-agent",
@@ -90,7 +90,7 @@ def alias_package() -> None:
     """Let ``import user_agent_sdk`` find this copy when its folder is called something else."""
     if _PACKAGE != PUBLIC_NAME and not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         for name in [name for name in sys.modules if _is_public(name)]:
-            del sys.modules[name]  # another copy: its registry is not the one that runs
+            del sys.modules[name]  # another copy of the SDK: agents in its registry would not run
         sys.meta_path.insert(0, _Alias())
 
 
@@ -149,11 +149,11 @@ class _Alias:
 
     def exec_module(self, module: ModuleType) -> None:
         own = importlib.import_module(self._own(module.__name__))
-        sys.modules[module.__name__] = own  # import takes that instead
+        sys.modules[module.__name__] = own  # import returns the entry of sys.modules
 
 
 def _script(path: Path) -> Path:
-    if os.path.isdir(path):  # not Path.is_dir: it raises for a name that is too long
+    if os.path.isdir(path):  # not Path.is_dir, which raises for a name that is too long
         scripts = ", ".join(sorted(found.name for found in path.glob("*.py"))[:8])
         hints = [f"name the script: {scripts}"] if scripts else []
         raise AgentError(f"{path} is a folder", code="agent-missing", hints=hints)
@@ -172,16 +172,16 @@ def _run(path: Path) -> list[Agent]:
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
     if namesake == str(path) and name not in sys.builtin_module_names and not PathFinder.find_spec(name, others):
-        first = [entry for entry in others if _is_standard(entry)]  # others import a statistics.py of the library's
+        first = [entry for entry in others if _is_standard(entry)]  # others import the library's statistics.py
         sys.path[:] = [*first, str(path.parent), *[entry for entry in others if entry not in first]]
     else:  # a script called like another module (json.py, test.py) must not be imported in its place
         sys.path[:] = [*others, str(path.parent)]
         name = second_name
     name = _in_package(path) or name
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # as its suffix is one of SOURCE_SUFFIXES
+    assert spec is not None and spec.loader is not None  # the suffix is one of SOURCE_SUFFIXES, so there is a loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses and pickle look a class's module up by name
+    sys.modules[name] = module  # before the script runs: dataclasses and pickle look up a class's module by name
     already = len(REGISTRY)
     try:
         spec.loader.exec_module(module)
@@ -231,7 +231,7 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
         hints = [f"is {error.name!r} installed for this Python? {sys.executable} -m pip install ..."]
         if _is_public(error.name):
             hints = ["this version of the SDK has no such module"]
-        elif error.name.partition(".")[0] == "conductor":  # the project of that very name is another one
+        elif error.name.partition(".")[0] == "conductor":  # on the package index this name belongs to another project
             hints = [f"{error.name} is Conductor's own client: {sys.executable} -m pip install conductor-python"]
     elif "attempted relative import" in str(error):
         hints = ["a script is no package: write `import helper`, not `from . import helper`"]

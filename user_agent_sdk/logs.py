@@ -23,7 +23,7 @@ from .errors import ConfigError, StorageError
 from .private import open_own
 from .redaction import Redactor
 
-# What a line of JSON takes of ``extra``.
+# The keys of ``extra`` that a line of JSON shows.
 FIELDS = (
     *("action", "agent_id", "worker_id", "task_id", "workflow_id", "attempt", "duration_ms", "trace_id"),
     *("outage_s", "tries", "reason", "code", "exit", "hint"),
@@ -69,7 +69,7 @@ def bounded(text: str, max_chars: int = LINE_MAX_CHARS) -> str:
     return f"{text[:head]} … {text[len(text) - max_chars + head + 3 :]}"
 
 
-redactor = Redactor()  # the process's own: whoever gets hold of a secret or a token adds it here
+redactor = Redactor()  # the process's own: code that gets a secret or a token adds it here
 _LEVEL_COLORS = {"WARNING": "35", "ERROR": "31", "CRITICAL": "31"}  # yellow can't be read on white
 
 
@@ -80,7 +80,7 @@ def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> st
         level = f"\x1b[{_LEVEL_COLORS[record.levelname]}m{level}\x1b[0m"
     first, given = record.getMessage(), record.__dict__
     known = {key: given[key] for key in _SHOWN if key in given and given[key] is not None}
-    if "task_id" in known:  # the task says whose it is, and most attempts are the first
+    if "task_id" in known:  # the task's id implies the agent, and most attempts are the first
         known.pop("agent_id", None)
         if known.get("attempt") == 1:
             del known["attempt"]
@@ -146,7 +146,7 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
     def format(self, record: logging.LogRecord) -> str:
         try:
             text = self._formatted(record)
-        except Exception as error:  # a %d for a text, a __str__ that raises: say where, and go on
+        except Exception as error:  # a %d for a text, a __str__ that raises: log the place of the call, and go on
             text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
         return encodable(text, self.stream)
 

@@ -8,7 +8,7 @@ import hashlib
 import pkgutil
 import re
 
-SHARED = "shared.html"  # the style and the script that all of them have in common
+SHARED = "shared.html"  # the style and the script that all pages share
 _PARTS = re.compile(r"(?s)<(style|script)>(.*?)</\1>")
 
 
@@ -26,5 +26,5 @@ def read(package: str, name: str) -> tuple[str, str]:
 
 def _text(package: str, name: str) -> str:
     data = pkgutil.get_data(package, name)
-    assert data is not None  # every loader of ours has it
-    return data.decode("utf-8").replace("\r\n", "\n")  # of a clone on Windows; a browser hashes it so
+    assert data is not None  # every loader of ours has get_data
+    return data.decode("utf-8").replace("\r\n", "\n")  # from a clone on Windows; a browser hashes LF

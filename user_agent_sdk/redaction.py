@@ -13,8 +13,8 @@ from urllib.parse import quote, quote_plus, unquote
 
 _SHORTEST_SECRET = 4  # blanking anything shorter would only make lines unreadable
 _PIECE_CHARS = 8  # a shorter piece of a secret tells little, and stands in ordinary words too
-_WORDS_MAX_CHARS = 4096  # of a peer's message that are looked at
-_FORMS_MAX = 64  # of tokens, of which each has four or more: those of the latest are enough
+_WORDS_MAX_CHARS = 4096  # of a peer's message; the rest is not looked at
+_FORMS_MAX = 64  # forms of tokens, four or more each: those of the latest tokens are enough
 
 
 class Redactor:
@@ -24,8 +24,8 @@ class Redactor:
         self._lock = threading.Lock()  # guards _kept and _tokens, and the change of the two below
         self._kept: list[str] = []
         self._tokens: deque[str] = deque(maxlen=_FORMS_MAX)
-        self._known: list[str] = []  # both, the longest first: one may be a part of another
-        self._pieces: set[str] | None = None  # of those that are in use; None until somebody asks
+        self._known: list[str] = []  # _kept and _tokens, the longest first: one form may be a part of another
+        self._pieces: set[str] | None = None  # pieces of the secrets and tokens in use; None until brief() needs them
 
     def add(self, secret: str, *, is_token: bool = False) -> None:
         """Blank it from now on; a token only until many newer ones came."""
@@ -48,7 +48,7 @@ class Redactor:
         words = words[:_WORDS_MAX_CHARS]
         decoded = unquote(words)
         shown = self._blanked(decoded)
-        if decoded != words and shown == " ".join(decoded.split()):  # no secret in there: shown as it came
+        if decoded != words and shown == " ".join(decoded.split()):  # no secret is in the decoded words
             shown = self._blanked(words)
         return "".join(filter(str.isprintable, shown[:limit]))
 
@@ -81,6 +81,6 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (str(secret), quote(secret, safe=""), quote_plus(secret))
     yield from (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
     raw = secret.encode("utf-8", "surrogatepass")
-    for before in range(3):  # bytes that precede it in what was encoded; their characters, and the last, are left out
+    for before in range(3):  # bytes before the secret in the encoded text; their characters, and the last, are cut
         code = base64.b64encode(bytes(before) + raw)[(0, 2, 3)[before] :].rstrip(b"=")[:-1].decode("ascii")
         yield from (code, code.replace("+", "-").replace("/", "_"))

@@ -45,8 +45,8 @@ RUN = ("run", "dev")
 AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
 TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
-NO_PAUSE_MS = 100.0  # what a poll interval of 0 means, as in 0.2.0
-NO_DOMAIN = "NO_DOMAIN"  # Conductor's word for none, where one would be chosen otherwise
+NO_PAUSE_MS = 100.0  # used for a poll interval of 0, as in 0.2.0
+NO_DOMAIN = "NO_DOMAIN"  # Conductor's word for no domain
 
 
 class Setting(NamedTuple):
@@ -61,12 +61,12 @@ class Setting(NamedTuple):
     flags: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     metavar: str = ""
-    const: str = ""  # what the flag stands for, when it takes no argument
+    const: str = ""  # the value of a flag that takes no argument
     off: str = ""  # the flag that says the opposite
     group: str = "options"
 
 
-Given = Iterable[tuple[Setting, str, str]]  # what one place says: the setting, its text, and what to call the place
+Given = Iterable[tuple[Setting, str, str]]  # (setting, its text, name of the place) for all settings of one place
 
 
 def _row(*values: Any, **more: Any) -> Any:
@@ -141,7 +141,7 @@ class Settings:
     register: bool = _row("define task types that the Conductor server lacks, as the decorators say",
         "USERAGENT_REGISTER", switch, False,
         flags=("--register",), commands=RUN, const="true", group="running")
-    # what is kept
+    # journal and history
     journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
         "USERAGENT_JOURNAL", journal_folder, Path(".useragent") / "journal",
         flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal", group="records")
@@ -210,7 +210,7 @@ class Settings:
         named = f"conductor_worker_{(agent.agent_id or self.agent_id or '').lower()}_{prop}"
         if own is not None and self.sources[name].startswith("-"):
             return own
-        for key in (named, general) if own is None else (named,):  # what names this agent is closer than ours
+        for key in (named, general) if own is None else (named,):  # a variable that names this agent wins
             if self.worker_env.get(key, "").strip():
                 return parsed(parse, self.worker_env[key], f"environment variable {key}", ConfigError)
         return getattr(agent, name) if own is None else own
@@ -291,7 +291,7 @@ def _in_flags(flags: Mapping[str, Any]) -> Given:
 def _in_environment(environ: Mapping[str, str]) -> Given:
     for row in TABLE:
         text = environ.get(row.env, "")
-        if text.strip():  # a variable set to nothing is not set: that is how container files unset one
+        if text.strip():  # an empty variable counts as unset: container files unset variables so
             yield row, text, f"environment variable {row.env}"
 
 

@@ -36,7 +36,7 @@ def open_shared(path: Path) -> Connection:
 
     Raises Error, OSError, UnusableFileError, ForeignFileError for what others may have put there.
     """
-    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens them by their names
+    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens these files by their names
         check_own(path.with_name(path.name + suffix))
     _create_private(path)
     db = _connect(str(path))
@@ -44,7 +44,7 @@ def open_shared(path: Path) -> Connection:
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA secure_delete=ON")  # Debian's SQLite does so by itself, most others leave what was deleted
+        db.execute("PRAGMA secure_delete=ON")  # the default of Debian's SQLite; most others leave deleted rows
     except _FAILURES as error:
         db.close()
         raise _explained(path, error) from error
@@ -56,7 +56,7 @@ def open_existing(path: Path) -> Connection:
 
     Raises StorageError (``db-missing``, ``db-invalid``).
     """
-    if not os.path.isfile(path):  # not Path.is_file: it raises for a name that is too long
+    if not os.path.isfile(path):  # not Path.is_file, which raises for a name that is too long
         raise StorageError(
             f"there is no database {path}",
             code="db-missing",
@@ -64,7 +64,7 @@ def open_existing(path: Path) -> Connection:
         )
     names = [str(path)]
     if not path.with_name(path.name + "-wal").exists():
-        # On a read-only disk SQLite can't make the files that it wants beside one; then nobody writes either.
+        # On a read-only disk SQLite can't make -wal and -shm; then nobody else writes either.
         names.append(_uri(path.resolve()) + "?immutable=1")
     for name in names:
         db = _connect(name, is_uri=name != names[0])
@@ -81,7 +81,7 @@ def open_existing(path: Path) -> Connection:
 
 def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
-    if str(error) == "unsupported file format":  # an OperationalError, for a header that a disk has changed
+    if str(error) == "unsupported file format":  # SQLite raises OperationalError for a header that a disk has changed
         return True
     return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
         error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)

@@ -50,7 +50,7 @@ def widths_of(
             room -= GAP + least
     left -= GAP * len(wanted)
     for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
-        widths[name] = min(wanted[name], left // (len(wanted) - place))  # who needs little leaves the rest to others
+        widths[name] = min(wanted[name], left // (len(wanted) - place))  # narrow columns leave room to wide ones
         left -= widths[name]
     return {name: widths[name] for name in order if name in widths}
 

@@ -70,7 +70,7 @@ def run_task(
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input of the task is not JSON: {error}") from None
     run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
-    if not _loop_runs_here():  # in an async test it does, and can't run another one inside it
+    if not _loop_runs_here():  # in an async test a loop runs already, and no second one can run inside it
         return run()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(run).result()

@@ -24,7 +24,7 @@ def program() -> int:
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):  # Python would try again at its exit, and make that 120
+        except (OSError, ValueError):  # Python would flush again at its exit, and end with 120
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     threading = sys.modules.get("threading")
     if threading is not None and not all(one.daemon for one in {*threading.enumerate()} - {threading.main_thread()}):
@@ -34,7 +34,7 @@ def program() -> int:
     return code
 
 
-def __getattr__(name: str) -> object:  # what earlier releases had here
+def __getattr__(name: str) -> object:  # names that earlier releases had in this module
     return earlier.attribute(__name__, name)
 
 

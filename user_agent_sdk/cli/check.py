@@ -102,7 +102,7 @@ def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
     rows = list(_python(script))
     yield from rows
     if any(row.code for row in rows):
-        return  # what follows needs those libraries
+        return  # the other checks need the libraries that are missing
     settings = None
     try:
         settings = load(vars(args), script=script)
@@ -266,7 +266,7 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
             except PlatformError as error:
                 yield _failed("token", error)
         try:
-            # The base address itself: it takes no task, and any answer shows that somebody is there.
+            # Ask the base address itself: that takes no task, and any answer shows that a server is there.
             reply = transport.send("GET", settings.service_url, headers=headers, timeout_s=TIMEOUT_S).fetch()
         except PlatformError as error:
             yield _failed("platform", error)
@@ -307,7 +307,7 @@ def _trust(settings: Settings) -> Row:
 
 def _answer(url: str, status: int, media_type: str, body: bytes) -> Row:
     status_text, fix, code = "ok", None, None
-    if status in (401, 403) and b"_TOKEN" in body:  # as the platform words it; a gateway's 403 for this path is none
+    if status in (401, 403) and b"_TOKEN" in body:  # a gateway's 403 for this path is no refusal
         status_text, fix, code = "FAIL", "serviceUrl and authUrl must be of the same platform", "auth-refused"
     elif 300 <= status < 400:
         status_text, code = "FAIL", "platform-unreachable"
@@ -325,7 +325,7 @@ def _clock(date: str) -> Iterator[Row]:
     try:
         off_s = time.time() - parsedate_to_datetime(date).timestamp()
     except (TypeError, ValueError, OverflowError, IndexError):
-        return  # the platform does not say what time it is
+        return  # the platform's reply has no usable Date header
     if abs(off_s) > CLOCK_OFF_S:
         what = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the platform's"
         yield Row("warn", "clock", what, "set this machine's clock (NTP): certificates and records depend on it")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "useragent"
 
 
-# What follows its name, and what it does in a line.
+# Command: (arguments after its name, its purpose in one line).
 COMMANDS = {
     "run": ("AGENT [options]", "take tasks from the platform and run them, until stopped"),
     "dev": ("AGENT [--sandbox] [options]", "run an agent, and load it afresh after each save"),
@@ -41,10 +41,10 @@ COMMANDS = {
     "init": ("[DIR] [--vendor] [--force]", "make an agent, its input and its test, to start from"),
     "version": ("[--verify SHA256SUMS] [--json]", "the versions of the SDK and of Python, and where both are"),
 }
-# What a copy may lack besides the command's own file.
+# Command: the room that it needs, and that a copy may lack, besides the command's own file.
 ROOMS = {"invoke": "sandbox", "sandbox": "sandbox", "history": "history", "history-detail": "history",
          "history-prune": "history"}  # fmt: skip
-ENDS_ALIKE = ("run", "dev", "sandbox")  # their exit code tells how they stopped, whether or not stdout had room
+ENDS_ALIKE = ("run", "dev", "sandbox")  # a full stdout does not change the exit code of these
 ALIASES = {"hd": "history-detail"}
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fill_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a print() of an agent's must not fail for want of a character
         sys.stdout.reconfigure(errors="backslashreplace")
-    args: list[Namespace] = []  # filled once they are understood
+    args: list[Namespace] = []  # the parsed arguments, once the words are understood
     try:
         code = _run(words, args)
         stream = _stdout(args)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         left_out = _left_out(error)
         if left_out is not None:
             return fail(left_out, words, args)
-        if _is_closed_pipe(error):  # `| head` has seen enough; Python must not complain about it at exit
+        if _is_closed_pipe(error):  # the reader (`| head`) has closed the pipe; Python must not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout(args).fileno())  # type: ignore[union-attr]
             return EXIT_FAILED
         if _is_full(error):
@@ -126,7 +126,7 @@ def _fill_streams() -> None:
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # the lowest number that is free is the one that is opened
+        except OSError:  # open() takes the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 

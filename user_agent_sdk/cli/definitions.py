@@ -19,9 +19,9 @@ from ..settings import AgentSettings, Settings
 logger = logging.getLogger(__name__)
 
 SHOWN_MAX_CHARS = 4096  # of a command
-LONG_WAIT_S = 1800  # for a task that a crashed worker held: more is seldom meant
-SHORT_LEASE_S = 5  # one lost extension, or a short outage, gives the task to somebody else
-Found = tuple[str, str, "str | None"]  # ok, warn or FAIL; what was found; what mends it
+LONG_WAIT_S = 1800  # a crashed worker's task waits so long: more is seldom meant
+SHORT_LEASE_S = 5  # below this, one lost extension or a short outage gives the task to another worker
+Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the remedy)
 
 
 def health(transport: Transport, service_url: str, timeout_s: float) -> Iterator[Found]:

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What Ctrl+C leaves to a poll that the server holds: cut off, it would still take a task.
+# A stop waits so long for a poll that the server holds: a poll that is cut off would still take a task.
 STOP_S = LONG_POLL_MAX_MS / 1000 + 1.0
-SANDBOX_STOP_S = 1.0  # whose tasks end with it
+SANDBOX_STOP_S = 1.0  # an embedded sandbox: its tasks end with this process
 ENDED_S = 10.0
 
 
@@ -90,7 +90,7 @@ class Session:
     def run(self) -> int:
         """Raises what is wrong from the start, but for the agent's code: that can be mended."""
         settings = self._settings = self._prepared()
-        # A script that is loaded must be interrupted; should it swallow that, the number in the queue still ends this.
+        # Interrupt the loading of a script; if it swallows KeyboardInterrupt, the number in the queue still ends us.
         recorded = run.recording(settings)
         with signals.into(self._numbers, breaks=lambda: self._is_loading), recorded as self._on_execution:
             try:
@@ -209,7 +209,7 @@ class Session:
         self._retired = [old for old in self._retired if old.is_alive() or old.runner.has_stragglers]
         if worker is not None:
             worker.runner.stop()
-            worker.runner.close_status()  # the next one wants the port
+            worker.runner.close_status()  # the next worker wants the status port
             self._retired.append(worker)
 
     def _waits(self) -> str | None:

@@ -157,7 +157,7 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     made: str | None = None
     try:
         number: int | Path = path
-        if is_plain:  # under a name that nobody can foresee and plant a link at, for this user alone
+        if is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
             number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
         with open(number, "w", encoding="utf-8", newline="") as stream:
             count = write(stream)

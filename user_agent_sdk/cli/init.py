@@ -20,7 +20,7 @@ from .options import Parser
 PACKAGE = "user_agent_sdk"
 _ROOT = Path(errors.__file__).resolve().parent  # this copy, which may be called something else, or be in a zip
 _KEPT = (".py", ".typed", ".md", ".html")
-# What `run` does without.
+# The rooms and files that `run` does without.
 _EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "shared.html", "tables.py",
           "storage.py", "_build.py", "conductor/definitions.py"}  # fmt: skip
 _CORE_CLI = {"__init__.py", "commands.py", "options.py", "run.py", "terminal.py", "waiting.py"}
@@ -90,7 +90,7 @@ def main(args: Namespace) -> None:
         raise UsageError("--core says what --vendor copies", hints=["give both: init DIR --vendor --core"])
     if args.core:
         del files["test_agent.py"]  # which wants testing.py
-    if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # it must not be written over itself
+    if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # a copy must not be written over itself
         files.update((name, content) for name, content in _package() if not args.core or _is_core(name))
     try:
         if args.force:
@@ -100,7 +100,7 @@ def main(args: Namespace) -> None:
         for name, content in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_symlink():  # the link is replaced, not what it leads to
+            if target.is_symlink():  # replace a link, and not the file that it leads to
                 target.unlink()
             target.write_bytes(content)
     except OSError as error:
@@ -143,7 +143,7 @@ def _is_core(name: str) -> bool:
 def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, bytes]]:
     for path in folder.iterdir():
         if path.name.startswith("."):
-            continue  # what a notebook or a checker left there
+            continue  # hidden folders, of a notebook or a checker
         if path.is_dir():
             yield from _files_in(path, f"{name}/{path.name}")
         elif path.name.endswith(_KEPT) and path.is_file():

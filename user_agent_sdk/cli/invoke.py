@@ -55,7 +55,7 @@ def main(args: Namespace) -> int:
         try:
             execution = _run_once(settings, agent, given, timeout_s)
         except KeyboardInterrupt:
-            os._exit(EXIT_INTERRUPTED)  # the function may still run, and Python would wait for it
+            os._exit(EXIT_INTERRUPTED)  # a slot's function may still run, and Python would wait for its thread
     return _answer(args, agent, execution, time.monotonic() - started)
 
 
@@ -142,4 +142,4 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
     what = f"{agent.name} had not ended after {args.timeout} s"
     error = UserAgentError(what, code="task-failed", hints=["-t S waits longer"])
     commands.fail(error, ["--json"] if args.json else [], [args])
-    os._exit(EXIT_FAILED)  # the function still runs, and Python would wait for it
+    os._exit(EXIT_FAILED)  # a slot's function still runs, and Python would wait for its thread

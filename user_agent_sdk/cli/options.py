@@ -24,7 +24,7 @@ from . import terminal
 logger = logging.getLogger(__name__)
 
 SANDBOX_PORT = 8088  # where a sandbox is looked for
-# What 0.2.0 and 0.3.0 take without a name, in their order; and an option that they have for what needs none.
+# Options that 0.2.0 and 0.3.0 take without a name, in order; and an option of theirs for an argument without one.
 IN_ORDER = {
     "run": ("agent", "config_file", "workers", "record", "log_level", "debug"),
     "dev": ("agent", "config_file", "workers", "log_level", "debug"),
@@ -34,7 +34,7 @@ IN_ORDER = {
 UNNAMED = "--record-id"
 PREFIX_CHARS = 6  # of an id, which may stand for the whole
 
-# Two of each command, as they are mostly needed.
+# Two examples of each command, the most usual first.
 EXAMPLES = {
     "run": ("agent.py -w 4 -r", "agent.py --conductor http://host:8080/api -a my_task_type"),
     "dev": ("agent.py --sandbox", "agent.py -c credentials.json --watch ../lib"),
@@ -192,13 +192,13 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
-    if settings.capture_output and script:  # before the script is loaded: what it imports may hold on to a stream
+    if settings.capture_output and script:  # before a module that the script imports holds on to a stream
         from ..worker.running import capture
 
         capture.streams()
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})
-    if settings.record and script:  # now: later a sqlite3.py beside the script would take the real one's place
+    if settings.record and script:  # import sqlite3 now: later a sqlite3.py beside the script would be taken for it
         from ..history import recorder  # noqa: F401
     return settings
 

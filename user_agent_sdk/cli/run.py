@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
-    parser.set_defaults(more=[])  # of several scripts all but the first; their agents run in one process
+    parser.set_defaults(more=[])  # all scripts but the first; the agents of all run in one process
 
 
 def main(args: Namespace) -> int:
@@ -154,5 +154,5 @@ class Background(threading.Thread):
             self.error = error
 
 
-def __getattr__(name: str) -> object:  # what earlier releases had here
+def __getattr__(name: str) -> object:  # names that earlier releases had in this module
     return earlier.attribute(__name__, name)

@@ -23,10 +23,10 @@ from ..values import number, parsed
 from . import options, terminal
 from .options import Parser
 
-LOOK_S = 1.0  # how long one request waits: Ctrl+C must end this on Windows too
+LOOK_S = 1.0  # a request waits so long: on Windows Ctrl+C ends no wait sooner
 TIMEOUT_S = 30.0
 FIRST_POLL_S = 2.0
-UNPOLLED_S = 2.0  # after so long somebody wants to know that no worker is there
+UNPOLLED_S = 2.0  # after so long, say that no worker has polled
 
 
 def configure(parser: Parser) -> None:
@@ -122,7 +122,7 @@ def _agent(ask: Callable[..., Any], expected: str | None) -> str:
         known = _polled(ask)
         if known or expected or time.monotonic() >= until:
             break
-        threading.Event().wait(0.05)  # a worker that just starts has not polled yet
+        threading.Event().wait(0.05)  # a worker that has just started has not polled yet
     if len(known) == 1:
         return str(known[0])
     if expected:

@@ -20,10 +20,10 @@ from .. import logs
 from ..errors import UserAgentError
 from ..logs import encodable, escape, json_text, redactor
 
-_CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # the others can't be read on white, or on black
+_CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # other colours can't be read on white or on black
 
 
-_kept: dict[str, TextIO] = {}  # stdout and stderr of our own, once a script may have changed those of sys
+_kept: dict[str, TextIO] = {}  # copies of stdout and stderr, made before a script may change those of sys
 
 
 def keep_streams() -> None:
@@ -32,7 +32,7 @@ def keep_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and name not in _kept:
-            with suppress(OSError, ValueError, AttributeError):  # it has no descriptor: a test's, or an IDE's
+            with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor: a test's, or an IDE's
                 _kept[name] = _copy(stream.fileno(), stream.encoding, stream.errors, name == "stderr")
 
 
@@ -189,7 +189,7 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
         return
     on = wants_color(stream, color)
     lines = [f"{program}: error[{error.code}]: {escape(what)}"]
-    if stream is not None and stream.isatty():  # a hint stays in one piece: a command in it may be copied
+    if stream is not None and stream.isatty():  # do not wrap a hint: a person may copy the command in it
         columns = shutil.get_terminal_size().columns - 1
         lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
     lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)

@@ -14,7 +14,7 @@ from typing import Callable
 from .. import errors
 
 LOOK_S = 0.5
-SETTLE_S = 0.1  # an editor may write a file in several steps, or put another one in its place
+SETTLE_S = 0.1  # wait until the file rests: an editor may write in several steps, or put a new file in its place
 LOOK_SHARE = 20  # a folder with very many files is looked at less often: a twentieth of the time at most
 _FOREIGN = ("__pycache__", "site-packages", "node_modules")
 _SDK = Path(errors.__file__).resolve().parent
@@ -98,7 +98,7 @@ def _files_of(module: object) -> list[str]:
     """A module's source file; of a package without a file of its own a name in its folder."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return [file] if file.endswith(".py") else []  # what is compiled can't be loaded twice
+        return [file] if file.endswith(".py") else []  # an extension module can't be loaded twice
     with suppress(Exception):  # objects of all kinds stand in sys.modules
         return [os.path.join(folder, "__init__.py") for folder in list(getattr(module, "__path__", ()))[:1]]
     return []

@@ -59,7 +59,7 @@ class Recorder:
         self._lost = 0
         self._closed = False  # also when the file is not ours to write
         self._db: Connection | None = None  # the thread's own, as is the next
-        self._trouble = ""  # what was said of it
+        self._trouble = ""  # the last trouble that was logged
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Recorder:
         """
         if self._closed:
             return
-        given, given_done = shape.shaped(own_input(task.wire), self._secret_keys)  # as it came, not the function's dict
+        given, given_done = shape.shaped(own_input(task.wire), self._secret_keys)  # as the platform sent it
         output, output_done = shape.shaped(result.output_data, self._secret_keys)
         lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
         logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
@@ -177,7 +177,7 @@ class Recorder:
         return True
 
     def _insert(self, batch: list[Row]) -> None:
-        if self._db is None or not self._path.exists():  # somebody may have moved it away
+        if self._db is None or not self._path.exists():  # somebody may have moved the file away
             self._drop_connection()
             self._db = open_shared(self._path)
             schema.prepare(self._db)

@@ -22,10 +22,10 @@ from ..logs import escape
 from . import charts, times, views
 from .store import Record
 
-ROWS_MAX = 1000  # of the table, each of which opens; the figures count all
-FAILURES_MAX = 10_000  # rows of older failures, in a line each
+ROWS_MAX = 1000  # rows of the table, each with its details; the figures count all executions
+FAILURES_MAX = 10_000  # older failures, one line each
 VALUE_MAX_CHARS = 16 * 1024  # of a value in an opened row
-VALUES_MAX_CHARS = 2_000_000  # of all rows; then values are shortened, so that a browser opens the file
+VALUES_MAX_CHARS = 2_000_000  # characters of all rows; beyond, values are shortened, so that a browser opens the file
 SHORT_CHARS = 200
 AGENTS_MAX = 50
 ERRORS_MAX = 8
@@ -59,7 +59,7 @@ class Run(NamedTuple):
     agent: str
     failed: bool
     error: str
-    kind: str  # of error: without the numbers and ids in it
+    kind: str  # an error's text without numbers and ids: its kind
     when: datetime | None
     duration_ms: float | None
 
@@ -71,7 +71,7 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
     """
     runs: list[Run] = []
     rows: list[Html] = []
-    failures: list[Html] = []  # older than what is in rows
+    failures: list[Html] = []  # older failures than those in rows
     chars = 0
     for record in records:
         runs.append(_run(record))

@@ -20,7 +20,7 @@ FACTS = ("duration_ms", "attempt", "worker_id", "workflow_id", "wire_task_id", "
 # In microseconds of the epoch: started_at and ended_at are 0.2.0's, local time without its offset.
 INSTANTS = ("started_us", "ended_us")
 
-CLEAN = 1  # as user_version: all that was ever deleted from this file was overwritten
+CLEAN = 1  # user_version of a file in which everything that was deleted was overwritten
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS execution_history (

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..prepared import json_encoder
 
-VALUE_MAX_BYTES = 1024 * 1024  # of one input, output or log
+VALUE_MAX_BYTES = 1024 * 1024  # of one input, one output or one log
 BLANK = "***"
 _KEY_MAX_CHARS = 1000  # where a value is cut
-_dumps = json_encoder()  # ASCII: as 0.2.0 writes it, and nothing in it can't be stored
+_dumps = json_encoder()  # ASCII, as 0.2.0 writes: any ASCII text can be stored
 
 
 def shaped(value: Any, secret_keys: frozenset[str] = frozenset()) -> tuple[str, str]:

@@ -15,10 +15,10 @@ from ..errors import NotFoundError, StorageError
 from ..storage import Error, open_existing, open_shared
 from . import schema, times
 
-DISORDER_ROWS = 1000  # rows are in the order of their ends, save where two processes or a clock step mix them
-PRUNE_ROWS = 500  # a commit: a worker that records never waits long
+DISORDER_ROWS = 1000  # rows lie in the order of their ends, save where two processes or a clock step mix them
+PRUNE_ROWS = 500  # rows in a commit: a worker that records never waits long
 MAX_US = 10**17  # of the year 5138
-DEPTH_MAX = 200  # beyond that, what reads and writes JSON may run out of stack
+DEPTH_MAX = 200  # beyond this depth the json module may run out of stack
 _BIG = ("input_data", "output_data", "logs")
 
 
@@ -89,7 +89,7 @@ class History:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db = open_existing(path)
-        # Whoever wrote the file may have stored bytes that are no UTF-8.
+        # Another program may have stored bytes that are not UTF-8.
         self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
             if not schema.check(self._db):
@@ -197,7 +197,7 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
 
     Raises StorageError.
     """
-    with History(path) as history:  # says what is wrong with the file, without changing it
+    with History(path) as history:  # raises for a damaged file, without changing it
         ids = [(record.id,) for record in _ended(history.find(after_id=0, full=False), before.__gt__)]
     if dry_run or not ids:
         return len(ids)
@@ -209,7 +209,7 @@ def prune(path: Path, before: datetime, dry_run: bool) -> int:
                     db.execute("BEGIN IMMEDIATE")
                     for table in ("execution_history", "execution_facts"):
                         db.executemany(f"DELETE FROM {table} WHERE id = ?", ids[start : start + PRUNE_ROWS])  # noqa: S608
-                # Where the file was made for it; not execute(), as in the journal.
+                # Has an effect where the file was made for it. Not execute(), which takes one step only.
                 db.executescript("PRAGMA incremental_vacuum")
             schema.clean(db)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

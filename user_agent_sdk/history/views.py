@@ -18,7 +18,7 @@ from . import shape, times
 from .store import Record, parse
 
 Paint = Callable[[str, str], str]
-SHOWN_MAX_CHARS = 64 * 1024  # of a value on a terminal; a pipe gets all of it
+SHOWN_MAX_CHARS = 64 * 1024  # characters of a value on a terminal; a pipe gets the whole value
 STATUS_COLORS = {"success": "green", "error": "red"}
 _NAMES = ("ID", "STATUS", "STARTED", "TIME", "USER AGENT", "TASK", "AGENT", "ERROR")
 _TEXTS = {"USER AGENT": 10, "ERROR": 20, "TASK": 10, "AGENT": 10}

@@ -26,10 +26,10 @@ from .tasks import Attempt, Execution, ReportRefused, check_report, log_line, to
 OUTPUT_MAX_BYTES = 10 * 1024 * 1024  # more is accepted with a 200, and fails the task for good
 KEPT_EXECUTIONS = 10_000  # ended ones; the oldest go first
 KEPT_BYTES = 256 * 1024 * 1024  # of reports, over all ended executions
-KEPT_LOG_LINES = 10_000  # of one attempt
-BRIEF_CHARS = 500  # of an input: what a list shows and a search looks into
+KEPT_LOG_LINES = 10_000  # log lines of one attempt
+BRIEF_CHARS = 500  # characters of an input that a list shows and a search looks into
 _SLICE_S = 0.1
-_ENDED_AS = {  # how an execution ends that is not tried again
+_ENDED_AS = {  # the end of an execution that is not tried again, by its status
     "COMPLETED": "COMPLETED",
     "FAILED": "FAILED",
     "FAILED_WITH_TERMINAL_ERROR": "FAILED",
@@ -55,7 +55,7 @@ class Queue:
     arrived: threading.Condition
     polled_ms: int = 0
     worker_id: str | None = None
-    waiting: list[tuple[float, int, Attempt]] = field(default_factory=list)  # a heap by the time when each is ready
+    waiting: list[tuple[float, int, Attempt]] = field(default_factory=list)  # a heap: (ready at, place, attempt)
 
     def take(self, now: float) -> Attempt | None:
         while self.waiting and self.waiting[0][0] <= now:
@@ -321,7 +321,7 @@ class Engine:
         execution.size_bytes += size_bytes
         logs = report.get("logs")
         if logs and isinstance(logs, list):
-            lines = [*attempt.logs, *map(log_line, logs)]  # a new list: snapshots keep the old one
+            lines = [*attempt.logs, *map(log_line, logs)]  # make a new list: snapshots keep the old one
             attempt.logs = sorted(lines, key=lambda line: line.created_ms)[-KEPT_LOG_LINES:]
 
     def _end(self, execution: Execution, attempt: Attempt, status: str, now: float) -> None:

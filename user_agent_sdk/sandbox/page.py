@@ -22,11 +22,11 @@ from .exchange import Reply, Request
 from .server import Sandbox
 from .tasks import Attempt, Execution, describe, lease_left_s
 
-SHOWN_EXECUTIONS = 200  # in one reply: more than any window shows
-SHOWN_CHARS = 200_000  # of an input, an output, or one attempt's logs
-SHOWN_LINES = 1000  # of one attempt's logs, the last ones
+SHOWN_EXECUTIONS = 200  # executions in one reply: more than any window shows
+SHOWN_CHARS = 200_000  # characters of an input, an output, or one attempt's logs
+SHOWN_LINES = 1000  # the last log lines of one attempt
 NOTE_CHARS = 200  # of the reason or the input in a row
-# What the page counts, in this order, and the states that it counts so.
+# The page's counters in their order, each with the states that it counts.
 KINDS = {
     "failed": ("FAILED", "TIMED_OUT"), "running": ("RUNNING",), "waiting": ("WAITING",), "queued": ("QUEUED",),
     "completed": ("COMPLETED",), "cancelled": ("TERMINATED",),
@@ -173,7 +173,7 @@ def _detail(execution: Execution, engine: Engine) -> dict[str, Any]:
         attempt["logs"] = _lines(record)
         attempt["output"] = _text(attempt["output"]) if attempt["output"] else ""
     if execution.end_ms:
-        told["attempts"][-1]["output"] = ""  # it is the execution's
+        told["attempts"][-1]["output"] = ""  # the same as the execution's, which is shown
     return told
 
 

@@ -28,7 +28,7 @@ from .tasks import Execution, ReportRefused, describe, whole
 
 logger = logging.getLogger(__name__)
 
-PLAIN_POLL_S = 0.1  # how long the real server holds a poll that asks for no time
+PLAIN_POLL_S = 0.1  # the real server holds a poll that asks for no time so long
 CLIENT_ID = "sandbox"
 ACCEPT_AGAIN_S = 0.05
 CLOSE_S = 2.0  # for all threads together
@@ -52,7 +52,7 @@ class Sandbox:
         self.port = port
         self._token_life_s = token_life_s
         self._client_secret = client_secret or secrets.token_urlsafe(24)
-        self._connections: dict[socket.socket, threading.Thread] = {}  # those still open
+        self._connections: dict[socket.socket, threading.Thread] = {}  # connections that are still open
         self._closed = threading.Event()
         self._routes: dict[str, dict[str, Handler]] = {}
         self.route("GET", _AKABOT + "/poll/*", self._poll)
@@ -127,7 +127,7 @@ class Sandbox:
         for connection in connections:
             with suppress(OSError):  # the other side, or its thread, was faster
                 connection.shutdown(socket.SHUT_RDWR)
-            if os.name == "nt":  # where a shutdown does not wake a thread that reads
+            if os.name == "nt":  # on systems where shutdown() does not wake a thread that reads
                 with suppress(OSError):
                     socket.close(connection.detach())
         for thread in connections.values():
@@ -137,7 +137,7 @@ class Sandbox:
         while not self._closed.is_set():
             try:
                 accepted = self._listener.accept()
-            except OSError:  # that client has left already, or there are no more files
+            except OSError:  # the client has left already, or descriptors have run out
                 self._closed.wait(ACCEPT_AGAIN_S)
                 continue
             forking.ours(accepted[0])
@@ -145,7 +145,7 @@ class Sandbox:
             self._connections[accepted[0]] = thread
             try:
                 thread.start()
-            except RuntimeError:  # no thread to be had: this client is turned away, a later one may be luckier
+            except RuntimeError:  # no thread can be started: turn this client away, and go on accepting
                 del self._connections[accepted[0]]
                 accepted[0].close()
                 self._closed.wait(ACCEPT_AGAIN_S)

@@ -19,9 +19,9 @@ from ..errors import UserAgentError
 log = logging.getLogger(__name__)
 
 REQUEST_S = 1.0  # for a client to send its request
-SEND_S = 0.2  # for the reply, which mostly fits into the system's buffer: all others wait meanwhile
+SEND_S = 0.2  # for a reply, which mostly fits into the system's buffer: all other clients wait meanwhile
 REQUEST_BYTES = 8192
-CLIENTS_MAX = 200  # at once; the one that is silent longest makes room for the next
+CLIENTS_MAX = 200  # clients at once; the one that is silent longest makes room for the next
 LOOK_S = 0.2  # how soon a closed server ends
 
 
@@ -105,7 +105,7 @@ class StatusServer:
     def _welcome(self, selector: selectors.BaseSelector) -> None:
         try:
             connection = forking.ours(self._listener.accept()[0])
-        except (BlockingIOError, ConnectionError):  # that client has left already
+        except (BlockingIOError, ConnectionError):  # the client has left already
             return
         connection.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SILENT_S = 60.0  # what is overdue by that much hangs: the longest poll takes 15 s
+SILENT_S = 60.0  # a loop that is overdue by this hangs: the longest poll takes 15 s
 ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answer is older
 
 

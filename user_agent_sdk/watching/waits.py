@@ -21,7 +21,7 @@ class Waits(NamedTuple):
     next_poll: float | None = None  # polls fail
     next_report: float | None = None
     is_refused: bool = False  # polls fail because the platform refuses the credentials
-    hook: str | None = None  # that runs
+    hook: str | None = None  # the start or stop hook that runs
 
     def sentence(self, now: float, wall: float) -> str | None:
         """One line, or None when nobody need wait. ``wall`` in epoch seconds is the same moment as ``now``."""
