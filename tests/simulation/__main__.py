@@ -5,30 +5,56 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from operator import add
+from typing import NamedTuple
 
 from .histories import Outcome, draw, run, shrunk, told
 from .planted import PLANTED, WITHIN, found
 
-COLLECTED_EVERY = 500  # histories: what each leaves is in cycles
+LOT = 250  # histories, in one process
 STORIES = 3  # are told at most
 
 
-def simulate(histories: int, seed: int, limit_s: float) -> int:
-    began, sums, bad, done = time.monotonic(), [0, 0, 0, 0], 0, 0
+class Done(NamedTuple):
+    """What a lot of histories, one after the other, came to. ``sums``: works, attempts, acknowledged, duplicated."""
+
+    histories: int
+    sums: tuple[int, ...]
+    stories: list[str]  # of those that broke a rule
+
+
+def lot(first: int, until: int) -> Done:
+    """The histories of these seeds; not all of them when several break a rule."""
+    sums, stories, seed = (0, 0, 0, 0), [], first
     gc.disable()
-    while done < histories and bad < STORIES and time.monotonic() - began < limit_s:
-        history = draw(seed + done)
+    while seed < until and len(stories) < STORIES:
+        history = draw(seed)
         outcome: Outcome = run(history)
-        sums = [one + other for one, other in zip(sums, outcome[1:5])]
-        done += 1
+        sums = tuple(map(add, sums, outcome[1:5]))
+        seed += 1
         if outcome.violations:
-            bad += 1
-            print(told(shrunk(history)), flush=True)
-        if not done % COLLECTED_EVERY:
-            gc.collect()
+            stories.append(told(shrunk(history)))
     gc.enable()
+    gc.collect()  # what a history leaves is in cycles
+    return Done(seed - first, sums, stories)
+
+
+def simulate(histories: int, seed: int, limit_s: float, processes: int) -> int:
+    began, sums, done, bad = time.monotonic(), (0, 0, 0, 0), 0, 0
+    end = seed + histories
+    lots = [(first, min(first + LOT, end)) for first in range(seed, end, LOT)]
+    with ProcessPoolExecutor(processes) as pool:
+        for each in pool.map(lot, *zip(*lots)):
+            sums, done, bad = tuple(map(add, sums, each.sums)), done + each.histories, bad + len(each.stories)
+            for story in each.stories:
+                print(story, flush=True)
+            if bad >= STORIES or time.monotonic() - began >= limit_s:
+                pool.shutdown(cancel_futures=True)
+                break
     took_s = time.monotonic() - began
     print("{} works, {} attempts, {} acknowledged, {} duplicated for a reason".format(*sums))
     what = f"{bad} histories broke a rule" if bad else "none lost, none unexpected"
@@ -36,13 +62,13 @@ def simulate(histories: int, seed: int, limit_s: float) -> int:
     return 1 if bad else 0
 
 
-def plant() -> int:
+def plant(processes: int) -> int:
     missed = 0
-    for name in PLANTED:
-        one = found(name)
-        missed += one is None
-        what = f"not found in {WITHIN} histories" if one is None else f"found in history {one.histories}, {one.rule}"
-        print(f"{name}: {what}", flush=True)
+    with ProcessPoolExecutor(processes) as pool:
+        for name, one in zip(PLANTED, pool.map(found, PLANTED)):
+            missed += one is None
+            what = f"not found in {WITHIN} histories" if one is None else f"in history {one.histories}, {one.rule}"
+            print(f"{name}: {what}", flush=True)
     return 1 if missed else 0
 
 
@@ -51,13 +77,14 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1, help="of the first; the others follow")
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="begin none after that")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at once (default: one a core)")
     parser.add_argument("--story", action="store_true", help="tell the history of that seed alone")
     parser.add_argument("--planted", action="store_true", help="plant each known fault, and look for it")
     args = parser.parse_args()
     if args.story:
         print(told(draw(args.seed)))
         return 0
-    return plant() if args.planted else simulate(args.histories, args.seed, args.limit)
+    return plant(args.processes) if args.planted else simulate(args.histories, args.seed, args.limit, args.processes)
 
 
 if __name__ == "__main__":
