@@ -308,7 +308,8 @@ class SystemTest(CliTest):
     def test_a_change_on_another_drive_is_named(self) -> None:
         """A path from one drive to another can't be made: relpath() raises ValueError."""
         with on_windows(dev, path=ntpath, fspath=str):
-            self.assertEqual(dev._short(r"D:\shared\words.py", Path("C:/")), r"D:\shared\words.py")
+            for path in (r"D:\shared\words.py", r"\\server\share\words.py", r"\\?\C:\bot\words.py"):
+                self.assertEqual(dev._short(path, Path("C:/bot")), path)
 
     def test_what_cmd_and_powershell_make_of_the_quotes_is_explained(self) -> None:
         self.write("agent.py", SUM)
@@ -332,6 +333,7 @@ class FilesTest(CliTest):
         for path, uri in (
             (PureWindowsPath(r"\\server\share\a b#1.db"), "file:////server/share/a%20b%231.db"),
             (PureWindowsPath(r"C:\x y\h.db"), "file:///C:/x%20y/h.db"),
+            (PureWindowsPath(r"\\?\C:\x\h.db"), "file:////%3F/C:/x/h.db"),
             (PurePosixPath("/tmp/100%?.db"), "file:///tmp/100%25%3F.db"),
         ):
             self.assertEqual(storage._uri(path), uri)
@@ -344,6 +346,11 @@ class FilesTest(CliTest):
         uri = storage._uri(Path("a b#%20.db").resolve()) + "?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             db.execute("VALUES(1)")
+
+    def test_a_folder_on_a_drive_or_share_that_is_not_there_is_an_error(self) -> None:
+        """A root is its own parent: ``--journal Q:\\journal`` without a drive Q ended in a RecursionError."""
+        with mock.patch.object(os.path, "isdir", return_value=False), self.assertRaises(OSError):
+            private.make_folder(Path(Path.cwd().anchor, "nothing"))
 
     @unittest.skipIf(sys.platform == "win32", "symlinks take a privilege there")
     def test_what_is_no_file_is_told_from_what_is_missing(self) -> None:

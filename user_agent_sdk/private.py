@@ -29,7 +29,7 @@ def make_folder(path: Path) -> None:
 
     Raises OSError, ForeignFileError when the folder is there and is another user's."""
     if not os.path.isdir(path):
-        if not os.path.isdir(path.parent):
+        if path.parent != path and not os.path.isdir(path.parent):  # a drive or share that is not there has no parent
             make_folder(path.parent)
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)
