@@ -55,6 +55,15 @@ class LeaseTest(unittest.TestCase):
         self.assertTrue(held.has_lapsed(16.2, 1016.2))
         self.assertEqual(held.until_ms, 1_005_000, "so the next process knows, after a kill, that its result is late")
 
+    def test_one_of_an_ended_process_lapses_though_the_wall_clock_is_set_back(self) -> None:
+        """A worker took a result over, and the computer's clock was then set back by an hour. The lease, known by that
+        clock alone, seemed to have an hour left: the late result was believed to count, and the work was run again."""
+        held = Lease(3.0)
+        held.adopted(1_003_000, now=50.0, wall_s=1000.0)
+        self.assertFalse(held.has_lapsed(52.9, 1002.9))
+        self.assertTrue(held.has_lapsed(53.0, 1000.0 - 3600.0))
+        self.assertTrue(held.has_lapsed(50.0, 1003.0))
+
     def test_a_task_without_a_response_timeout_has_the_definitions_default(self) -> None:
         held = Lease(None)
         held.renewed(0.0, 0.0, 1000.0)

@@ -192,6 +192,8 @@ class Checker:
             return True  # the slot awaits another reply
         if job.copies and any(run.process.is_dead or run.process is not holder for run in job.work.runs):
             return True  # two processes have it, one of which may be done with it
+        if any(each.copies > 1 for each in self.platform.jobs.values()):
+            return True  # two copies, each after an extension: so does a platform that knows no extendLease
         is_platforms = job.was_revived or job.was_long or job.copies > 1 or not self.platform.knows_extensions
         return is_platforms or job.id in self._beyond
 

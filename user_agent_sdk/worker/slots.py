@@ -95,8 +95,7 @@ class Slot:
             return
         self._held = held = custody.hold(task, self._gate.agent_id, self._gate.worker_id, given_at)
         accepted = custody.accept(held, task) if held is not None else None
-        if surplus:
-            self._hand_back(surplus, given_at)  # the lease of the task in hand is kept meanwhile
+        self._hand_back(surplus, given_at)  # the lease of the task in hand is kept meanwhile
         if held is None or accepted is None:
             return
         case, result = accepted

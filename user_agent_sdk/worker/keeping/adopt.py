@@ -5,6 +5,7 @@ so that the platform decides about a retry at once, not when the response timeou
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 from ...conductor.wire import TaskResult, TaskStatus
@@ -22,7 +23,8 @@ def take_over(custody: Custody, rows: Mapping[int, Entry]) -> None:
     """Hold what the journal has found, by row, and deliver what is pending; rejected results stay in the journal."""
     for row, entry in rows.items():
         held = Held(entry, Lease(entry.lease_s))
-        held.row, held.lease.until_ms = row, entry.lease_until_ms
+        held.row = row
+        held.lease.adopted(entry.lease_until_ms, time.monotonic(), time.time())
         if entry.is_pending:
             _take_over(custody, held)
         elif entry.state == journal_file.LATE:

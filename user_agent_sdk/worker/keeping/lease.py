@@ -71,6 +71,10 @@ class Lease:
         if not self._is_void:  # else the journal would tell a next process that the result came in time
             self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
 
+    def adopted(self, until_ms: int, now: float, wall_s: float) -> None:
+        """An ended process knew so long a lease. From now on either clock may tell its end."""
+        self.until_ms, self.until = until_ms, now + until_ms / 1000 - wall_s
+
     def has_lapsed(self, now: float, wall_s: float) -> bool:
         return self._is_void or now >= self.until or wall_s * 1000 >= self.until_ms
 
