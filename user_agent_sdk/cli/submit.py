@@ -23,10 +23,10 @@ from ..values import number, parsed
 from . import options, terminal
 from .options import Parser
 
-LOOK_S = 1.0  # a request waits so long: on Windows Ctrl+C ends no wait sooner
+LOOK_S = 0.75  # a request waits so long: on Windows Ctrl+C ends no wait sooner
 TIMEOUT_S = 30.0
 FIRST_POLL_S = 2.0
-UNPOLLED_S = 2.0  # after so long, say that no worker has polled
+UNPOLLED_S = 1.5  # after so long, with Python's start 2 s, say that no worker has polled
 
 
 def configure(parser: Parser) -> None:
