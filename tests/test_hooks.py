@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import time
 import types
 import unittest
 from typing import Any
+from unittest import mock
 
 from tests.support import entered
 from tests.workerbox import LONG_S, Box, Worker, agent, settings_for, working
@@ -105,6 +108,24 @@ class HooksTest(unittest.TestCase):
                 self.worker().ended()
             self.assertEqual(raised.exception.hints, ("@on_start(timeout_s=0.04) gives it more time",))
         self.assertEqual((self.said, self.box.calls["poll"]), (["finally"], 0))
+
+    def test_a_coroutine_that_refuses_its_cancellation_is_waited_for_within_a_grace(self) -> None:
+        """Its thread waited until the worker ended."""
+
+        async def refuses() -> None:
+            while not self.go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+        async def limited() -> None:
+            try:
+                with self.assertRaises(hooks.Late):
+                    await asyncio.wait_for(hooks._limited(refuses(), time.monotonic()), 5)
+            finally:
+                self.go.set()
+
+        with mock.patch.object(hooks, "GRACE_S", 0.01):
+            asyncio.run(limited())
 
     def test_a_stop_hook_that_fails_or_is_late_is_said_and_the_end_goes_on(self) -> None:
         on_stop(lambda: self.said.append("closed"))
