@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from unittest import mock
 from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.support import entered
 from user_agent_sdk import logs
+from user_agent_sdk._version import __version__, digest
 from user_agent_sdk.sandbox.server import Sandbox
 
 AGENT_ID = "0000#user-agent"
@@ -194,7 +196,8 @@ class LogFileTest(LogLinesTest):
         self.sandbox.submit(AGENT_ID, {})
         self.assertEqual(self.run_in("worker.log"), (0, "", ""))
         text = Path("worker.log").read_text("utf-8")
-        self.assertRegex(text, r"^\d{4}-\d\d-\d\dT\S+ INFO    user-agent-sdk ")
+        said = re.escape(f"{__version__} ({digest()}) for akabot at ")
+        self.assertRegex(text, r"^\d{4}-\d\d-\d\dT\S+ INFO    user-agent-sdk " + said)
         self.assertIn("Processing task input", text)
         self.sandbox.submit(AGENT_ID, {})
         self.assertEqual(self.run_in("worker.log", "--log-format", "json"), (0, "", ""))

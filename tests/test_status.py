@@ -19,6 +19,7 @@ from unittest import mock
 
 from tests.support import PATIENCE_S, Arrivals, FakeClock, at_once, entered
 from tests.workerbox import AGENT, Box, Worker, agent, working
+from user_agent_sdk._version import __version__, digest
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import Task, TaskStatus, Verdict
 from user_agent_sdk.errors import UserAgentError
@@ -427,6 +428,7 @@ class OfAWorker(unittest.TestCase):
         self.assertEqual(samples[f"active_workers{kind}"], 0)
         self.assertEqual(samples['journal_depth{state="taken"}'], 0)
         self.assertEqual(samples[f"worker_slots{kind}"], 1)
+        self.assertEqual(samples[f'user_agent_sdk_info{{version="{__version__}",digest="{digest()}"}}'], 1)
         for moment in (f"last_contact_timestamp_seconds{kind}", "process_start_time_seconds"):
             self.assertTrue(time.time() - 600 < samples[moment] <= time.time() + 1, moment)
         self.assertGreater(samples["token_expiry_timestamp_seconds"], time.time())
