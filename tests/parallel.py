@@ -29,20 +29,33 @@ from unittest.suite import _ErrorHolder
 
 HERE = Path(__file__).resolve().parent
 LONGEST = (
+    "tests.test_over.OverTest",
     "tests.test_faults.StopTest",
     "tests.test_faults.KillTest",
     "tests.test_runner.RunTest",
+    "tests.test_runner.DrainTest",
+    "tests.test_slots.SlotsTest",
     "tests.test_faults.WireFaultsTest",
+    "tests.test_import_path.PlantedTest",
+    "tests.test_rooms.RoomsTest",
+    "tests.test_history_views.LargeTest",
     "tests.test_fuzz.FuzzTest",
     "tests.test_cli_run.RunTest",
     "tests.test_cli_dev.DevTest",
-    "tests.test_slots.SlotsTest",
     "tests.test_vendoring.CopiedPackageTest",
     "tests.test_readme.ExamplesTest",
     "tests.test_readme.CommandsTest",
+    "tests.test_history_recorder.TroubleTest",
+    "tests.test_log_lines.JsonTest",
+    "tests.guests.test_guests.AloneTest",
+    "tests.guests.test_guests.TogetherTest",
+    "tests.guests.test_processes.ProcessesTest",
+    "tests.test_parallel.ParallelTest",
+    "tests.test_cli_init.InitTest",
+    "tests.test_audit.WatchedRunTest",
+    "tests.test_claims.WatchedTest",
     "tests.test_doors.HabitsTest",
     "tests.test_cli_sandbox.SandboxProcess",
-    "tests.test_runner.DrainTest",
     "tests.test_lease.LeaseKeeperTest",
 )  # they begin first, lest one be left alone at the end
 TOGETHER = f"{__package__}.real."  # these share servers: all in one process, in their order
@@ -99,7 +112,8 @@ class Suite(unittest.TestSuite):
         if debug or len(units) < 2:
             return super().run(result, debug)
         unittest.TestSuite(tests.pop(number) for number in units.pop("", [])).run(result)
-        order = sorted(units, key=lambda name: (name not in LONGEST, -len(units[name])))
+        places = {name: place for place, name in enumerate(LONGEST)}
+        order = sorted(units, key=lambda name: (places.get(name, len(places)), -len(units[name])))
         with tempfile.TemporaryDirectory() as folder:
             crew = Crew(tests, [units[name] for name in order], result, folder)
             crew.work(min(self._jobs, len(units)))
