@@ -116,11 +116,15 @@ class Checker:
             return True  # only who has a result, and knows what it is a retry of, can answer a retry with it
         if any(each.was_revived or each.was_long for each in work.jobs) or not self.platform.knows_extensions:
             return True  # the platform handed a retry out, and went on with what it retries
-        if run.job.was_undone:
-            return True  # who took its result over knows of no extension that the dead process had sent
+        if self._was_undone(run.job):
+            return True
         if any(each.slept_s and each.wall_off_s < 0 for each in (process, run.process)):
             return True  # no clock of the computer's tells that it slept
         return run.job.copies > 0 and run.has_ended
+
+    def _was_undone(self, job: Job) -> bool:
+        """By an extension that a process had sent before it died: who took its result over knows of none."""
+        return job.undone_by is not None and job.undone_by.is_dead
 
     def _is_known(self, earlier: Job, job: Job, process: Process) -> bool:
         """A retry names the attempt before it alone: each one between the two must have come to this process."""
@@ -192,6 +196,8 @@ class Checker:
             return True  # the slot awaits another reply
         if job.copies and any(run.process.is_dead or run.process is not holder for run in job.work.runs):
             return True  # two processes have it, one of which may be done with it
+        if job.undone_by is not None:
+            return True  # the result is sent again once no extension can undo it, and its retry is answered with it
         if any(each.copies > 1 for each in self.platform.jobs.values()):
             return True  # two copies, each after an extension: so does a platform that knows no extendLease
         is_platforms = job.was_revived or job.was_long or job.copies > 1 or not self.platform.knows_extensions
@@ -234,7 +240,7 @@ class Checker:
 
     def at_the_end(self) -> None:
         for work in self.platform.works:
-            if not work.is_done and not work.is_removed and not any(job.was_undone for job in work.jobs):
+            if not (work.is_done or work.is_removed or any(self._was_undone(job) for job in work.jobs)):
                 self.fail("lost", f"work {work.number} is not done: {[(job.id, job.status) for job in work.jobs]}")
         if not disk.is_damaged:
             for name in disk.names:

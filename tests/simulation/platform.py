@@ -46,7 +46,7 @@ class Job:
 
     __slots__ = (
         "copies", "given", "given_at", "holder", "id", "input", "lapsed_at", "lease_until", "read_at", "renewed_at",
-        "retried", "scheduled_at", "status", "was_long", "was_revived", "was_undone", "work",
+        "retried", "scheduled_at", "status", "undone_by", "was_long", "was_revived", "work",
     )  # fmt: skip
 
     def __init__(self, number: int, work: Work, retried: Job | None, given: int) -> None:
@@ -62,7 +62,7 @@ class Job:
         self.copies = 0
         self.holder: Process | None = None  # who got it last
         self.was_long = False  # on its way, in the reply to a poll that the platform may have kept for that long
-        self.was_undone = False  # by an extension that a process sent which was dead by then
+        self.undone_by: Process | None = None  # whose late extension brought it back after its report
         self.was_revived = False  # an extension that was late brought it back, when its lease was over
 
 
@@ -265,7 +265,7 @@ class Platform:
             if undone and job is not None:
                 world.tell("the platform: an extension that took %.1f s brings %s back", slow_s, job.id)
                 job.was_revived = job.was_revived or job.status == TIMED_OUT
-                job.was_undone = job.was_undone or found.process.is_dead
+                job.undone_by = found.process
                 job.status = IN_PROGRESS
                 self._renew(job)
             reply = self._take(found, "", report)
