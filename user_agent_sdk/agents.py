@@ -33,7 +33,7 @@ if sys.version_info >= (3, 14):  # there, reading a signature evaluates its anno
 
 @dataclass(eq=False)
 class Agent:
-    """A function and its options: those of :func:`user_agent`, None for one that was not set. Raises what that does."""
+    """A function and its options: those of :func:`user_agent`, None for one not set. Raises as that does."""
 
     func: Callable[..., Any]
     agent_id: str | None = None

@@ -96,7 +96,7 @@ def is_loopback(host: str) -> bool:
 
 
 def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Path | None) -> Path | None:
-    """The credentials file: the one named, else systemd's, else beside us, else beside the agent.
+    """The credentials file: the named one, else systemd's, else in the current folder, else beside the agent.
 
     Raises ConfigError when the one that was named does not exist.
     """

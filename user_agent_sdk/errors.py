@@ -47,7 +47,7 @@ CODES = {  # code: (exit status of a command that ends with this error, meaning)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """What of ``known`` was probably meant; case and _ don't count."""
+    """The entry of ``known`` that was probably meant; case and _ don't count."""
     from difflib import get_close_matches
 
     folded = {name.lower().replace("_", ""): name for name in known}
@@ -61,7 +61,7 @@ def nearest_file(path: Path, suffix: str) -> list[str]:
 
 
 def json_advice(problem: str) -> list[str]:
-    """What to do about a text that is no JSON, by what the parser or the decoder says of it."""
+    """The remedy for a text that is not JSON, by the error of the parser or of the decoder."""
     advice = {
         "escape": 'in JSON a backslash is written twice, "C:\\\\bills", or as "C:/bills"',
         "utf": "save the file as UTF-8",

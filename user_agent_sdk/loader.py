@@ -126,7 +126,7 @@ class _Scripts:
 
 
 def _names(script: Path) -> tuple[str, str]:
-    """What the script's module is called, and what instead if that is another module's name."""
+    """The name of the script's module, and the name to use where another module has that one."""
     name = script.stem.replace(".", "_")
     return name, f"_agent_{name}"
 
@@ -145,7 +145,7 @@ class _Alias:
         return ModuleSpec(name, cast("Loader", self)) if is_ours else None
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """An empty one, as usual."""
+        """None: an empty module, as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
         own = importlib.import_module(self._own(module.__name__))
@@ -194,7 +194,7 @@ def _run(path: Path) -> list[Agent]:
 
 
 def _is_standard(entry: str) -> bool:
-    """Whether the standard library is in that entry of sys.path."""
+    """Whether that entry of sys.path has the standard library."""
     library = os.path.dirname(os.__file__)
     is_inside = os.path.join(entry, "").startswith(os.path.join(library, ""))
     is_zip = entry.endswith(".zip") and os.path.basename(entry).startswith("python")

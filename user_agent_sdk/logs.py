@@ -96,7 +96,7 @@ def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> st
 
 
 def _moment(record: logging.LogRecord, zone: timezone | None) -> str:
-    """When it was made, to the millisecond, and the time zone (None: the system's)."""
+    """The time of the record, to the millisecond, and the time zone (None: the system's)."""
     second = _second(int(record.created), zone)
     return f"{second[:19]}.{int(record.created % 1 * 1000):03}{second[19:]}"
 
@@ -179,7 +179,7 @@ class FileHandler(Handler):
 
 
 class _Onward(logging.Handler):
-    """From our loggers to the root's handlers that a script has set up, a log file say: those may raise (its log
+    """Hands our lines to the handlers that a script gave to the root, a log file say. A handler may raise (its log
     server is down), which must cost no result. A second console would only repeat each line."""
 
     def handle(self, record: logging.LogRecord) -> bool:

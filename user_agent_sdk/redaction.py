@@ -28,7 +28,7 @@ class Redactor:
         self._pieces: set[str] | None = None  # pieces of the secrets and tokens in use; None until brief() needs them
 
     def add(self, secret: str, *, is_token: bool = False) -> None:
-        """Blank it from now on; a token only until many newer ones came."""
+        """Blank this secret from now on; a token until many newer tokens came."""
         with self._lock:
             known: list[str] | deque[str] = self._tokens if is_token else self._kept
             for form in _forms(secret):

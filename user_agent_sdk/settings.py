@@ -76,7 +76,7 @@ def _row(*values: Any, **more: Any) -> Any:
 
 
 class AgentSettings(NamedTuple):
-    """What holds for one agent, everything decided. ``timeout_s`` None = no limit."""
+    """The settings that hold for one agent, everything decided. ``timeout_s`` None = no limit."""
 
     agent_id: str | None
     worker_id: str
@@ -183,7 +183,7 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must appear in no output."""
+        """The secrets, which must appear in no output."""
         password = unquote(urlsplit(self.proxy or "").password or "")
         return tuple(text for text in (self.client_secret, self.auth_secret, password) if text)
 
@@ -296,7 +296,7 @@ def _in_environment(environ: Mapping[str, str]) -> Given:
 
 
 def _in_file(path: Path, closer: ChainMap[str, tuple[Any, str]], warnings: list[str], owners: Collection[int]) -> Given:
-    """Of a file beside ``--conductor`` only the agent's id; but credentials of akaBot win over a variable."""
+    """Beside ``--conductor`` only the agent's id is taken from the file; credentials of akaBot win over a variable."""
     rows = {row.key: row for row in TABLE if row.key}
     texts = credentials.read(path, rows, warnings, owners)
     source = closer.get("conductor", (None, ""))[1]

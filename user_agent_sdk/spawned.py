@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child that multiprocessing spawns runs first, where it would run a program's main module."""
+"""A child that multiprocessing spawns runs this first, where it would run a program's main module."""
 
 from __future__ import annotations
 

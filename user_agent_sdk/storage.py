@@ -89,7 +89,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def _uri(path: PurePath) -> str:
-    """Not as_uri: SQLite takes no host in an address, so a share must be ``file:////HOST/SHARE/…``."""
+    """A file's address for SQLite, which takes no host: a share must be ``file:////HOST/SHARE/…``, unlike as_uri."""
     name = path.as_posix()
     return f"file://{'' if name.startswith('/') else '/'}{quote(name, safe='/:')}"
 

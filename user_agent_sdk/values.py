@@ -67,7 +67,7 @@ def number(low: float, high: float, unit: str) -> Callable[[str], float]:
 
 
 def worker_count(text: str) -> int:
-    """0 for what 0.2.0 took for one."""
+    """0 for a number below one, which 0.2.0 took for one worker."""
     digits = text.strip()
     is_one = (digits.isdecimal() and not int(digits)) or (digits[:1] == "-" and digits[1:].isdecimal())
     return 0 if is_one else whole(1, 1000)(text)

@@ -211,7 +211,7 @@ def _journal(settings: Settings) -> Iterator[Row]:
 
 
 def _kept(settings: Settings, root: Path) -> Iterator[Row]:
-    """What is in the journals; a file that a worker holds is left alone, and so is one that can't be read."""
+    """The entries of the journals. Leaves alone a file that a worker holds, and a file that can't be read."""
     from ..worker.keeping import journal_file
     from ..worker.keeping.leftovers import leftovers
 

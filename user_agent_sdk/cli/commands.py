@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stdout(args: Sequence[Namespace]) -> TextIO | None:
-    """Where the answer went."""
+    """The stream that the answer was written to."""
     if not args:
         return sys.stdout
     from . import terminal
@@ -100,7 +100,7 @@ def _stdout(args: Sequence[Namespace]) -> TextIO | None:
 
 
 def _left_out(error: Exception) -> UsageError | None:
-    """The error for a module of this package that is not there: whoever made this copy left it out."""
+    """The error for a module of this package that was left out of this copy; None for any other error."""
     package, _, own = __name__.rpartition(".")[0].rpartition(".")
     name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
     if not name.startswith(package + "."):

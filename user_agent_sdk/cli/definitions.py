@@ -25,7 +25,7 @@ Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the rem
 
 
 def health(transport: Transport, service_url: str, timeout_s: float) -> Iterator[Found]:
-    """What the server says of itself; nothing where a gateway does not let that through."""
+    """A row with the server's health; none where a gateway does not let ``/health`` through."""
     url = service_url[: -len("/api")] + "/health" if service_url.endswith("/api") else ""
     try:
         reply = transport.send("GET", url, headers={}, timeout_s=timeout_s).fetch() if url else None
@@ -59,7 +59,7 @@ def findings(client: Client, settings: Settings, agents: Sequence[Agent]) -> Ite
 
 
 def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What in a definition is seldom meant, and what would be instead."""
+    """Each value of a definition that is seldom meant, and a better one."""
 
     def of(field: str) -> float:
         value = found.get(field)

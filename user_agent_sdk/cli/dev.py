@@ -122,7 +122,7 @@ class Session:
             logger.info("Reloaded %s (%.1f s)%s", self._script, took_s, why, extra={"action": "reload"})
 
     def _load(self) -> bool:
-        """Load the agent and set it to work; what is wrong with it is shown, and waits for the next save."""
+        """Load the agent and start its worker. An error of the script is shown, and the next save is awaited."""
         REGISTRY.clear()
         hooks.clear()
         importlib.invalidate_caches()
@@ -160,7 +160,7 @@ class Session:
         return True
 
     def _show_page(self, sandbox: Sandbox, agents: Sequence[Agent]) -> None:
-        """With a form for the agents as they are now."""
+        """Serve the sandbox's page, with a form for each agent of the script as it is now."""
         from ..sandbox import page
 
         forms = options.forms_of(agents, self._script)

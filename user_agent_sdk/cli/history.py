@@ -115,7 +115,7 @@ def _print_array(records: Iterable[Record]) -> None:
 
 
 def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> None:
-    """The latest, oldest first, then each new one when it has ended."""
+    """Write the latest executions, oldest first, then each new execution when it has ended."""
     last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
     shown = list(history.find(**filters, limit=limit))[::-1]
     line = _line_form(args, shown)
@@ -149,7 +149,7 @@ def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_pa
 
 
 def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> None:
-    """Write a file whole or not at all; what was there stays when it fails. Raises UserAgentError (``io``)."""
+    """Write a file whole or not at all: after a failure the old file is still there. Raises UserAgentError (``io``)."""
     path = from_home(target)
     if path.exists() and path.samefile(db_path):
         raise UsageError(f"{target} is the history itself")

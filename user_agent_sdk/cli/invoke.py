@@ -84,7 +84,7 @@ def _log_the_agent_alone(settings: Settings) -> None:
 
 
 def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
-    """The one agent to run, with an id: of several the one that -a names, or else the one with the id ``ran``.
+    """The agent to run, with an id: of several agents the one that -a names, else the one with the id ``ran``.
 
     Raises UsageError when it is not clear which."""
     wanted = settings.agent_id if settings.sources["agent_id"].startswith("-") else ran

@@ -110,7 +110,7 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
 
 
 def _print_table(args: Namespace, rows: Sequence[Left]) -> None:
-    """As wide as the terminal, laid out as the history is."""
+    """A table as wide as the terminal, laid out as the history's."""
     clean, now = partial(encodable, stream=sys.stdout), datetime.now().astimezone()
     table = [{name.upper(): clean(escape(str(value or "-"))) for name, value in _fields(left).items()} for left in rows]
     for row in table:
@@ -137,7 +137,7 @@ def _show(args: Namespace, left: Left) -> None:
 
 
 def _settle(args: Namespace, left: Left) -> None:
-    """Retry or drop one."""
+    """Retry or drop the entry with that id."""
     entry, state = None, left.entry.state
     if left.is_in_use:
         hints = ["stop that worker first, or leave it to it"]

@@ -60,7 +60,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
 
 
 def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None] | None]:
-    """What a Runner takes as ``on_execution``, while this lasts: with -r, what writes the history."""
+    """While this lasts, the ``on_execution`` for a Runner: with -r the history's recorder, else None."""
     if not settings.record:
         return nullcontext()
     from ..history import recorder
@@ -133,7 +133,7 @@ def end(code: int, runners: Iterable[Runner]) -> int:
 
 
 def named(agents: Iterable[Agent], settings: Settings) -> list[Agent]:
-    """For an embedded platform: each agent with its own id, else the one given, else its name."""
+    """For an embedded platform: each agent with its own id, else the given id, else the agent's name."""
     known = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
     return loader.identify(known, None)
 

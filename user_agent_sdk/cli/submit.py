@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``useragent submit``: put a task on a sandbox of this machine, and wait for what comes of it."""
+"""``useragent submit``: put a task on a sandbox of this machine, and wait for its end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _settings(args: Namespace) -> Settings:
 
 
 def _origin(args: Namespace, settings: Settings) -> str:
-    """Where the sandbox is: on this machine, whatever the settings say about another one."""
+    """The sandbox's address: on this machine, even when the settings name another host."""
     given = args.url
     if given:
         given = parsed(credentials.url, given if "://" in given else f"http://{given}", "--url", UsageError)
@@ -138,7 +138,7 @@ def _polled(ask: Callable[..., Any]) -> list[str]:
 
 
 def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: float, page: str) -> Any:
-    """The execution when it has ended, or as it is after ``wait_s``; meanwhile it is said when no worker is there."""
+    """The execution when it has ended, or as it is after ``wait_s``. Says meanwhile when no worker polls."""
     began = time.monotonic()
     says_unpolled = True
     try:

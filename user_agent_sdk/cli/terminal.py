@@ -37,7 +37,7 @@ def keep_streams() -> None:
 
 
 def forget_streams() -> None:
-    """Use those of sys again; one that a script has left detached would be an error when Python ends."""
+    """Use the streams of sys again. A stream that a script has left detached would be an error when Python ends."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if _kept.pop(name, None) is not None:
@@ -145,7 +145,7 @@ def paint(text: str, color: str, on: bool) -> str:
 
 
 def prepare_log(words: Sequence[str]) -> None:
-    """Set the log up as a command line asks for it, where what went wrong came before that."""
+    """Set the log up as a command line asks, for an error that came before the settings were read."""
     from ..settings import AGENT
     from ..values import from_home
 

@@ -52,7 +52,7 @@ def _listed(path: Path) -> dict[str, str]:
 
 
 def _verify(listed: Mapping[str, str], as_json: bool) -> int:
-    """Says what differs. A file that is listed and not there can't run, so it is only counted."""
+    """Print each file that differs. A listed file that is missing can't run, so it is only counted."""
     found = _version.hashes()
     if os.path.isdir(os.path.dirname(_version.__file__)):
         wanted = {name: sha for name, sha in listed.items() if name.startswith("user_agent_sdk/")}

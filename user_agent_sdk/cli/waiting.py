@@ -36,7 +36,7 @@ class Pace:
 
 @contextmanager
 def shown(settings: Settings, sentence: Callable[[], str | None]) -> Iterator[None]:
-    """While this lasts, show what ``sentence`` returns whenever it is something, from a second on."""
+    """While this lasts, and from a second on, show the sentences that ``sentence`` returns."""
     if settings.quiet or sys.stderr is None or not sys.stderr.isatty():
         yield
         return

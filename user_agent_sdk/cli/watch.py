@@ -45,7 +45,7 @@ class Watch:
 
     @property
     def pause_s(self) -> float:
-        """How long until the next look."""
+        """Seconds until the next look at the files."""
         return SETTLE_S if self._seen != self._base else max(LOOK_S, LOOK_SHARE * self._cost_s)
 
     def changed(self) -> list[str]:

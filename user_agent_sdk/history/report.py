@@ -53,7 +53,7 @@ def _safe(value: object, keep: str = "") -> Html:
 
 
 class Run(NamedTuple):
-    """What the figures need of an execution."""
+    """The parts of an execution that the figures need."""
 
     id: int
     agent: str

@@ -55,8 +55,8 @@ def facts(db: Connection) -> list[str]:
 
 
 def prepare(db: Connection) -> None:
-    """Make what is missing. Raises Error, and StorageError for a database that is not ours, or that would do more
-    with a row than keep it."""
+    """Make missing tables and columns. Raises Error, and StorageError for a database that is not ours, or that would do
+    more with a row than keep it."""
     extra = db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
     if extra:
         raise StorageError("it has a {} called {!r}, which none of ours has: nothing is written there".format(*extra))

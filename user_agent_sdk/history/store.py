@@ -161,7 +161,7 @@ def _end(record: Record) -> datetime | None:
 
 
 def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> Iterator[Record]:
-    """Those whose end is wanted, until a long run of them is not. One that can't be read is not wanted."""
+    """The records whose end is wanted, until a long run of records is not. A time that can't be read is not wanted."""
     passed = 0
     for record in records:
         when = _end(record)

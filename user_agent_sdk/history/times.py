@@ -33,7 +33,7 @@ def _second(second: int) -> tuple[str, str]:
 
 
 def moment(text: object) -> datetime | None:
-    """A stored time as an aware datetime; without an offset it is local. None for what is no time."""
+    """A stored time as an aware datetime; without an offset it is local. None for a text that is no time."""
     if not isinstance(text, str):
         return None
     text = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", text.strip())  # 3.9 reads 3 or 6 digits, and no Z

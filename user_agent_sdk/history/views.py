@@ -64,7 +64,7 @@ def table(
 
 
 def local(text: str | None, zone: tzinfo | None = None) -> str:
-    """A stored time in this machine's zone, ``2026-01-31 12:30:05.123``; what is no time as it stands."""
+    """A stored time in this machine's zone, ``2026-01-31 12:30:05.123``; a text that is no time as it stands."""
     when = times.moment(text)
     return when.astimezone(zone).isoformat(" ", "milliseconds")[:23] if when else (text or "").replace("T", " ")
 
@@ -75,13 +75,13 @@ def piped(record: Record) -> str:
 
 
 def _zone(text: str | None) -> str:
-    """The zone that a stored time is shown in, to stand behind it."""
+    """The zone that a stored time is shown in, to be written behind the time."""
     when = times.moment(text)
     return f" {timezone(when.utcoffset() or timedelta())}" if when else ""
 
 
 def facts(record: Record) -> dict[str, str]:
-    """What is known beside status, error, input, output and log, by its name for people; unescaped."""
+    """The facts beside status, error, input, output and log, by their names for people; unescaped."""
     known = {
         "Task": record.task_id,
         "Wire task": record.wire_task_id,

@@ -208,7 +208,7 @@ class Engine:
                 self._end(execution, attempt, "CANCELED", now)
 
     def heard(self, task_id: str, level: str, line: LogLine) -> None:
-        """A worker in this process wrote that line to the log of a task that it runs."""
+        """A worker in this process wrote ``line`` to the log of a task."""
         with self._lock:
             attempt = self._tasks.get(task_id)
             if attempt is not None:
@@ -258,7 +258,7 @@ class Engine:
         self._enqueue(execution, attempt, now + execution.retry_delay_s if retried else now)
 
     def _enqueue(self, execution: Execution, attempt: Attempt, ready_at: float) -> None:
-        """Give ``attempt`` a place in its queue; an older one is void from now on."""
+        """Give ``attempt`` a place in its queue; an older place is void from now on."""
         attempt.place, attempt.ready_at = next(self._tickets), ready_at
         queue = self._queues[execution.agent_id, execution.domain]
         heapq.heappush(queue.waiting, (ready_at, attempt.place, attempt))

@@ -54,7 +54,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def error(cls, status: int, message: str) -> Reply:
-        """As Conductor words its refusals: whoever gets one need not try again."""
+        """A refusal as Conductor words it: the client need not try again."""
         return cls.of({"status": status, "message": message, "instance": "sandbox", "retryable": False}, status)
 
     def encode(self, keep: bool) -> bytes:

@@ -155,7 +155,7 @@ def _outline(execution: Execution, state: str, now_s: float) -> dict[str, Any]:
 
 
 def _reason(execution: Execution) -> str | None:
-    """Why its last attempt failed: while it is tried again, why the one before did."""
+    """The reason of the last attempt's failure; while a retry waits or runs, of the attempt before."""
     return next((attempt.reason for attempt in execution.attempts[:-3:-1] if attempt.reason), None)
 
 

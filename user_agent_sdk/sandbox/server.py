@@ -265,5 +265,5 @@ class Sandbox:
         return Reply.of({"error": "EXPIRED_TOKEN"}, 401) if ends <= self.engine.clock.monotonic() else None
 
     def _seal(self, claim: str) -> str:
-        """What makes a claim a token of ours: a sandbox that is started again with the same secret knows it too."""
+        """The signature that makes a claim our token: a sandbox with the same secret knows the token too."""
         return hmac.new(self._client_secret.encode(), claim.encode(), "sha256").hexdigest()

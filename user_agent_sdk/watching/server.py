@@ -141,7 +141,7 @@ class StatusServer:
 
 
 def _is_of_this_machine(field: str) -> bool:
-    """False for a Host field that names another one."""
+    """False for a Host field that names another machine."""
     name, _, value = field.partition(":")
     try:
         return name.lower() != "host" or is_loopback(urlsplit(f"//{value.strip()}").hostname or "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a supervisor asks a worker: is it alive, is it ready, what has it counted."""
+"""A supervisor's questions to a worker: is it alive, is it ready, what has it counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answ
 
 
 class Status:
-    """Answers for one worker, from what its parts say of themselves. ``beats``: when each of the worker's
+    """Answers for one worker, by asking its parts. ``beats``: when each of the worker's
     loops last came round, on the clock."""
 
     def __init__(self, services: Services, gates: Sequence[Gate], clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class Status:
         self.beats[loop] = self._clock()
 
     def illness(self) -> list[str]:
-        """Why the process should be replaced; nothing of it for what only the platform can mend."""
+        """Why the process should be replaced. An outage that only the platform can mend is no reason."""
         now = self._clock()
         found = [f"the {loop} loop hangs" for loop, at in list(self.beats.items()) if now - at > SILENT_S]
         found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]

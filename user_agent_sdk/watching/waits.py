@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker waits for, and until when, for the person in front of it. Pure."""
+"""The wait of a worker and its end, as a sentence for the person in front of the terminal. Pure."""
 
 from __future__ import annotations
 
