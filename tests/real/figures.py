@@ -99,8 +99,11 @@ def at_rest(stack: Stack, bench: Bench, domains: dict[Contender, str]) -> dict[C
 def throughput(stack: Stack, bench: Bench, contender: Contender) -> float:
     """Tasks a second, of those that wait when the worker comes; the first of them are left out."""
     ids = [start(stack) for _ in range(MANY_TASKS)]
-    with Child(bench, contender, door(stack.conductor_url), WORKERS, SMALL):
-        ends_ms = sorted(ended(stack, workflow_id)["endTime"] for workflow_id in ids)
+    with Child(bench, contender, door(stack.conductor_url), WORKERS, SMALL) as child:
+        try:
+            ends_ms = sorted(ended(stack, workflow_id)["endTime"] for workflow_id in ids)
+        except AssertionError as error:
+            raise AssertionError(f"{contender.name}: {error}\n{child.log()}") from None
     return 1000.0 * (MANY_TASKS - SKIPPED) / float(ends_ms[-1] - ends_ms[SKIPPED - 1])
 
 
