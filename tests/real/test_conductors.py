@@ -98,7 +98,8 @@ class OnEach(RealTestCase):
         refused = [seen for seen in self.stack.gateway.seen("report") if seen.status != 200]
         self.assertEqual(refused, [])
         self.assertLessEqual(self.stack.gateway.count("update-v2", status=500), 8, "one for each slot at most")
-        self.assertLess(took_s, 20, "10 s of the slow ones, 5 s when a kept poll of 3.13.8 met the first, and some")
+        # 10 s of the slow ones; 5 s where a kept poll met the first: 3.13.8 is asked for none after its first task
+        self.assertLess(took_s, 15 if self.stack.version == "3.13.8" else 20)
 
     def test_an_idle_worker_picks_up_what_comes(self) -> None:
         """3.13.8 and 3.21.14 do not look at their queue while they keep a poll: each task came up to 5 s late."""
