@@ -418,7 +418,7 @@ class StopTest(Children):
         began = time.monotonic()
         self.send(child)
         self.assertEqual(child.wait(LONG_S), 0)
-        self.assertLess(time.monotonic() - began, 0.6 + 1.0)
+        self.assertLess(time.monotonic() - began, 0.6 + 5.0)  # to wait for a poll would take 6 s; others are busy
         self.assertEqual({self.box.wait(one, 0).status for one in ids}, {"COMPLETED"})
         self.assertEqual(self.box.calls["put-back"], 0)
 

@@ -341,7 +341,7 @@ class SlotsTest(unittest.TestCase):
         copied: list[str] = []
         self.box.faults.append(hands_out_again)
         with working(self.box, agent(slow), workers=3) as worker, self.assertLogs(CUSTODY, "WARNING") as said:
-            both = [self.box.submit(AGENT, {"n": n}, response_timeout_s=0.9) for n in range(2)]
+            both = [self.box.submit(AGENT, {"n": n}, response_timeout_s=2.0) for n in range(2)]
             for _ in both:
                 self.assertTrue(copies.acquire(timeout=LONG_S))
             self.box.await_calls("extend", self.box.calls["extend"] + 8)  # more than a lease and a half of both
