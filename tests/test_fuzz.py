@@ -21,7 +21,7 @@ from user_agent_sdk.conductor import auth, client, wire
 from user_agent_sdk.history import times
 from user_agent_sdk.worker.keeping import journal_file
 
-CASES = 150
+CASES = 100
 PLANTED_CASES = 1000
 
 
