@@ -142,25 +142,35 @@ class OnAServer(CliTest):
             self.assertEqual((status, self.code), ("FAIL", 5))
             self.assertIn("can't be read", message)
 
-    def register(self) -> list[str]:
+    def register(self, *options: str) -> list[str]:
         with mock.patch("user_agent_sdk.worker.runner.Runner.run", return_value=0):
-            ended = self.run_main("run", "agent.py", "--conductor", self.url, "--register", "--no-journal")
+            ended = self.run_main("run", "agent.py", "--conductor", self.url, "--no-journal", *options)
         self.assertEqual(ended.code, 0, ended.err)
         return [line for line in ended.err.splitlines() if "ask type" in line or "register" in line]
 
-    def test_register_makes_what_is_missing_and_changes_nothing_that_is_there(self) -> None:
+    def test_a_start_says_which_task_type_is_missing_and_makes_none(self) -> None:
+        """The server answers polls for any: a worker with a misspelt one waited for ever, and was "Ready"."""
         [said] = self.register()
+        self.assertIn(f"WARNING Task type {NAME} has no definition: run --register makes one", said)
+        self.defined[NAME] = definitions.described(NAME, 5, 90, 600)
+        self.assertEqual(self.register(), [])
+        for self.broken in ((503, b""), (404, b"<html>"), (403, b"")):
+            self.assertEqual(self.register(), [])
+        self.assertEqual(self.posted, [])
+
+    def test_register_makes_what_is_missing_and_changes_nothing_that_is_there(self) -> None:
+        [said] = self.register("--register")
         self.assertIn(f"Task type {NAME} is defined now: response timeout 90 s, retries 5", said)
         self.assertEqual(self.posted, [[definitions.described(NAME, 5, 90, 600)]])
         self.defined[NAME]["retryCount"] = 1
-        [said] = self.register()
+        [said] = self.register("--register")
         self.assertIn("is left as it is", said)
         self.assertEqual((len(self.posted), self.defined[NAME]["retryCount"]), (1, 1))
 
     def test_a_definition_that_can_not_be_made_keeps_no_worker_from_its_work(self) -> None:
         """A worker may be there before its server."""
         for self.broken in ((503, b""), (400, b'{"message": "ownerEmail cannot be empty"}')):
-            [said] = self.register()
+            [said] = self.register("--register")
             self.assertIn(f"Task type {NAME} could not be registered", said)
         self.assertEqual(self.posted, [])
 

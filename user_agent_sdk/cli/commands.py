@@ -181,7 +181,6 @@ def _unknown(words: Sequence[str]) -> UsageError:
     word, lists = words[0], f"{PROGRAM} -h lists the commands"
     if word.startswith("-"):
         from shlex import join
-
         at = next((place for place, each in enumerate(words) if each in COMMANDS), 0)
         meant = join([*words[at:], *words[:at]] if at else ["run", "agent.py", *words])
         return UsageError(f"no command stands before {word}", hints=[f"{PROGRAM} {meant}", lists])

@@ -86,20 +86,25 @@ def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str,
 
 
 def register(client: Client, settings: Settings, agents: Sequence[Agent]) -> None:
-    """Make the missing definitions, change none, and log what was done. One that can't be made stops nobody."""
+    """With --register make the missing definitions, change none, and log what was done; without it only say which are
+    missing: the server answers polls for any. One that can't be made or looked at stops nobody."""
     for agent in agents:
         own = settings.resolve(agent)
         name = own.agent_id or agent.name
         try:
-            if definitions.find(client, name) is not None:
+            is_missing = definitions.find(client, name) is None
+            if is_missing and settings.register:
+                wanted = _described(agent, own)
+                definitions.create(client, wanted)
+                text = "Task type %s is defined now: response timeout %g s, retries %d"
+                logger.info(text, name, wanted["responseTimeoutSeconds"], wanted["retryCount"], extra=_REGISTER)
+            elif is_missing:
+                logger.warning("Task type %s has no definition: run --register makes one", name, extra=_REGISTER)
+            elif settings.register:
                 logger.info("Task type %s is defined: it is left as it is", name, extra=_REGISTER)
-                continue
-            wanted = _described(agent, own)
-            definitions.create(client, wanted)
-            text = "Task type %s is defined now: response timeout %g s, retries %d"
-            logger.info(text, name, wanted["responseTimeoutSeconds"], wanted["retryCount"], extra=_REGISTER)
         except PlatformError as error:
-            logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
+            if settings.register:  # else the polls will tell
+                logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
 
 
 def _described(agent: Agent, own: AgentSettings) -> dict[str, Any]:

@@ -194,7 +194,6 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
     if settings.capture_output and script:  # before a module that the script imports holds on to a stream
         from ..worker.running import capture
-
         capture.streams()
     for warning in settings.warnings:
         logger.warning("%s", warning, extra={"action": "settings_warning"})

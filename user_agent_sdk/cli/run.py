@@ -50,8 +50,10 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
     warn_of_others(settings)
-    if settings.register:
-        _register(settings, agents)
+    if settings.platform == "conductor":
+        _look_at_types(settings, agents)
+    elif settings.register:
+        logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
     with recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
         with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
@@ -79,11 +81,12 @@ def watch(settings: Settings) -> Watch:
     return Watch()
 
 
-def _register(settings: Settings, agents: Sequence[Agent]) -> None:
-    from . import definitions
-
-    if settings.platform != "conductor":
-        logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
+def _look_at_types(settings: Settings, agents: Sequence[Agent]) -> None:
+    try:
+        from . import definitions
+    except ImportError:
+        if settings.register:
+            logger.warning("This copy was made without --register: it is a core copy", extra={"action": "register"})
         return
     transport, client = connect(settings)
     with closing(transport):

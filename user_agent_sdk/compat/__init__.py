@@ -60,8 +60,6 @@ class _Old(ModuleType):
     """An old module: an empty one, whose names are those of the table."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__path__":  # read by the import system of every module that it imports from
-            raise AttributeError(name)
         return attribute(self.__name__, name)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who an agent is and where its platform is, as 0.2.0 and 0.3.0 had that in classes and functions."""
+"""Who an agent is and where its platform is, as 0.2.0 and 0.3.0 had that: ValueError for what is no base URL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from ..credentials import derived
 
 
 def generate_service_url(base_url: str) -> str:
-    """Raises ValueError for what is no base URL, as the next one."""
     return derived(base_url)[0]
 
 

@@ -28,8 +28,8 @@ class Waits(NamedTuple):
 
         def at(moment: float) -> str:
             left_s = max(0.0, moment - now)
-            left = f" ({left_s:.0f} s)" if left_s >= 0.5 else ""
-            return time.strftime("%H:%M:%S", time.localtime(wall + left_s)) + left
+            clock = time.strftime("%H:%M:%S", time.localtime(wall + left_s))
+            return f"{clock} ({left_s:.0f} s)" if left_s >= 0.5 else clock
 
         until = "as long as it takes" if self.until is None else f"until {at(self.until)}"
         if self.asks_for_token:

@@ -147,7 +147,6 @@ class Hooks:
 
 async def _limited(awaitable: Awaitable[Any], until: float) -> None:
     import asyncio
-
     task = asyncio.ensure_future(awaitable)
     if not (await asyncio.wait({task}, timeout=until - time.monotonic()))[0]:
         task.cancel()
