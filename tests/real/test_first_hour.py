@@ -15,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from typing import Any
 
 from tests.test_readme import ROOT, TEXT, commands
+from user_agent_sdk.sandbox.server import Sandbox
 
-from . import WANTED
+from . import WANTED, RealTestCase
 
 if os.name == "posix":
     import fcntl
@@ -53,6 +55,7 @@ class Screen:
             preexec_fn=adopt,
         )
         os.close(slave)
+        self._began = time.monotonic()
         self.text = ""
         self._grown = threading.Condition()  # guards text
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -76,6 +79,11 @@ class Screen:
             found = re.search(pattern, self.text)
         assert found is not None, f"{pattern} is not in:\n{self.text}"
         return found
+
+    def says(self, words: str) -> float:
+        """After how many seconds the line came that has these words in it."""
+        self.until(re.escape(words))
+        return time.monotonic() - self._began
 
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
@@ -182,6 +190,60 @@ class FirstHourTest(unittest.TestCase):
             done = subprocess.run([sys.executable, "-m", "user_agent_sdk", *command.split()], **options)
             self.assertTrue(done.stdout or done.stderr)
             self.assertNotIn(b"\x1b", done.stdout + done.stderr, command)
+
+
+@unittest.skipUnless(os.name == "posix", "a terminal is opened on POSIX")
+class FirstLineTest(RealTestCase):
+    """What is wrong is on the screen within three seconds: a wrong agent id was forty of silence."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = Path(holder.name).resolve()
+        shutil.copy(ROOT / "examples" / "sum_agent.py", self.folder / "agent.py")
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        self.bare_s = time.monotonic() - began
+
+    def holds(self, credentials: dict[str, str]) -> None:
+        (self.folder / "credentials.json").write_text(json.dumps(credentials), encoding="utf-8")
+        (self.folder / "credentials.json").chmod(0o600)
+
+    def is_told(self, command: str, words: str) -> None:
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "TERM": "xterm",
+                   "NO_COLOR": "1"}  # fmt: skip
+        screen = Screen(f"{sys.executable} -m user_agent_sdk {command}", self.folder, 80, environ)
+        try:
+            seconds = screen.says(words)
+        finally:
+            screen.process.kill()
+            screen.ended()
+        line = next(line for line in screen.text.splitlines() if words in line)
+        sys.stderr.write(f"\n{command}: {seconds:.1f} s: {line}\n")
+        self.assertLess(seconds, 3.0 + self.bare_s, screen.text)
+
+    def test_a_task_for_a_misspelt_agent(self) -> None:
+        with Sandbox() as sandbox:
+            self.holds(sandbox.credentials("sum_agent"))
+            sandbox.engine.poll("sum_agent", "rpa-07")
+            self.is_told("submit -a sum_agnet", "no worker polls for sum_agnet yet (did you mean -a sum_agent?)")
+
+    def test_a_sandbox_that_is_gone(self) -> None:
+        with Sandbox() as sandbox:
+            self.holds(sandbox.credentials("sum_agent"))
+        self.is_told("submit", "error[platform-unreachable]: no sandbox answers at")
+        self.is_told("run agent.py", "Polling fails: ")
+
+    def test_a_wrong_secret(self) -> None:
+        self.holds({**self.stack.credentials("sum_agent"), "clientSecret": "another"})
+        self.is_told("run agent.py", "error[auth-refused]:")
+        self.is_told("check agent.py", "refused the credentials")
+
+    def test_a_task_type_that_the_server_lacks(self) -> None:
+        options = f"agent.py --conductor {self.stack.conductor_url} -a no_such_type"
+        self.is_told(f"run {options}", "Task type no_such_type has no definition")
+        self.is_told(f"check {options}", "no_such_type has no definition")
 
 
 if __name__ == "__main__":
