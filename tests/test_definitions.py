@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 import unittest
 from typing import Any
 from unittest import mock
@@ -157,6 +158,13 @@ class OnAServer(CliTest):
         for self.broken in ((503, b""), (404, b"<html>"), (403, b"")):
             self.assertEqual(self.register(), [])
         self.assertEqual(self.posted, [])
+
+    def test_a_core_copy_which_has_no_definitions_goes_without(self) -> None:
+        """--register was an internal error there."""
+        with mock.patch.dict(sys.modules, {"user_agent_sdk.cli.definitions": None}):
+            self.assertEqual(self.register(), [])
+            [said] = self.register("--register")
+        self.assertIn("This copy was made without --register", said)
 
     def test_register_makes_what_is_missing_and_changes_nothing_that_is_there(self) -> None:
         [said] = self.register("--register")

@@ -83,14 +83,14 @@ def watch(settings: Settings) -> Watch:
 
 def _look_at_types(settings: Settings, agents: Sequence[Agent]) -> None:
     try:
-        from . import definitions
-    except ImportError:
+        from .definitions import register
+    except ModuleNotFoundError:
         if settings.register:
             logger.warning("This copy was made without --register: it is a core copy", extra={"action": "register"})
         return
     transport, client = connect(settings)
     with closing(transport):
-        definitions.register(client, settings, agents)
+        register(client, settings, agents)
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:
