@@ -51,6 +51,9 @@ PLAIN = """
 LARGE = """
     import pathlib
     from user_agent_sdk import TaskResult, user_agent
+    from user_agent_sdk.worker.keeping import delivery
+
+    delivery.NO_STORE_FOR_S = 60.0  # of ten minutes: a store may be in trouble alone
 
     @user_agent(agent_id={agent_id!r})
     def large(kind):

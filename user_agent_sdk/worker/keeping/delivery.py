@@ -29,7 +29,7 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 SENDERS, SENDERS_MOST = 4, 32
-REFUSALS, REFUSED_FOR_S, REFUSED_AGAIN_S = 3, 60.0, 30.0
+REFUSALS, REFUSED_AGAIN_S, REFUSED_FOR_S, NO_STORE_FOR_S = 3, 30.0, 60.0, 600.0
 SURE_AGAIN_S = 0.5
 
 
@@ -168,8 +168,8 @@ class Delivery:
         return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
 
     def _meets_no_store(self, held: Held, outcome: Outcome, now: float) -> bool:
-        """Conductor 3.13 has no store for what is over its limit, and answers as if in trouble. It is in none when it
-        takes an extension of the same task after that."""
+        """Conductor 3.13 has no store for what is over its limit, and answers as in trouble. It is in none when it
+        takes an extension of the task after that. A store may be in trouble alone: ten minutes decide."""
         if outcome.status != 500 or len(held.entry.body) <= LARGE_BYTES:
             return False
         held.refused_at = held.refused_at or now
@@ -217,11 +217,11 @@ class Delivery:
             self._unknown(held, outcome)
             return None
         held.refusals, held.refused_at = held.refusals + 1, held.refused_at or now
-        task_id, extra = held.entry.task_id, held.said("result_refused")
-        if held.refusals < REFUSALS or now - held.refused_at < REFUSED_FOR_S:
+        task_id, extra, is_sure = held.entry.task_id, held.said("result_refused"), outcome.verdict is Verdict.REFUSED
+        if held.refusals < REFUSALS or now - held.refused_at < (REFUSED_FOR_S if is_sure else NO_STORE_FOR_S):
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
-        is_large = outcome.status == 413 or outcome.verdict is not Verdict.REFUSED
+        is_large = outcome.status == 413 or not is_sure
         if is_large and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
             held.entry = _too_large(held.entry, outcome.reason)
             self._journal.replace(held.row, held.entry)
