@@ -72,7 +72,7 @@ DIFFERENCES = (
     Difference(
         "an output over 3 MB gets a 500 as in trouble: there is no store for it",
         _NETFLIX,
-        "its task fails for good when extensions of it are taken meanwhile, after a minute or two",
+        "its task fails for good when extensions of it are taken meanwhile, after ten minutes",
         (),
     ),
     Difference("a definition may have 10 retries at most", _NETFLIX, "`--register` logs what the server said", ()),

@@ -75,7 +75,16 @@ WAITING = Goal("share_of_ideal", ">=", 0.85)
 ROWS = (
     Row("what the platform can serve, 8 connections", (*plain(BARE, MEMORY), *LIMIT)),
     Row("small tasks, 1 worker", (*plain(BARE), (MEMORY, ratio(0.9)), (JOURNAL, ratio(0.9)), *FULL), 1, part=0.5),
-    Row("small tasks, 8 workers", (*plain(BARE), (MEMORY, ratio(1.0)), (JOURNAL, ratio(0.9)), *FULL)),
+    Row(
+        "small tasks, 8 workers",
+        (
+            *plain(BARE),
+            (MEMORY, ratio(1.3)),
+            *plain(JOURNAL, RECORD_ONLY, RECORD),
+            (DEFAULTS, ratio(1.0)),
+            *plain(CONDUCTOR),
+        ),
+    ),
     Row("small tasks, 64 workers", (*plain(BARE, MEMORY, JOURNAL), *FULL), 64),
     Row("100 kB in and out, 8 workers", plain(BARE, MEMORY, JOURNAL, RECORD), work=LARGE, part=0.3),
     Row("100 log lines a task, 8 workers", plain(BARE, MEMORY, JOURNAL, RECORD), work=LOGS, part=0.3),
