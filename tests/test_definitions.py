@@ -8,14 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import unittest
 from typing import Any
 from unittest import mock
 from urllib.parse import unquote
 
 from tests.cli import CliTest
-from tests.support import Request, Server, answering
+from tests.support import PATIENCE_S, Request, Server, answering
 from user_agent_sdk.agents import Agent
+from user_agent_sdk.cli import definitions as looks
 from user_agent_sdk.conductor import definitions
 from user_agent_sdk.errors import ConfigError
 
@@ -59,14 +61,17 @@ class OnAServer(CliTest):
         self.posted: list[Any] = []
         self.health: Any = (200, b'{"healthy":true}')
         self.broken: Any = None
-        server = Server(answering(self.answer))
-        self.addCleanup(server.close)
-        self.url = f"{server.url}/api"
+        self.hangs: threading.Event | None = None
+        self.server = Server(answering(self.answer))
+        self.addCleanup(self.server.close)
+        self.url = f"{self.server.url}/api"
 
     def answer(self, request: Request) -> Any:
         path = request.target.partition("?")[0]
         if path == "/health":
             return self.health
+        if self.hangs is not None:
+            self.hangs.wait(PATIENCE_S)
         if "/metadata/taskdefs" not in path:
             return 404, b"{}"
         if self.broken:
@@ -159,11 +164,27 @@ class OnAServer(CliTest):
             self.assertEqual(self.register(), [])
         self.assertEqual(self.posted, [])
 
+    def test_a_start_waits_for_a_look_that_nobody_asked_for_once_and_not_long(self) -> None:
+        """Each of ten agents made the start wait for 15 s at a server that hung."""
+        self.write("agent.py", SCRIPT + SCRIPT.replace(NAME, "another"))
+        self.hangs = threading.Event()
+        self.addCleanup(self.hangs.set)
+        with mock.patch.object(looks, "START_LOOK_S", 0.05):
+            self.assertEqual(self.register(), [])
+        self.assertEqual(len(self.server.requests), 1)
+
     def test_a_core_copy_which_has_no_definitions_goes_without(self) -> None:
         """--register was an internal error there."""
-        with mock.patch.dict(sys.modules, {"user_agent_sdk.cli.definitions": None}):
+        loaded: dict[str, Any] = sys.modules  # not by patch.dict: it would forget what is imported meanwhile
+        name = "user_agent_sdk.cli.definitions"
+        before, loaded[name] = loaded.get(name), None
+        try:
             self.assertEqual(self.register(), [])
             [said] = self.register("--register")
+        finally:
+            del loaded[name]
+            if before is not None:
+                loaded[name] = before
         self.assertIn("This copy was made without --register", said)
 
     def test_register_makes_what_is_missing_and_changes_nothing_that_is_there(self) -> None:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 SHOWN_MAX_CHARS = 4096  # of a command
 LONG_WAIT_S = 1800  # a crashed worker's task waits so long: more is seldom meant
 SHORT_LEASE_S = 5  # below this, one lost extension or a short outage gives the task to another worker
+START_LOOK_S = 3.0  # for a look that a start makes unasked: it must not wait for a server that hangs
 Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the remedy)
 
 
@@ -92,7 +93,7 @@ def register(client: Client, settings: Settings, agents: Sequence[Agent]) -> Non
         own = settings.resolve(agent)
         name = own.agent_id or agent.name
         try:
-            is_missing = definitions.find(client, name) is None
+            is_missing = definitions.find(client, name, None if settings.register else START_LOOK_S) is None
             if is_missing and settings.register:
                 wanted = _described(agent, own)
                 definitions.create(client, wanted)
@@ -103,8 +104,9 @@ def register(client: Client, settings: Settings, agents: Sequence[Agent]) -> Non
             elif settings.register:
                 logger.info("Task type %s is defined: it is left as it is", name, extra=_REGISTER)
         except PlatformError as error:
-            if settings.register:  # else the polls will tell
-                logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
+            if not settings.register:
+                return  # the polls will tell
+            logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
 
 
 def _described(agent: Agent, own: AgentSettings) -> dict[str, Any]:

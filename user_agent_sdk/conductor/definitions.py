@@ -40,9 +40,9 @@ def described(
     }
 
 
-def find(client: Client, name: str) -> dict[str, Any] | None:
+def find(client: Client, name: str, limit_s: float | None = None) -> dict[str, Any] | None:
     """The server's definition of a task type; None when it has none. Raises PlatformError."""
-    reply = Exchange(client, f"{_PATH}/{segment(name)}", None, CALL_TIMEOUT_S).receive()
+    reply = Exchange(client, f"{_PATH}/{segment(name)}", None, limit_s or CALL_TIMEOUT_S).receive()
     if reply.status == 404 and name in str(json_object(reply.body).get("message", "")):
         return None
     return json_object(_good(reply).body) or None
