@@ -7,9 +7,11 @@ The rules are the ones in examples/service, with their minutes made seconds.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
@@ -20,7 +22,7 @@ from typing import Any
 from tests.real import WANTED
 from tests.real.worker import ROOT, Worker
 from tests.support import entered
-from tests.workerbox import Box
+from tests.workerbox import PASS, Box
 from user_agent_sdk.sandbox.exchange import Reply
 
 SERVICE = ROOT / "examples" / "service"
@@ -29,6 +31,9 @@ SCRIPT = """
 import pathlib
 import user_agent_sdk
 from user_agent_sdk import NonRetryableException, user_agent
+from user_agent_sdk.worker.keeping import delivery
+
+delivery.REFUSED_AGAIN_S = delivery.REFUSED_FOR_S = 0.2
 
 @user_agent(agent_id="quick", workers=2)
 def quick(fails=False):
@@ -130,6 +135,11 @@ class AlertsTest(unittest.TestCase):
     def submit(self, agent_id: str, **given: Any) -> str:
         return self.box.submit(agent_id, given, retries=0)
 
+    def useragent(self, folder: Path, *words: str) -> None:
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "user_agent_sdk", *words]
+        subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=True)
+
     def test_each_alert_fires_on_its_own_trouble_and_resolves_after_it(self) -> None:
         self.await_scrapes()
         self.await_alerts(only=True)
@@ -160,13 +170,26 @@ class AlertsTest(unittest.TestCase):
         with self.subTest("a worker that is gone"):
             self.workers[1].stop()
             self.await_alerts("UserAgentDown", only=True)
+        with self.subTest("a result that is refused for good"):
+            refused = Reply.of({"message": "no such field"}, 400)
+            self.box.faults.append(lambda kind, request, proceed: refused if kind == "report" else PASS)
+            workflow_id = self.submit("quick")
+            self.await_alerts("UserAgentRejected", "UserAgentDown", only=True)
+            self.box.faults.clear()
+            self.workers[0].stop()
+            self.useragent(self.workers[0].folder, "journal", "drop", workflow_id)
+            for worker in self.workers:
+                worker.start()
+            self.await_alerts(only=True)
         with self.subTest("a function that can't be stopped"):
             (self.workers[1].folder / "go").unlink()
-            self.workers[0].stop()
+            for worker in self.workers:
+                worker.stop()
             stuck = self.worker("second", self.ports[1], timeout_s=0.2)
             self.submit("slow")
             self.await_alerts("UserAgentStuck")
             (stuck.folder / "go").touch()
+            self.await_alerts("UserAgentDown", only=True)  # the other worker's
         stuck.stop()
         for worker in (*self.workers, stuck):
             for line in worker.log:
