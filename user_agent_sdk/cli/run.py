@@ -12,7 +12,7 @@ import os
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -20,9 +20,9 @@ from typing import Callable
 from .. import earlier, loader
 from .._version import __version__, digest
 from ..agents import Agent
+from ..conductor.client import Client
 from ..logs import counted
 from ..settings import Settings
-from ..worker.connect import connect
 from ..worker.keeping.held import Run
 from ..worker.keeping.journal_file import folder_of
 from ..worker.keeping.leftovers import leftovers
@@ -50,12 +50,12 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
     warn_of_others(settings)
-    if settings.platform == "conductor":
-        _look_at_types(settings, agents)
-    elif settings.register:
-        logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
     with recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
+        if settings.platform == "conductor":
+            _look_at_types(runner.client, settings, agents)
+        elif settings.register:
+            logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
         with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
             code = runner.run()
     return end(code, [runner])
@@ -81,16 +81,14 @@ def watch(settings: Settings) -> Watch:
     return Watch()
 
 
-def _look_at_types(settings: Settings, agents: Sequence[Agent]) -> None:
+def _look_at_types(client: Client, settings: Settings, agents: Sequence[Agent]) -> None:
     try:
         from .definitions import register
     except ModuleNotFoundError:
         if settings.register:
             logger.warning("This copy was made without --register: it is a core copy", extra={"action": "register"})
         return
-    transport, client = connect(settings)
-    with closing(transport):
-        register(client, settings, agents)
+    register(client, settings, agents)
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:

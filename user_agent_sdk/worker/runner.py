@@ -75,6 +75,7 @@ class Runner:
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._target = connect(settings)
+        self.client = self._target.client
         self._is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # The journal's folder is named after these: a result must never reach another platform or tenant.
@@ -84,7 +85,7 @@ class Runner:
         self.watch = watch or Watch()
         stopping, counts = threading.Event(), self.watch.counts
         self._custody = Custody(
-            self._target.client,
+            self.client,
             self._journal,
             stopping,
             counts,
@@ -94,7 +95,7 @@ class Runner:
             on_delivered=self._heard,
         )
         upkeep: Timetable[Callable[[], float | None]] = Timetable("upkeep", lambda job: job(), 1)
-        self._services = Services(self._target.client, self._custody, upkeep, stopping, counts, SharedLoop())
+        self._services = Services(self.client, self._custody, upkeep, stopping, counts, SharedLoop())
         self._slots: list[tuple[int, Slot]] = []
         self._gates: list[Gate] = []
         self.watch.attach(self._services, self._gates)
@@ -111,9 +112,9 @@ class Runner:
         segment(agent_id)  # raises for an id that no address can hold
         interval_s = own.poll_interval_ms / 1000
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
-        intake = Intake(own.workers, interval_s, random.random, self._target.client.can_wait, cap_s)
+        intake = Intake(own.workers, interval_s, random.random, self.client.can_wait, cap_s)
         gate = Gate(
-            self._target.client,
+            self.client,
             agent_id,
             own.worker_id,
             own.domain,
@@ -169,7 +170,7 @@ class Runner:
 
         services = self._services
         return Waits(
-            not self._is_started and self._target.client.auth is not None,
+            not self._is_started and self.client.auth is not None,
             services.stopping.is_set(),
             self.running,
             len(self._custody.delivery),
@@ -182,7 +183,7 @@ class Runner:
 
     def _check_credentials(self) -> None:
         """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
-        auth = self._target.client.auth
+        auth = self.client.auth
         try:
             if auth is not None:
                 auth.headers()
