@@ -103,7 +103,7 @@ def _moment(record: logging.LogRecord, zone: timezone | None) -> str:
 
 @lru_cache(maxsize=4)
 def _second(at: int, zone: timezone | None) -> str:
-    return datetime.fromtimestamp(at, zone).astimezone(zone).isoformat()
+    return datetime.fromtimestamp(at, timezone.utc).astimezone(zone).isoformat()
 
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:

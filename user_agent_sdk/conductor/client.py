@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
 from .auth import TokenSource
-from .paths import Dialect, segment
+from .paths import MAYBE_NO_ROUTE, NO_ROUTE_OF_3_13, Dialect, segment
 from .transport import Response, Transport, TransportError
-from .wire import MAYBE_NO_ROUTE, Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
+from .wire import Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -100,7 +100,7 @@ class Client:
             refused, outcome = outcome, self.report(report, ids)
             if outcome.verdict is Verdict.APPLIED and self.can_report_and_poll:
                 self.can_report_and_poll = False
-                self.can_wait &= not refused.reason.startswith("HTTP 500: Request method")  # 3.13: a kept poll is blind
+                self.can_wait &= not refused.reason.startswith(NO_ROUTE_OF_3_13)
                 text = "This server takes no update-v2 (%s); from now on plain reports"
                 log.info(text, refused.reason, extra={"action": "no_update_v2"})
             return outcome, []

@@ -38,6 +38,10 @@ class Dialect(NamedTuple):
 AKABOT = Dialect("akabot", "/tasks/external/poll/", "/tasks/external", None, None, None)
 CONDUCTOR = Dialect("conductor", "/tasks/poll/", "/tasks", "/tasks/poll/batch/", "/tasks/update-v2", "/tasks/")
 DIALECTS = {dialect.name: dialect for dialect in (AKABOT, CONDUCTOR)}
+# To a report-and-poll: the server, or whoever stands before it, may lack the route. A Tomcat, a Spring gateway and
+# nginx say 404 or 405, a list of allowed paths 403, Conductor 3.13 a 500.
+MAYBE_NO_ROUTE = frozenset({403, 404, 405, 500, 501})
+NO_ROUTE_OF_3_13 = "HTTP 500: Request method"  # how its reason begins; that server's kept poll sees no task that comes
 
 
 def segment(text: str) -> str:

@@ -253,9 +253,6 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
 
 # Spring's two sentences, which Conductor hands on as a 500: the first where another method has that path (3.13).
 _NO_ROUTE = re.compile(r"Request method '\w+' (is )?not supported|No static resource ")
-# To a report-and-poll: the server, or whoever stands before it, may lack the route. A Tomcat, a Spring gateway and
-# nginx say 404 or 405, a list of allowed paths 403, Conductor 3.13 a 500.
-MAYBE_NO_ROUTE = frozenset({403, 404, 405, 500, 501})
 
 
 def is_web_page(media_type: str, body: bytes) -> bool:
