@@ -29,7 +29,7 @@ class Process:
 
     def __init__(self, rand: random.Random, now: float) -> None:
         self._rand = rand
-        self.intake = Intake(WORKERS, INTERVAL_S, rand.random, lambda now: 0.0)
+        self.intake = Intake(WORKERS, INTERVAL_S, rand.random)
         self.token = self._token(now)
 
     def _token(self, now: float) -> Lifetime:

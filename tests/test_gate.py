@@ -14,8 +14,8 @@ from unittest import mock
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
 from user_agent_sdk.worker.polling.budget import Budget
-from user_agent_sdk.worker.polling.gate import Gate
-from user_agent_sdk.worker.polling.intake import TURNS, Intake
+from user_agent_sdk.worker.polling.gate import Gate, Sent
+from user_agent_sdk.worker.polling.intake import TURNS, Intake, Poll
 
 LONG_S = 20.0
 
@@ -54,7 +54,7 @@ class GateTest(unittest.TestCase):
         self.contacts: list[int] = []
 
     def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
-        intake = Intake(workers, interval_s, random.Random(5).random, platform.can_wait)
+        intake = Intake(workers, interval_s, random.Random(5).random)
         budget = budget or Budget(None)
         return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
 
@@ -336,6 +336,37 @@ class GateTest(unittest.TestCase):
                 gate.wake()
                 go.set()
                 self.join(threads)
+
+    def test_a_slot_that_waits_already_joins_the_first_poll_that_is_kept(self) -> None:
+        """It looks when that poll's turn begins, a moment before the poll is known to be one that is kept."""
+        opened, go = threading.Semaphore(0), threading.Event()
+
+        def answer() -> list[Task]:
+            opened.release()
+            if gate.polled_at is not None:  # the first poll is a plain one
+                go.wait(2 * LONG_S)
+            return []
+
+        platform = Platform(answer, can_wait=True)
+        gate = self.gate(platform)
+        gate._intake._hit_at = float("inf")
+        send = gate.send
+
+        def send_when_the_other_has_looked(poll: Poll, *, beside: bool = True) -> Sent:
+            with gate._lock:
+                while len(platform.waits) < 2 and not gate._changed._waiters:  # type: ignore[attr-defined]
+                    gate._changed.wait(0.01)
+            return send(poll, beside=beside)
+
+        gate.send = send_when_the_other_has_looked  # type: ignore[method-assign]
+        threads = self.slots(gate, 2, lambda found: None)
+        for _ in range(3):
+            self.assertTrue(opened.acquire(timeout=LONG_S))
+        self.assertEqual(platform.waits, [0, LONG_POLL_MAX_MS, LONG_POLL_MAX_MS])
+        self.stopping.set()
+        gate.wake()
+        go.set()
+        self.join(threads)
 
     def test_failures_are_said_once_and_the_end_wakes_the_others(self) -> None:
         answers: list[Any] = [PollError("HTTP 503"), PollError("HTTP 503"), []]

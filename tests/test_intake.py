@@ -29,12 +29,14 @@ def intake_of(workers: int, rand: Callable[[], float] = lambda: 0.0) -> Intake:
 
 class Play:
     """``slots`` slots of one agent against a platform that answers after ``trip_s`` with hit, empty or
-    fail; a hit keeps its slot for ``work_s``, and its next poll is sent beside its report. Records when polls
-    were sent and what hit."""
+    fail; a hit keeps its slot for ``work_s``, and its next poll is sent beside its report. ``asks``: the platform is
+    asked to keep the leading polls. Records when polls were sent and what hit."""
 
     def __init__(
-        self, intake: Intake, slots: int, answer: Callable[[float], str], trip_s: float, work_s: float
-    ) -> None:
+        self, intake: Intake, slots: int, answer: Callable[[float], str], trip_s: float, work_s: float,
+        asks: bool = False,
+    ) -> None:  # fmt: skip
+        self.asks = asks
         self.intake, self.free, self.answer, self.trip_s, self.work_s = intake, slots, answer, trip_s, work_s
         self.now = 0.0
         self.open = self.widest = 0
@@ -62,6 +64,8 @@ class Play:
         self.widest = max(self.widest, self.open)
         self.sent.append(self.now)
         poll = self.intake.begin(self.now)
+        if self.asks and poll.lead:
+            self.intake.waits(LIKELY_S)
         heapq.heappush(self._events, (self.now + self.trip_s, len(self.sent), poll))
 
     def _reply(self, poll: Poll | None) -> None:
@@ -79,7 +83,7 @@ class Play:
             heapq.heappush(self._events, (self.now + self.work_s, -len(self.hits), None))
             return
         if what == "empty":
-            self.intake.empty(poll, self.now)
+            self.intake.empty(poll, self.now, self.asks and poll.lead)
         else:
             self.intake.failed(poll, self.now, None)
         self.free += 1
@@ -153,14 +157,14 @@ class IntakeTest(unittest.TestCase):
 
     def test_retry_after_is_a_floor(self) -> None:
         intake = intake_of(1, rand=lambda: 0.5)
-        self.assertEqual(intake.failed(intake.begin(0.0), 0.0, 17.0), 17.0)
+        intake.failed(intake.begin(0.0), 0.0, 17.0)
+        self.assertEqual(intake.wait_s(0.0), 17.0)
         self.assertEqual(intake.wait_s(0.0), 17.0)
 
     def test_another_calls_success_ends_the_wait(self) -> None:
         intake = intake_of(1, rand=lambda: 1.0)
-        self.assertFalse(intake.recovered(0.0))
         intake.failed(intake.begin(0.0), 0.0, 60.0)
-        self.assertTrue(intake.recovered(1.0))
+        intake.recovered(1.0)
         self.assertEqual(intake.wait_s(1.0), 0.0)
 
     def test_a_report_that_asked_and_got_nothing_is_the_end_of_the_queue(self) -> None:
@@ -200,8 +204,8 @@ class Joining(unittest.TestCase):
             due.pop(0)
             return "hit"
 
-        intake = Intake(slots, interval_s, lambda: 0.0, can_wait=True)
-        return Play(intake, slots, answer, trip_s, work_s=0.1).run(100.0)
+        intake = Intake(slots, interval_s, lambda: 0.0)
+        return Play(intake, slots, answer, trip_s, work_s=0.1, asks=True).run(100.0)
 
     def test_only_after_a_task_are_there_two(self) -> None:
         self.assertEqual(self.played().widest, 1)
@@ -229,10 +233,11 @@ class Joining(unittest.TestCase):
                 self.assertLessEqual(polls, len(self.played(trip_s=trip_s, hits=hits).sent) + 1, trip_s)
 
     def test_a_probe_of_a_platform_that_is_down_is_not_joined(self) -> None:
-        intake = Intake(8, 1.0, lambda: 1.0, can_wait=True)
+        intake = Intake(8, 1.0, lambda: 1.0)
         intake.begin(0.0)
         intake.hit(0.0)
         polls = [intake.begin(0.0) for _ in range(2)]
+        intake.waits(LIKELY_S)
         intake.unchained()
         self.assertIsNotNone(intake.joins_in_s(0.0))
         intake.failed(polls[0], 0.0, None)
@@ -240,20 +245,39 @@ class Joining(unittest.TestCase):
         self.assertIsNone(intake.joins_in_s(1.0))
 
     def test_the_second_waits_in_the_server_too_between_two_looks_of_it(self) -> None:
-        intake = Intake(8, 1.0, lambda: 0.0, can_wait=True)
+        intake = Intake(8, 1.0, lambda: 0.0)
         intake.begin(5.0)
         intake.hit(10.0)
         intake.begin(10.0)
         intake.unchained()
         self.assertIsNone(intake.joins_in_s(10.0))  # there is room
         first = intake.begin(10.0)
+        intake.waits(LIKELY_S)
         self.assertIsNone(intake.wait_s(10.0))
         self.assertAlmostEqual(intake.joins_in_s(10.0) or 0.0, JOIN_S)
         second = intake.begin(10.0 + JOIN_S)
         self.assertTrue(first.lead and second.lead)
         self.assertIsNone(intake.joins_in_s(11.0))  # two are enough
-        intake.empty(first, 10.0 + LIKELY_S)
+        intake.empty(first, 10.0 + LIKELY_S, was_to_wait=True)
         self.assertIsNone(intake.joins_in_s(10.0 + LIKELY_S))
+
+    def test_while_a_server_sits_one_poll_out_another_slot_goes_on_asking(self) -> None:
+        """Conductor 3.13 keeps a poll without looking at its queue. The worker's first poll, a plain one, was answered
+        at once; so the server was taken for one that keeps none, no slot joined, and the second task lay for 3.3 s."""
+        intake = intake_of(8)
+        intake.empty(intake.begin(0.0), 0.01)
+        intake.begin(0.1)
+        intake.hit(0.1)
+        kept = intake.begin(0.2)
+        intake.waits(LIKELY_S)
+        intake.begin(0.2)
+        intake.unchained()
+        for at in (0.3, 0.6, 0.9):
+            self.assertEqual(intake.joins_in_s(at), 0.0)
+            intake.empty(intake.begin(at), at + 0.1)
+        intake.empty(kept, 5.2, was_to_wait=True)
+        intake.begin(5.0)
+        self.assertIsNone(intake.joins_in_s(5.1), "no poll is kept any more")
 
     def test_where_polls_can_not_wait_nobody_joins_one_that_is_slow(self) -> None:
         intake = intake_of(8)

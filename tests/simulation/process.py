@@ -113,7 +113,7 @@ class Process:
             on_extended=self._back, on_delivered=self._heard,
         )  # fmt: skip
         left = self.journal.open()
-        intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, self.client.can_wait, 2.0)
+        intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, 2.0)
         self.gate = Gate(
             self.client, "agent", self.name, None, intake, self.stopping, budgets.Budget(None), self._back,
             counts=counts, held_up_s=self.custody.held_up_s,

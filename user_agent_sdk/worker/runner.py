@@ -112,7 +112,7 @@ class Runner:
         segment(agent_id)  # raises for an id that no address can hold
         interval_s = own.poll_interval_ms / 1000
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
-        intake = Intake(own.workers, interval_s, random.random, self.client.can_wait, cap_s)
+        intake = Intake(own.workers, interval_s, random.random, cap_s)
         gate = Gate(
             self.client,
             agent_id,

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 Taken = tuple[list[Task], float]  # tasks, mostly one or none; when, on the clock, the platform may have given them away
 _NEVER = float("inf")
 _BROKE_OFF = PollError("the poll broke off")
-_KEPT = {"action": "no_long_poll"}
 
 
 class Sent(NamedTuple):
@@ -105,6 +104,10 @@ class Gate:
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
         may_wait = may_wait and self.polled_at is not None  # the first poll shows at once that the platform answers
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
+        if may_wait:
+            with self._lock:
+                self._intake.waits(wait_ms / 1000)
+                self._changed.notify()  # another slot may join this poll
         try:
             return Sent(poll, wait_ms, self._client.send_poll(self.agent_id, self.worker_id, self._domain, wait_ms))
         except BaseException:
@@ -176,8 +179,8 @@ class Gate:
             if self._client.can_wait and self._sight.shows_blindness(now, now - poll.sent_at, sent.wait_ms > 0, tasks):
                 self._client.can_wait = False
                 text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
-                log.info(text, extra=_KEPT)
-            was_failing = self._found(now) if tasks else self._intake.empty(poll, now)
+                log.info(text, extra={"action": "no_long_poll"})
+            was_failing = self._found(now) if tasks else self._intake.empty(poll, now, sent.wait_ms > 0)
             if was_failing:
                 self._changed.notify_all()
             self._outage.succeeded(now)

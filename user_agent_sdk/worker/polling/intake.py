@@ -46,21 +46,14 @@ class Poll(NamedTuple):
 
 
 class Intake:
-    """The polling state of one agent. ``can_wait``: the server is asked to keep a poll that finds nothing;
-    ``cap_s``: the longest pause after a failure."""
+    """The polling state of one agent. ``cap_s``: the longest pause after a failure."""
 
-    def __init__(
-        self,
-        workers: int,
-        interval_s: float,
-        rand: Callable[[], float],
-        can_wait: bool = False,
-        cap_s: float = CAP_S,
-    ) -> None:
+    def __init__(self, workers: int, interval_s: float, rand: Callable[[], float], cap_s: float = CAP_S) -> None:
         self.workers = workers
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
-        self._can_wait = self._is_kept = can_wait  # empty() sees whether the server does: a gateway may answer at once
+        self._keeps = True  # the server, if asked: empty() sees it, since a gateway may answer at once
+        self._kept_until = 0.0  # the server keeps a poll at the longest until then
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
@@ -107,7 +100,7 @@ class Intake:
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
         is_alone = self._polling == 1 and not self._has_room() and not self.is_failing
-        if is_alone and self._is_kept and now - self._hit_at < LIKELY_S:
+        if is_alone and now < self._kept_until and now - self._hit_at < LIKELY_S:
             return max(0.0, self.begun_at + JOIN_S - now)
         return None
 
@@ -146,12 +139,17 @@ class Intake:
         self.next_at = now
         return self._backoff.succeeded()
 
-    def empty(self, poll: Poll, now: float) -> bool:
-        """Nothing there. The pause counts from the sending: time that the server held us is part of it."""
+    def waits(self, for_s: float) -> None:
+        """The poll just begun is one that the server is asked to keep for so long."""
+        self._kept_until = self.begun_at + for_s * self._keeps
+
+    def empty(self, poll: Poll, now: float, was_to_wait: bool = False) -> bool:
+        """Nothing there. The pause counts from the sending: time that the server held us is part of it.
+        ``was_to_wait``: the server was asked to keep this poll."""
         self._polling -= 1
         self._width = 1
-        if poll.lead:
-            self._is_kept = self._can_wait and now - poll.sent_at > KEPT_S
+        if was_to_wait:
+            self._keeps = now - poll.sent_at > KEPT_S
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))
@@ -163,20 +161,17 @@ class Intake:
         self._polling -= 1
         self._width = 1
 
-    def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> float:
-        """No answer. Seconds until the next poll."""
+    def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> None:
+        """No answer."""
         self._polling -= 1
         if poll.epoch == self._epoch:
             self._epoch += 1
             self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
-        return max(0.0, self.next_at - now)
 
-    def recovered(self, now: float) -> bool:
-        """Some other call got through: no need to wait for the platform. True if we were waiting."""
+    def recovered(self, now: float) -> None:
+        """Some other call got through: no need to wait for the platform."""
         if self._backoff.succeeded():
             self.next_at = now
-            return True
-        return False
 
     def _has_room(self) -> bool:
         return self._polling < (1 if self.is_failing else self._width)
