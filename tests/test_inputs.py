@@ -120,7 +120,11 @@ class InputsTest(unittest.TestCase):
             ("int", "5", 5), ("int", 5.0, 5), ("float", "1.5", 1.5), ("bool", "true", True), ("bool", 0, False),
             ("Decimal", 10.5, Decimal("10.5")), ("Color", "b", Color.BLUE), ("Color", "RED", Color.RED),
             ("datetime.datetime", "2026-01-31T08:00:00Z", moment), ("datetime.date", "2026-01-31T08:00", moment.date()),
+            ("datetime.datetime", "2026-01-31T08:00:00.0000007Z", moment),  # 3.9 reads 3 or 6 digits; .NET writes 7
+            ("datetime.datetime", "2026-01-31T15:00:00.000+0700", moment),  # and Jackson no colon
+            ("datetime.date", "2026-01-31T08:00:00.0000007Z", moment.date()),
             ("datetime.time", "08:00", datetime.time(8)), ("UUID", NUMBER, UUID(NUMBER)), ("Path", "a/b", Path("a/b")),
+            ("datetime.time", "08:00:00.5Z", datetime.time(8, 0, 0, 500_000, datetime.timezone.utc)),
             ("Union[int, str]", "5", "5"), ("Union[int, datetime.date]", "2026-01-31", moment.date()),
             ("int | None", None, None), ("int | None", "5", 5), ("Dict[str, List[Decimal]]", {"a": [1]}, {"a": [1]}),
             ("Set[int]", ["1"], {1}), ("Tuple[int, ...]", ["1"], (1,)), ("Sequence[Path]", ["a"], [Path("a")]),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
@@ -101,6 +102,14 @@ def age(text: str) -> float:
     if found is None:
         raise ValueError(f"must be an age such as 12h, 30d or 8w, not {text!r}")
     return float(found[1]) * {"h": 3600, "d": 86400, "w": 604800}[found[2]]
+
+
+def moment(text: str) -> datetime:
+    """A time in ISO 8601, whose seconds may have any number of digits (.NET writes 7) and whose zone may be Z or +0700
+    (Jackson's): Python before 3.11 reads 3 or 6 digits, and +07:00 alone."""
+    text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", text.strip())
+    text = re.sub(r"[Zz]$", "+00:00", text)
+    return datetime.fromisoformat(re.sub(r"(:.*[+-]\d\d)(\d\d)$", r"\1:\2", text))
 
 
 def name_list(text: str) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import re
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
+from .. import values
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_FRACTION = re.compile(r"\.(\d+)")
 
 
 def local(epoch_s: float) -> str:
@@ -36,9 +37,8 @@ def moment(text: object) -> datetime | None:
     """A stored time as an aware datetime; without an offset it is local. None for a text that is no time."""
     if not isinstance(text, str):
         return None
-    text = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", text.strip())  # 3.9 reads 3 or 6 digits, and no Z
     try:
-        return datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text).astimezone()
+        return values.moment(text).astimezone()
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -35,6 +35,7 @@ from uuid import UUID
 from ...agents import Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
+from ...values import moment
 
 Convert = Callable[[Any], Any]
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
@@ -308,10 +309,6 @@ def _boolean(value: Any) -> bool:
     return found
 
 
-def _moment(value: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(f"{value[:-1]}+00:00" if value[-1:] in ("Z", "z") else value)
-
-
 _NUMBER = (int, float, str)
 _SCALARS: dict[Any, Convert] = {
     bool: _boolean,
@@ -321,9 +318,9 @@ _SCALARS: dict[Any, Convert] = {
     str: _scalar("text", (str, int), str),
     Path: _scalar("a path", str, Path),
     UUID: _scalar("a UUID", str, UUID),
-    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, _moment),
-    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: _moment(value).date()),
-    datetime.time: _scalar("a time, such as 08:00:00", str, datetime.time.fromisoformat),
+    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
+    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
+    datetime.time: _scalar("a time, such as 08:00:00", str, lambda value: moment(f"2000-01-01T{value}").timetz()),
 }
 
 
