@@ -186,7 +186,9 @@ class SettingsTest(unittest.TestCase):
         self.write(GOOD, mode=0o640)
         self.assertEqual(load({}, environ={}).warnings, ())
         self.write(GOOD, mode=0o660)
-        self.assertIn("changed by its group", "".join(load({}, environ={}).warnings))
+        self.assertIn("changed by other users", "".join(load({}, environ={}).warnings))
+        self.write(GOOD, mode=0o602)
+        self.assertIn("changed by other users", "".join(load({}, environ={}).warnings))
 
     def test_the_secret_may_stand_in_a_file_of_its_own(self) -> None:
         self.write(CANARY.encode() + b"\r\n", "secrets/it")
@@ -355,6 +357,16 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(self.load({**GOOD, "debug": True}, None, debug="off").log_level, "INFO")
         self.assertEqual(self.load(GOOD, None, quiet="true").log_level, "WARNING")
         self.assertEqual(self.load(GOOD, None, quiet="true", log_level="error").log_level, "ERROR")
+
+    def test_the_nearest_of_what_names_the_log_level_wins(self) -> None:
+        """-d and -q lost to a level in the environment, and -q to "debug" in credentials.json."""
+        loud, level = {**GOOD, "debug": True}, {"USERAGENT_LOG_LEVEL": "ERROR"}
+        self.assertEqual(self.load(GOOD, level, debug="true").log_level, "DEBUG")
+        self.assertEqual(self.load(GOOD, level, quiet="true").log_level, "WARNING")
+        self.assertEqual(self.load(loud, None, quiet="true").log_level, "WARNING")
+        self.assertEqual(self.load(loud, level).log_level, "ERROR")
+        self.assertEqual(self.load(GOOD, {"USERAGENT_DEBUG": "1"}, quiet="true").log_level, "WARNING")
+        self.assertEqual(self.load(loud, {"USERAGENT_QUIET": "1"}, quiet="false").log_level, "DEBUG")
 
     def test_files_for_tls_must_exist_and_are_relative_to_the_credentials(self) -> None:
         self.write(b"pem", "conf/ca.pem")

@@ -178,7 +178,7 @@ def _named(value: object) -> str:
 def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
     mode = path.stat().st_mode
     if os.name == "posix" and mode & 0o027:  # a group may read the file: that is how systems hand secrets to services
-        who = "read by other users of this machine" if mode & 0o007 else "changed by its group"
+        who = "changed by other users" if mode & 0o022 else "read by other users of this machine"
         warnings.append(f"{path} can be {who}: chmod 600 {path}")
 
 

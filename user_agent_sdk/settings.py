@@ -258,11 +258,12 @@ def load(
         layers.maps.append(_layer(_in_file(path, layers, warnings, owners)))
     for layer in layers.maps:
         credentials.fold(layer, warnings)
+        for name, level in (("debug", "DEBUG"), ("quiet", "WARNING")):
+            if name in layer and layers[name][0]:  # no nearer layer undoes it
+                layer.setdefault("log_level", (level, layer[name][1]))
     layers.maps.append({row.name: (row.default, "default") for row in TABLE})
     values = {name: value for name, (value, _) in layers.items()}
     sources = {name: source for name, (_, source) in layers.items()}
-    if sources["log_level"] == "default":
-        values["log_level"] = "DEBUG" if values["debug"] else "WARNING" if values["quiet"] else "INFO"
     if values["workers"] == 0:
         values["workers"] = 1
         warnings.append(f"{sources['workers']} asks for less than one worker: one is meant")
