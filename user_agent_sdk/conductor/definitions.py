@@ -43,7 +43,8 @@ def described(
 def find(client: Client, name: str, limit_s: float | None = None) -> dict[str, Any] | None:
     """The server's definition of a task type; None when it has none. Raises PlatformError."""
     reply = Exchange(client, f"{_PATH}/{segment(name)}", None, limit_s or CALL_TIMEOUT_S).receive()
-    if reply.status == 404 and name in str(json_object(reply.body).get("message", "")):
+    said = str(json_object(reply.body).get("message", ""))
+    if reply.status == 404 and name in said and _PATH not in said:  # whoever names the path has no such route
         return None
     return json_object(_good(reply).body) or None
 
