@@ -106,6 +106,17 @@ class CopiedPackageTest(unittest.TestCase):
         done = subprocess.run([*PYTHON, "-c", code], cwd=self.folder, capture_output=True, text=True)
         self.assertEqual((done.stdout, done.stderr), ("1 0 False\n", ""))
 
+    def test_a_script_of_another_copy_is_told_which_one_to_start(self) -> None:
+        """It was told to put @user_agent() before its function, where one stood."""
+        self.copied_to("vendor/one")
+        self.copied_to("vendor/two")
+        self.write("of_one.py", "from vendor.one import user_agent\n@user_agent\ndef work(): pass\n")
+        words = [*PYTHON, "-m", "vendor.two", "invoke", "of_one.py"]
+        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, encoding="utf-8")
+        self.assertEqual(done.returncode, 6)
+        self.assertIn("it uses another copy of the SDK: start that one", done.stderr)
+        self.assertIn(" -m vendor.one\n", done.stderr)
+
 
 class ChangesTest(unittest.TestCase):
     def test_a_copy_tells_its_changes_and_their_security_notes(self) -> None:

@@ -50,11 +50,11 @@ def load(path: Path) -> list[Agent]:
         found = _run(path)
     logs.settle()
     if not found:
-        raise AgentError(
-            f"{path} defines no agent",
-            code="no-agent",
-            hints=["put @user_agent() before the function that does the work"],
-        )
+        hint = "put @user_agent() before the function that does the work"
+        for name, module in sys.modules.copy().items():
+            if name.endswith(".agents") and isinstance(getattr(module, "REGISTRY", None), list) and module.REGISTRY:
+                hint = f"it uses another copy of the SDK: start that one, {sys.executable} -m {name[:-7]}"
+        raise AgentError(f"{path} defines no agent", code="no-agent", hints=[hint])
     return found
 
 
