@@ -87,14 +87,15 @@ class JournalCommandTest(CliTest):
         self.assertEqual(len(self.states()), 2)
 
     def test_a_running_workers_results_are_listed_and_left_to_it(self) -> None:
-        """"Nothing undelivered" was said while a living worker held results: its log can be read without its lock."""
+        """"Nothing undelivered" was said while a living worker held results: its log can be read without its lock.
+        And of one that the platform had refused for good it was said that the worker goes on trying."""
         running = self.leave(entry("mine"), entry("waits", RESULT), entry("runs", TAKEN), dead=False)
         ended = self.run_main("journal", "--json")
         found = [(one["id"], one["inUse"]) for one in json.loads(ended.out)]
         self.assertEqual(found, [("mine", True), ("waits", True)])
         shown = self.run_main("journal", "--exit-code")
         self.assertEqual(shown.code, 7)
-        self.assertIn("2 results of these: in a running worker", shown.err)
+        self.assertIn("1 result of these: in a running worker, which goes on trying", shown.err)
         for words in (("drop", "mine"), ("retry", "waits")):
             refused = self.run_main("journal", *words)
             self.assertEqual(refused.code, 1)

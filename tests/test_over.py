@@ -52,7 +52,7 @@ class OverTest(unittest.TestCase):
             with working(self.box, agent(func), workers=1, platform="conductor") as worker:
                 task = self.put()
                 self.assertTrue(self.began.wait(LONG_S))
-                self.box.engine.terminate(task)
+                self.box.engine.cancel(task)
                 reports = self.box.calls["report"]
                 self.box.await_calls("report", reports + 1)
                 self.assertEqual(self.box.wait(task, LONG_S).status, "TERMINATED")

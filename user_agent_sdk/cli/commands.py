@@ -30,7 +30,7 @@ PROGRAM = "useragent"
 COMMANDS = {
     "run": ("AGENT [options]", "take tasks from the platform and run them, until stopped"),
     "dev": ("AGENT [--sandbox] [options]", "run an agent, and load it afresh after each save"),
-    "invoke": ("AGENT [-i INPUT] [options]", "run an agent once, on a platform of its own: no account"),
+    "invoke": ("AGENT [-i INPUT] [options]", "run one task, on a platform of its own: no account"),
     "sandbox": ("[AGENT] [options]", "a platform of your own on this machine, with a page to see it"),
     "submit": ("[-i INPUT] [-a ID] [options]", "put a task on a sandbox and print its output"),
     "check": ("[AGENT] [--offline] [--json]", "find what keeps a worker from starting; polls nothing"),

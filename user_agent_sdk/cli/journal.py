@@ -100,7 +100,7 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
     elif not terminal.is_interactive():
         for cells in (COLUMNS, *([str(_fields(left)[name] or "-") for name in COLUMNS] for left in found.rows)):
             terminal.write("\t".join(map(escape, cells)))
-    waiting = sum(left.is_in_use for left in found.rows)
+    waiting = sum(left.is_in_use and left.entry.state != REJECTED for left in found.rows)
     if waiting:
         terminal.note(f"{counted(waiting, 'result')} of these: in a running worker, which goes on trying")
     if found.unusable:

@@ -173,15 +173,6 @@ class Engine:
                 raise NotFoundError(f"No such task found by id: {task_id}")
             return {**to_wire(self._executions[attempt.execution_id], attempt), "status": attempt.status}
 
-    def terminate(self, execution_id: str) -> None:
-        """End an execution, as an operator does: its task is CANCELED. Raises NotFoundError."""
-        with self._lock:
-            now, execution = self._settle(), self._executions.get(execution_id)
-            if execution is None:
-                raise NotFoundError(f"no execution has the id {execution_id!r}")
-            if execution.status == "RUNNING":
-                self._end(execution, execution.attempts[-1], "CANCELED", now)
-
     def executions(self, limit: int = 100) -> list[Execution]:
         """Snapshots, newest first."""
         with self._lock:
