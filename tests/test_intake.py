@@ -263,7 +263,8 @@ class Joining(unittest.TestCase):
 
     def test_while_a_server_sits_one_poll_out_another_slot_goes_on_asking(self) -> None:
         """Conductor 3.13 keeps a poll without looking at its queue. The worker's first poll, a plain one, was answered
-        at once; so the server was taken for one that keeps none, no slot joined, and the second task lay for 3.3 s."""
+        at once; so the server was taken for one that keeps none, and while one slot's poll was kept, no other asked:
+        twenty-eight tasks, ten seconds' work, once took 15.1 s."""
         intake = intake_of(8)
         intake.empty(intake.begin(0.0), 0.01)
         intake.begin(0.1)
@@ -278,6 +279,16 @@ class Joining(unittest.TestCase):
         intake.empty(kept, 5.2, was_to_wait=True)
         intake.begin(5.0)
         self.assertIsNone(intake.joins_in_s(5.1), "no poll is kept any more")
+
+    def test_after_a_poll_that_was_to_be_kept_has_brought_a_task_plain_ones_are_not_joined(self) -> None:
+        """They were, for 5 s: twenty polls a second."""
+        intake = intake_of(8)
+        intake.begin(0.0)
+        intake.waits(LIKELY_S)
+        intake.hit(0.1)
+        intake.empty(intake.begin(0.2), 0.21)
+        intake.begin(1.0)
+        self.assertIsNone(intake.joins_in_s(1.1))
 
     def test_where_polls_can_not_wait_nobody_joins_one_that_is_slow(self) -> None:
         intake = intake_of(8)

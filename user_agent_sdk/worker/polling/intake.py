@@ -53,7 +53,7 @@ class Intake:
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
         self._rand = rand
         self._keeps = True  # the server, if asked: empty() sees it, since a gateway may answer at once
-        self._kept_until = 0.0  # the server keeps a poll at the longest until then
+        self._kept_until = 0.0  # the server keeps a poll that is under way, at the longest until then
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
@@ -133,6 +133,7 @@ class Intake:
     def hit(self, now: float) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
         self._polling -= 1
+        self._kept_until *= self._polling > 0
         self._hit_at = now
         self._width = min(self.workers, self._width * 2)
         self._pause_s = 0.0
@@ -148,6 +149,7 @@ class Intake:
         ``was_to_wait``: the server was asked to keep this poll."""
         self._polling -= 1
         self._width = 1
+        self._kept_until *= self._polling > 0
         if was_to_wait:
             self._keeps = now - poll.sent_at > KEPT_S
         if poll.epoch == self._epoch:
