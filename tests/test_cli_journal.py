@@ -118,6 +118,19 @@ class JournalCommandTest(CliTest):
         self.assertIn("unknown: 1 file can't be read", ended.err)
         self.assertNotIn("nothing undelivered", ended.err)
 
+    def test_a_folder_that_cannot_be_read_is_not_said_to_hold_nothing(self) -> None:
+        """The journal of a service's user, a file in the place of the folder: "nothing undelivered", exit 0, and a
+        script that watches the exit code slept on."""
+        self.leave(entry("t1"))
+        self.write("afile", "")
+        (self.root / "a file beside the targets").touch()
+        for option in ("--journal", "--also"):
+            ended = self.run_main("journal", "--exit-code", option, "afile")
+            self.assertEqual(ended.code, 7, option)
+            self.assertRegex(ended.err, r"can't be read: .*afile[\s\S]*unknown: 1 file can't be read")
+            self.assertNotIn("nothing undelivered", ended.err)
+        self.assertEqual(list(self.states()), ["t1"])
+
     def test_several_folders_are_looked_into_at_once(self) -> None:
         self.leave(entry("t1"))
         self.root = self.folder / "elsewhere"

@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.cli import SUM, CliTest
+from tests.cli import SUM, CliTest, Ended
 from tests.historybox import execution
 from tests.support import entered
 from user_agent_sdk.history import recorder as rooms
@@ -193,6 +193,35 @@ class WrittenTest(PlantedTest):
         self.assertEqual(self.run_main("init", "--force").code, 0)
         self.assert_nothing_happened()
         self.assertFalse((self.shared / "agent.py").is_symlink())
+
+
+class LockedTest(PlantedTest):
+    """What somebody looks at who may not."""
+
+    def as_stranger(self, *words: str) -> Ended:
+        self.run_main(*words)  # imports what the stranger may not read
+        os.seteuid(STRANGER)
+        try:
+            return self.run_main(*words)
+        finally:
+            os.seteuid(0)
+
+    def locked(self, *names: str) -> Path:
+        folder = self.shared.joinpath(*names)
+        folder.mkdir(parents=True)
+        self.shared.joinpath(names[0]).chmod(0o700)
+        return folder
+
+    def test_the_journal_of_a_service_is_not_said_to_be_empty(self) -> None:
+        """"Nothing undelivered", exit 0, was the answer about a folder that could not be read."""
+        self.locked("journal", "0123456789ab")
+        for folder in ("journal", "journal/0123456789ab"):
+            ended = self.as_stranger("journal", "--exit-code", "--journal", folder)
+            self.assertEqual(ended.code, 7, folder)
+            self.assertIn("Permission denied", ended.err)
+        self.shared.joinpath("journal").chmod(0o755)
+        self.shared.joinpath("journal", "0123456789ab").chmod(0o700)
+        self.assertEqual(self.as_stranger("journal", "--exit-code", "--journal", "journal").code, 7)
 
 
 if __name__ == "__main__":

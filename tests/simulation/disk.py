@@ -8,7 +8,6 @@ bytes. The disk may be full or read-only for a while, and somebody may remove wh
 from __future__ import annotations
 
 import errno
-import fnmatch
 import stat
 import sys as real_sys
 from types import SimpleNamespace
@@ -252,17 +251,17 @@ class Path(str):
     def with_suffix(self, suffix: str) -> Path:
         return Path(self.rpartition(".")[0] + suffix)
 
-    def glob(self, pattern: str) -> list[Path]:
-        start = f"{self}/"
-        found = [name for name in disk.names if name.startswith(start)]
-        return [Path(name) for name in found if fnmatch.fnmatchcase(name[len(start) :], pattern)]
+
+def _listdir(folder: str) -> list[str]:
+    return [name[len(folder) + 1 :] for name in disk.names if name.startswith(f"{folder}/")]
 
 
 os = SimpleNamespace(
     O_RDONLY=RDONLY, O_WRONLY=WRONLY, O_RDWR=RDWR, O_CREAT=CREAT, O_EXCL=EXCL, O_APPEND=APPEND,
     O_NOFOLLOW=0, O_NONBLOCK=0, O_CLOEXEC=0,
     open=_open, close=_close, fdopen=File, fstat=_fstat, lstat=_stat, stat=_stat, replace=_replace, unlink=_unlink,
-    mkdir=_mkdir, chmod=lambda path, mode: None, fsync=lambda descriptor: None, register_at_fork=lambda **calls: None,
+    mkdir=_mkdir, listdir=_listdir, chmod=lambda path, mode: None,
+    fsync=lambda descriptor: None, register_at_fork=lambda **calls: None,
     geteuid=lambda: 0, getegid=lambda: 0, getgroups=lambda: [0], getpid=lambda: 1,
     path=SimpleNamespace(
         isdir=lambda path: path in disk.folders, lexists=lambda path: path in disk.names or path in disk.folders,

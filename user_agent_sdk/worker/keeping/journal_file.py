@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import struct
 import zlib
@@ -195,6 +196,6 @@ def folder_of(root: Path, *identity: str) -> Path:
 
 def files_of(folder: Path) -> list[Path]:
     """The logs in a target's folder, lowest number first. One may be missing while the one that was to replace it is
-    there: the process was killed between setting a damaged log aside and that."""
-    numbers = {int(match[1]) for path in folder.glob("*.log*") if (match := _FILE_NAME.fullmatch(path.name))}
+    there: the process was killed between setting a damaged log aside and that. Raises OSError."""
+    numbers = {int(match[1]) for name in os.listdir(folder) if (match := _FILE_NAME.fullmatch(name))}
     return [folder / f"{number}.log" for number in sorted(numbers)]

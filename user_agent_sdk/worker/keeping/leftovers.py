@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,34 +35,39 @@ class Leftovers(NamedTuple):
 def leftovers(*roots: Path, but: Path | None = None) -> Leftovers:
     """Look into every target's folder of these journal folders, but for one."""
     found = Leftovers([], [], [])
-    roots = tuple(root for root in roots if os.path.isdir(root))  # glob() raises for a name that is too long
-    for folder in [folder for root in roots for folder in sorted(root.glob("*/")) if folder != but]:
-        path = folder
-        try:
-            files = files_of(folder)
-            if files:
-                make_folder(folder)  # checks the owner of a folder that exists
-            for path in files:
-                _look(path, found)
-        except (StorageError, OSError) as error:
-            found.unusable.append((path, error))
+    for root in roots:
+        with _noting(found, root, FileNotFoundError):
+            for folder in sorted(root.iterdir()):  # glob() takes a folder that can't be read for an empty one
+                with _noting(found, folder, FileNotFoundError, NotADirectoryError):
+                    files = files_of(folder) if folder != but else []
+                    if files:
+                        make_folder(folder)  # checks the owner of a folder that exists
+                    for path in files:
+                        with _noting(found, path):
+                            _look(path, found)
     return found
 
 
-def _look(path: Path, found: Leftovers) -> None:
+@contextlib.contextmanager
+def _noting(found: Leftovers, path: Path, *harmless: type[OSError]) -> Iterator[None]:
     try:
-        file = log_file.take(path)
-        with contextlib.closing(file) if file is not None else contextlib.nullcontext():
-            log = log_file.read(path)  # records are only appended: a worker's log, too, can be read meanwhile
+        yield
+    except harmless:
+        pass
     except (StorageError, OSError) as error:
         found.unusable.append((path, error))
-        return
+
+
+def _look(path: Path, found: Leftovers) -> None:
+    file = log_file.take(path)
+    with contextlib.closing(file) if file is not None else contextlib.nullcontext():
+        log = log_file.read(path)  # records are only appended: a worker's log, too, can be read meanwhile
     if file is None:
         found.in_use.append(path)
-    if log.damaged is not None:
-        found.unusable.append((path, StorageError(f"{path} is damaged from byte {log.damaged} on")))
     states = (TAKEN, ONCE, RESULT, REJECTED) if file is not None else (RESULT, REJECTED)
     found.rows.extend(Left(path, row, entry, file is None) for row, entry in log.rows.items() if entry.state in states)
+    if log.damaged is not None:
+        raise StorageError(f"{path} is damaged from byte {log.damaged} on")
 
 
 def change(left: Left, entry: Entry | None) -> bool:

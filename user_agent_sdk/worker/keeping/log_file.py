@@ -175,7 +175,10 @@ class Folder:
         return str(self._path)
 
     def files(self) -> list[Path]:
-        return files_of(self._path)
+        try:
+            return files_of(self._path)
+        except OSError:  # the journal itself says what is wrong with its folder
+            return []
 
     def first(self) -> tuple[LogFile, dict[int, Entry]]:
         """The first log whose lock is free, made if need be, and what it holds. Raises OSError, ForeignFileError."""
