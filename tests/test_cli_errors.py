@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import unittest
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from tests.cli import SUM, CliTest
+from user_agent_sdk.cli import main
 from user_agent_sdk.errors import CODES
 
 SECRET = "s3cr3t-of-ours"
@@ -103,6 +106,16 @@ class WrongConfigurationTest(CliTest):
         self.assertEqual(error["code"], "usage")
         self.assertIn("not JSON", error["message"])
         self.assertTrue(error["hint"])
+
+    def test_a_terminal_without_columns_gets_the_message_too(self) -> None:
+        """A terminal that tells no size has 0 columns to Python 3.9: each error was a ValueError of textwrap."""
+        screen = io.StringIO()
+        screen.isatty = lambda: True  # type: ignore[method-assign]
+        for columns in ("1", "2"):
+            with mock.patch.dict(os.environ, {"COLUMNS": columns}), contextlib.redirect_stderr(screen):
+                self.assertEqual(main(["invoke", "nowhere.py"]), 6)
+            self.assertIn("error[agent-missing]", screen.getvalue())
+            self.assertIn("nowhere.py", screen.getvalue())
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     on = wants_color(stream, color)
     lines = [f"{program}: error[{error.code}]: {escape(what)}"]
     if stream is not None and stream.isatty():  # do not wrap a hint: a person may copy the command in it
-        columns = shutil.get_terminal_size().columns - 1
+        columns = max(20, shutil.get_terminal_size().columns - 1)
         lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
     lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)
     lines += [f"  {escape(line, keep=chr(9))}" for line in context]
