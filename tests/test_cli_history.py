@@ -15,6 +15,7 @@ from unittest import mock
 
 from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.historybox import NOON_S, execution
+from user_agent_sdk import _build
 from user_agent_sdk.cli import main
 from user_agent_sdk.history.recorder import Recorder
 
@@ -186,6 +187,15 @@ class FileTest(HistoryCliTest):
 
 
 class DetailTest(HistoryCliTest):
+    def test_the_report_is_made_by_the_one_file_program_too(self) -> None:
+        """To a module in a zip Python 3.9 tells its package only after its last line: "history --html" of
+        useragent.pyz was an internal error there."""
+        program = self.folder / "useragent.pyz"
+        program.write_bytes(_build._zip({**_build._tree("user_agent_sdk"), "__main__.py": _build.ZIPAPP_MAIN}))
+        self.record()
+        ended = self.run_process(str(program), "history", "--html", "report.html", PYTHONPATH="")
+        self.assertEqual((ended.code, ended.err), (0, "3 executions written to report.html\n"))
+
     def test_one_is_shown_by_its_id_or_as_the_last(self) -> None:
         self.record()
         for words in (["history-detail", "2"], ["hd", "2"]):

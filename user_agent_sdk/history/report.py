@@ -32,7 +32,7 @@ ERRORS_MAX = 8
 _BRIEF_CHARS = 160
 _VARYING = re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}\b|\d[\d.,:]*\d|\d")  # of a message: ids and numbers
 
-_FILE, _POLICY = pages.read(__package__, "report.html")
+_FILE, _POLICY = pages.read(__name__.rpartition(".")[0], "report.html")
 _FOUND = re.findall(r'(?s)<template id="(\w+)">(.*?)</template>', _FILE)
 _PARTS = {"page": _FILE.partition("\n<!--")[0], **{name: re.sub(r"\n(?=<|$)", "", part) for name, part in _FOUND}}
 
