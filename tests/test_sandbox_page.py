@@ -206,6 +206,17 @@ class Feed(PageCase):
         lines = self.detail(execution_id)["attempts"][0]["logs"]
         self.assertEqual([one["level"] for one in lines], ["", "WARNING"])
 
+    def test_a_line_that_cannot_be_put_together_is_not_the_functions_problem(self) -> None:
+        """A %d for a text, which plain logging forgives, failed the task under "dev --sandbox" alone."""
+        execution_id = self.sandbox.submit("a", {})
+        [task] = self.sandbox.engine.poll("a", "here")
+        log = logging.getLogger("tests.page")
+        log.propagate = False
+        with page.listening(self.sandbox.engine, log):
+            log.warning("%d items", "x", extra={"task_id": task["taskId"]})
+            log.warning("one", extra={"task_id": task["taskId"]})
+        self.assertEqual([line["log"] for line in self.detail(execution_id)["attempts"][0]["logs"]], ["one"])
+
     def test_an_agents_form_begins_with_what_it_takes(self) -> None:
         self.forms["a"] = '{"path": null}'
         self.sandbox.submit("a", {})

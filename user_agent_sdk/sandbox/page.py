@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .. import pages
@@ -81,8 +81,9 @@ class _Heard(logging.Handler):
         self._engine = engine
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = LogLine(record.getMessage(), int(record.created * 1000))
-        self._engine.heard(str(record.__dict__.get("task_id")), record.levelname, line)
+        with suppress(Exception):  # a %d for a text, a __str__ that raises
+            line = LogLine(record.getMessage(), int(record.created * 1000))
+            self._engine.heard(str(record.__dict__.get("task_id")), record.levelname, line)
 
 
 def _document(commands: Sequence[str], submits: Sequence[str]) -> Reply:
