@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import user_agent_sdk
 from tests.cli import keep_imports_as_they_are
@@ -179,6 +180,19 @@ class LoaderTest(unittest.TestCase):
         text += "    error.__cause__ = cause\nraise error\n"
         error = self.refused("chained.py", text)
         self.assertIn("ValueError: 2999", error.message)
+
+    def test_an_exception_whose_text_raises_is_one_error_too(self) -> None:
+        """Its __str__ was called to find a hint: "this is a bug" of ours."""
+        text = "class E(Exception):\n    def __str__(self): return self.args[0]['message']\nraise E('x')\n"
+        self.assertIn("speechless.py raised E while it was loaded", self.refused("speechless.py", text).message)
+        self.assertIn("from . import", self.refused("relative.py", "from . import helper\n").hints[0])
+
+    def test_a_script_that_cannot_be_read_is_an_error_of_its_own(self) -> None:
+        """It was "this is a bug", and the end of a dev session, which now waits for the next save."""
+        with mock.patch.object(Path, "read_bytes", side_effect=PermissionError(13, "Permission denied")):
+            error = self.refused("locked.py", AGENT)
+        self.assertEqual((error.code, error.exit_code), ("agent-load", 6))
+        self.assertTrue(error.message.endswith("locked.py can't be read: Permission denied"), error.message)
 
     def test_a_script_that_exits_is_an_error_and_an_interrupt_is_not(self) -> None:
         error = self.refused("exits.py", "import sys\ntry:\n    1/0\nexcept Exception:\n    sys.exit(0)\n")

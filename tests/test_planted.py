@@ -223,6 +223,13 @@ class LockedTest(PlantedTest):
         self.shared.joinpath("journal", "0123456789ab").chmod(0o700)
         self.assertEqual(self.as_stranger("journal", "--exit-code", "--journal", "journal").code, 7)
 
+    def test_a_script_of_somebody_else_is_said_to_be_unreadable(self) -> None:
+        """PermissionError, "this is a bug", exit 1."""
+        self.write("agent.py", SUM).chmod(0o600)
+        ended = self.as_stranger("invoke", "../agent.py")
+        self.assertEqual(ended.code, 6)
+        self.assertIn("agent.py can't be read: Permission denied", ended.err)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -168,6 +168,10 @@ def _script(path: Path) -> Path:
 
 
 def _run(path: Path) -> list[Agent]:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise AgentError(f"{path} can't be read: {error.strerror or error}") from None
     name, second_name = _names(path)
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
@@ -177,7 +181,7 @@ def _run(path: Path) -> list[Agent]:
     else:  # a script called like another module (json.py, test.py) must not be imported in its place
         sys.path[:] = [*others, str(path.parent)]
         name = second_name
-    name = _in_package(path) or name
+    name = _in_package(path, source) or name
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # the suffix is one of SOURCE_SUFFIXES, so there is a loader
     module = importlib.util.module_from_spec(spec)
@@ -201,9 +205,9 @@ def _is_standard(entry: str) -> bool:
     return is_zip or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
 
 
-def _in_package(path: Path) -> str:
+def _in_package(path: Path, source: bytes) -> str:
     """The full name of a script that imports from a package around it, which is put on the path; "" for any other."""
-    full_name, name, folder, source = "", path.stem, path.parent, path.read_bytes()
+    full_name, name, folder = "", path.stem, path.parent
     while (folder / "__init__.py").is_file():
         name, package, folder = f"{folder.name}.{name}", re.escape(folder.name.encode()), folder.parent
         if re.search(rb"^\s*(from\s+\.|(from|import)\s+%b\b)" % package, source, re.MULTILINE):
@@ -233,7 +237,7 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
             hints = ["this version of the SDK has no such module"]
         elif error.name.partition(".")[0] == "conductor":  # on the package index this name belongs to another project
             hints = [f"{error.name} is Conductor's own client: {sys.executable} -m pip install conductor-python"]
-    elif "attempted relative import" in str(error):
+    elif isinstance(error, ImportError) and "attempted relative import" in str(error.msg):
         hints = ["a script is no package: write `import helper`, not `from . import helper`"]
     elif isinstance(error, SystemExit):
         hints = ['put what ends the program under: if __name__ == "__main__":']
