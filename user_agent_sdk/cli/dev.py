@@ -229,7 +229,7 @@ class Session:
         deadline = time.monotonic() + ENDED_S + hooks_s
         while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
             self._retired[0].join(0.05)
-            if not self._numbers.empty():
+            if signals.is_second(self._numbers):
                 os._exit(EXIT_INTERRUPTED)
         logger.info("Stopped", extra={"action": "stopped"})
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]

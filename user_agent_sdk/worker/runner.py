@@ -301,11 +301,7 @@ class Runner:
 
     def _heed_signals(self) -> None:
         self.watch.beat("main")
-        number = STOP
-        with contextlib.suppress(queue.Empty):
-            while number in (STOP, LOOK):
-                number = self._numbers.get_nowait()
-        if number not in (STOP, LOOK) and self._owns_process:
+        if signals.is_second(self._numbers) and self._owns_process:
             log.warning("Stopped at once; what is undelivered is in the journal", extra={"action": "stopped_at_once"})
             os._exit(EXIT_INTERRUPTED)
 

@@ -17,20 +17,29 @@ from typing import Any, Callable
 from .. import forking
 
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 @contextmanager
 def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """While this lasts, each signal that asks to stop puts its number into ``numbers``, and while ``breaks``
-    says so raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing."""
+    says so raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing.
+
+    A hangup is no second signal, nor is what comes second to one: the shell and the kernel send one each when a
+    terminal is lost, and systemd sends one with its SIGTERM, in any order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    came: set[int] = set()
+
     def handle(number: int, frame: Any) -> None:
-        numbers.put(number)
-        if breaks():
-            raise KeyboardInterrupt
+        counts = not came or (number != HANGUP and came != {HANGUP})
+        came.add(number)
+        if counts:
+            numbers.put(number)
+            if breaks():
+                raise KeyboardInterrupt
 
     before = {number: signal.signal(number, handle) for number in STOP if not _is_nohup(number)}
     forking.former_handlers.update(before)
@@ -42,6 +51,16 @@ def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: F
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+def is_second(numbers: queue.SimpleQueue[int]) -> bool:
+    """Whether a signal came that ends a stop at once, which may have begun without one; for the queue's one reader.
+    A number that is not above 0 is no signal."""
+    while not numbers.empty():
+        number = numbers.get_nowait()
+        if number > 0 and number != HANGUP:
+            return True
+    return False
+
+
 def _is_nohup(number: int) -> bool:
     """A terminal that was lost does not concern a program that was started with nohup."""
-    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
+    return number == HANGUP and signal.getsignal(number) is signal.SIG_IGN
