@@ -538,10 +538,11 @@ class SlotsTest(unittest.TestCase):
         self.assertIn("can't be sent: TypeError", done.reason or "")
 
     def test_a_slot_that_breaks_says_so_fails_its_task_and_goes_on(self) -> None:
+        """The history had the retry alone."""
         hasten(self, slots_RESTART_PAUSE_S=0.01)
         real = slots_module.execute
         for error in (RuntimeError("bug"), SystemExit(1), MemoryError()):
-            broken = [error]
+            broken, runs = [error], list[Any]()
 
             def breaks(*args: Any, broken: list[BaseException] = broken, **kwargs: Any) -> TaskResult:
                 if broken:
@@ -551,7 +552,7 @@ class SlotsTest(unittest.TestCase):
             with (
                 self.subTest(error=error),
                 self.patched("execute", breaks),
-                working(self.box, agent(lambda: 1)) as worker,
+                working(self.box, agent(lambda: 1), on_execution=runs.append) as worker,
             ):
                 with self.assertLogs(SLOTS, "CRITICAL") as said:
                     done = self.box.wait(self.box.put(), LONG_S)
@@ -559,11 +560,15 @@ class SlotsTest(unittest.TestCase):
                 self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
                 self.assertIn(f"the worker failed: {type(error).__name__}", done.attempts[0].reason or "")
                 self.assertEqual(len(said.output), 1)
+                self.assertEqual([run.result.status for run in runs], ["FAILED", "COMPLETED"])
 
-    def test_a_slot_that_breaks_while_it_reports_loses_no_result(self) -> None:
+    def test_a_slot_that_breaks_while_it_reports_loses_no_result_and_records_it_once(self) -> None:
+        """The platform had the result, and the history did not."""
         hasten(self, slots_RESTART_PAUSE_S=0.01)
         for where in ("send_report", "replace", "encode", "attempt_starts"):
-            with self.subTest(where), working(self.box, agent(lambda: 7)) as worker:
+            runs: list[Any] = []
+            works = working(self.box, agent(lambda: 7), on_execution=runs.append)
+            with self.subTest(where), works as worker:
                 services = worker.runner._services
                 owners: dict[str, Any] = {"send_report": services.client, "encode": Held}
                 owners.update({"replace": services.custody.journal, "attempt_starts": services.custody.delivery})
@@ -585,6 +590,7 @@ class SlotsTest(unittest.TestCase):
                     setattr(owner, where, real)
                 self.assertEqual([one.status for one in done.attempts], ["COMPLETED"])
                 self.assertEqual(done.output, {"result": 7})
+                self.assertEqual([run.result.output_data for run in runs], [{"result": 7}] * 2)
 
     def test_a_task_whose_input_is_no_json_proper_runs_or_fails_but_is_not_stranded(self) -> None:
         given = b'{"taskId":"%s","workflowInstanceId":"%s","inputData":{"x":NaN,"y":"\\ud800"}}'
@@ -656,7 +662,9 @@ class SlotsTest(unittest.TestCase):
                 go.wait(LONG_S)
             return n
 
-        with working(self.box, agent(slow, timeout_s=0.1), workers=2) as worker, self.assertLogs(SLOTS, "ERROR"):
+        runs: list[Any] = []
+        works = working(self.box, agent(slow, timeout_s=0.1), workers=2, on_execution=runs.append)
+        with works as worker, self.assertLogs(SLOTS, "ERROR"):
             first = self.box.put(n=1)
             done = self.box.wait(first, LONG_S)
             self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
@@ -667,6 +675,7 @@ class SlotsTest(unittest.TestCase):
             self.assertEqual(self.box.wait(self.box.put(n=2), LONG_S).status, "COMPLETED")
             self.await_clean(worker)
         self.assertEqual(len(self.box.reports), 3)
+        self.assertEqual([run.result.status for run in runs], ["FAILED", "COMPLETED", "COMPLETED"])
 
     def test_when_every_slot_is_stuck_the_worker_ends_with_7(self) -> None:
         go = threading.Event()

@@ -74,9 +74,7 @@ class Drain:
         custody, until = self._custody, time.monotonic() + LAST_REPORT_S
         given_up = 0
         for held in custody.register.running():
-            if custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None:
-                given_up += 1
-                custody.delivery.post(held)
+            given_up += custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None
         if given_up:
             log.error("Stopped while %s ran", counted(given_up, "task"), extra={"action": "cut_off"})
             while not custody.delivery.flush(0.05) and time.monotonic() < until:

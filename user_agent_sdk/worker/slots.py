@@ -103,10 +103,12 @@ class Slot:
             result = result or self._run(held, task)
             owed = custody.finish(held, result)
             if owed is not None:
-                self._report(owed, result.status)
-                if case is Case.NEW:
-                    custody.record(held, task, result)
-                elif held.earlier is not None:
+                try:
+                    self._report(owed, result.status)
+                finally:  # a report that breaks off is repeated by the delivery
+                    if case is Case.NEW:
+                        custody.record(held, task, result)
+                if held.earlier is not None:
                     custody.delivery.supersede(held.earlier)
         self._held = None
 
@@ -122,7 +124,7 @@ class Slot:
         services.counts.started(held.entry.agent_id, task)
         status = TaskStatus.FAILED
         if timeout_s is not None:
-            services.upkeep.put(held, lambda: self._out_of_time(held, call, task, timeout_s), timeout_s)
+            services.upkeep.put(held, lambda: self._out_of_time(held, call, timeout_s), timeout_s)
         try:
             result = execute(
                 self._agent,
@@ -140,19 +142,16 @@ class Slot:
             if timeout_s is not None:
                 services.upkeep.drop(held)
 
-    def _out_of_time(self, held: Held, call: Call, task: Task, timeout_s: float) -> float | None:
+    def _out_of_time(self, held: Held, call: Call, timeout_s: float) -> float | None:
         """Called by the upkeep thread. A coroutine is cancelled, and looked at again after its grace; any other
         function can't be stopped."""
         reason, was_told = f"the function ran longer than its timeout of {timeout_s:g} s", bool(call.reason)
         if call.cancel(reason) and not was_told:
             return GRACE_S
-        result = failure(held, TaskStatus.FAILED, reason)
-        owed = self._custody.give_up(held, result)
+        owed = self._custody.give_up(held, failure(held, TaskStatus.FAILED, reason))
         if owed is not None:
             extra = owed.said("out_of_time")
             log.error("Task %s: %s; its slot is lost until it ends", owed.ids[0], reason, extra=extra)
-            self._custody.delivery.post(owed)
-            self._custody.record(held, task, result)
         return None
 
     def _report(self, held: Held, status: TaskStatus) -> None:

@@ -19,7 +19,7 @@ from . import retries
 from .delivery import Delivery
 from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
-from .journal_file import ONCE, TAKEN, Entry
+from .journal_file import ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
 from .over import Over
 from .retries import Case
@@ -167,12 +167,14 @@ class Custody:
             self.delivery.post(owed)
 
     def give_up(self, held: Held, result: TaskResult) -> Held | None:
-        """Write down a result in place of that of a function that still runs. The Held that is to be reported; None
+        """Report and record a result in place of that of a function that still runs. The Held that it counts for; None
         when the function has ended."""
         owed = self.register.give_up(held, result)
         if owed is not None:
             self.leases.drop(owed)
             self._write(owed, result)
+            self.delivery.post(owed)
+            self.record(held, task_of(held.entry), result)
         return owed
 
     def rescue(self, held: Held, error: BaseException) -> None:
@@ -184,7 +186,9 @@ class Custody:
             # A Held with a report and no result was written down before; one that was given up frees its slot.
             if owed.is_given_up or owed.result is not None or not owed.entry.body:
                 why = f"the worker failed: {type(error).__name__}"
-                self.finish(held, owed.result or failure(owed, TaskStatus.FAILED, why))
+                result = owed.result or failure(owed, TaskStatus.FAILED, why)
+                if self.finish(held, result) is not None and not owed.is_recorded:
+                    self.record(held, task_of(held.entry), result)
             if owed.state in (ENDED, SUPERSEDED) and not owed.is_given_up:
                 if owed.entry.status == TaskStatus.IN_PROGRESS:
                     self.put_back(owed)
