@@ -512,9 +512,10 @@ class SlotsTest(unittest.TestCase):
             connection_module._connect = real
             self.box.await_calls("put-back", 1)
 
-    def test_an_in_progress_whose_token_was_refused_is_sent_again(self) -> None:
+    def test_an_in_progress_that_was_refused_unread_is_sent_again(self) -> None:
+        """Of a gateway's 429 too: one of them, and what the task had to say was gone until its timeout."""
         hasten(self, backoff_BASE_S=0.01)
-        refusals = [Reply.of({"message": "who are you?"}, 401)]
+        refusals = [Reply.of({"message": "who are you?"}, 401), Reply.of({"message": "too many requests"}, 429)]
 
         def puts_back() -> Any:
             return TaskResult(status="IN_PROGRESS", output_data={"cursor": 17}, callback_after_seconds=1)
@@ -522,8 +523,9 @@ class SlotsTest(unittest.TestCase):
         self.box.faults.append(lambda kind, *_: refusals.pop() if kind == "put-back" and refusals else PASS)
         with working(self.box, agent(puts_back)):
             self.box.put()
-            self.box.await_calls("put-back", 2)
-        self.assertEqual([report["outputData"] for report in self.box.reports[:2]], [{"cursor": 17}] * 2)
+            self.box.await_calls("put-back", 3)
+        self.assertEqual([report["outputData"] for report in self.box.reports[:3]], [{"cursor": 17}] * 3)
+        self.assertEqual(refusals, [])
 
     # -- what breaks -------------------------------------------------------------------------------------
 

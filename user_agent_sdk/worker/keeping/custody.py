@@ -231,9 +231,9 @@ class Custody:
                 sent_at = time.monotonic()
                 outcome = self._client.report(held.entry.body, held.ids)
                 self._counts.reported(held.entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
-                was_never_heard = outcome.verdict is Verdict.LATER and not outcome.status
+                was_never_heard = outcome.verdict is Verdict.LATER and outcome.status in (0, 429)
                 may_repeat = was_never_heard or outcome.verdict is Verdict.AUTH
-                if not may_repeat or self._stopping.wait(pauses.failed()):
+                if not may_repeat or self._stopping.wait(max(pauses.failed(), outcome.retry_after_s or 0.0)):
                     break
             if outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
