@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
 from user_agent_sdk.errors import UsageError
 from user_agent_sdk.history import recorder as module
-from user_agent_sdk.history import shape, times
+from user_agent_sdk.history import schema, shape, times
 from user_agent_sdk.history.recorder import Recorder, recording
 from user_agent_sdk.settings import load
 
@@ -107,6 +108,27 @@ class WhatIsRecordedTest(HistoryTest):
         with recording(self.path, ()):
             pass
         self.assertFalse(self.path.exists())
+
+    def test_a_history_that_another_process_makes_meanwhile_is_ours(self) -> None:
+        """Of two workers that recorded for the first time together one saw no table of ours, and then tables: it took
+        the file for another program's, and recorded nothing more."""
+
+        class Between(sqlite3.Connection):
+            """Makes the history, as another process, behind the first question."""
+
+            def execute(self, *args: Any) -> Any:
+                found, was_asked = super().execute(*args).fetchall(), self.was_asked
+                self.was_asked = True
+                if not was_asked:
+                    with contextlib.closing(storage.open_shared(path)) as other:
+                        schema.prepare(other)
+                return mock.MagicMock(fetchone=lambda: found[0] if found else None, __iter__=lambda _: iter(found))
+
+            was_asked = False
+
+        path = self.path
+        with contextlib.closing(sqlite3.connect(path, factory=Between)) as db:
+            schema.check(db)
 
 
 class RetentionTest(HistoryTest):

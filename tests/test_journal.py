@@ -179,6 +179,21 @@ class RowsTest(Kept):
         for path in self.folder.iterdir():
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600, path)
 
+    def test_a_folder_that_another_process_makes_meanwhile_is_used(self) -> None:
+        """Of two workers that were started together in a fresh folder one had no journal for five seconds."""
+        real = os.mkdir
+
+        def makes_it_first(path: Path, mode: int) -> None:
+            real(path, mode)
+            real(path, mode)
+
+        folder = self.folder / "fresh" / "one"
+        with unittest.mock.patch("os.mkdir", makes_it_first):
+            private.make_folder(folder)
+        (self.folder / "file").touch()
+        with self.assertRaises(FileExistsError):
+            private.make_folder(self.folder / "file")
+
     def test_without_a_folder_it_is_kept_in_memory(self) -> None:
         journal = Journal(None)
         self.assertEqual((journal.open(), journal.adopt()), ({}, {}))

@@ -39,6 +39,15 @@ class StorageTest(unittest.TestCase):
                 self.assertEqual(db.execute("PRAGMA temp_store").fetchone()[0], 2)  # MEMORY
             db.close()
 
+    def test_a_file_that_another_process_makes_meanwhile_is_opened(self) -> None:
+        """Of two workers that recorded for the first time together one found it locked, and that is not waited for."""
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with contextlib.closing(storage.open_shared(self.path)) as db:
+                other.execute("CREATE TABLE t(x)")
+                other.execute("COMMIT")
+                db.execute("INSERT INTO t VALUES (1)")
+
     def test_what_is_no_database_is_told_from_what_is_locked(self) -> None:
         for name, content in (("zeros", b"\0" * 8192), ("text", b"not a database at all" * 500)):
             path = self.folder / name

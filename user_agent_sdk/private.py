@@ -31,9 +31,13 @@ def make_folder(path: Path) -> None:
     if not os.path.isdir(path):
         if path.parent != path and not os.path.isdir(path.parent):  # a drive or share that is not there has no parent
             make_folder(path.parent)
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
-        return
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)
+            return
+        except FileExistsError:
+            if not os.path.isdir(path):  # else another process made it just now
+                raise
     if sys.platform != "win32":
         found = os.stat(path)
         if found.st_uid != os.geteuid():

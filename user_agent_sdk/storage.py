@@ -42,7 +42,11 @@ def open_shared(path: Path) -> Connection:
     db = _connect(str(path))
     try:
         db.execute("PRAGMA trusted_schema=OFF")
-        db.execute("PRAGMA journal_mode=WAL")
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):  # else another process does the same now, which SQLite does not wait for
+                raise
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA secure_delete=ON")  # the default of Debian's SQLite; most others leave deleted rows
     except _FAILURES as error:

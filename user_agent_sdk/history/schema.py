@@ -41,10 +41,11 @@ _TABLES = (
 def check(db: Connection) -> bool:
     """Whether there is a history here, False for a database without any table; raises StorageError for
     somebody else's. Raises Error."""
-    columns = {row[1] for row in db.execute("PRAGMA table_info(execution_history)")}
+    has_tables = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone()  # now; another process
+    columns = {row[1] for row in db.execute("PRAGMA table_info(execution_history)")}  # may make ours in between
     if columns and not columns.issuperset(COLUMNS):
         raise StorageError("its table execution_history has other columns than an execution history")
-    if not columns and db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+    if has_tables and not columns:
         raise StorageError("it is the database of another program: it has no execution_history")
     return bool(columns)
 
