@@ -20,35 +20,23 @@ from __future__ import annotations
 import ast
 import collections.abc
 import dataclasses
-import datetime
 import enum
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Union
-from uuid import UUID
 
 from ...agents import Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
-from ...values import moment
+from .scalars import SCALARS, Convert, Misfit, enum_of, shown
 
-Convert = Callable[[Any], Any]
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
 
 _ABSENT = object()
-
-
-class Misfit(Exception):
-    """A value that does not fit; ``steps`` lead to it, the last first."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.steps: list[str] = []
 
 
 def plan(agent: Agent) -> Plan:
@@ -160,12 +148,12 @@ class _Kinds:
         if origin is Union or type(kind).__name__ == "UnionType":
             return self._union(args)
         kind = origin or kind
-        if kind in _SCALARS or not isinstance(kind, type):
-            return _SCALARS.get(kind) if isinstance(kind, type) else None
+        if kind in SCALARS or not isinstance(kind, type):
+            return SCALARS.get(kind) if isinstance(kind, type) else None
         if issubclass(kind, enum.Enum):
-            return _enum(kind)
+            return enum_of(kind)
         if issubclass(kind, PurePath):
-            return lambda value: kind(_SCALARS[str](value))
+            return lambda value: kind(SCALARS[str](value))
         if hasattr(kind, "model_validate"):
             return _model(kind)
         if _is_object(kind):
@@ -198,7 +186,7 @@ class _Kinds:
                     return convert(value)  # type: ignore[misc]
                 except Misfit as misfit:
                     said.append(misfit)
-            raise said[0] if len(said) == 1 else Misfit(f"{_shown(value)} is none of {', '.join(map(_name, kinds))}")
+            raise said[0] if len(said) == 1 else Misfit(f"{shown(value)} is none of {', '.join(map(_name, kinds))}")
 
         return convert_union
 
@@ -207,7 +195,7 @@ class _Kinds:
 
         def convert_object(value: Any) -> Any:
             if not isinstance(value, dict):
-                raise Misfit(f"{_shown(value)} is not an object, as {kind.__name__} needs")
+                raise Misfit(f"{shown(value)} is not an object, as {kind.__name__} needs")
             result = dict(value) if is_dict else {}
             for name, (convert, is_needed) in fields.items():
                 if name in value:
@@ -245,7 +233,7 @@ def _at(step: str, convert: Convert, value: Any) -> Any:
 def _array(item: Convert | None, make: Any) -> Convert:
     def convert_array(value: Any) -> Any:
         if not isinstance(value, list):
-            raise Misfit(f"{_shown(value)} is not an array")
+            raise Misfit(f"{shown(value)} is not an array")
         return make(value) if item is None else make([_at(f"[{at}]", item, each) for at, each in enumerate(value)])
 
     return convert_array
@@ -254,7 +242,7 @@ def _array(item: Convert | None, make: Any) -> Convert:
 def _mapping(item: Convert | None) -> Convert:
     def convert_mapping(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise Misfit(f"{_shown(value)} is not an object")
+            raise Misfit(f"{shown(value)} is not an object")
         return value if item is None else {name: _at(f".{name}", item, each) for name, each in value.items()}
 
     return convert_mapping
@@ -268,65 +256,6 @@ def _model(kind: Any) -> Convert:
             raise Misfit(" ".join(str(error).split())) from None
 
     return convert_model
-
-
-def _enum(kind: Any) -> Convert:
-    def convert_enum(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            if isinstance(value, str) and value in kind.__members__:
-                return kind[value]
-            known = ", ".join(repr(each.value) for each in list(kind)[:10])
-            raise Misfit(f"{_shown(value)} is none of {known}") from None
-
-    return convert_enum
-
-
-def _scalar(what: str, types: Any, make: Convert) -> Convert:
-    def convert_scalar(value: Any) -> Any:
-        try:
-            if isinstance(value, types) and not isinstance(value, bool):
-                return make(value)
-        except (ValueError, InvalidOperation, OverflowError):
-            pass
-        raise Misfit(f"{_shown(value)} is not {what}")
-
-    return convert_scalar
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError
-    return int(value)
-
-
-def _boolean(value: Any) -> bool:
-    known = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-    found = value if isinstance(value, bool) else known.get(str(value).strip().lower())
-    if found is None:
-        raise Misfit(f"{_shown(value)} is not true or false")
-    return found
-
-
-_NUMBER = (int, float, str)
-_SCALARS: dict[Any, Convert] = {
-    bool: _boolean,
-    int: _scalar("a whole number", _NUMBER, _whole),
-    float: _scalar("a number", _NUMBER, float),
-    Decimal: _scalar("a decimal number", _NUMBER, lambda value: Decimal(str(value))),
-    str: _scalar("text", (str, int), str),
-    Path: _scalar("a path", str, Path),
-    UUID: _scalar("a UUID", str, UUID),
-    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
-    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
-    datetime.time: _scalar("a time, such as 08:00:00", str, lambda value: moment(f"2000-01-01T{value}").timetz()),
-}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}… ({type(value).__name__})"
 
 
 def _name(kind: Any) -> str:

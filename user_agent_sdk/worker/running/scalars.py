@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a single JSON value, mostly text or a number, becomes for an annotation."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from ...values import moment
+
+Convert = Callable[[Any], Any]
+
+
+class Misfit(Exception):
+    """A value that does not fit; ``steps`` lead to it, the last first."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.steps: list[str] = []
+
+
+def enum_of(kind: Any) -> Convert:
+    def convert_enum(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            if isinstance(value, str) and value in kind.__members__:
+                return kind[value]
+            known = ", ".join(repr(each.value) for each in list(kind)[:10])
+            raise Misfit(f"{shown(value)} is none of {known}") from None
+
+    return convert_enum
+
+
+def _scalar(what: str, types: Any, make: Convert) -> Convert:
+    def convert_scalar(value: Any) -> Any:
+        try:
+            if isinstance(value, types) and not isinstance(value, bool):
+                return make(value)
+        except (ValueError, InvalidOperation, OverflowError):
+            pass
+        raise Misfit(f"{shown(value)} is not {what}")
+
+    return convert_scalar
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    return int(value)
+
+
+def _boolean(value: Any) -> bool:
+    known = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+    found = value if isinstance(value, bool) else known.get(str(value).strip().lower())
+    if found is None:
+        raise Misfit(f"{shown(value)} is not true or false")
+    return found
+
+
+_NUMBER = (int, float, str)
+SCALARS: dict[Any, Convert] = {
+    bool: _boolean,
+    int: _scalar("a whole number", _NUMBER, _whole),
+    float: _scalar("a number", _NUMBER, float),
+    Decimal: _scalar("a decimal number", _NUMBER, lambda value: Decimal(str(value))),
+    str: _scalar("text", (str, int), str),
+    Path: _scalar("a path", str, Path),
+    UUID: _scalar("a UUID", str, UUID),
+    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
+    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
+    datetime.time: _scalar("a time, such as 08:00:00", str, lambda value: moment(f"2000-01-01T{value}").timetz()),
+}
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({type(value).__name__})"
