@@ -10,7 +10,19 @@ from collections.abc import Callable, Mapping, Sequence  # noqa: F401 - named in
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple, TypedDict, Union  # noqa: F401, UP035
+from typing import (  # noqa: F401, UP035
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Dict,
+    List,
+    Literal,
+    Optional,
+    Set,
+    Tuple,
+    TypedDict,
+    Union,
+)
 from uuid import UUID
 
 from tests import workerbox  # noqa: F401 - what is not asserted is not printed
@@ -186,6 +198,26 @@ class InputsTest(unittest.TestCase):
             return [a, b, c, d, e]
 
         self.assertEqual(run_task(f, dict.fromkeys("abcde", "5")).output_data, {"result": ["5", "5", "5", 5, "5"]})
+
+    def test_what_is_no_type_leaves_its_value_as_it_came(self) -> None:
+        """``names: [str]``, as some scripts annotate a list, failed every try: a list is no key of a table of types.
+        And a dict without values took an absent parameter for None, as Optional does."""
+        class Unhashable(type):
+            def __eq__(cls, other: object) -> bool:
+                return False
+
+        class Odd(metaclass=Unhashable): ...
+
+        def f(**_: Any) -> None: ...
+
+        nested = list[[str]]  # type: ignore[misc]
+        for kind in ([str], {"a": 1}, {"a"}, (str, int), 5, ..., "1 + 1", "", None, nested, Literal["b"], Odd,
+                     list[Odd], Annotated[Any, [1]], Callable[[int], str], bytearray(b"x")):  # fmt: skip
+            with self.subTest(kind):
+                f.__annotations__ = {"value": kind}
+                self.assertEqual(self.given(_taking(f), value=["a"]), ["a"])
+        f.__annotations__ = {"value": Dict[str, None]}  # noqa: UP006
+        self.assertIn("no 'value'", self.refused(_taking(f)))
 
     def test_a_nesting_without_end_is_refused(self) -> None:
         def f(line: Line) -> None: ...

@@ -55,7 +55,7 @@ def plan(agent: Agent) -> Plan:
             found[name] = _of_task
         elif convert is not None and (name != "input_data" or _is_object(hint)):
             has_default = parameters[name].default is not inspect.Parameter.empty
-            found[name] = _of_parameter(convert, has_default, type(None) in typing.get_args(hint), _is_object(hint))
+            found[name] = _of_parameter(convert, has_default, type(None) in _choices(hint), _is_object(hint))
     return found
 
 
@@ -96,6 +96,12 @@ def _is_object(hint: Any) -> bool:
     """Whether a value of this kind is made of an object's fields."""
     signs = ("__dataclass_fields__", "model_validate", "__required_keys__")
     return isinstance(hint, type) and any(hasattr(hint, sign) for sign in signs)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What a Union is made of; nothing of anything else."""
+    is_union = typing.get_origin(hint) is Union or type(hint).__name__ == "UnionType"
+    return typing.get_args(hint) if is_union else ()
 
 
 def _hints(source: Any, names: list[str]) -> dict[str, Any]:
@@ -144,12 +150,13 @@ class _Kinds:
 
     def converter(self, kind: Any) -> Convert | None:
         """None when the values stay as they come."""
-        origin, args = typing.get_origin(kind), typing.get_args(kind)
-        if origin is Union or type(kind).__name__ == "UnionType":
-            return self._union(args)
-        kind = origin or kind
-        if kind in SCALARS or not isinstance(kind, type):
-            return SCALARS.get(kind) if isinstance(kind, type) else None
+        if _choices(kind):
+            return self._union(_choices(kind))
+        args, kind = typing.get_args(kind), typing.get_origin(kind) or kind
+        if not isinstance(kind, type) or type(kind).__hash__ is None:  # a list, which scripts write for one; no key
+            return None
+        if kind in SCALARS:
+            return SCALARS[kind]
         if issubclass(kind, enum.Enum):
             return enum_of(kind)
         if issubclass(kind, PurePath):
