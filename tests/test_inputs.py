@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import enum
 import unittest
-from collections.abc import Callable, Mapping, Sequence  # noqa: F401 - named in texts
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -78,6 +78,12 @@ class Model:
         if value == "wrong":
             raise ValueError("1 validation error\n  for Model")
         return cls(value)
+
+
+@dataclass
+class Node:
+    name: str
+    kids: list["Node"] = field(default_factory=list)  # noqa: UP037 - in quotes twice, since annotations are texts here
 
 
 class InputsTest(unittest.TestCase):
@@ -218,6 +224,24 @@ class InputsTest(unittest.TestCase):
                 self.assertEqual(self.given(_taking(f), value=["a"]), ["a"])
         f.__annotations__ = {"value": Dict[str, None]}  # noqa: UP006
         self.assertIn("no 'value'", self.refused(_taking(f)))
+
+    def test_a_name_in_quotes_is_resolved_wherever_it_stands(self) -> None:
+        """Before Python 3.11 ``list["Line"]`` left its elements as they came, also in a dataclass of its own kind."""
+
+        def f(**_: Any) -> None: ...
+
+        line, given = Line("a", 1), {"sku": "a", "qty": "1"}
+        for kind, value, expected in (
+            (list["Line"], [given], [line]), (Dict[str, list["Line"]], {"a": [given]}, {"a": [line]}),  # noqa: UP006
+            (Optional[list["Line"]], [given], [line]), ('Mapping[str, list["Line"]]', {"a": [given]}, {"a": [line]}),
+            (Sequence["Line | None"], [None, given], [None, line]), ('list["Line | None"]', [given], [line]),
+            ('list["Line"] | None', [given], [line]), (list["Literal['Line']"], ["Line"], ["Line"]),
+            (list["Absent"], [given], [given]), ("list['Node']", [{"name": 1, "kids": [{"name": 2}]}],
+                                                 [Node("1", [Node("2")])]),
+        ):  # fmt: skip
+            with self.subTest(kind):
+                f.__annotations__ = {"value": kind}
+                self.assertEqual(self.given(_taking(f), value=value), expected)
 
     def test_a_nesting_without_end_is_refused(self) -> None:
         def f(line: Line) -> None: ...

@@ -131,7 +131,17 @@ def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
         hint = ast.unparse(_Unions().visit(ast.parse(hint, mode="eval")))
         scope = {**scope, "_Union": Union}
     holder.__annotations__ = {"hint": hint}
-    return typing.get_type_hints(holder, dict(scope))["hint"]
+    found = typing.get_type_hints(holder, dict(scope))["hint"]
+    return found if sys.version_info >= (3, 11) else _complete(found, scope)
+
+
+def _complete(hint: Any, scope: Mapping[str, Any]) -> Any:
+    """With the names that stand in quotes in ``list["Line"]``, which Python itself resolves from 3.11 on."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return hint
+    whole = tuple(_resolved(arg, scope) if isinstance(arg, str) else _complete(arg, scope) for arg in args)
+    return hint if whole == args else (Union if _choices(hint) else origin)[whole]
 
 
 class _Unions(ast.NodeTransformer):
