@@ -7,7 +7,7 @@ import datetime
 import enum
 import unittest
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import (  # noqa: F401, UP035
@@ -242,6 +242,15 @@ class InputsTest(unittest.TestCase):
             with self.subTest(kind):
                 f.__annotations__ = {"value": kind}
                 self.assertEqual(self.given(_taking(f), value=value), expected)
+
+    def test_a_name_in_quotes_means_what_it_says_in_its_own_script(self) -> None:
+        """Two scripts with a ``List["Item"]`` of their own, or one that ``dev`` loaded again, got the class of the
+        first: typing has one object for both texts, which remembers what it found."""
+        for name in ("first", "second"):
+            item = make_dataclass("Item", [(name, int)])
+            scope = {"Item": item, "hint": List["Item"]}  # type: ignore[name-defined]  # noqa: F821, UP006
+            exec("def f(value):\n    return isinstance(value[0], Item)\nf.__annotations__ = {'value': hint}", scope)
+            self.assertEqual(run_task(scope["f"], {"value": [{name: 1}]}).output_data, {"result": True})
 
     def test_a_nesting_without_end_is_refused(self) -> None:
         def f(line: Line) -> None: ...

@@ -131,7 +131,7 @@ def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
         hint = ast.unparse(_Unions().visit(ast.parse(hint, mode="eval")))
         scope = {**scope, "_Union": Union}
     holder.__annotations__ = {"hint": hint}
-    found = typing.get_type_hints(holder, dict(scope))["hint"]
+    found = typing.get_type_hints(holder, dict(scope), {})["hint"]  # {}: not what it found for another script
     return found if sys.version_info >= (3, 11) else _complete(found, scope)
 
 
