@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import typing
 import unittest
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -12,11 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import (  # noqa: F401, UP035
     TYPE_CHECKING,
+    AbstractSet,
     Annotated,
     Any,
     Dict,
     List,
     Literal,
+    MutableSet,
     Optional,
     Set,
     Tuple,
@@ -38,6 +41,15 @@ NUMBER = "12345678-1234-5678-1234-567812345678"
 class Color(enum.Enum):
     RED = "r"
     BLUE = "b"
+
+
+class Level(enum.Enum):
+    LOW = 1
+    HIGH = 2
+
+    @classmethod
+    def _missing_(cls, value: Any) -> Any:
+        return cls.__members__.get(value.upper())  # as many have it, whatever else than text may come
 
 
 @dataclass
@@ -78,6 +90,9 @@ class Model:
         if value == "wrong":
             raise ValueError("1 validation error\n  for Model")
         return cls(value)
+
+    __eq__ = object.__eq__
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -170,6 +185,57 @@ class InputsTest(unittest.TestCase):
                 f.__annotations__ = {"value": kind}
                 place = "$.value" if expected[0] == "[" else "$.value: "
                 self.assertIn(place + expected, self.refused(_taking(f), value=given))
+
+    def test_places_of_a_tuple_keys_and_members_of_a_set_are_converted_too(self) -> None:
+        """``tuple[int, str]`` took any array as it was, ``dict[int, str]`` kept its keys text."""
+
+        def f(**_: Any) -> None: ...
+
+        for kind, given, expected in (
+            ("Tuple[Line, Any]", [{"sku": 1, "qty": 2}, []], (Line("1", 2), [])),
+            ("tuple[int, str]", ["1", 2], (1, "2")), ("tuple[int]", ["1"], (1,)), ("tuple", [1, "a"], (1, "a")),
+            ("Tuple[int, ...]", [], ()),
+            ("dict[int, str]", {"1": 2}, {1: "2"}), ("Dict[datetime.date, Any]", {"2026-01-31": 1},
+                                                     {datetime.date(2026, 1, 31): 1}),
+            ("Mapping[Color, int]", {"r": "1", "BLUE": 2}, {Color.RED: 1, Color.BLUE: 2}),
+            ("dict[Level, Level]", {"1": "2", "HIGH": 2}, {Level.LOW: Level.HIGH, Level.HIGH: Level.HIGH}),
+            ("dict[Any, int]", {"1": "1"}, {"1": 1}), ("dict[tuple, int]", {}, {}),
+            ("Dict[str, Any]", {"a": 1}, {"a": 1}),
+            ("set", [1, "a"], {1, "a"}), ("frozenset[tuple[int, ...]]", [["1"], [1]], frozenset({(1,)})),
+            ("AbstractSet[int]", ["1"], frozenset({1})), ("MutableSet[int]", ["1"], {1}),
+        ):  # fmt: skip
+            with self.subTest(kind, given=given):
+                f.__annotations__ = {"value": kind}
+                got = self.given(_taking(f), value=given)
+                self.assertEqual((got, type(got)), (expected, type(expected)))
+
+    @unittest.skipUnless(hasattr(typing, "Unpack"), "since 3.11")
+    def test_a_tuple_of_some_and_any_number_of_others_is_left_as_it_came(self) -> None:
+        def f(value: Any) -> None: ...
+
+        f.__annotations__ = {"value": "Tuple[int, typing.Unpack[Tuple[str, ...]]]"}
+        self.assertEqual(self.given(f, value=[1, "a", "b"]), (1, "a", "b"))
+
+    def test_places_keys_and_members_that_cannot_be_are_named(self) -> None:
+        """A set of arrays failed each try: they have no hash."""
+
+        def f(**_: Any) -> None: ...
+
+        for kind, given, expected in (
+            ("tuple[int, str]", ["1"], "$.value: ['1'] is not an array of 2"),
+            ("tuple[int]", 1, "$.value: 1 is not an array of 1"),
+            ("Tuple[int, str]", ["one", "a"], "$.value[0]: 'one' is not a whole number"),
+            ("dict[int, str]", {"one": "a"}, "$.value.one: 'one' is not a whole number"),
+            ("dict[Color, str]", {"green": "a"}, "$.value.green: 'green' is none of 'r', 'b'"),
+            ("dict[int, str]", {"1": "a", "01": "b"}, "$.value: two of its keys are 1"),
+            ("dict[Model, int]", {"a": 1}, "is not hashable"), ("set", [1, [1]], "$.value[1]: [1] is not hashable"),
+            ("frozenset[dict]", [{"a": 1}], "$.value[0]: {'a': 1} is not hashable"),
+            ("Set[Line]", [{}], "$.value[0]: there is no 'sku'"),
+            ("Set[Line]", [{"sku": 1, "qty": 1}], "$.value[0]: Line("), ("Level", [1], "[1] is none of 1, 2"),
+        ):  # fmt: skip
+            with self.subTest(kind, given=given):
+                f.__annotations__ = {"value": kind}
+                self.assertIn(expected, self.refused(_taking(f), value=given))
 
     def test_an_optional_parameter_may_be_absent_and_a_default_stays(self) -> None:
         def f(amount: Optional[int], rate: int | None = 3) -> Any:  # noqa: UP045

@@ -5,7 +5,7 @@
 int, float, bool, Decimal, str              also from text that says one (``"5"``); str from a whole number
 date, datetime, time, UUID, Path            from text
 Enum                                        from a value, or from a name
-list, tuple, set, dict, their typing kin    element by element
+list, tuple, set, dict, their typing kin    element by element, a dict's keys too
 Optional, Union, ``X | None``               exact types first, then the first that fits; None where absent
 dataclass, TypedDict                        from an object, field by field; a model of pydantic as it wishes
 Task                                        the task itself
@@ -37,6 +37,8 @@ from .scalars import SCALARS, Convert, Misfit, enum_of, shown
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
 
 _ABSENT = object()
+_SETS: dict[Any, Any] = {set: set, collections.abc.MutableSet: set}
+_SETS.update({frozenset: frozenset, collections.abc.Set: frozenset})
 
 
 def plan(agent: Agent) -> Plan:
@@ -181,12 +183,17 @@ class _Kinds:
 
     def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
-            return _mapping(self.converter(args[1]) if args else None)
-        makes = {tuple: tuple, set: set, frozenset: frozenset, collections.abc.Set: frozenset}
-        if kind in makes or (issubclass(list, kind) and issubclass(kind, collections.abc.Iterable)):
-            is_of_one = len(args) == 1 or args[1:] == (...,)
-            return _array(self.converter(args[0]) if is_of_one else None, makes.get(kind, list))
-        return None
+            key = self.converter(args[0]) if args and args[0] is not str else None
+            return _mapping(key and _hashable(key), self.converter(args[1]) if args else None)
+        if kind is tuple and args and args[1:] != (...,):
+            if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
+                return _array(None, tuple)  # of any length
+            return _tuple([self.converter(arg) for arg in args])
+        item = self.converter(args[0]) if args else None
+        if kind in _SETS:
+            return _array(_hashable(item), _SETS[kind])
+        is_array = kind is tuple or (issubclass(list, kind) and issubclass(kind, collections.abc.Iterable))
+        return _array(item, tuple if kind is tuple else list) if is_array else None
 
     def _union(self, args: tuple[Any, ...]) -> Convert | None:
         kinds = [arg for arg in args if arg is not type(None)]
@@ -256,11 +263,41 @@ def _array(item: Convert | None, make: Any) -> Convert:
     return convert_array
 
 
-def _mapping(item: Convert | None) -> Convert:
+def _tuple(items: list[Convert | None]) -> Convert:
+    def convert_tuple(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != len(items):
+            raise Misfit(f"{shown(value)} is not an array of {len(items)}")
+        pairs = enumerate(zip(items, value))
+        return tuple(_at(f"[{at}]", item, each) if item else each for at, (item, each) in pairs)
+
+    return convert_tuple
+
+
+def _hashable(convert: Convert | None) -> Convert:
+    def convert_hashable(value: Any) -> Any:
+        value = convert(value) if convert else value
+        try:
+            hash(value)
+        except TypeError:
+            raise Misfit(f"{shown(value)} is not hashable") from None
+        return value
+
+    return convert_hashable
+
+
+def _mapping(key: Convert | None, item: Convert | None) -> Convert:
     def convert_mapping(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Misfit(f"{shown(value)} is not an object")
-        return value if item is None else {name: _at(f".{name}", item, each) for name, each in value.items()}
+        if key is None and item is None:
+            return value
+        result = {}
+        for text, each in value.items():
+            name = _at(f".{text}", key, text) if key else text
+            if name in result:
+                raise Misfit(f"two of its keys are {shown(name)}")
+            result[name] = _at(f".{text}", item, each) if item else each
+        return result
 
     return convert_mapping
 

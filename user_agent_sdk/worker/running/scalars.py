@@ -27,9 +27,10 @@ def enum_of(kind: Any) -> Convert:
     def convert_enum(value: Any) -> Any:
         try:
             return kind(value)
-        except ValueError:
-            if isinstance(value, str) and value in kind.__members__:
-                return kind[value]
+        except Exception:  # a _missing_ may raise whatever it likes
+            named = {**{str(each.value): each for each in kind}, **kind.__members__}
+            if isinstance(value, str) and value in named:
+                return named[value]
             known = ", ".join(repr(each.value) for each in list(kind)[:10])
             raise Misfit(f"{shown(value)} is none of {known}") from None
 
