@@ -257,6 +257,40 @@ class InputsTest(unittest.TestCase):
         self.assertEqual(run_task(g, person).output_data, {"result": [2000, person]})
         self.assertEqual(self.refused(g, name="Ann", born="x"), "$.born: 'x' is not a date, such as 2026-01-31")
 
+    def test_the_whole_input_is_typed_wherever_the_parameter_stands(self) -> None:
+        """Positional-only, beside ``*args`` or in an Optional it was a plain dict, without a word."""
+
+        def before(input_data: Line, /, logger: Any) -> Any:
+            return input_data.qty
+
+        def beside(input_data: Line, *args: Any, **kwargs: Any) -> Any:
+            return [input_data.qty, args, kwargs]
+
+        def optional(input_data: Optional[Line] = None) -> Any:  # noqa: UP045
+            return input_data and input_data.qty
+
+        def either(input_data: Union[Person, Line]) -> Any:  # noqa: UP007
+            return input_data.qty if isinstance(input_data, Line) else input_data["name"]
+
+        def plain(input_data: Dict[str, int]) -> Any:  # noqa: UP006
+            return input_data["qty"]
+
+        given = {"sku": "a", "qty": "3"}
+        for func, expected in ((before, 3), (beside, [3, [], {}]), (optional, 3), (either, 3), (plain, "3")):
+            with self.subTest(func.__name__):
+                self.assertEqual(run_task(func, given).output_data, {"result": expected})
+        self.assertEqual(self.refused(before, sku="a"), "$: there is no 'qty', which Line needs")
+        self.assertEqual(self.refused(optional), "$: there is no 'sku', which Line needs")
+
+    def test_what_the_worker_fills_in_is_not_converted(self) -> None:
+        """An input with a key of that name failed for good, for a value that no parameter would have got."""
+
+        def f(platform_task_id: int, logger: Line, task: Line) -> Any:
+            return [platform_task_id, type(logger).__name__, task.task_id]  # type: ignore[attr-defined]
+
+        result = run_task(f, dict.fromkeys(("platform_task_id", "logger", "task"), "x"))
+        self.assertEqual(result.output_data, {"result": ["test-platform-task", "TaskLogger", "test-task"]})
+
     def test_a_model_of_pydantics_shape_is_asked(self) -> None:
         def f(model: Model) -> Any:
             return [model.value]

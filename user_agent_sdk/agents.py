@@ -12,6 +12,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, TypeVar, overload
@@ -134,10 +135,12 @@ class Agent:
     def _unusable(self, why: str, hint: str) -> AgentError:
         return AgentError(f"{self.where} can't be an agent: {why}", code="agent-signature", hints=[hint])
 
-    def bind(self, platform: object, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments for one call: ``platform``'s attributes of the five documented names first, then ``given``, the
-        task's input, by name; ``**kwargs`` receives what is left of the input, unless the function takes one of the
-        five names or ``*args``.
+    def bind(
+        self, platform: object, given: Mapping[str, Any], ours: AbstractSet[str] = PLATFORM_NAMES
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments for one call: ``platform``'s attributes of the five documented names, or of those in ``ours``,
+        first, then ``given``, the task's input, by name; ``**kwargs`` receives what is left of the input, unless the
+        function takes one of the five names or ``*args``.
 
         Raises NonRetryableException when the input lacks a required parameter: a retry would lack it too.
         """
@@ -145,8 +148,8 @@ class Agent:
         kwargs: dict[str, Any] = {}
         for parameter in self.parameters:
             name = parameter.name
-            is_given = name in given or name in PLATFORM_NAMES
-            value = getattr(platform, name) if name in PLATFORM_NAMES else given.get(name, parameter.default)
+            is_given = name in given or name in ours
+            value = getattr(platform, name) if name in ours else given.get(name, parameter.default)
             if value is Parameter.empty:
                 there = ", ".join(sorted(map(str, given))[:10]) or "nothing"
                 more = ", …" if len(given) > 10 else ""

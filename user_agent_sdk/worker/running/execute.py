@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
-from ...agents import Agent
+from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ...errors import NonRetryableException, OutputError
 from .context import AGENT_LOG, CURRENT, Call, CurrentTask, TaskLog, TaskLogger, current_task, log_fields, sendable
@@ -74,10 +74,7 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
     if wanted is None:  # made at the first task: an annotation may name a class that the script defines later
         wanted = agent.plan = plan(agent)
     if wanted:
-        given = converted(wanted, current.task)
-        args, kwargs = agent.bind(current, given)
-        if "input_data" in wanted and "input_data" in kwargs:
-            kwargs["input_data"] = given["input_data"]
+        args, kwargs = agent.bind(current, converted(wanted, current.task), PLATFORM_NAMES - wanted.keys())
     else:
         args, kwargs = agent.bind(current, current.task.input_data)
     pid = os.getpid()

@@ -29,7 +29,7 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, Union
 
-from ...agents import Agent
+from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
 from .scalars import SCALARS, Convert, Misfit, enum_of, shown
@@ -49,11 +49,12 @@ def plan(agent: Agent) -> Plan:
     source = inspect.unwrap(source)
     if not hasattr(source, "__code__"):  # an object that can be called
         source = type(source).__call__
-    parameters = {parameter.name: parameter for parameter in agent.parameters}
+    ours = PLATFORM_NAMES - {"input_data"}
+    parameters = {parameter.name: parameter for parameter in agent.parameters if parameter.name not in ours}
     kinds, found = _Kinds(), dict[str, Convert]()
     for name, hint in _hints(source, list(parameters)).items():
         convert = kinds.converter(hint)
-        if hint is Task and name != "task":
+        if hint is Task:
             found[name] = _of_task
         elif convert is not None and (name != "input_data" or _is_object(hint)):
             has_default = parameters[name].default is not inspect.Parameter.empty
@@ -95,7 +96,10 @@ def _of_parameter(convert: Convert, has_default: bool, takes_none: bool, is_obje
 
 
 def _is_object(hint: Any) -> bool:
-    """Whether a value of this kind is made of an object's fields."""
+    """Whether a value of this kind, or of each kind that it may be, is made of an object's fields."""
+    kinds = [kind for kind in _choices(hint) if kind is not type(None)]
+    if kinds:
+        return all(map(_is_object, kinds))
     signs = ("__dataclass_fields__", "model_validate", "__required_keys__")
     return isinstance(hint, type) and any(hasattr(hint, sign) for sign in signs)
 
