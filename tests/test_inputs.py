@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import enum
 import typing
 import unittest
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import (  # noqa: F401, UP035
@@ -16,6 +17,7 @@ from typing import (  # noqa: F401, UP035
     AbstractSet,
     Annotated,
     Any,
+    ClassVar,
     Dict,
     List,
     Literal,
@@ -93,6 +95,18 @@ class Model:
 
     __eq__ = object.__eq__
     __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass
+class Padded:
+    text: str
+    width: InitVar[int]
+    due: dataclasses.InitVar[datetime.date | None] = None
+    count: ClassVar[int] = 0
+
+    def __post_init__(self, width: int, due: datetime.date | None) -> None:
+        self.text = self.text.ljust(width, ".")
+        self.due = due  # type: ignore[misc]
 
 
 @dataclass
@@ -256,6 +270,20 @@ class InputsTest(unittest.TestCase):
         person = {"name": "Ann", "born": "2000-01-31", "more": 1}
         self.assertEqual(run_task(g, person).output_data, {"result": [2000, person]})
         self.assertEqual(self.refused(g, name="Ann", born="x"), "$.born: 'x' is not a date, such as 2026-01-31")
+
+    def test_what_only_a_dataclass_s_post_init_gets_comes_from_the_object_too(self) -> None:
+        """An InitVar with a default never got its value, and one without failed the task for its lack."""
+
+        def f(value: Any) -> None: ...
+
+        quoted = make_dataclass("Quoted", [("due", InitVar["datetime.date"])], bases=(Padded,))
+        quoted.__module__ = __name__
+        for kind in (Padded, "Padded", quoted):
+            f.__annotations__ = {"value": kind}
+            got = self.given(f, value={"text": "a", "width": "3", "due": "2026-01-31", "count": 5})
+            self.assertEqual((got.text, got.due, Padded.count), ("a..", datetime.date(2026, 1, 31), 0))
+        self.assertEqual(self.refused(f, value={"text": "a", "width": "x"}), "$.value.width: 'x' is not a whole number")
+        self.assertEqual(self.refused(f, value={"text": "a"}), "$.value: there is no 'width', which Quoted needs")
 
     def test_the_whole_input_is_typed_wherever_the_parameter_stands(self) -> None:
         """Positional-only, beside ``*args`` or in an Optional it was a plain dict, without a word."""

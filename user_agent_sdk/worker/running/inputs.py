@@ -133,11 +133,13 @@ def _hints(source: Any, names: list[str]) -> dict[str, Any]:
 def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
     def holder() -> None: ...
 
-    if isinstance(hint, str) and sys.version_info < (3, 10):
-        hint = ast.unparse(_Unions().visit(ast.parse(hint, mode="eval")))
+    if isinstance(hint, str) and sys.version_info < (3, 11):
+        hint = ast.unparse(_Newer().visit(ast.parse(hint, mode="eval")))
         scope = {**scope, "_Union": Union}
     holder.__annotations__ = {"hint": hint}
     found = typing.get_type_hints(holder, dict(scope), {})["hint"]  # {}: not what it found for another script
+    if isinstance(found, dataclasses.InitVar):
+        return _resolved(found.type, scope)
     return found if sys.version_info >= (3, 11) else _complete(found, scope)
 
 
@@ -150,12 +152,16 @@ def _complete(hint: Any, scope: Mapping[str, Any]) -> Any:
     return hint if whole == args else (Union if _choices(hint) else origin)[whole]
 
 
-class _Unions(ast.NodeTransformer):
-    """``X | Y`` as Python 3.9 can read it."""
+class _Newer(ast.NodeTransformer):
+    """``X | Y`` as Python 3.9 can read it, and ``InitVar[X]`` as 3.10 can."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         return ast.Subscript(ast.Name("_Union"), ast.Tuple([node.left, node.right]))
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        return node.slice if ast.unparse(node.value).endswith("InitVar") else node
 
 
 class _Kinds:
@@ -236,7 +242,8 @@ class _Kinds:
                 raise Misfit(str(error)) from None
 
         self._made[kind] = convert_object
-        own = () if is_dict else [field for field in dataclasses.fields(kind) if field.init]
+        known = () if is_dict else kind.__dataclass_fields__.values()  # InitVars too, which fields() leaves out
+        own = [field for field in known if field.init and field._field_type.name != "_FIELD_CLASSVAR"]
         absent = dataclasses.MISSING
         needed = {one.name: one.default is absent and one.default_factory is absent for one in own} or {
             name: name in kind.__required_keys__ for name in kind.__required_keys__ | kind.__optional_keys__
