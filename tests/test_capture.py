@@ -90,6 +90,43 @@ class CaptureTest(unittest.TestCase):
         self.assertRegex(failed, r"^ERROR a\.library: failed\nTraceback (.|\n)*ValueError: boom$")
         self.assertIn("of a library\n", self.out.getvalue())
 
+    def test_a_handler_that_prints_tells_nothing_twice(self) -> None:
+        """A handler of the root that prints, as rich's does, put each line into the task's log a second time. What it
+        alone tells, and what is printed while a line is made, is there as ever."""
+
+        class Printing(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                print(self.format(record))
+
+        class Direct(Printing):
+            def handle(self, record: logging.LogRecord) -> bool:
+                self.emit(record)
+                return True
+
+        class Loud:
+            def __str__(self) -> str:
+                print("made")
+                return "loud"
+
+        alone = logging.getLogger("alone")
+        alone.propagate = False
+        alone.addHandler(Printing())
+        self.addCleanup(alone.handlers.clear)
+        wrapper = mock.Mock(write=lambda text: sys.stdout.write(text))  # as colorama's
+        logging.getLogger().handlers[:] = [Printing(), Direct(), logging.StreamHandler(wrapper)]
+
+        def logs(logger: logging.Logger) -> None:
+            logger.warning("its own")
+            logging.getLogger("a.library").error("of a library")
+            alone.error("alone")
+            print("printed")
+            logging.getLogger("a.library").error("%s", Loud())
+
+        [lines] = self.ran(logs)
+        self.assertEqual(lines[:4], ["its own", "ERROR a.library: of a library", "alone", "printed"])
+        self.assertEqual(lines[4:], ["made", "made", "made", "made", "ERROR a.library: loud"])  # each handler makes it
+        self.assertEqual(self.out.getvalue().count("of a library\n"), 3)
+
     def test_it_stays_within_the_limits_of_a_tasks_log(self) -> None:
         def prints() -> None:
             sys.stdout.write("x" * 300_000)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from types import FrameType
 from typing import Any, TextIO
 
 from .context import AGENT_LOG, CURRENT
@@ -65,13 +66,34 @@ class _Stream:
             written = self.stream.write(text)
         finally:
             _inside.write = False
-        if sys._getframe(1).f_globals.get("__name__") != "logging":  # whose records the handler below has
+        if not _is_told(sys._getframe(1)):
             current.logger.lines.write(text)
         return written
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
             self.write(line)
+
+
+def _is_told(frame: FrameType | None) -> bool:
+    """Whether the frame writes for a handler, which may print, a record that the handler below has too."""
+    if frame is not None and frame.f_globals.get("__name__") == "logging":
+        return True
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "logging":
+            if frame.f_code.co_name == "callHandlers":
+                logger, record = frame.f_locals["self"], frame.f_locals["record"]
+                while logger.propagate and logger.parent:
+                    logger = logger.parent
+                return logger is logging.root or _is_ours(record)
+            if frame.f_code.co_name not in ("handle", "emit"):  # but for a print() in what is formatted, say
+                return False
+        frame = frame.f_back
+    return False
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return (record.name + ".").startswith(_OURS)
 
 
 class _Handler(logging.Handler):
@@ -83,7 +105,7 @@ class _Handler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         current = CURRENT.get(None)
-        if current is not None and not (record.name + ".").startswith(_OURS):
+        if current is not None and not _is_ours(record):
             with suppress(Exception):  # a %d for a text: the script's own handlers say so
                 current.logger.lines.add(self.format(record), int(record.created * 1000))
         return True
