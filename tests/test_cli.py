@@ -253,6 +253,17 @@ class TerminalTest(CliTest):
         null = os.stat(os.devnull).st_rdev
         self.assertEqual((self.folder / "seen").read_text(), repr([null] * 3))
 
+    @unittest.skipUnless(os.name == "posix", "a shell that closes streams")
+    def test_every_form_of_the_history_can_be_written_to_a_stream_that_is_closed(self) -> None:
+        """With --json, --jsonl or -e - it was "this is a bug"."""
+        self.write("agent.py", SUM)
+        self.assertEqual(self.run_main("invoke", "agent.py", "-r").code, 0)
+        forms = ("--json", "--jsonl", "-e -")
+        words = " && ".join(f"{sys.executable} -m user_agent_sdk history {form} >&-" for form in forms)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        result = subprocess.run(["sh", "-c", words], env=environ, cwd=self.folder, capture_output=True)
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+
     def test_without_any_stream_nothing_crashes(self) -> None:
         """pythonw.exe has neither stdout nor stderr; journal asked what is not there whether it is a terminal."""
         lines = (["--version"], ["version"], ["nope"], ["invoke", "nope.py"], ["journal"])

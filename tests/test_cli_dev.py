@@ -161,6 +161,18 @@ class DevTest(CliTest):
         session.reload(["agent.py"])
         self.assertEqual(self.ask(), "fine")
 
+    def test_a_default_that_json_cannot_hold_is_empty_in_the_form(self) -> None:
+        """Keys that are tuples: "dev --sandbox" did not start. NaN: the page could not read the form."""
+        defaults = "first={(1, 2): 3}, second=float('nan'), third=[1, {'a': Path('x')}], *, fourth=None"
+        self.save("helper.py", "WORD = 'hi'\n")
+        self.save("agent.py", f"    from pathlib import Path\n{AGENT.replace('input_data', defaults)}")
+        session = self.session()
+        self.assertTrue(session._load(), self.err.getvalue())
+        self.assertEqual(self.ask(), "hi")
+        with urlopen(f"{self.sandbox.origin}/sandbox/overview") as reply:
+            form = json.loads(json.load(reply)["agents"][0]["template"])
+        self.assertEqual(form, {"first": None, "second": None, "third": [1, {"a": "x"}], "fourth": None})
+
     def test_on_the_sandbox_every_agent_has_an_id_and_submit_is_explained(self) -> None:
         """An id of two words was shown without quotes: pasted, the command was not understood."""
         self.save("helper.py", "WORD = 'hi'\n")

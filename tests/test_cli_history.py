@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import unittest
 from datetime import datetime
 from pathlib import Path
@@ -142,6 +143,19 @@ class ListTest(HistoryCliTest):
             self.assertIn("db-missing", ended.err)
         self.assertEqual(list(self.folder.iterdir()), [])
 
+    def test_text_that_is_no_utf8_is_an_id_like_any_other(self) -> None:
+        """A file's name pasted as an id, a byte of Latin-1 in it: UnicodeEncodeError, "this is a bug"."""
+        self.record()
+        for option in ("--task", "-a", "-u"):
+            self.assertEqual(self.run_main("history", option, "h\udcf3a-0001", "--json").out, "[]\n")
+        self.assertEqual(self.run_main("hd", "h\udcf3a-0001").code, 1)
+
+    @unittest.skipUnless(sys.platform.startswith("linux"), "names of files are UTF-8 there")
+    def test_a_file_whose_name_is_no_utf8_is_read(self) -> None:
+        self.record()
+        os.rename(DB, "h\udcf3a.db")
+        self.assertEqual(len(json.loads(self.run_main("history", "--json", "-db", "h\udcf3a.db").out)), 3)
+
     def test_what_makes_no_sense_is_a_usage_error(self) -> None:
         self.record()
         for words in (["-n", "x"], ["--since", "soon"], ["--until", "later"], ["--json", "--jsonl"],
@@ -166,6 +180,10 @@ class FileTest(HistoryCliTest):
         ended = self.run_main("history", "-e", "missing/out.csv")
         self.assertEqual(ended.code, 1)
         self.assertIn("error[io]", ended.err)
+        for option in ("-e", "--html"):
+            ended = self.run_main("history", option, "x" * 300)  # Path.exists() raises for it
+            self.assertEqual((ended.code, "error[io]" in ended.err), (1, True), ended.err)
+            self.assertEqual(self.run_main("history", option, "~no-such-user/out").code, 2)
         Path("out.csv").write_text("kept", "utf-8")
         with mock.patch("user_agent_sdk.history.export.write_csv", side_effect=OSError("No space left on device")):
             self.assertEqual(self.run_main("history", "-e", "out.csv").code, 1)

@@ -182,6 +182,8 @@ class CredentialsFile(CliTest):
         with self.assertRaises(UserAgentError) as caught:
             write_credentials(self.folder / "absent" / "c.json", self.given)
         self.assertEqual(caught.exception.code, "io")
+        ended = self.run_main("sandbox", "--port", "0", "--credentials", "x" * 300)
+        self.assertEqual((ended.code, "error[io]" in ended.err), (1, True), ended.err)  # "this is a bug"
         with mock.patch("os.replace", side_effect=PermissionError(13, "in use")), self.assertRaises(UserAgentError):
             write_credentials(self.path, self.given)
         self.assertEqual(list(self.folder.iterdir()), [])

@@ -123,11 +123,14 @@ def _is_there(name: str) -> bool:
 def _fill_streams() -> None:
     """Open the null device in place of streams that are closed: else the first sockets would be 0 to 2, and what an
     agent's function writes there would go to the platform."""
-    for descriptor in range(3):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:  # open() takes the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            if getattr(sys, name) is None:
+                stream = open(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+                setattr(sys, name, stream)
 
 
 def _is_full(error: Exception) -> bool:

@@ -150,10 +150,10 @@ def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_pa
 
 def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> None:
     """Write a file whole or not at all: after a failure the old file is still there. Raises UserAgentError (``io``)."""
-    path = from_home(target)
-    if path.exists() and path.samefile(db_path):
+    path = parsed(from_home, target, "the file to write", UsageError)
+    if os.path.exists(path) and os.path.samefile(path, db_path):
         raise UsageError(f"{target} is the history itself")
-    is_plain = path.is_file() or not os.path.lexists(path)  # not a pipe, nor a device
+    is_plain = os.path.isfile(path) or not os.path.lexists(path)  # not a pipe, nor a device
     made: str | None = None
     try:
         number: int | Path = path

@@ -127,13 +127,21 @@ def forms_of(agents: Sequence[Agent], script: Path) -> dict[str, str]:
     forms = {}
     for agent in agents:
         own = [parameter for parameter in agent.parameters if parameter.name not in PLATFORM_NAMES]
-        given = {one.name: None if one.default is Parameter.empty else one.default for one in own}
-        forms[str(agent.agent_id)] = json.dumps(given, indent=2, ensure_ascii=False, default=str)
+        given = {one.name: _shown(one.default) for one in own}
+        forms[str(agent.agent_id)] = json.dumps(given, indent=2, ensure_ascii=False)
     with suppress(OSError, ValueError):
         text = (script.parent / "input.json").read_text("utf-8-sig").strip()
         if len(forms) == 1 and isinstance(json.loads(text), dict):
             return dict.fromkeys(forms, text)
     return forms
+
+
+def _shown(default: object) -> Any:
+    """A parameter's default in a form; None where there is none, or JSON can't hold it."""
+    with suppress(Exception):  # NaN, keys of other types, a circle, a __str__ that raises
+        if default is not Parameter.empty:
+            return json.loads(json.dumps(default, allow_nan=False, default=str))
+    return None
 
 
 def about_quotes() -> str:

@@ -99,7 +99,7 @@ def _secret_in(path: Path) -> str | None:
     """The secret of a credentials file that a sandbox wrote: the next one keeps it, and the workers that have read
     that file go on. None for any other file."""
     try:
-        given = read(path, ("clientId", "clientSecret", "serviceUrl"), []) if path.is_file() else {}
+        given = read(path, ("clientId", "clientSecret", "serviceUrl"), []) if os.path.isfile(path) else {}
         host = urlsplit(given.get("serviceUrl", "")).hostname
     except (ConfigError, ValueError):
         return None

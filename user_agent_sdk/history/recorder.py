@@ -80,12 +80,12 @@ class Recorder:
         logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
         done = (("input", given_done), ("output", output_done), ("logs", logs_done))
         reason = result.reason_for_incompletion
-        error = reason and _utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
+        error = reason and schema.utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
         ended_s = max(started_s, ended_s)  # a clock may be set back
         row = (
             task.platform_task_id,
             task.platform_agent_id,
-            _utf8(agent_id),
+            schema.utf8(agent_id),
             times.local(started_s),
             times.local(ended_s),
             "success" if result.status in _FINE else "error",
@@ -94,7 +94,7 @@ class Recorder:
             error,
             round((ended_s - started_s) * 1000),
             task.attempt,
-            _utf8(worker_id),
+            schema.utf8(worker_id),
             task.workflow_instance_id,
             task.task_id,
             result.status.value,
@@ -231,8 +231,3 @@ def _portions(batch: list[Row]) -> Iterator[list[Row]]:
 def _insertion(table: str, names: Sequence[str], count: int) -> str:
     values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - our own names
-
-
-def _utf8(text: str) -> str:
-    """SQLite takes no lone surrogates."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -140,7 +140,7 @@ class History:
         order = "DESC" if after_id is None else "ASC"
         query = f"SELECT {', '.join(names)} FROM execution_history h {joined} {where} ORDER BY h.id {order}"  # noqa: S608
         try:
-            records: Iterator[Record] = map(_record, self._db.execute(query, [*wanted.values()]))
+            records: Iterator[Record] = map(_record, self._db.execute(query, [*map(schema.utf8, wanted.values())]))
             if until is not None:
                 records = (record for record in records if (_end(record) or until) < until)
             yield from islice(records if since is None else _ended(records, since.__le__), limit)
