@@ -100,6 +100,19 @@ class WrongConfigurationTest(CliTest):
                 self.assertNotIn(SECRET, ended.err)
                 self.assertFalse(Path(".useragent").exists())  # nothing was started
 
+    def test_names_that_are_too_long_or_lead_in_a_circle_are_told_as_missing(self) -> None:
+        """Python before 3.13 raises for the one when it looks for names alike, and for the other when it resolves the
+        name: "this is a bug"."""
+        self.write("agent.py", SUM)
+        names = ["x" * 300 + "/agent.py"]
+        with contextlib.suppress(OSError, NotImplementedError):
+            os.symlink("round.py", "round.py")
+            names.append("round.py")
+        for name in names:
+            for words in (("run", name), ("invoke", name), ("dev", name), ("check", name),
+                          ("run", "agent.py", "-c", name)):  # fmt: skip
+                self.assertEqual(self.run_main(*words).code, 6 if words[0] == "invoke" else 3, words)
+
     def test_with_json_the_same_is_one_document(self) -> None:
         self.write("agent.py", SUM)
         error = self.error_of(self.run_main("invoke", "agent.py", "-i", "{", "--json"))

@@ -8,13 +8,16 @@ import json
 import os
 import sqlite3
 import sys
+import textwrap
 import unittest
 from pathlib import Path
 from typing import Any, Callable
+from unittest import mock
 
 from tests.cli import SUM, CliTest, Ended
 from tests.historybox import execution
 from tests.support import entered
+from user_agent_sdk.cli.watch import Watch
 from user_agent_sdk.history import recorder as rooms
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.server import Sandbox
@@ -229,6 +232,40 @@ class LockedTest(PlantedTest):
         ended = self.as_stranger("invoke", "../agent.py")
         self.assertEqual(ended.code, 6)
         self.assertIn("agent.py can't be read: Permission denied", ended.err)
+
+    def test_what_lies_in_a_folder_that_may_not_be_searched_is_not_said_to_be_missing(self) -> None:
+        """"There is no database: run the agent with -r", "there is no file", or "this is a bug" of Path.exists()."""
+        locked = self.locked("locked")
+        for name, text in (("agent.py", SUM), ("c.json", "{}"), ("i.json", "{}")):
+            locked.joinpath(name).write_text(textwrap.dedent(text))
+        with recording(self.shared / "execution_history.db", ()) as record:
+            record(execution({}, {}))
+        self.shared.joinpath("execution_history.db").rename(locked / "h.db")
+        self.write("shared/agent.py", SUM)
+        self.run_main("invoke", "agent.py", "-r")
+        self.shared.joinpath("execution_history.db").chmod(0o644)
+        for words, code in (
+            (("history", "-db", "locked/h.db"), 1), (("hd", "last", "-db", "locked/h.db"), 1),
+            (("history", "--html", "locked/r.html"), 1), (("invoke", "locked/agent.py"), 6),
+            (("run", "agent.py", "-c", "locked/c.json"), 3), (("invoke", "agent.py", "-i", "locked/i.json"), 1),
+            (("sandbox", "--port", "0", "--credentials", "locked/new/c.json"), 1), (("init", "locked/new"), 1),
+        ):  # fmt: skip
+            with self.subTest(words):
+                ended = self.as_stranger(*words)
+                self.assertEqual(ended.code, code, ended.err)
+                self.assertRegex(ended.err, "Permission denied|unable to open database file")
+
+    def test_a_folder_beside_the_script_that_may_not_be_searched_ends_no_dev_session(self) -> None:
+        """lost+found, a database's: PermissionError, "this is a bug"; of check too, for one on the import path."""
+        locked = self.locked("locked")
+        script = self.write("shared/agent.py", SUM)
+        with mock.patch.object(sys, "path", [*sys.path, str(locked)]):
+            self.assertIn("sum_agent", self.as_stranger("check", "agent.py", "--offline").out)
+        os.seteuid(STRANGER)
+        try:
+            self.assertEqual(Watch([self.shared])._base.keys(), {str(script)})
+        finally:
+            os.seteuid(0)
 
 
 if __name__ == "__main__":

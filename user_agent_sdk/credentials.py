@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from . import earlier
-from .errors import ConfigError, json_advice, nearest, nearest_file
+from .errors import ConfigError, is_hidden, json_advice, nearest, nearest_file
 from .values import Secret, plain, secret
 
 DEFAULT_BASE_URL = "https://next.akabot.io"
@@ -102,12 +102,12 @@ def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Pat
     """
     if named is not None:
         path, source = named
-        if not os.path.exists(path):  # not Path.exists, which raises for a folder that may not be searched
+        if not os.path.exists(path) and not is_hidden(path):  # not Path.exists, which raises for such a folder
             what = f"the credentials file {path} does not exist (from {source})"
             hints = nearest_file(path, ".json") or ["download it from the akaBot Workflow Builder"]
             raise ConfigError(what, code="config-missing", hints=hints)
         return path
-    folders = [environ.get("CREDENTIALS_DIRECTORY"), Path.cwd(), script.resolve().parent if script else None]
+    folders = [environ.get("CREDENTIALS_DIRECTORY"), Path.cwd(), script and os.path.dirname(os.path.realpath(script))]
     places = [Path(folder) / FILE_NAME for folder in folders if folder]
     return next((path for path in places if os.path.isfile(path)), None)
 

@@ -7,6 +7,8 @@ The command line prints it; nothing here does any I/O but to look for a file who
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # importing typing takes as long as all other modules that ``--version`` needs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,9 +56,21 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next((folded[near] for near in get_close_matches(word.lower().replace("_", ""), folded, 1)), None)
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether we can't know if there is such a file: its folder may not be searched, as reading the file will say."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
+
+
 def nearest_file(path: Path, suffix: str) -> list[str]:
     """A hint at the file that was probably meant, as a list of at most one."""
-    near = nearest(path.name, [found.name for found in path.parent.glob("*" + suffix)])
+    try:
+        near = nearest(path.name, [name for name in os.listdir(path.parent) if name.endswith(suffix)])
+    except OSError:  # glob() passes over some of them
+        near = None
     return [f"did you mean {path.parent / near}?"] if near else []
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import logs
 from .agents import REGISTRY, Agent
-from .errors import AgentError, ConfigError, nearest_file
+from .errors import AgentError, ConfigError, is_hidden, nearest_file
 
 if TYPE_CHECKING:  # for the type checker alone: importing it loads importlib.resources
     from importlib.abc import Loader
@@ -160,7 +160,7 @@ def _script(path: Path) -> Path:
     module = Path(*str(path).split(".")).with_suffix(".py")
     if not os.path.exists(path) and os.path.exists(module):  # package.module, in the current folder
         path = module
-    if not os.path.exists(path):
+    if not os.path.exists(path) and not is_hidden(path):
         raise AgentError(f"there is no file {path}", code="agent-missing", hints=nearest_file(path, ".py"))
     if path.suffix not in SOURCE_SUFFIXES:
         raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")
@@ -173,7 +173,7 @@ def _run(path: Path) -> list[Agent]:
     except OSError as error:
         raise AgentError(f"{path} can't be read: {error.strerror or error}") from None
     name, second_name = _names(path)
-    others = [entry for entry in sys.path if Path(entry or ".").resolve() != path.parent]
+    others = [entry for entry in sys.path if Path(os.path.realpath(entry or ".")) != path.parent]
     namesake = getattr(sys.modules.get(name), "__file__", "") if name in sys.modules else str(path)
     if namesake == str(path) and name not in sys.builtin_module_names and not PathFinder.find_spec(name, others):
         first = [entry for entry in others if _is_standard(entry)]  # others import the library's statistics.py
@@ -208,7 +208,7 @@ def _is_standard(entry: str) -> bool:
 def _in_package(path: Path, source: bytes) -> str:
     """The full name of a script that imports from a package around it, which is put on the path; "" for any other."""
     full_name, name, folder = "", path.stem, path.parent
-    while (folder / "__init__.py").is_file():
+    while os.path.isfile(folder / "__init__.py"):
         name, package, folder = f"{folder.name}.{name}", re.escape(folder.name.encode()), folder.parent
         if re.search(rb"^\s*(from\s+\.|(from|import)\s+%b\b)" % package, source, re.MULTILINE):
             full_name, root = name, str(folder)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
-from .errors import StorageError
+from .errors import StorageError, is_hidden
 from .private import check_own
 
 Connection = sqlite3.Connection
@@ -60,16 +60,16 @@ def open_existing(path: Path) -> Connection:
 
     Raises StorageError (``db-missing``, ``db-invalid``).
     """
-    if not os.path.isfile(path):  # not Path.is_file, which raises for a name that is too long
+    if not os.path.isfile(path) and not is_hidden(path):  # not Path.is_file, which raises for a name that is too long
         raise StorageError(
             f"there is no database {path}",
             code="db-missing",
             hints=("run the agent with -r to record executions", "or name the file with -db PATH"),
         )
     names = [str(path)]
-    if not path.with_name(path.name + "-wal").exists():
+    if not os.path.exists(f"{path}-wal"):
         # On a read-only disk SQLite can't make -wal and -shm; then nobody else writes either.
-        names.append(_uri(path.resolve()) + "?immutable=1")
+        names.append(_uri(Path(os.path.realpath(path))) + "?immutable=1")
     for name in names:
         db = _connect(name, is_uri=name != names[0])
         try:
@@ -95,7 +95,7 @@ def is_damage(error: Exception) -> bool:
 def _uri(path: PurePath) -> str:
     """A file's address for SQLite, which takes no host: a share must be ``file:////HOST/SHARE/…``, unlike as_uri."""
     name = path.as_posix()
-    return f"file://{'' if name.startswith('/') else '/'}{quote(name, safe='/:')}"
+    return f"file://{'' if name.startswith('/') else '/'}{quote(os.fsencode(name), safe='/:')}"
 
 
 def _create_private(path: Path) -> None:

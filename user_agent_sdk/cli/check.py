@@ -142,9 +142,9 @@ def _python(script: Path | None) -> Iterator[Row]:
         yield Row("FAIL", "Python", f"it lacks {error.name}", fix, "config-invalid")
     root = Path(errors.__file__).resolve().parent
     yield Row("ok", "SDK", f"{__version__} ({digest()}) in {root}")
-    for entry in dict.fromkeys(Path(place or ".").resolve() for place in [*sys.path, script.parent if script else "."]):
-        for other in (entry / "user_agent_sdk", entry / "user_agent_sdk.py"):
-            if other != root and (other.suffix or (other / "__init__.py").is_file()) and other.exists():
+    for entry in dict.fromkeys(map(os.path.realpath, [*sys.path, script.parent if script else "."])):
+        for other in (Path(entry, "user_agent_sdk"), Path(entry, "user_agent_sdk.py")):
+            if other != root and os.path.isfile(other if other.suffix else other / "__init__.py"):
                 fix = f"remove one: {sys.executable} -m pip uninstall user-agent-sdk, or delete the folder"
                 yield Row("warn", "SDK", f"a second copy is in {other}; it is not used here", fix)
 

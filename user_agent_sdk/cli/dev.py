@@ -79,7 +79,7 @@ class Session:
         self._folder = Path.cwd()
         self._sandbox = sandbox
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._watch = Watch([script.resolve().parent, *map(Path, args.watch)])
+        self._watch = Watch([Path(os.path.realpath(script)).parent, *map(Path, args.watch)])
         self._on_execution: Any = None
         self._worker: run.Background | None = None
         self._retired: list[run.Background] = []  # draining

@@ -90,7 +90,7 @@ def main(args: Namespace) -> None:
         raise UsageError("--core says what --vendor copies", hints=["give both: init DIR --vendor --core"])
     if args.core:
         del files["test_agent.py"]  # which wants testing.py
-    if args.vendor and (folder / PACKAGE).resolve() != _ROOT:  # a copy must not be written over itself
+    if args.vendor and Path(os.path.realpath(folder / PACKAGE)) != _ROOT:  # a copy must not be written over itself
         files.update((name, content) for name, content in _package() if not args.core or _is_core(name))
     try:
         if args.force:

@@ -24,14 +24,14 @@ _INSTALLED = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), _SDK)
 def _is_foreign(folder: Path) -> bool:
     """Below an agent's folder, but not the agent's: hidden, a virtual environment, Python itself, this SDK."""
     hidden = folder.name.startswith(".") or folder.name in _FOREIGN
-    return hidden or folder in _INSTALLED or (folder / "pyvenv.cfg").is_file()
+    return hidden or folder in _INSTALLED or os.path.isfile(folder / "pyvenv.cfg")
 
 
 class Watch:
     """The Python files below ``folders``, and single ``files``, which need not exist."""
 
     def __init__(self, folders: Iterable[Path], clock: Callable[[], float] = time.monotonic) -> None:
-        self.folders = [folder.resolve() for folder in folders]
+        self.folders = [Path(os.path.realpath(folder)) for folder in folders]
         self._files: set[Path] = set()
         self._clock = clock
         self._cost_s = 0.0
