@@ -112,6 +112,15 @@ class CoroutinesTest(unittest.TestCase):
             self.assertIn("SystemExit: 3", str(failed.reason))
             self.assertEqual(self.box.wait(self.box.put(how="on"), LONG_S).output, {"result": "on"})
 
+    def test_what_cannot_be_awaited_on_the_loop_fails_its_task(self) -> None:
+        """A future of another loop held its slot for good on the shared one, and past its timeout."""
+        other = asyncio.new_event_loop()
+        self.addCleanup(other.close)
+        for loop in ("shared", None):
+            with self.subTest(loop), working(self.box, agent(lambda: other.create_future(), loop=loop), workers=1):
+                failed = self.box.wait(self.box.submit("tested#user-agent", {}, retries=0), LONG_S)
+                self.assertIn("different loop", str(failed.reason))
+
     def test_what_it_leaves_running_is_named_in_the_tasks_log(self) -> None:
         async def notify_later() -> None:
             await asyncio.sleep(60)

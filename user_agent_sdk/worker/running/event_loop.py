@@ -103,7 +103,11 @@ class SharedLoop:
         def begin() -> None:
             import asyncio
 
-            tasks.append(asyncio.ensure_future(awaitable, loop=loop))
+            try:
+                tasks.append(asyncio.ensure_future(awaitable, loop=loop))
+            except Exception as error:  # it is a future of another loop, say
+                tasks.append(loop.create_future())
+                tasks[0].set_exception(error)
             tasks[0].add_done_callback(lambda _: running.release())
 
         running.acquire()
