@@ -223,7 +223,7 @@ class SystemTest(CliTest):
                 stack.enter_context(mock.patch.dict(os.environ, environ))
                 for name, answer in (("getproxies", {**system, **named}), ("proxy_bypass", bypass)):
                     stack.enter_context(mock.patch.object(urllib.request, name, lambda *_, it=answer: it))
-                return transport._proxy_for("https", host, None)
+                return transport._proxy_for("https", host, 443, None)
 
         plain = ("proxy.corp", 8080, None)
         self.assertEqual(proxy({"https": "http://proxy.corp:8080"}), plain)

@@ -460,9 +460,11 @@ class Proxies(TransportTest):
 
 
 class WhichProxy(unittest.TestCase):
-    def proxy(self, host: str, explicit: str | None = None, scheme: str = "https", **environ: str) -> str | None:
+    def proxy(
+        self, host: str, explicit: str | None = None, scheme: str = "https", port: int = 443, **environ: str
+    ) -> str | None:
         with mock.patch.dict("os.environ", environ, clear=True):
-            proxy = _proxy_for(scheme, host, explicit)
+            proxy = _proxy_for(scheme, host, port, explicit)
         return f"{proxy.host}:{proxy.port}" if proxy else None
 
     def test_the_environment_names_it_by_scheme(self) -> None:
@@ -488,6 +490,21 @@ class WhichProxy(unittest.TestCase):
             for host in ("a.example", "11.1.2.3", "fe80::1", "192.0.2.8"):
                 self.assertIsNotNone(self.proxy(host, explicit, https_proxy="http://p:1", no_proxy=no_proxy), host)
         self.assertIsNone(self.proxy("a.example", https_proxy="http://p:1", no_proxy="*"))
+
+    def test_no_proxy_may_name_a_port(self) -> None:
+        """A proxy was used for a platform that NO_PROXY names with its port."""
+        no_proxy = "a.example:8443,.corp.example:443,[fd00::1]:8443,192.0.2.7:8443"
+        for host, port, is_named in (
+            ("a.example", 8443, True),
+            ("a.example", 443, False),
+            ("x.corp.example", 443, True),
+            ("fd00::1", 8443, True),
+            ("fd00::1", 443, False),
+            ("192.0.2.7", 8443, True),
+            ("192.0.2.7", 443, False),
+        ):
+            found = self.proxy(host, https_proxy="http://p:1", no_proxy=no_proxy, port=port)
+            self.assertEqual(found, None if is_named else "p:1", (host, port))
 
     def test_one_that_can_not_be_used_is_said_without_its_password(self) -> None:
         for url in (

@@ -155,7 +155,8 @@ class Transport:
         if not host:
             raise ConfigError(f"{scheme}://{netloc} has no usable host and port")
         tls = self._trust if scheme == "https" else None
-        return _Origin(host, port or (443 if tls else 80), tls, _proxy_for(scheme, host, self._explicit_proxy))
+        port = port or (443 if tls else 80)
+        return _Origin(host, port, tls, _proxy_for(scheme, host, port, self._explicit_proxy))
 
 
 class _Request(urllib.request.Request):
@@ -204,7 +205,7 @@ class _Origin(NamedTuple):
     proxy: Proxy | None
 
 
-def _proxy_for(scheme: str, host: str, explicit: str | None) -> Proxy | None:
+def _proxy_for(scheme: str, host: str, port: int, explicit: str | None) -> Proxy | None:
     """Which proxy a host is reached through. Raises ConfigError."""
     url = explicit
     if not url and not is_loopback(host):
@@ -213,22 +214,23 @@ def _proxy_for(scheme: str, host: str, explicit: str | None) -> Proxy | None:
         if url and not urllib.request.getproxies_environment():
             # The registry has no scheme; Python before 3.9.13 and 3.10.5 calls the http proxy for https an https one.
             url = url.replace("https://", "http://")
-    return _parse_proxy(url) if url and not _is_bypassed(host) else None
+    return _parse_proxy(url) if url and not _is_bypassed(host, port) else None
 
 
-def _is_bypassed(host: str) -> bool:
-    """NO_PROXY as urllib reads it (names, suffixes, ``*``; the system's list), and networks too."""
+def _is_bypassed(host: str, port: int) -> bool:
+    """NO_PROXY as urllib reads it (names, suffixes, ports, ``*``; the system's list), and networks too."""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return bool(urllib.request.proxy_bypass(host))
+        return bool(urllib.request.proxy_bypass(place))
     for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
         try:
             if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
                 return True
         except ValueError:
             continue
-    return bool(urllib.request.proxy_bypass(host))
+    return bool(urllib.request.proxy_bypass(place))
 
 
 def _parse_proxy(url: str) -> Proxy:
