@@ -99,6 +99,17 @@ class OverTest(unittest.TestCase):
             self.assertLessEqual(self.looks, most if answer else self.box.calls["extend"] - extended)
             self.assertGreaterEqual(self.looks, 1)
 
+    def test_a_token_that_was_refused_for_a_look_does_not_end_the_looks(self) -> None:
+        """After one 401, as while a key is rotated, no function heard any more that its task was over."""
+        self.answer = Reply.error(401, "who are you?")
+        with working(self.box, agent(self.heeds), workers=1, platform="conductor"):
+            task = self.put()
+            self.box.await_calls("other", 1)
+            self.answer = None
+            self.box.engine.cancel(task)
+            self.box.await_calls("report", 1)
+        self.assertEqual(self.box.reports[0]["outputData"], {"result": "heard: True"})
+
     def test_akabot_has_no_such_route_and_is_not_asked(self) -> None:
         with working(self.box, agent(self.waits), workers=1, drain_timeout_s=0.01):
             self.put()

@@ -131,7 +131,7 @@ class Client:
             reply = Exchange(self, self._dialect.task + segment(task_id), None, timeout_s, urgent=True).receive()
         except PlatformError:
             return ""
-        if 400 <= reply.status < 500 and reply.status not in (408, 429) and task_id.encode() not in reply.body:
+        if 400 <= reply.status < 500 and reply.status not in (401, 408, 429) and task_id.encode() not in reply.body:
             self.can_look = False
             log.info("Tasks can't be looked at here (HTTP %d)", reply.status, extra={"action": "no_look"})
         return str(json_object(reply.body).get("status", "")) if reply.status == 200 else ""
