@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 import types
@@ -168,6 +169,20 @@ class HooksTest(unittest.TestCase):
         self.assertIn("slot_0", names)
         self.assertEqual({"hook", "shared-loop"} & names, set())
 
+    def test_no_limit_is_too_long_for_the_wait_that_bounds_the_end(self) -> None:
+        """The thread that ends a stop which hangs ended itself, with a traceback: such a wait overflows."""
+        raised = entered(self, mock.patch.object(threading, "excepthook"))
+        on_stop(lambda: self.said.append("closed"), timeout_s=10**10)
+        on_stop(lambda: None, timeout_s=sys.float_info.max)
+        worker = Worker(settings_for(self.box, workers=1), [agent(lambda: None)], owns_process=True)
+        worker.start()
+        self.box.await_calls("poll", 1)
+        [limit] = [thread for thread in threading.enumerate() if thread.name == "drain-limit"]
+        self.assertEqual(worker.stop(), 0)
+        limit.join(LONG_S)
+        raised.assert_not_called()
+        self.assertEqual(self.said, ["closed"])
+
     def test_what_can_be_no_hook_is_refused(self) -> None:
         def opens_and_closes() -> Any:
             yield
@@ -175,7 +190,7 @@ class HooksTest(unittest.TestCase):
         for wrong in (opens_and_closes, 5):
             with self.assertRaisesRegex(AgentError, "can't be a hook"):
                 on_start(wrong)
-        for limit_s in (0, -1, float("nan"), float("inf"), "5", True):
+        for limit_s in (0, -1, float("nan"), float("inf"), 10**400, "5", True):
             with self.assertRaisesRegex(ConfigError, "timeout_s=.*can't be used"):
                 on_stop(timeout_s=limit_s)(print)  # type: ignore[arg-type]
         self.assertEqual((hooks.STARTS, hooks.STOPS), ([], []))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import threading
 import time
 import traceback
 from collections.abc import Awaitable
+from sys import float_info
 from typing import Any, Callable, NamedTuple
 
 from ...errors import AgentError, ConfigError
@@ -61,7 +61,7 @@ def _registered(func: Any, timeout_s: float, hooks: list[Hook]) -> Any:
     if not callable(func) or inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
         hints = ["a hook is a function without a yield: one with @on_start opens, another with @on_stop closes"]
         raise AgentError(f"{where} can't be a hook", code="agent-signature", hints=hints)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s <= float_info.max:
         raise ConfigError(f"timeout_s={timeout_s!r} of {where} can't be used", hints=["it is seconds, more than 0"])
     for twin in [known for known in hooks if known.code == code and known.func.__module__ != func.__module__]:
         hooks.remove(twin)  # a helper has imported the script too
@@ -85,8 +85,8 @@ class Hooks:
 
     @property
     def stop_s(self) -> float:
-        """How long the stop hooks may take, all together."""
-        return sum(hook.timeout_s + GRACE_S for hook in self._stops)
+        """How long the stop hooks may take, all together, and at most so long that a wait can add some."""
+        return min(threading.TIMEOUT_MAX / 2, sum(hook.timeout_s + GRACE_S for hook in self._stops))
 
     def start(self, look: Callable[[], bool]) -> bool:
         """Run the start hooks until ``look`` tells of a stop; False then. Raises AgentError (agent-start)."""
