@@ -208,13 +208,13 @@ class InputsTest(unittest.TestCase):
         for kind, given, expected in (
             ("Tuple[Line, Any]", [{"sku": 1, "qty": 2}, []], (Line("1", 2), [])),
             ("tuple[int, str]", ["1", 2], (1, "2")), ("tuple[int]", ["1"], (1,)), ("tuple", [1, "a"], (1, "a")),
-            ("Tuple[int, ...]", [], ()),
+            ("Tuple[int, ...]", [], ()), ("Tuple[()]", [], ()),
             ("dict[int, str]", {"1": 2}, {1: "2"}), ("Dict[datetime.date, Any]", {"2026-01-31": 1},
                                                      {datetime.date(2026, 1, 31): 1}),
             ("Mapping[Color, int]", {"r": "1", "BLUE": 2}, {Color.RED: 1, Color.BLUE: 2}),
             ("dict[Level, Level]", {"1": "2", "HIGH": 2}, {Level.LOW: Level.HIGH, Level.HIGH: Level.HIGH}),
             ("dict[Any, int]", {"1": "1"}, {"1": 1}), ("dict[tuple, int]", {}, {}),
-            ("Dict[str, Any]", {"a": 1}, {"a": 1}),
+            ("Dict[str, Any]", {"a": 1}, {"a": 1}), ("dict[str]", {"a": 1}, {"a": 1}),  # as far as it goes
             ("set", [1, "a"], {1, "a"}), ("frozenset[tuple[int, ...]]", [["1"], [1]], frozenset({(1,)})),
             ("AbstractSet[int]", ["1"], frozenset({1})), ("MutableSet[int]", ["1"], {1}),
         ):  # fmt: skip

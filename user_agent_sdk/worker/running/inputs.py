@@ -193,9 +193,10 @@ class _Kinds:
 
     def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
-            key = self.converter(args[0]) if args and args[0] is not str else None
-            return _mapping(key and _hashable(key), self.converter(args[1]) if args else None)
-        if kind is tuple and args and args[1:] != (...,):
+            name, item = args if len(args) == 2 else (str, None)  # dict[str], which Python lets pass
+            key = None if name is str else self.converter(name)
+            return _mapping(key and _hashable(key), self.converter(item))
+        if kind is tuple and args and args[0] != () and args[1:] != (...,):  # () is of tuple[()] before 3.11
             if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
                 return _array(None, tuple)  # of any length
             return _tuple([self.converter(arg) for arg in args])
