@@ -39,7 +39,7 @@ from tests.cli import ROOT, SUM, CliTest
 from tests.support import Server, answering
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
-from user_agent_sdk import credentials, forking, private, storage
+from user_agent_sdk import credentials, forking, private, storage, values
 from user_agent_sdk.cli import check, commands, dev, options, terminal
 from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
@@ -488,7 +488,7 @@ class FilesTest(CliTest):
 
         times._second.cache_clear()
         self.addCleanup(times._second.cache_clear)
-        with mock.patch.object(times, "datetime", Windows):
+        with mock.patch.object(times, "datetime", Windows), mock.patch.object(values, "datetime", Windows):
             self.assertTrue(times.stamp(0.0).startswith("1970-01-01T00:00:00.000000+00:00"))
             self.assertIsNone(times.moment("1970-01-01T00:00:00"))
 

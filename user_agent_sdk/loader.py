@@ -237,7 +237,7 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
             hints = ["this version of the SDK has no such module"]
         elif error.name.partition(".")[0] == "conductor":  # on the package index this name belongs to another project
             hints = [f"{error.name} is Conductor's own client: {sys.executable} -m pip install conductor-python"]
-    elif isinstance(error, ImportError) and "attempted relative import" in str(error.msg):
+    elif "attempted relative import" in str(shown):  # not in str(error), which may raise
         hints = ["a script is no package: write `import helper`, not `from . import helper`"]
     elif isinstance(error, SystemExit):
         hints = ['put what ends the program under: if __name__ == "__main__":']
