@@ -319,6 +319,25 @@ class TroubleTest(HistoryTest):
         recorder.close()
         self.assertEqual(len(self.found()), 1)
 
+    def test_a_file_that_another_process_made_anew_is_the_one_to_write(self) -> None:
+        """The file was moved away, and the quicker of two workers had its name in use again: the other one wrote on
+        into the file that was gone."""
+        recorder, quicker = self.start(), Recorder(self.path)
+        recorder.record(*execution())
+        self.await_rows()
+        if os.name == "nt":
+            self.skipTest("Windows does not move a file that is open")
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).rename(self.folder / f"old{suffix}")
+        quicker.start()
+        quicker.record(*execution())
+        self.await_rows()
+        recorder.record(*execution())
+        self.await_rows(2)
+        recorder.close()
+        quicker.close()
+        self.assertEqual(len(self.found()), 2)
+
     def test_the_queue_is_bounded_and_its_overflow_is_said_once(self) -> None:
         said = Said(self)
         recorder = Recorder(self.path)  # not started: nothing empties it

@@ -9,11 +9,12 @@ or not ours is said once and left alone.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -58,7 +59,8 @@ class Recorder:
         self._bytes = 0
         self._lost = 0
         self._closed = False  # also when the file is not ours to write
-        self._db: Connection | None = None  # the thread's own, as is the next
+        self._db: Connection | None = None  # the thread's own, as are the next two
+        self._file: tuple[int, int] | None = None  # which file that is
         self._trouble = ""  # the last trouble that was logged
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
@@ -177,8 +179,10 @@ class Recorder:
         return True
 
     def _insert(self, batch: list[Row]) -> None:
-        if self._db is None or not self._path.exists():  # somebody may have moved the file away
+        found = _identity(self._path)
+        if self._db is None or found is None or found != self._file:  # somebody may have moved or replaced the file
             self._drop_connection()
+            self._file = found  # before it is opened: one that takes its place meanwhile is noticed
             self._db = open_shared(self._path)
             schema.prepare(self._db)
         db = self._db
@@ -218,6 +222,13 @@ def recording(path: Path, redact: Iterable[str], keep_s: float | None = None) ->
         yield lambda execution: recorder.record(*execution)
     finally:
         recorder.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _portions(batch: list[Row]) -> Iterator[list[Row]]:
