@@ -135,6 +135,27 @@ class DevTest(CliTest):
         session.reload(["helper.py"])
         self.assertEqual((self.ask(), len(hooks.STARTS)), ("two", 1))
 
+    def test_a_function_that_stays_stuck_past_its_timeout_is_mended_by_a_save(self) -> None:
+        """Its slot was the only one: the session ended, with exit 0 on the sandbox."""
+        self.save("helper.py", "WORD = 'mended'\n")
+        gate = mock.Mock(event=threading.Event())
+        with mock.patch.dict(sys.modules, {"gate_of_the_test": gate}):
+            text = AGENT.replace("user_agent()", "user_agent(timeout_s=0.05)")
+            self.save("agent.py", text.replace("return", "__import__('gate_of_the_test').event.wait(20); return"))
+            session = self.session()
+            session._load()
+            failed = self.sandbox.wait(self.sandbox.submit("greet", {}, retries=0), LONG_S)
+            self.assertEqual(failed.reason, "the function ran longer than its timeout of 0.05 s")
+            assert session._worker is not None
+            session._worker.join(LONG_S)
+            self.assertTrue(session._goes_on())
+            self.assertTrue(session._goes_on())
+            self.assertEqual(self.err.getvalue().count("waiting for the next save"), 1)
+            self.save("agent.py", AGENT)
+            session.reload(["agent.py"])
+            self.assertEqual(self.ask(), "mended")
+            gate.event.set()
+
     def test_a_broken_save_is_shown_once_where_it_is_and_the_next_one_mends_it(self) -> None:
         self.save("helper.py", "WORD = 'fine'\n")
         self.save("agent.py", AGENT.replace("def greet(input_data):", "def greet(input_data:"))

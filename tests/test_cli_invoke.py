@@ -158,6 +158,16 @@ class InvokeTest(CliTest):
         self.assertEqual((ended.code, json.loads(ended.out)["status"]), (1, "RUNNING"))
         self.assertIn("had not ended after 0.2 s", self.error_of(ended)["message"])
 
+    def test_a_function_past_its_own_timeout_failed_for_that_reason(self) -> None:
+        """Nobody was left to take the next try: "had not ended after 60 s", with the hint to wait longer, after one."""
+        text = "import threading\nfrom user_agent_sdk import user_agent\n@user_agent(timeout_s=0.1)\n"
+        self.write("stuck.py", text + "def f(): threading.Event().wait()\n")
+        ended = self.run_process("-m", "user_agent_sdk", "invoke", "stuck.py", "--json")
+        told, reason = json.loads(ended.out), "the function ran longer than its timeout of 0.1 s"
+        self.assertEqual((told["status"], told["reason"], told["attempts"]), ("FAILED", reason, 1))
+        error = self.error_of(ended)
+        self.assertEqual((error["message"], error["hint"]), (f"f failed after 1 attempt: {reason}", None))
+
     def test_nothing_is_left_behind(self) -> None:
         self.write("sum_agent.py", SUM)
         temporary = self.folder / "tmp"

@@ -174,8 +174,9 @@ class Session:
         self._watch.add(file for file in files if file and self._sandbox is None)
         return settings
 
-    def _show(self, error: UserAgentError) -> None:
-        commands.fail(error, [], [self._args])
+    def _show(self, error: UserAgentError | None) -> None:
+        if error is not None:
+            commands.fail(error, [], [self._args])
         terminal.note(f"{self._script}: waiting for the next save")
 
     def _await_change(self) -> list[str]:
@@ -191,15 +192,17 @@ class Session:
         return []
 
     def _goes_on(self) -> bool:
-        """False when the worker has ended by itself, as after --max-tasks."""
+        """False when the worker has ended by itself, as after --max-tasks; but not for a function that is stuck."""
         worker = self._worker
         if worker is None or worker.is_alive():
             return True
-        if worker.error is None:
+        error = worker.error
+        if error is None and not worker.runner.has_stragglers:
             return False
         self._worker = None
-        error = worker.error
-        if not isinstance(error, UserAgentError) or (self._is_first and error.code != "agent-start"):
+        if error is None:
+            self._retired.append(worker)
+        elif not isinstance(error, UserAgentError) or (self._is_first and error.code != "agent-start"):
             raise error
         self._show(error)
         return True

@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import loader
@@ -115,6 +116,11 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
                 execution = sandbox.wait(execution_id, min(0.5, deadline - time.monotonic()))
         if worker.error:
             raise worker.error
+        if execution.status == "RUNNING" and not worker.is_alive():  # all slots are stuck: nobody takes the next try
+            execution = sandbox.wait(execution_id, 0)
+            tried = [attempt for attempt in execution.attempts if attempt.reason]
+            if tried:
+                return replace(execution, status="FAILED", reason=tried[-1].reason, attempts=tried)
         if execution.status != "RUNNING":
             worker.runner.stop()
             worker.join(STOP_S + worker.runner.hooks.stop_s)
