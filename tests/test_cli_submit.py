@@ -75,6 +75,10 @@ class Outcomes(SubmitCase):
             self.assertIn("no worker polls for sum_agnet yet (did you mean -a sum_agent?)\n", ended.err)
             said = self.submit("-a", "sum_agent", "--wait", "0.05").err  # it was mute: a worker had polled, and left
             self.assertRegex(said, "nobody took it yet: the worker of sum_agent polled 0 s ago; is it busy, or gone")
+            for domain in ("far", "near"):
+                self.sandbox.engine.poll("apart", "here", domain)
+            said = self.submit("-a", "apart", "--wait", "0.05").err  # of a worker that would never take it: is it busy?
+            self.assertIn("nobody took it yet: workers of apart poll in the domain far and the domain near; USER", said)
 
     def test_ctrl_c_names_the_execution_that_goes_on(self) -> None:
         with mock.patch.object(submit, "_say_unpolled", side_effect=KeyboardInterrupt), mock.patch.object(

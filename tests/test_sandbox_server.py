@@ -187,6 +187,19 @@ class ItsOwnApi(ServerCase):
         self.assertEqual((200, "COMPLETED", {"sum": 3}), (status, ended["status"], ended["output"]))
         self.assertEqual(logs, ended["attempts"][0]["logs"])
 
+    def test_a_task_comes_to_the_only_domain_in_which_workers_poll_for_its_agent(self) -> None:
+        """An agent with a domain never got a task of the page's form, nor of "submit" as "dev --sandbox" showed it."""
+        engine = self.sandbox.engine
+        for polled, named, domain in (
+            ((), {}, None), (("far",), {}, "far"), ((), {"domain": None}, "far"), ((), {"domain": "near"}, "near"),
+            (("near",), {}, None), ((), {"domain": "far"}, "far"),
+        ):  # fmt: skip
+            for one in polled:
+                engine.poll("a", "here", one)
+            engine.poll("another", "here", "elsewhere")
+            self.assertEqual(201, self.call("POST", "/api/sandbox/executions", {"agentId": "a", **named})[0])
+            self.assertEqual(domain, engine.executions()[0].domain, (polled, named))
+
     def test_a_submission_that_makes_no_sense_is_a_400_that_says_why(self) -> None:
         nonsense: list[dict[str, Any]] = [
             {"input": {}},

@@ -52,7 +52,7 @@ def main(args: Namespace) -> None:
     if not agent_id or settings.sources["agent_id"].startswith("agentId in "):
         agent_id = _agent(ask, agent_id)
     execution_id = ask("POST", "executions", {"agentId": agent_id, "input": given, "domain": settings.domain})["id"]
-    execution = _awaited(ask, execution_id, agent_id, wait_s, f"{origin}/#{execution_id}") if wait_s else None
+    execution = _awaited(ask, execution_id, wait_s, f"{origin}/#{execution_id}") if wait_s else None
     if execution is None:
         terminal.write(execution_id)
     elif execution["status"] == "COMPLETED":
@@ -137,7 +137,7 @@ def _polled(ask: Callable[..., Any]) -> list[str]:
     return sorted({agent["agentId"] for agent in ask("GET", "agents") if agent["polledTime"]})
 
 
-def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: float, page: str) -> Any:
+def _awaited(ask: Callable[..., Any], execution_id: str, wait_s: float, page: str) -> Any:
     """The execution when it has ended, or as it is after ``wait_s``. Says meanwhile when no worker polls."""
     began = time.monotonic()
     says_unpolled = True
@@ -151,22 +151,26 @@ def _awaited(ask: Callable[..., Any], execution_id: str, agent_id: str, wait_s: 
             if says_unpolled and waited_s >= UNPOLLED_S - LOOK_S:
                 says_unpolled = False
                 if not execution["attempts"][0]["pollCount"]:
-                    _say_unpolled(agent_id, ask("GET", "agents"))
+                    _say_unpolled(execution, ask("GET", "agents"))
     except KeyboardInterrupt:
         terminal.note(f"it goes on: {page}")
         raise
 
 
-def _say_unpolled(agent_id: str, agents: Sequence[Mapping[str, Any]]) -> None:
-    polled = {agent["agentId"]: agent["polledTime"] for agent in agents if agent["polledTime"]}
-    if agent_id in polled:
-        ago_s = max(0.0, time.time() - polled[agent_id] / 1000)
-        when = f"the worker of {agent_id} polled {ago_s:.0f} s ago; is it busy, or gone?"
-        terminal.note(escape(f"nobody took it yet: {when}"))
-        return
-    near = nearest(agent_id, polled)
-    hint = f" (did you mean -a {near}?)" if near else ""
-    terminal.note(escape(f"no worker polls for {agent_id} yet{hint}"))
+def _say_unpolled(execution: Mapping[str, Any], agents: Sequence[Mapping[str, Any]]) -> None:
+    agent_id, domain = execution["agentId"], execution["domain"]
+    polled = [agent for agent in agents if agent["polledTime"]]
+    domains = {agent["domain"]: agent["polledTime"] for agent in polled if agent["agentId"] == agent_id}
+    if domain in domains:
+        ago_s = max(0.0, time.time() - domains[domain] / 1000)
+        text = f"nobody took it yet: the worker of {agent_id} polled {ago_s:.0f} s ago; is it busy, or gone?"
+    elif domains:
+        where = " and ".join(sorted(f"the domain {each}" if each else "no domain" for each in domains))
+        text = f"nobody took it yet: workers of {agent_id} poll in {where}; USERAGENT_DOMAIN is the domain of a task"
+    else:
+        near = nearest(agent_id, [agent["agentId"] for agent in polled])
+        text = f"no worker polls for {agent_id} yet" + (f" (did you mean -a {near}?)" if near else "")
+    terminal.note(escape(text))
 
 
 def _failure(execution: Mapping[str, Any], page: str, wait: str) -> UserAgentError:

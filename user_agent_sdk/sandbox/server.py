@@ -229,13 +229,18 @@ class Sandbox:
         return Reply.of(task) if task else Reply(204)
 
     def _submit(self, request: Request, _: str) -> Reply:
-        """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed."""
+        """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed. The domain
+        is else the one in which workers poll for the agent, if there is but one."""
         wanted = parse_object(request.body)
         names = {"domain": "domain", "retries": "retries", "retryDelaySeconds": "retry_delay_s",
                  "responseTimeoutSeconds": "response_timeout_s"}  # fmt: skip
         policy = {name: wanted[key] for key, name in names.items() if wanted.get(key) is not None}
+        agent_id = wanted.get("agentId", "")
+        polled = [one["domain"] for one in self.engine.agents() if one["polledTime"] and one["agentId"] == agent_id]
+        if len(polled) == 1:
+            policy.setdefault("domain", polled[0])
         try:
-            execution_id = self.engine.submit(wanted.get("agentId", ""), wanted.get("input", {}), **policy)
+            execution_id = self.engine.submit(agent_id, wanted.get("input", {}), **policy)
         except TypeError as error:  # text where a number belongs
             raise UsageError(f"not a task: {error}") from None
         return Reply.of({"id": execution_id}, 201)
