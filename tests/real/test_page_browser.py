@@ -258,7 +258,7 @@ class PageInBrowser(unittest.TestCase):
         self.assertEqual("TERMINATED", self.sandbox.wait(execution_id, 0).status)
 
     def test_an_earlier_input_can_be_edited_and_sent_again(self) -> None:
-        execution_id = self.sandbox.submit("a", {"text": "Müller\u202e", "n": 2**70})
+        execution_id = self.sandbox.submit("a", {"text": "Müller\u202e", "n": 2**70}, domain="far")
         self.browser.run("location.hash = arguments[0]", execution_id)
         self.shows("Replay")
         self.press("#detail", "Replay\u2026")
@@ -268,6 +268,11 @@ class PageInBrowser(unittest.TestCase):
         self.browser.until("return document.querySelectorAll('.row').length === 2")
         again, first = self.sandbox.engine.executions()
         self.assertEqual((first.agent_id, {**first.input, "text": "Miller\u202e"}), (again.agent_id, again.input))
+        self.assertEqual(again.domain, "far")
+        self.browser.run(TYPE, "agent", "another")
+        self.browser.run(SUBMIT)
+        self.browser.until("return document.querySelectorAll('.row').length === 3")
+        self.assertIsNone(self.sandbox.engine.executions()[0].domain)
 
     def test_the_form_begins_with_what_the_agent_takes_until_somebody_types(self) -> None:
         self.forms["invoices"] = '{"path": null}'

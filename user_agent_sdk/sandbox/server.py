@@ -229,8 +229,8 @@ class Sandbox:
         return Reply.of(task) if task else Reply(204)
 
     def _submit(self, request: Request, _: str) -> Reply:
-        """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed. The domain
-        is else the one in which workers poll for the agent, if there is but one."""
+        """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed. The
+        domain is else the one in which workers poll for the agent, if there is but one."""
         wanted = parse_object(request.body)
         names = {"domain": "domain", "retries": "retries", "retryDelaySeconds": "retry_delay_s",
                  "responseTimeoutSeconds": "response_timeout_s"}  # fmt: skip
