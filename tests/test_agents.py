@@ -9,6 +9,7 @@ import inspect
 import types
 import unittest
 from typing import Any, Callable
+from unittest import mock
 
 from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent, user_agent
 from user_agent_sdk.errors import AgentError, ConfigError, NonRetryableException
@@ -249,6 +250,30 @@ class Binding(unittest.TestCase):
             return inner(*args)
 
         self.assertEqual(call(wrapper, {"a": 1}), (1, 2))
+
+    def test_a_decorator_may_supply_what_the_input_lacks(self) -> None:
+        """Each task failed for good: "the task's input has no 'browser'", which the decorator would have given."""
+
+        def agent(input_data: Any, browser: str, *, limit: int = 3) -> Any:
+            return input_data, browser, limit
+
+        @functools.wraps(agent)
+        def by_name(*args: Any, **kwargs: Any) -> Any:
+            return agent(*args, browser="chrome", **kwargs)
+
+        @functools.wraps(agent)
+        def by_place(input_data: Any, *args: Any, **kwargs: Any) -> Any:
+            return agent(input_data, "chrome", *args, **kwargs)
+
+        @functools.wraps(agent)
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            return agent(*args, browser="chrome", **kwargs)
+
+        for func in (by_name, by_place, functools.partial(by_name), passing_all_on(by_name)):
+            self.assertEqual(call(func, {"limit": 5}), ({"a": 1}, "chrome", 5))
+        self.assertEqual(asyncio.run(call(later)), ({"a": 1}, "chrome", 3))
+        patched = mock.patch("os.getcwd")(lambda getcwd, input_data: (isinstance(getcwd, mock.Mock), input_data))
+        self.assertEqual(call(patched), (True, {"a": 1}))
 
     def test_star_args_stay_empty(self) -> None:
         def agent(input_data: Any, *args: Any) -> Any:

@@ -125,6 +125,26 @@ class Results(Executing):
         self.assertEqual(self.run_agent(agent).output_data, {"result": [numbers, "pt", "pa"]})
         self.assertEqual(self.run_agent(lambda **rest: rest).output_data, numbers)
 
+    def test_a_parameter_that_no_decorator_supplies_is_a_terminal_failure_too(self) -> None:
+        """Since a decorator may supply what the input lacks, that shows only when the function is called."""
+
+        def agent(path: str) -> None: ...
+
+        @functools.wraps(agent)
+        def passing(*args: Any, **kwargs: Any) -> Any:
+            return agent(*args, **kwargs)
+
+        @functools.wraps(agent)
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            return agent(*args, **kwargs)
+
+        for func in (passing, later):
+            result = self.run_agent(func)
+            self.assertEqual(result.status, TERMINAL)
+            self.assertRegex(str(result.reason_for_incompletion), r"agent\(\) missing 1 required .*'path'$")
+        broken = functools.wraps(agent)(lambda *args, **kwargs: int([]))  # a TypeError of another kind
+        self.assertEqual(self.run_agent(broken).status, FAILED)
+
     def test_a_missing_parameter_is_a_terminal_failure_that_names_it(self) -> None:
         result = self.run_agent(lambda num1, amount: None)
         self.assertEqual(result.status, TERMINAL)

@@ -97,7 +97,7 @@ class Agent:
         """Set ``parameters``, which a task fills, by name unless they are positional-only; and ``taken``, the names
         that ``**kwargs`` does not get, or None when it gets nothing. A decorator's ``(*args, **kwargs)`` stands for
         what it wraps, but one that names its parameters means them; of a wrapper that does not say what it wraps,
-        ``*args`` stays empty.
+        ``*args`` stays empty. ``fills``: such a decorator may add what the input lacks.
         """
         wraps_c = not hasattr(inner, "__code__") and hasattr(inner, "__wrapped__")  # functools.lru_cache and its like
         found = self._signature(self.func, follow_wrapped=wraps_c)
@@ -107,6 +107,7 @@ class Agent:
         if found and found[0].name in ("self", "cls") and "." in self.name:
             why = f"a task has no {found[0].name!r}"
             raise self._unusable(why, "register a bound method: register_user_agent(x.run)")
+        self.fills = bool(variable) and hasattr(inner, "__wrapped__")
         self.parameters: list[Parameter] = []
         self.taken: set[str] | None = None
         for each in found:
@@ -150,6 +151,8 @@ class Agent:
             name = parameter.name
             is_given = name in given or name in ours
             value = getattr(platform, name) if name in ours else given.get(name, parameter.default)
+            if value is Parameter.empty and self.fills:
+                continue
             if value is Parameter.empty:
                 there = ", ".join(sorted(map(str, given))[:10]) or "nothing"
                 more = ", …" if len(given) > 10 else ""
@@ -162,6 +165,11 @@ class Agent:
         if self.taken is not None:
             kwargs.update((name, value) for name, value in given.items() if name not in self.taken)
         return args, kwargs
+
+    def is_lack(self, error: BaseException) -> bool:
+        """Whether a decorator that ``fills`` did not add what the input lacks: a retry would lack it too."""
+        what = f"{self.name.rpartition('.')[2]}() missing "
+        return self.fills and type(error) is TypeError and any(what in it for it in error.args if isinstance(it, str))
 
 
 REGISTRY: list[Agent] = []  # in the order of registration; clear() before a reload

@@ -132,7 +132,7 @@ def _failure(
 ) -> TaskResult:
     """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
     first = _first(error)
-    terminal = first is not None
+    terminal = first is not None or agent.is_lack(error)
     result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
     result.output_data = {"result": None}  # as 0.2.0: the next step of a workflow may read that key
     result.reason_for_incompletion = type(error).__name__
