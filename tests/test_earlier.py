@@ -22,7 +22,7 @@ from unittest import mock
 import user_agent_sdk
 from tests.cli import ROOT, CliTest
 from user_agent_sdk import compat, earlier
-from user_agent_sdk.agents import REGISTRY
+from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.wire import Task
 from user_agent_sdk.errors import NonRetryableException
 from user_agent_sdk.sandbox.server import Sandbox
@@ -323,6 +323,35 @@ class RunFromPythonTest(CliTest):
         with self.assertRaises(SystemExit) as ended, mock.patch.object(sys, "stderr", io.StringIO()) as err:
             run_command("nothing.py")
         self.assertEqual((ended.exception.code, "nothing.py" in err.getvalue()), (6, True))
+
+    def test_a_script_may_run_itself_by_the_old_command(self) -> None:
+        """It ended with "defines no agent": its own agents were forgotten, since another script was expected."""
+        self.write(
+            "agent.py",
+            "import os, threading\n"
+            "from user_agent_sdk import user_agent\n"
+            "from user_agent_sdk.cli.run import run_command\n"
+            "over = threading.Event()\n"
+            "@user_agent()\ndef work(a):\n    over.set()\n    return a + 1\n"
+            "if __name__ == '__main__':\n    run_command(__file__, 'credentials.json', abort_signal=over)\n",
+        )
+        with Sandbox() as sandbox:
+            self.write("credentials.json", json.dumps(sandbox.credentials("u")))
+            task = sandbox.submit("u", {"a": 1})
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            words = [sys.executable, "agent.py"]
+            done = subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(sandbox.wait(task, 30).output, {"result": 2})
+
+    def test_the_old_command_runs_the_agents_of_the_script_that_it_names_alone(self) -> None:
+        from user_agent_sdk.cli.run import run_command
+
+        register_user_agent(lambda: "another script's", agent_id="other")
+        self.write("agent.py", "from user_agent_sdk import user_agent\nuser_agent(agent_id='u')(lambda: 1)\n")
+        with mock.patch("user_agent_sdk.compat.commands.UserAgentRunner.run") as run:
+            run_command("agent.py")
+        self.assertEqual((run.call_count, [agent.agent_id for agent in REGISTRY]), (1, ["u"]))
 
     def test_the_public_names_are_still_there(self) -> None:
         self.assertEqual({"user_agent", "register_user_agent"} - set(user_agent_sdk.__all__), set())

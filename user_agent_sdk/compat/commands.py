@@ -31,9 +31,8 @@ def run_command(
     record_logs: bool = False,
 ) -> None:
     """Load an agent's script and run it until Ctrl+C, SIGTERM or ``abort_signal``; SystemExit when that fails."""
-    REGISTRY.clear()
     try:
-        loader.load(Path(agent_spec))
+        REGISTRY[:] = loader.load(Path(agent_spec))  # the calling script itself has registered its agents already
         UserAgentRunner(None, config_file, debug, workers, record_logs, abort_signal).run()
     except UserAgentError as error:
         sys.exit(fail(error, []))
