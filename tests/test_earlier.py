@@ -24,7 +24,7 @@ from tests.cli import ROOT, CliTest
 from user_agent_sdk import compat, earlier
 from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.wire import Task
-from user_agent_sdk.errors import NonRetryableException
+from user_agent_sdk.errors import ConfigError, NonRetryableException
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.testing import run_task
 
@@ -150,6 +150,25 @@ class WhatTheyDoTest(CliTest):
         self.assertEqual([agent.agent_id for agent in REGISTRY], ["a", "a"])
         clear_user_agent_registry()
         self.assertEqual((REGISTRY, list(user_agent_registry)), ([], []))
+
+    def test_what_is_set_in_an_entry_of_the_registry_is_set_in_its_agent(self) -> None:
+        """Each look at the registry made a new entry, and what a script set in that was lost without a word."""
+        from user_agent_sdk.decorators import user_agent_registry
+
+        register_user_agent(lambda: "old", agent_id="a", timeout_s=5)
+        for entry in user_agent_registry:
+            entry["config"]["agent_id"] = "b"
+            entry["config"].update(poll_interval=50, workers=3, remark="the script's own")
+            entry["func"] = new = lambda: "new"
+            self.assertEqual((entry["config"]["workers"], entry["func"]), (3, new))
+        user_agent_registry[0].update(config={"domain": "d", "worker_id": None})
+        [agent] = REGISTRY
+        known = (agent.func, agent.agent_id, agent.poll_interval_ms, agent.workers, agent.domain, agent.timeout_s)
+        self.assertEqual(known, (new, "b", 50, 3, "d", 5))
+        self.assertEqual(run_task(new, {}).output_data, {"result": "new"})
+        with self.assertRaises(ConfigError):
+            user_agent_registry[0]["config"]["workers"] = "many"
+        self.assertEqual(user_agent_registry[0]["config"]["workers"], 3)
 
     def test_models_and_results_of_0_2_0(self) -> None:
         from conductor.client.http.models import (  # type: ignore[import-not-found]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence
+from dataclasses import replace
 from typing import Any
 
 from ..agents import REGISTRY, Agent
@@ -28,20 +29,39 @@ class Registry(MutableSequence[Any]):
         REGISTRY.insert(index, _agent(value))
 
 
+class _Live(dict[str, Any]):
+    """An entry of the registry, or the config in it: what is set here is set in its agent."""
+
+    def __init__(self, agent: Agent, **values: Any) -> None:
+        super().__init__(values)
+        self._agent = agent
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def update(self, *given: Any, **values: Any) -> None:
+        changed = dict(*given, **values)
+        vars(self._agent).update(vars(replace(self._agent, **_options(changed))))
+        super().update(changed)
+
+
 def _entry(agent: Agent) -> dict[str, Any]:
-    config = {
-        "agent_id": agent.agent_id,
-        "worker_id": agent.worker_id,
-        "domain": agent.domain,
-        "poll_interval": 1000 if agent.poll_interval_ms is None else agent.poll_interval_ms,
-        "workers": agent.workers or 1,
-    }
-    return {"func": agent.func, "config": config}
+    interval = 1000 if agent.poll_interval_ms is None else agent.poll_interval_ms
+    config = _Live(agent, agent_id=agent.agent_id, worker_id=agent.worker_id, domain=agent.domain,
+                   poll_interval=interval, workers=agent.workers or 1)  # fmt: skip
+    return _Live(agent, func=agent.func, config=config)
 
 
 def _agent(entry: Any) -> Agent:
-    config = dict(entry["config"])
-    return Agent(entry["func"], poll_interval_ms=config.pop("poll_interval", None), **config)
+    return Agent(**_options(entry))
+
+
+def _options(entry: Any) -> dict[str, Any]:
+    """What an entry, or a part of one, says of an agent; a script may keep more in it."""
+    given = {**entry, **entry.get("config", {})}
+    if "poll_interval" in given:
+        given["poll_interval_ms"] = given["poll_interval"]
+    return {name: value for name, value in given.items() if name in Agent.__dataclass_fields__}
 
 
 user_agent_registry = Registry()
