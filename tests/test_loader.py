@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
 import unittest
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from unittest import mock
 
@@ -47,6 +49,15 @@ class LoaderTest(unittest.TestCase):
         return caught.exception
 
     # What a script may expect
+
+    def test_a_compiled_script_is_one(self) -> None:
+        """Whoever hands out agent.pyc, or Cython's agent.so, was told that it is not a Python script."""
+        compiled = py_compile.compile(str(self.write("bot.py")), str(self.folder / "bot.pyc"), doraise=True)
+        (self.folder / "bot.py").unlink()
+        [agent] = loader.load(Path(compiled))
+        self.assertEqual((agent.func.__module__, agent.func()), ("bot", 1))
+        for suffix in EXTENSION_SUFFIXES:  # such a module must have the name that it was compiled under
+            self.assertEqual(loader._names(Path("bot" + suffix))[0], "bot")
 
     def test_a_script_whose_lines_cannot_be_quoted_still_fails_as_one_error(self) -> None:
         # Python 3.9 runs it all the same: a byte in a comment that is no UTF-8, after a call that fails.

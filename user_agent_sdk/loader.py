@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -127,7 +128,7 @@ class _Scripts:
 
 def _names(script: Path) -> tuple[str, str]:
     """The name of the script's module, and the name to use where another module has that one."""
-    name = script.stem.replace(".", "_")
+    name = (inspect.getmodulename(script) or script.stem).replace(".", "_")
     return name, f"_agent_{name}"
 
 
@@ -162,7 +163,7 @@ def _script(path: Path) -> Path:
         path = module
     if not os.path.exists(path) and not is_hidden(path):
         raise AgentError(f"there is no file {path}", code="agent-missing", hints=nearest_file(path, ".py"))
-    if path.suffix not in SOURCE_SUFFIXES:
+    if not inspect.getmodulename(path):  # of source, or compiled
         raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")
     return path.resolve()
 
@@ -183,7 +184,7 @@ def _run(path: Path) -> list[Agent]:
         name = second_name
     name = _in_package(path, source) or name
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # the suffix is one of SOURCE_SUFFIXES, so there is a loader
+    assert spec is not None and spec.loader is not None  # the suffix is a module's, so there is a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before the script runs: dataclasses and pickle look up a class's module by name
     already = len(REGISTRY)
