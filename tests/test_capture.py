@@ -50,6 +50,26 @@ class CaptureTest(unittest.TestCase):
         self.assertEqual(self.err.getvalue(), "to stderr\n" * 2)
         self.assertEqual(sorted(self.out.getvalue()), sorted("a 0 b\r\na 1 b\r\n" + "50 %\r100 %\none\ntwo" * 2))
 
+    def test_loggers_below_the_tasks_own_are_its_lines_with_and_without_the_option(self) -> None:
+        """What a helper said by ``logging.getLogger(logger.name + ".excel")`` was in the worker's log alone."""
+
+        def by_name(logger: logging.Logger) -> None:
+            logger.info("of the task")
+            logging.getLogger(logger.name).info("by %s", "name")
+            below = logging.getLogger(f"{logger.name}.excel")
+            below.addHandler(printing)
+            below.info("below")
+            below.removeHandler(printing)
+            logging.getLogger(f"{logger.name}s").info("of another agent")
+
+        printing = logging.StreamHandler(self.out)
+        logging.getLogger("user_agent_sdk").setLevel("INFO")
+        for is_captured in (False, True):
+            with working(self.box, agent(by_name), capture_output=is_captured):
+                logs = self.box.wait(self.box.put(), LONG_S).attempts[-1].logs
+            self.assertEqual([line.log for line in logs], ["of the task", "by name", "below"], is_captured)
+        logging.getLogger("user_agent_sdk.agent").info("where no task runs")
+
     def test_a_coroutine_of_a_shared_loop_has_its_own_lines(self) -> None:
         async def prints(number: int) -> None:
             await asyncio.sleep(0)

@@ -36,7 +36,7 @@ LIMITS = {
     "a reply of the token endpoint; the headers of any": [auth.TOKEN_LIMIT_BYTES],
     "tasks of one reply that are looked at": [wire.TASKS_MAX],
     "a task's output": [output.MAX_BYTES, output.MAX_DEPTH],
-    "a task's log": [context.MAX_LINES, context.MAX_BYTES],
+    "a task's log": [context.MAX_LINES, context.MAX_BYTES, context.MAX_LINE_CHARS],
     "the reason of a failure": [wire.REASON_MAX_CHARS],
     "credentials.json": [credentials.FILE_MAX_BYTES],
     "results kept for a retry": [retries.LATE_RESULTS, retries.LATE_BYTES, retries.LATE_KEPT_S / 3600],

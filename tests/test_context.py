@@ -217,6 +217,23 @@ class TheLogger(Quiet):
         self.assertEqual([record.getMessage() for record in own.records], ["shown"])
         self.assertEqual(texts(lines), ["shown", "from the child"])
 
+    def test_it_has_the_methods_of_the_scripts_own_class_of_loggers(self) -> None:
+        """A script whose loggers have a ``success`` failed each task: that of the task had none."""
+
+        class Talkative(logging.Logger):
+            badge = property(lambda self: f"<{self.name}>")
+
+            def success(self, text: str) -> None:
+                self.log(25, text)
+
+        logger, lines = new_logger()
+        self.addCleanup(logging.setLoggerClass, logging.getLoggerClass())
+        logging.setLoggerClass(Talkative)
+        logger.success("done")
+        logger.getChild("part").success("and a part")
+        self.assertEqual((texts(lines), logger.badge), (["done", "and a part"], f"<{logger.name}>"))
+        self.assertFalse(hasattr(logger, "failure"))
+
     def test_no_logger_is_registered_however_many_tasks_run(self) -> None:
         before = set(logging.Logger.manager.loggerDict)
         handlers = len(logging._handlerList)  # type: ignore[attr-defined]

@@ -38,6 +38,7 @@ from .polling.backoff import CAP_S, LOCAL_CAP_S
 from .polling.budget import Budget
 from .polling.gate import Gate
 from .polling.intake import Intake
+from .running.context import AGENT_LOG, BY_NAME
 from .running.event_loop import GRACE_S, SharedLoop
 from .running.hooks import Hooks
 from .slots import Services, Slot
@@ -71,6 +72,7 @@ class Runner:
         watch: Watch | None = None,
         owns_process: bool = False,
     ) -> None:
+        AGENT_LOG.addHandler(BY_NAME)
         self._settings = settings
         self._owns_process = owns_process
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()

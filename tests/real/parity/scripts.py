@@ -52,6 +52,8 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("each task's log holds the lines of all tasks before it", "its own lines only", "nothing"),
     ("each worker polls once an interval, and waits an interval after each task",
      "one poll an interval for all, and none to wait for between tasks", "nothing"),
+    ("a line of a task's log has any length", "8,000 characters, without its middle if it is longer",
+     "return what is longer, or write it to a file"),
     ("numbers of a command line may be `0x4` or `4.0`", "decimal digits only", "write `4`"),
 )  # fmt: skip
 

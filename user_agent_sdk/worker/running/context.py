@@ -213,6 +213,10 @@ class TaskLogger(logging.Logger):
         self.lines = lines
         self._fields = fields
 
+    def __getattr__(self, name: str) -> Any:
+        """A method of the class that the script gave to ``logging.setLoggerClass``."""
+        return getattr(logging.getLoggerClass(), name).__get__(self)
+
     def __copy__(self) -> TaskLogger:
         return self
 
@@ -241,13 +245,7 @@ class TaskLogger(logging.Logger):
             self.callHandlers(kept if isinstance(kept, logging.LogRecord) else record)
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802
-        try:
-            is_long = record.exc_info or record.exc_text or record.stack_info
-            text = _FORMATTER.format(record) if is_long else str(record.getMessage())
-        except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
-            what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-            text = f"{what} (this line's arguments don't fit: {type(error).__name__})"
-        self.lines.add(text, int(record.created * 1000))
+        self.keep(record)
         goes_on = self.propagate and AGENT_LOG.isEnabledFor(record.levelno)
         if self.handlers or goes_on:
             record.__dict__.update({**self._fields, **record.__dict__})
@@ -256,6 +254,30 @@ class TaskLogger(logging.Logger):
                 handler.handle(record)
         if goes_on:
             AGENT_LOG.handle(record)
+
+    def keep(self, record: logging.LogRecord) -> None:
+        """Add the record to the task's lines."""
+        try:
+            is_long = record.exc_info or record.exc_text or record.stack_info
+            text = _FORMATTER.format(record) if is_long else str(record.getMessage())
+        except Exception as error:  # a %d for a text, a __str__ that raises: never the function's problem
+            what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            text = f"{what} (this line's arguments don't fit: {type(error).__name__})"
+        self.lines.add(text, int(record.created * 1000))
+
+
+class _ByName(logging.Handler):
+    """What ``logging.getLogger(logger.name)`` and the loggers below it say in a task is in the task's log too."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        current = CURRENT.get(None)
+        is_kept = "workflow_id" in vars(record)  # by the TaskLogger, which hands on what it has kept
+        if current and not is_kept and f"{record.name}.".startswith(f"{current.logger.name}."):
+            current.logger.keep(record)
+        return True
+
+
+BY_NAME = _ByName()  # of the worker alone: without any handler Python prints what a unit test's agent logs
 
 
 def logger_named(name: str) -> logging.Logger:
