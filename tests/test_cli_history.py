@@ -183,7 +183,9 @@ class FileTest(HistoryCliTest):
         for option in ("-e", "--html"):
             ended = self.run_main("history", option, "x" * 300)  # Path.exists() raises for it
             self.assertEqual((ended.code, "error[io]" in ended.err), (1, True), ended.err)
-            self.assertEqual(self.run_main("history", option, "~no-such-user/out").code, 2)
+            ended = self.run_main("history", option, "~no-such-user/out")
+            self.assertEqual(ended.code, 1 if os.name == "nt" else 2)  # Windows knows where a home would be
+            self.assertNotIn("bug", ended.err)
         Path("out.csv").write_text("kept", "utf-8")
         with mock.patch("user_agent_sdk.history.export.write_csv", side_effect=OSError("No space left on device")):
             self.assertEqual(self.run_main("history", "-e", "out.csv").code, 1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +40,7 @@ def leftovers(*roots: Path, but: Path | None = None) -> Leftovers:
         with _noting(found, root, FileNotFoundError):
             for folder in sorted(root.iterdir()):  # glob() takes a folder that can't be read for an empty one
                 with _noting(found, folder, FileNotFoundError, NotADirectoryError):
-                    files = files_of(folder) if folder != but else []
+                    files = [] if folder == but or os.path.isfile(folder) else files_of(folder)
                     if files:
                         make_folder(folder)  # checks the owner of a folder that exists
                     for path in files:
