@@ -76,6 +76,31 @@ class ThePathsTest(unittest.TestCase):
             )
             self.assertEqual(python(code).stdout, "True\nconductor.client\n")
 
+    def test_a_folder_of_that_name_beside_the_script_is_no_conductor_package(self) -> None:
+        """With a folder ``conductor`` of workflow files beside it, a script found no ``conductor.client``."""
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "conductor", "flows").mkdir(parents=True)
+            code = (
+                f"import sys; sys.path.insert(0, {folder!r})\n"
+                "import user_agent_sdk, conductor.flows\n"
+                "from conductor.client.http.models import TaskResult\nprint(TaskResult.__module__)"
+            )
+            done = python(code)
+            self.assertEqual(done.stdout, "user_agent_sdk.compat.models\n", done.stderr)
+
+    def test_old_modules_are_there_as_attributes_too(self) -> None:
+        """``user_agent_sdk.decorators.user_agent`` after ``import user_agent_sdk`` was an AttributeError."""
+        code = (
+            "import user_agent_sdk as u\nfrom conductor.client.http import models\n"
+            "print(u.decorators.user_agent is u.user_agent, u.utils.logger.get_logger('a').name)\n"
+            "print(u.utils.exception.NonRetryableException is u.NonRetryableException, models.task_result.__name__)\n"
+            "print(u.user_agent_runner.RunnerConfig.__name__, u.agent_worker.AgentWorker.__name__)\n"
+            "print(any(hasattr(module, 'nothing') for module in (u, u.utils, models)))"
+        )
+        done = python(code)
+        told = "True user_agent_sdk.a\nTrue conductor.client.http.models.task_result\nRunnerConfig AgentWorker\nFalse\n"
+        self.assertEqual(done.stdout, told, done.stderr)
+
     def test_that_conductor_is_served_is_said_at_debug_level(self) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "conductor"]:
             del sys.modules[name]  # another test's

@@ -66,7 +66,7 @@ def __getattr__(name):
     # On first use: `useragent --version` then imports next to nothing, and a script called json.py
     # in the current folder can't take the place of the standard library's under `python -m`.
     if name not in _HOMES:
-        raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))  # noqa: UP032
+        return earlier.attribute(__name__, name)
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 _PACKAGE = __name__.rpartition(".")[0]
 _ROOM = _PACKAGE + ".compat"
-_NAMES = {"credentials": "Credentials", "cli": "app", "cli.run": "run_command"}  # of modules that are still there
+_NAMES = {  # of modules that are still there; in the first two, modules, which nobody need have imported
+    "": ("agent_worker", "decorators", "user_agent_runner", "utils"),
+    "utils": ("agent_log_handler", "exception", "execution_history", "logger", "url_generator"),
+    "credentials": ("Credentials",),
+    "cli": ("app",),
+    "cli.run": ("run_command",),
+}
 
 
 class _Finder:
@@ -36,7 +42,7 @@ def install() -> None:
 
 def attribute(module: str, name: str) -> object:
     """What ``name`` was in a module of today's package. Raises AttributeError."""
-    compat = _room() if _NAMES.get(module[len(_PACKAGE) + 1 :]) == name else None
+    compat = _room() if name in _NAMES.get(module[len(_PACKAGE) + 1 :], ()) else None
     if compat is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return compat.attribute(module, name)

@@ -81,7 +81,7 @@ def find_spec(name: str) -> ModuleSpec | None:
     if not is_package and name not in _ALL:
         return None
     if root == "conductor":
-        if rest and not isinstance(sys.modules.get(root), _Old):
+        if rest and getattr(sys.modules.get(root), "__file__", None):  # not of a folder of that name beside the script
             return None
         log.debug("%s is served by this SDK: no package conductor is installed", name, extra={"action": "old_import"})
     return ModuleSpec(name, _Loader(), is_package=is_package)  # type: ignore[arg-type]
@@ -90,6 +90,8 @@ def find_spec(name: str) -> ModuleSpec | None:
 def attribute(module: str, name: str) -> Any:
     """What ``name`` in an old or a present module leads to. Raises AttributeError."""
     target = _ALL.get(module, {}).get(name)
+    if target is None and any(f"{path}.".startswith(f"{module}.{name}.") for path in _ALL):
+        return import_module(f"{module}.{name}")
     if target is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return getattr(import_module(f"{_PACKAGE}.{target}"), name)

@@ -43,6 +43,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
      "not part of this package, which needs nothing beyond the standard library", "stay with 0.3.0 for that agent"),
     ("other modules of `conductor.client` than the four models of a task (clients, workflow definitions)",
      "not served", "`pip install conductor-python`: where it is installed, it is the one that is imported"),
+    ("a file `conductor.py` beside the script is not seen", "it is imported in place of `conductor`", "rename it"),
     ("plain http to another machine works", "refused, save to a Conductor without a key", "use https"),
     ("CSV cells that begin like a formula run in a spreadsheet", "they have an apostrophe before them",
      "cut it off, if a program reads them"),
