@@ -349,6 +349,26 @@ class RunFromPythonTest(CliTest):
         self.assertEqual(UserAgentRunner(config_file="own.json")._settings().client_id, "i")
         self.assertRaises(ValueError, RunnerConfig, "", "s")
 
+    def test_a_runners_config_can_be_read_and_changed(self) -> None:
+        """``UserAgentRunner(config_file=…).config`` was None, and a config of 0.3.0 had no service_url."""
+        from user_agent_sdk.user_agent_runner import RunnerConfig, UserAgentRunner
+
+        self.write("own.json", '{"clientId": "i", "clientSecret": "s", "agentId": "u", "baseUrl": "https://a.b"}')
+        runner = UserAgentRunner(config_file="own.json")
+        service_url = "https://external-api.a.b/api"
+        self.assertEqual((runner.config.client_id, runner.config.agent_id), ("i", "u"))
+        self.assertEqual(runner.config.service_url, service_url)
+        self.assertIn("own.json", runner._settings().sources["agent_id"])
+        runner.config.agent_id = "v"
+        chosen = runner._settings()
+        self.assertEqual((chosen.agent_id, chosen.service_url, chosen.client_secret), ("v", service_url, "s"))
+        self.assertEqual(chosen.sources["agent_id"], "RunnerConfig")
+        config = RunnerConfig("i", "s", "https://a.b/", auth_url="https://c.d/token")
+        self.assertEqual((config.service_url, config.auth_url), (service_url, "https://c.d/token"))
+        self.assertRaises(ConfigError, UserAgentRunner, config_file="nothing.json")
+        with mock.patch.dict(os.environ, CONDUCTOR_SERVER_URL="http://127.0.0.1:1/api"):
+            self.assertIsNone(UserAgentRunner().config)
+
     def test_a_module_of_conductors_client_that_is_not_served_is_named_by_its_project(self) -> None:
         self.write("agent.py", "from conductor.client.http.api_client import ApiClient\n")
         ended = self.run_main("invoke", "agent.py")
@@ -393,6 +413,7 @@ class RunFromPythonTest(CliTest):
 
         register_user_agent(lambda: "another script's", agent_id="other")
         self.write("agent.py", "from user_agent_sdk import user_agent\nuser_agent(agent_id='u')(lambda: 1)\n")
+        self.write("credentials.json", '{"clientId": "i", "clientSecret": "s"}')
         with mock.patch("user_agent_sdk.compat.commands.UserAgentRunner.run") as run:
             run_command("agent.py")
         self.assertEqual((run.call_count, [agent.agent_id for agent in REGISTRY]), (1, ["u"]))

@@ -15,6 +15,7 @@ from .. import loader, logs, settings
 from ..agents import REGISTRY, Agent
 from ..cli.run import announce, end, recording, watch
 from ..conductor.wire import Task
+from ..credentials import derived
 from ..worker.runner import Runner
 from ..worker.running.execute import execute
 from .models import TaskResult
@@ -40,6 +41,8 @@ class RunnerConfig:
             base_url, agent_id = (*places, agent_id)[:2]
         if not client_id or not client_secret:
             raise ValueError("Client ID and Client Secret must be provided.")
+        if base_url:
+            service_url, auth_url = (own or made for own, made in zip((service_url, auth_url), derived(base_url)))
         self.client_id, self.client_secret = client_id, client_secret
         self.base_url, self.service_url, self.auth_url = base_url, service_url, auth_url
         self.agent_id, self.debug = agent_id, debug
@@ -58,6 +61,13 @@ class UserAgentRunner:
 
     def __post_init__(self) -> None:
         self.abort_signal = self.abort_signal or threading.Event()
+        self._found: dict[str, Any] = {}  # the config as it was found: what a script changes in it is a RunnerConfig's
+        if self.config is None:
+            own = self._settings()
+            if own.client_id and own.client_secret:  # None for a Conductor
+                places = own.service_url, own.auth_url, own.agent_id
+                self.config = RunnerConfig(own.client_id, own.client_secret, *places)
+                self._found.update(vars(self.config))
 
     def run(self) -> None:
         """Run the registered agents until Ctrl+C, SIGTERM or ``abort_signal``, and drain.
@@ -85,7 +95,7 @@ class UserAgentRunner:
         config, environ = self.config, dict(os.environ)
         flags = {"config_file": self.config_file, "workers": None if self.workers is None else str(self.workers)}
         flags.update(record="true" if self.record_logs else None, debug="true" if self.debug else None)
-        if config is None:
+        if config is None or vars(config) == self._found:
             return settings.load(flags, environ=environ)
         environ.pop("CONDUCTOR_SERVER_URL", None)
         names = ("client_id", "client_secret", "base_url", "service_url", "auth_url", "agent_id")
