@@ -8,6 +8,7 @@ import functools
 import inspect
 import types
 import unittest
+import uuid
 from typing import Any, Callable
 from unittest import mock
 
@@ -127,6 +128,13 @@ class Registry(unittest.TestCase):
                 register_user_agent(lambda: None, workers=workers, worker_id="", domain="")
             agent = REGISTRY.pop()
             self.assertEqual((agent.workers, agent.worker_id, agent.domain), (1, None, None))
+
+    def test_a_worker_id_may_be_anything_that_has_a_text(self) -> None:
+        """``worker_id=uuid.uuid4()`` and ``os.getpid()``, which 0.2.0 wrote as they are, kept the worker from starting."""
+        own = uuid.UUID(int=5)
+        for given, text in ((own, str(own)), (4711, "4711"), ("w", "w"), (None, None)):
+            register_user_agent(lambda: None, worker_id=given)  # type: ignore[arg-type]
+            self.assertEqual(REGISTRY.pop().worker_id, text)
 
     def test_a_function_that_is_registered_comes_back(self) -> None:
         def agent() -> None: ...

@@ -74,7 +74,8 @@ class Agent:
         self.plan: Mapping[str, Any] | None = None  # how annotations convert the input; made in worker/running
 
     def _settle_options(self) -> None:
-        self.worker_id, self.domain = self.worker_id or None, self.domain or None
+        self.worker_id = str(self.worker_id) if self.worker_id else None  # of a UUID, a process's number
+        self.domain = self.domain or None
         if _is_number(self.workers, int, -math.inf) and self.workers is not None and self.workers < 1:
             log.warning("%s has workers=%s: one is meant", self.where, self.workers, extra={"action": "one_worker"})
             self.workers = 1
