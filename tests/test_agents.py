@@ -130,7 +130,7 @@ class Registry(unittest.TestCase):
             self.assertEqual((agent.workers, agent.worker_id, agent.domain), (1, None, None))
 
     def test_a_worker_id_may_be_anything_that_has_a_text(self) -> None:
-        """``worker_id=uuid.uuid4()`` and ``os.getpid()``, which 0.2.0 wrote as they are, kept the worker from starting."""
+        """``worker_id=uuid.uuid4()`` and ``os.getpid()``, which 0.2.0 wrote as they are, let no worker start."""
         own = uuid.UUID(int=5)
         for given, text in ((own, str(own)), (4711, "4711"), ("w", "w"), (None, None)):
             register_user_agent(lambda: None, worker_id=given)  # type: ignore[arg-type]

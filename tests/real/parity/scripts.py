@@ -23,7 +23,8 @@ MOVES: dict[str, tuple[str, str, str]] = {
     "kept": ("some values (bytes, Enum, Decimal in a dict, …) lose the result, or become an object of private fields",
              "bytes are base64, an Enum is its value, sets are arrays", "nothing"),
     "seconds": ("a timedelta is text, `0:01:30`", "seconds, `90.0`", "read a number in the next step"),
-    "null": ("None fields of a dataclass in a list or a dict are left out", "they are null", "nothing, in most workflows"),
+    "null": ("None fields of a dataclass in a list or a dict are left out", "they are null",
+             "nothing, in most workflows"),
     "array": ("a range is text", "an array", "nothing"),
     "named": ("a parameter that is none of the five names gets its default, or its lack is an error of each try",
               "it is taken from the input by name", "rename a parameter that must not come from the input"),
@@ -51,8 +52,8 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("CSV cells that begin like a formula run in a spreadsheet", "they have an apostrophe before them",
      "cut it off, if a program reads them"),
     ("an agent that can't start runs on without a worker", "it says why, and ends with an exit code", "nothing"),
-    ("an option or a function that can't work is overlooked: `poll_interval=\"abc\"`, one id for two functions, a method "
-     "decorated in its class", "the worker does not start, and says why", "mend it, or take it out"),
+    ("an option or a function that can't work is overlooked: `poll_interval=\"abc\"`, one id for two functions, "
+     "a method decorated in its class", "the worker does not start, and says why", "mend it, or take it out"),
     ("`agent_id=[\"a\", \"b\"]` serves both ids", "the worker does not start, and says why",
      "put `@user_agent(agent_id=…)` on the function once for each"),
     ("variables that the script sets in `os.environ` (`conductor_worker_domain`) reach its worker",
