@@ -25,7 +25,7 @@ from user_agent_sdk.worker.running.context import AGENT_LOG, current_task
 from user_agent_sdk.worker.running.event_loop import AsyncRunner
 from user_agent_sdk.worker.running.execute import execute
 
-FAILED, TERMINAL = TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR
+COMPLETED, FAILED, TERMINAL = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR
 
 
 def make_task(**wire: Any) -> Task:
@@ -316,6 +316,13 @@ class Failures(Executing):
         reason = self.failing(ValueError("row 1 " + "x" * 2000 + " code=E42")).reason_for_incompletion or ""
         self.assertEqual(len(reason), 500)
         self.assertTrue(reason.startswith("ValueError: row 1 ") and reason.endswith(" code=E42"))
+
+    def test_half_a_surrogate_pair_in_an_output_is_said_in_the_tasks_log(self) -> None:
+        result = self.run_agent(lambda: {"file": "a\udcff", "more": ["\udcff"]})
+        self.assertEqual((result.status, result.output_data), (COMPLETED, {"file": "a?", "more": ["?"]}))
+        self.assertEqual(result.encoded_output, b'{"file":"a?","more":["?"]}')
+        [line] = result.logs
+        self.assertIn(r"""'{"file":"a\udcff'""", line.log)
 
     def test_surrogates_in_a_message_can_not_spoil_the_report(self) -> None:
         self.assertEqual(self.failing(ValueError("\udce4")).reason_for_incompletion, "ValueError: ?")

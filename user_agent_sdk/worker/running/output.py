@@ -40,6 +40,7 @@ from uuid import UUID
 
 from ...conductor.wire import Task, encode
 from ...errors import OutputError
+from .context import CURRENT
 
 MAX_BYTES = 10 * 1024 * 1024  # more: the server says 200, fails the task and drops the output
 MAX_DEPTH = 900  # the server refuses 1000; Python 3.9's own json stops at about 970 inside a thread
@@ -51,7 +52,6 @@ _OF_JSON = (dict, list, type(None), *_SIMPLE)
 _DONE = (*_SIMPLE, abc.Mapping, set, frozenset, tuple, abc.Sequence, abc.MappingView)
 _MAX_STEPS = 10  # from a model to its root, and so on
 _STORE = "store it, and return where"
-_REPLACE = "text.encode('utf-8', 'replace').decode() takes it out"
 
 
 class _Place(NamedTuple):
@@ -96,10 +96,14 @@ def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
     try:
         if type(output) is not dict or not _is_plain(output):
             output = _convert(output)
-        encoded = encode(output)
+        try:
+            encoded = encode(output)
+        except UnicodeEncodeError as error:
+            output = _whole(error)
+            encoded = encode(output)
     except (ValueError, RecursionError) as error:
         try:
-            _convert(output)  # NaN, a lone surrogate: the slow way knows where
+            _convert(output)  # NaN: the slow way knows where
         except OutputError as found:
             raise found from None
         raise OutputError(f"the output can't be sent as JSON: {error}; return only what the next step needs") from None
@@ -291,11 +295,7 @@ def _scalar(value: Any, place: _Place) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, (UUID, PurePath)):
         value = str(value)
-    if isinstance(value, str):
-        if not value.isascii():
-            _check_text(value, place)
-        return str.__str__(value)
-    return value
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _key(key: Any, place: _Place) -> str:
@@ -309,12 +309,13 @@ def _key(key: Any, place: _Place) -> str:
     return str(plain)
 
 
-def _check_text(text: str, place: _Place) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        bad = ascii(text[error.start])
-        raise OutputError(f"{place}: half of a surrogate pair ({bad}) at character {error.start}; {_REPLACE}") from None
+def _whole(error: UnicodeEncodeError) -> Any:
+    """The output whose JSON could not be UTF-8, with "?" for half a surrogate pair, as 0.2.0 sends it."""
+    current, place = CURRENT.get(None), error.object[max(error.start - 40, 0) : error.end]
+    if current is not None:
+        text = "The output has half of a surrogate pair, which is sent as '?': at the end of %s"
+        current.logger.warning(text, ascii(place))
+    return json.loads(error.object.encode("utf-8", "replace"))
 
 
 def _too_deep(chain: list[_Place]) -> str:
