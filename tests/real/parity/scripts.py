@@ -138,6 +138,16 @@ SCRIPTS: tuple[Script, ...] = (
     Script("is wrapped by functools", function("input_data", "return input_data['a']",
            "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def inner(*args, **kwargs):\n"
            "        return f(*args, **kwargs)\n    return inner", "@user_agent()\n@deco")),
+    Script("is wrapped by what adds an argument", function("input_data, browser", "return [browser, input_data['a']]",
+           "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def inner(*args, **kwargs):\n"
+           "        return f(*args, browser='chrome', **kwargs)\n    return inner", "@user_agent()\n@deco")),
+    Script("is patched", function("mocked, input_data", "return input_data['a']", "from unittest import mock",
+           "@user_agent()\n@mock.patch('os.getcwd')")),
+    Script("annotates what the platform gives", function("input_data, task: dict, platform_task_id: int",
+           "return [task.input_data['a'], platform_task_id]")),
+    Script("sets its registry entry", function("input_data", "return 'old'")
+           + "from user_agent_sdk.decorators import user_agent_registry\n"
+           "user_agent_registry[-1]['func'] = lambda input_data: 'new'\n"),
     Script("is wrapped without functools", function("", "return 'inner'",
            "def deco(f):\n    return lambda *args, **kwargs: f(*args, **kwargs)", "@user_agent()\n@deco")),
     Script("passes the platform's names on", function("input_data, logger", "return input_data['a']",
