@@ -20,6 +20,7 @@ MOVES: dict[str, tuple[str, str, str]] = {
     "recorded": ("runs that return a dataclass or a TaskResult are not recorded", "they are", "nothing"),
     "lost": ("a result that JSON can't hold is lost, and its task times out",
              "the task fails for good, and its reason names the place and what to do", "nothing"),
+    "half": ("half a surrogate pair in a result is sent as `?`", "the task's log says so, too", "nothing"),
     "kept": ("some values (bytes, Enum, Decimal in a dict, …) lose the result, or become an object of private fields",
              "bytes are base64, an Enum is its value, sets are arrays", "nothing"),
     "seconds": ("a timedelta is text, `0:01:30`", "seconds, `90.0`", "read a number in the next step"),
@@ -52,10 +53,11 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("CSV cells that begin like a formula run in a spreadsheet", "they have an apostrophe before them",
      "cut it off, if a program reads them"),
     ("an agent that can't start runs on without a worker", "it says why, and ends with an exit code", "nothing"),
-    ("an option or a function that can't work is overlooked: `poll_interval=\"abc\"`, one id for two functions, "
+    ("an option or a function that can't work is overlooked: `poll_interval=\"500\"`, one id for two functions, "
      "a method decorated in its class", "the worker does not start, and says why", "mend it, or take it out"),
     ("`agent_id=[\"a\", \"b\"]` serves both ids", "the worker does not start, and says why",
      "put `@user_agent(agent_id=…)` on the function once for each"),
+    ("`work.__wrapped__` is the function under `@user_agent()`", "`work` is that function itself", "write `work`"),
     ("variables that the script sets in `os.environ` (`conductor_worker_domain`) reach its worker",
      "settings are read before the script", "set them where the worker is started, or write `domain=`"),
     ("the script's own handler of SIGTERM runs", "`run` has its own; `atexit` and `@on_stop` run", "use one of those"),
@@ -165,6 +167,7 @@ SCRIPTS: tuple[Script, ...] = (
     # results
     returns("a whole number", "5"), returns("a fraction", "0.5"), returns("text", "'ü'"), returns("nothing", "None"),
     returns("true", "True"), returns("a dict", "{'x': {'y': [1, None]}}"), returns("an empty dict", "{}"),
+    returns("half a surrogate pair", "'a\\udcff'", differs={"logs": "half", "history": "half"}),
     returns("a list", "[1, 'x', None, [2.5]]"), returns("a tuple", "(1, (2, 3))"),
     returns("number keys", "{1: 'x', 2.5: 'y', None: 'z', True: 'w'}"),
     returns("a date", "[date(2026, 1, 2), datetime(2026, 1, 2, 3, 4, 5, 6)]", "from datetime import date, datetime"),
@@ -229,6 +232,8 @@ SCRIPTS: tuple[Script, ...] = (
            "for name in ('debug', 'info', 'warning', 'error', 'critical'):\n"
            "    getattr(logger, name)('a %s line', name)")),
     Script("logs arguments and extras", function("logger", "logger.info('%d of %s', 1, 'two', extra={'x': 1})")),
+    Script("logs by the task's name", function("logger",
+           "logging.getLogger(logger.name).info('by name')\nlogging.getLogger(logger.name + '.excel').info('below')")),
     Script("logs an exception that it caught", function("logger",
            "try:\n    1 / 0\nexcept ZeroDivisionError:\n    logger.exception('caught')"), {"logs": "traceback"}),
     Script("logs with -l WARNING", function("logger", "logger.warning('kept')"), options=("-l", "WARNING")),
