@@ -17,6 +17,7 @@ from unittest import mock
 from tests.cli import SUM, CliTest, Ended
 from tests.historybox import execution
 from tests.support import entered
+from user_agent_sdk import private
 from user_agent_sdk.cli.watch import Watch
 from user_agent_sdk.history import recorder as rooms
 from user_agent_sdk.history.recorder import recording
@@ -123,6 +124,60 @@ class HistoryTest(PlantedTest):
         elsewhere.touch(0o600)
         self.history()
         self.assertGreater(elsewhere.stat().st_size, 0)
+
+
+class JournalTest(PlantedTest):
+    """Somebody else made .useragent, or what is in it, before the worker came."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open = self.folder / "open"  # a folder without the sticky bit, where Linux follows any link
+        self.open.mkdir()
+        os.chdir(self.open)
+        self.theirs = self.folder / "victims"
+        self.theirs.mkdir()
+        self.theirs.chmod(0o755)
+
+    def link(self, *names: str, target: Path, owner: int = STRANGER) -> Path:
+        place = self.open.joinpath(*names)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+        os.chown(place, owner, owner, follow_symlinks=False)
+        return place
+
+    def test_a_link_of_another_user_is_not_followed_to_a_folder_of_ours(self) -> None:
+        """The folder behind a link of the journal's name was set to 0700 and written into; so was that behind
+        .useragent itself."""
+        names = (".useragent", "journal", "0123456789ab")
+        for depth in (1, 2, 3):
+            with self.subTest("/".join(names[:depth])):
+                place = self.link(*names[:depth], target=self.theirs)
+                folder = self.open.joinpath(*names)
+                with self.assertRaisesRegex(private.ForeignFileError, f"{place} is a link of user {STRANGER}"):
+                    private.make_folder(folder)
+                self.assertEqual(self.theirs.stat().st_mode & 0o777, 0o755)
+                self.assertEqual(list(self.theirs.iterdir()), [])
+                place.unlink()
+
+    def test_links_of_our_own_and_of_root_are_followed(self) -> None:
+        """To a larger disk, say."""
+        folder = self.link(".useragent", "journal", target=self.theirs, owner=0) / "0123456789ab"
+        private.make_folder(folder)
+        self.assertEqual((self.theirs / folder.name).stat().st_mode & 0o777, 0o700)
+
+    def test_a_look_at_the_journal_follows_no_such_link_and_changes_no_mode(self) -> None:
+        """`journal` set whatever folder a link there led to to 0700, its lock file beside the victim's own files."""
+        for name, text in (("1.log", "precious"), ("notes.txt", "precious")):
+            self.theirs.joinpath(name).write_text(text)
+        place = self.link(".useragent", "journal", "any name", target=self.theirs)
+        ended = self.run_main("journal", "--exit-code")
+        self.assertEqual(ended.code, 7)
+        self.assertIn(f"{place} is a link of user {STRANGER}", ended.err)
+        self.assertEqual(sorted(os.listdir(self.theirs)), ["1.log", "notes.txt"])
+        place.unlink()
+        self.link(".useragent", "journal", "any name", target=self.theirs, owner=0)
+        self.run_main("journal")
+        self.assertEqual(self.theirs.stat().st_mode & 0o777, 0o755)
 
 
 class CredentialsTest(PlantedTest):

@@ -78,8 +78,8 @@ BRANCHES = {
     ("credentials.py", "_content"): "test_owners_and_modes_say_nothing_there",
     ("private.py", ""): "test_what_is_no_file_is_told_from_what_is_missing",
     ("private.py", "_fault"): "test_owners_and_modes_say_nothing_there",
-    ("private.py", "make_folder"): "test_owners_and_modes_say_nothing_there",
-    ("private.py", "check_own"): "test_owners_and_modes_say_nothing_there",
+    ("private.py", "check_folder"): "test_owners_and_modes_say_nothing_there",
+    ("private.py", "_is_foreign"): "test_a_link_is_nobodys_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
     ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
     ("forking.py", ""): "test_nothing_is_asked_of_a_system_that_cannot_fork",
@@ -374,6 +374,17 @@ class FilesTest(CliTest):
         if sys.platform != "win32":
             with self.assertRaises(private.ForeignFileError):
                 os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
+
+    @unittest.skipIf(sys.platform == "win32", "symlinks take a privilege there")
+    def test_a_link_is_nobodys_there(self) -> None:
+        Path("folder").mkdir()
+        Path("file").touch(0o600)
+        Path("to_folder").symlink_to("folder")
+        Path("to_file").symlink_to("file")
+        there = types.SimpleNamespace(platform="win32")
+        with mock.patch.object(private, "sys", there), mock.patch.object(os, "geteuid", lambda: 4321):
+            private.make_folder(Path("to_folder"))
+            private.check_own(Path("to_file"))
 
     @unittest.skipIf(sys.platform == "win32", "there is no fcntl on Windows")
     def test_a_full_sync_empties_the_drives_cache_on_macos(self) -> None:

@@ -27,7 +27,8 @@ class ForeignFileError(StorageError):
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, for the owner alone, whatever the umask.
 
-    Raises OSError, ForeignFileError when the folder is there and is another user's."""
+    Raises OSError, ForeignFileError where :func:`check_folder` would."""
+    _refuse_links(path)
     if not os.path.isdir(path):
         if path.parent != path and not os.path.isdir(path.parent):  # a drive or share that is not there has no parent
             make_folder(path.parent)
@@ -38,12 +39,33 @@ def make_folder(path: Path) -> None:
         except FileExistsError:
             if not os.path.isdir(path):  # else another process made it just now
                 raise
-    if sys.platform != "win32":
-        found = os.stat(path)
-        if found.st_uid != os.geteuid():
-            raise ForeignFileError(f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}")
-        if found.st_mode & 0o077:
-            os.chmod(path, 0o700)
+    if check_folder(path) & 0o077:
+        os.chmod(path, 0o700)
+
+
+def check_folder(path: Path) -> int:
+    """The mode of a folder that is ours, 0 on Windows; changes nothing.
+
+    Raises OSError, ForeignFileError for another user's folder, or one that another user's link leads to."""
+    if sys.platform == "win32":
+        return 0
+    _refuse_links(path)
+    found = os.stat(path)
+    if found.st_uid != os.geteuid():
+        raise ForeignFileError(f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}")
+    return found.st_mode
+
+
+def _refuse_links(path: Path) -> None:
+    """Another user's link, here or in the place of .useragent or of a folder in it, leads where that user likes."""
+    for place in (path, path.parent, path.parent.parent):
+        is_own = place == path or ".useragent" in (place.name, place.parent.name)
+        if is_own and os.path.islink(place) and _is_foreign(found := os.lstat(place)):
+            raise ForeignFileError(f"{place} is a link of user {found.st_uid}")
+
+
+def _is_foreign(link: os.stat_result) -> bool:
+    return sys.platform != "win32" and link.st_uid not in (0, os.geteuid())
 
 
 def open_own(path: str | Path, flags: int) -> int:
@@ -95,7 +117,7 @@ def check_own(path: Path) -> None:
         found = os.lstat(path)
     except FileNotFoundError:
         return
-    if stat.S_ISLNK(found.st_mode) and (sys.platform == "win32" or found.st_uid in (0, os.geteuid())):
+    if stat.S_ISLNK(found.st_mode) and not _is_foreign(found):
         found = os.stat(path)
     fault = _fault(found)
     if fault:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import StorageError
-from ...private import make_folder
+from ...private import check_folder
 from . import log_file
 from .journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry, files_of
 
@@ -42,7 +42,7 @@ def leftovers(*roots: Path, but: Path | None = None) -> Leftovers:
                 with _noting(found, folder, FileNotFoundError, NotADirectoryError):
                     files = [] if folder == but or os.path.isfile(folder) else files_of(folder)
                     if files:
-                        make_folder(folder)  # checks the owner of a folder that exists
+                        check_folder(folder)
                     for path in files:
                         with _noting(found, path):
                             _look(path, found)
