@@ -199,6 +199,27 @@ class OnAServer(CliTest):
         self.assertIn("is left as it is", said)
         self.assertEqual((len(self.posted), self.defined[NAME]["retryCount"]), (1, 1))
 
+    def test_what_is_no_definition_is_not_taken_for_a_missing_one(self) -> None:
+        """Any 200 without a JSON object in it counted as none: behind a gateway's login page, or with a number of
+        5,000 digits in it, a definition that was there was replaced."""
+        for self.broken in (
+            (200, b"<html>please log in"),
+            (200, b'{"retryCount": 1, "inputTemplate": {"n": 1%s}}' % (b"0" * 5000)),
+            (200, b'{"retryCount": 1, "inputTemplate": %s}' % (b"[" * 100_000)),
+            (200, b""),
+            (204, b""),
+            (200, b"[]"),
+            (200, b"{}"),
+        ):
+            if b"0" * 5000 in self.broken[1] and not hasattr(sys, "get_int_max_str_digits"):
+                continue  # this Python reads it
+            with self.subTest(self.broken[1][:40]):
+                [said] = self.register("--register")
+                self.assertIn("could not be registered: the reply is no task definition", said)
+                self.assertEqual((self.posted, self.register()), ([], []))
+                [(status, message, _)] = self.check()["task type"]
+                self.assertEqual((status, message, self.code), ("warn", "the reply is no task definition", 0))
+
     def test_a_definition_that_can_not_be_made_keeps_no_worker_from_its_work(self) -> None:
         """A worker may be there before its server."""
         for self.broken in ((503, b""), (400, b'{"message": "ownerEmail cannot be empty"}')):
