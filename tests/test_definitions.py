@@ -57,7 +57,7 @@ class OnAServer(CliTest):
     def setUp(self) -> None:
         super().setUp()
         self.write("agent.py", SCRIPT)
-        self.defined: dict[str, dict[str, Any]] = {}
+        self.defined: dict[str, Any] = {}  # bytes are given as they are
         self.posted: list[Any] = []
         self.health: Any = (200, b'{"healthy":true}')
         self.broken: Any = None
@@ -82,7 +82,8 @@ class OnAServer(CliTest):
             return 200, b""
         name = unquote(path.rpartition("/")[2])
         if name in self.defined:
-            return 200, json.dumps(self.defined[name]).encode()
+            found = self.defined[name]
+            return 200, found if isinstance(found, bytes) else json.dumps(found).encode()
         return 404, json.dumps({"message": f"No such taskType found by name: {name}", "retryable": False}).encode()
 
     def check(self) -> dict[str, list[tuple[str, str, str]]]:
@@ -130,6 +131,27 @@ class OnAServer(CliTest):
                     k: v for k, v in {**good, **changes}.items() if k not in ("createTime", "inputKeys", "updatedBy")
                 }
                 self.assertEqual(json.loads(command[-1]), {**kept, **mended})
+
+    def test_odd_values_in_a_definition_cost_no_row(self) -> None:
+        """A number that JSON can't hold, or half a character, made the whole check "a bug", without any row."""
+        self.write("agent.py", SCRIPT + SCRIPT.replace(NAME, "another"))
+        self.defined["another"] = definitions.described("another", 0, 90, 600)
+        for fields in (
+            '"responseTimeoutSeconds": 1e400',
+            '"responseTimeoutSeconds": 1%s' % ("0" * 400),
+            '"responseTimeoutSeconds": NaN',
+            '"responseTimeoutSeconds": 0, "timeoutSeconds": -Infinity',
+            '"responseTimeoutSeconds": true, "timeoutSeconds": 1e-9',
+            '"responseTimeoutSeconds": 0, "description": "\\ud800"',
+            '"responseTimeoutSeconds": 0, "inputTemplate": %s' % ("[" * 900 + "]" * 900),
+            '"concurrentExecLimit": NaN, "retryCount": "three", "rateLimitPerFrequency": Infinity',
+        ):
+            with self.subTest(fields[:60]):
+                self.defined[NAME] = b'{"name": "it\'s an invoice", ' + fields.encode() + b"}"
+                (status, message, _), *rows = self.check()["task type"]
+                self.assertEqual((self.code, status), (0, "ok"))
+                self.assertIn(f"{NAME} is defined", message)
+                self.assertEqual([row[0] for row in rows if "another is defined" in row[1]], ["ok"])
 
     def test_a_rate_limit_is_told_and_the_servers_own_health(self) -> None:
         limit = {"rateLimitPerFrequency": 7, "rateLimitFrequencyInSeconds": 60}

@@ -11,7 +11,7 @@ from ..agents import Agent
 from ..conductor import definitions
 from ..conductor.client import Client
 from ..conductor.transport import Transport
-from ..conductor.wire import json_object
+from ..conductor.wire import encode, json_object
 from ..errors import PlatformError
 from ..logs import redactor
 from ..settings import AgentSettings, Settings
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 SHOWN_MAX_CHARS = 4096  # of a command
 LONG_WAIT_S = 1800  # a crashed worker's task waits so long: more is seldom meant
 SHORT_LEASE_S = 5  # below this, one lost extension or a short outage gives the task to another worker
+ODD = 1e9  # a number of this size, or one that is none, is as good as absent
 START_LOOK_S = 3.0  # for a look that a start makes unasked: it must not wait for a server that hangs
 Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the remedy)
 
@@ -55,7 +56,10 @@ def findings(client: Client, settings: Settings, agents: Sequence[Agent]) -> Ite
             says += f", at most {found['rateLimitPerFrequency']} given out each {per_s} s"
         yield "ok", f"task type {name} is defined: {redactor.brief(says)}", None
         for what, changes in _doubts(found, own):
-            mended = definitions.command(settings.service_url, {**found, **changes}, is_new=False)
+            try:
+                mended = definitions.command(settings.service_url, {**found, **changes}, is_new=False)
+            except (ValueError, RecursionError):  # what else is in the definition is more than our JSON can hold
+                mended = f"set {encode(changes).decode()} in its definition"
             yield "warn", f"task type {name}: {redactor.brief(what)}", redactor.brief(mended, SHOWN_MAX_CHARS)
 
 
@@ -64,7 +68,7 @@ def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str,
 
     def of(field: str) -> float:
         value = found.get(field)
-        return value if isinstance(value, (int, float)) else 0
+        return value if isinstance(value, (int, float)) and 0 <= value < ODD else 0
 
     lease_s, limit_s = of("responseTimeoutSeconds"), of("timeoutSeconds")
     sane = {"responseTimeoutSeconds": int(min(definitions.RESPONSE_TIMEOUT_S, limit_s or float("inf")))}
