@@ -212,6 +212,14 @@ class SettingsTest(unittest.TestCase):
             logging.getLogger().info("%r", found)
         self.assertNotIn(CANARY, logged.output[0])
 
+    def test_what_reads_the_settings_once_more_shows_no_environment(self) -> None:
+        """Its repr, a partial's, had all variables in it, and the words of the command line."""
+        env = {"CONDUCTOR_AUTH_SECRET": CANARY, "CONDUCTOR_AUTH_KEY": "k"}
+        found = self.load(None, env, conductor="http://[::1]/api")
+        assert found.again is not None
+        self.assertEqual(found.again(), found)
+        self.assertNotIn(CANARY, repr(found.again) + repr(vars(found)))
+
     # Addresses
 
     def test_base_url_keeps_its_host(self) -> None:

@@ -14,7 +14,6 @@ import socket
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -274,7 +273,10 @@ def load(
         if isinstance(value, Path):  # a script may change the folder
             values[name] = value.absolute()
     worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
-    again = partial(load, flags, environ=environ, script=script, target=target)
+
+    def again() -> Settings:  # a partial's repr would show the secrets of the environment
+        return load(flags, environ=environ, script=script, target=target)
+
     return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env, again=again)
 
 
