@@ -13,7 +13,7 @@ import unittest
 import zlib
 from typing import Any
 
-from user_agent_sdk.conductor.reply import BadReplyError, Reader, Response
+from user_agent_sdk.conductor.reply import HEAD_LIMIT_BYTES, BadReplyError, Reader, Response
 
 LIMIT = 100_000
 
@@ -216,6 +216,22 @@ class Endless(unittest.TestCase):
                     self.assertLess(tracemalloc.get_traced_memory()[1], 3 * LIMIT)
                 finally:
                     tracemalloc.stop()
+
+
+    def test_a_head_or_a_line_has_no_byte_more_than_it_may_have_however_it_comes(self) -> None:
+        """What came with the last piece was not counted: 128 KiB of headers passed where 64 were allowed."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: "
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for most in (HEAD_LIMIT_BYTES, HEAD_LIMIT_BYTES + 1):
+            line = b"0;" + b"a" * (most - 2 - 1)  # a line's \r counts
+            for data in (head + b"a" * (most - len(head)) + b"\r\n\r\n", chunked + line + b"\r\n\r\n"):
+                for size in (1000, 65536, len(data)):
+                    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+                    with self.subTest(data[-10:], most=most, size=size):
+                        if most == HEAD_LIMIT_BYTES:
+                            self.assertEqual(read(*pieces).status, 200)
+                        else:
+                            self.assertRaisesRegex(BadReplyError, "over 65536 bytes", read, *pieces)
 
 
 class Gzip(unittest.TestCase):

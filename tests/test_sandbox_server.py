@@ -71,6 +71,18 @@ class WhoMayTalk(ServerCase):
             200, self.call("GET", "/api/tasks/poll/a", headers={"Host": f"LOCALHOST:{self.sandbox.port}"})[0]
         )
 
+    def test_a_request_with_two_hosts_or_origins_is_refused(self) -> None:
+        """The last one counted, and who stands between may go by the first."""
+        ours = f"127.0.0.1:{self.sandbox.port}"
+        for fields, status in (
+            (f"Host: evil.example\r\nHost: {ours}", 421),
+            (f"host: {ours}\r\nHOST: {ours}", 421),
+            (f"Host: {ours}\r\nOrigin: https://evil.example\r\nOrigin: http://{ours}", 403),
+            (f"Host: {ours}\r\nAccept: a\r\nAccept: b\r\nConnection: close", 200),
+        ):
+            got = self.raw(f"GET /api/tasks/poll/batch/a HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n".encode())
+            self.assertIn(f" {status} ".encode(), got[:14], fields)
+
     def test_a_request_without_a_host_is_refused(self) -> None:
         self.assertIn(b" 421 ", self.raw(b"GET /api/tasks/poll/a HTTP/1.0\r\n\r\n"))
 
@@ -264,6 +276,7 @@ class Http(ServerCase):
             (b" 431 ", ["GET / HTTP/1.1", "X: " + "a" * 70_000]),
             (b" 411 ", ["POST /api/tasks HTTP/1.1", "Transfer-Encoding: chunked"]),
             (b" 400 ", ["POST /api/tasks HTTP/1.1", "Content-Length: -1"]),
+            (b" 400 ", ["POST /api/tasks HTTP/1.1", "Content-Length: 2", "Content-Length: 0"]),
             (b" 413 ", ["POST /api/tasks HTTP/1.1", f"Content-Length: {exchange.BODY_MAX_BYTES + 1}"]),
             (b" 413 ", ["POST /api/tasks HTTP/1.1", f"Content-Length: 1{'0' * 5000}"]),
         ):

@@ -60,6 +60,11 @@ class Sees(unittest.TestCase):
         self.assertEqual([queued_s(task(3.0)), queued_s(task(-3.0))], [3.0, 0.0])
         self.assertIsNone(queued_s(task(startTime=10**400)))
 
+    def test_times_that_are_none_are_not_taken_for_a_wait(self) -> None:
+        """A scheduledTime of -1e308 made the sum of all waits infinite for the rest of the worker's life."""
+        for fields in ({"scheduledTime": -1e308}, {"scheduledTime": 0}, {"startTime": float("nan")}):
+            self.assertIsNone(queued_s(task(3.0, **fields)))
+
     def test_a_reply_of_nonsense_says_nothing_and_costs_no_task(self) -> None:
         """A workflowTask that is no object once ended the poll that brought its task."""
         for flow in (float("inf"), "text", [1], {"taskDefinition": 7}):

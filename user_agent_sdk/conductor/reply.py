@@ -74,7 +74,7 @@ class Reader:
         """HTTP/1.x's x, the status, and the header fields."""
         held = self.held
         seen = 0
-        while (end := _HEAD_END.search(held, seen)) is None:
+        while (end := _HEAD_END.search(held, seen, HEAD_LIMIT_BYTES + 4)) is None:
             seen = max(len(held) - 3, 0)
             if seen > HEAD_LIMIT_BYTES:
                 raise BadReplyError(f"the headers are over {HEAD_LIMIT_BYTES} bytes")
@@ -128,7 +128,7 @@ class Reader:
 
     def _line(self) -> bytearray:
         held = self.held
-        while (end := held.find(b"\n")) < 0:
+        while (end := held.find(b"\n", 0, HEAD_LIMIT_BYTES + 1)) < 0:
             if len(held) > HEAD_LIMIT_BYTES:
                 raise BadReplyError(f"a line is over {HEAD_LIMIT_BYTES} bytes")
             self._receive_more("within the body")

@@ -23,7 +23,8 @@ NUMBER_MAX_CHARS = 1000
 
 
 class Request(NamedTuple):
-    """``path`` is still percent-encoded; ``headers`` have their names in lower case."""
+    """``path`` is still percent-encoded; ``headers`` have their names in lower case, and the
+    values of one that came several times are joined by commas."""
 
     method: str
     path: str
@@ -94,7 +95,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _request(self) -> Request:
         """Raises ReportRefused."""
-        headers = {name.lower(): value.strip() for name, value in self.headers.items()}
+        headers = {name.lower(): ", ".join(map(str.strip, self.headers.get_all(name, ()))) for name in self.headers}
         if not self.path.isascii():
             raise ReportRefused(400, "not an HTTP request")
         if "transfer-encoding" in headers:

@@ -10,6 +10,7 @@ from ...conductor.wire import Task
 MISSED_S = 1.0  # a task that came so long before a kept poll's end, and not by that poll, was missed
 CAME_S = 1.0  # a task scheduled so long after a poll was sent, and brought by it, came while the poll was kept
 SURE = 2  # tasks missed, and none came to a kept poll
+LONGEST_S = 1e7  # a task that waited longer than 115 days has a time that is none
 _DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency")
 
 
@@ -47,6 +48,6 @@ def queued_s(task: Task) -> float | None:
         return None
     try:
         waited_s: float = (wire["startTime"] - wire["scheduledTime"]) / 1000
-        return max(0.0, waited_s)
     except (KeyError, TypeError, OverflowError):  # not there, or no times
         return None
+    return max(0.0, waited_s) if waited_s < LONGEST_S else None
