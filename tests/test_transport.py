@@ -320,6 +320,17 @@ class Tls(TransportTest):
         self.assert_fails(self.transport(), f"http://127.0.0.1:{server.port}/x")
 
     def test_the_deadline_holds_within_tls(self) -> None:
+        """It was only looked at where a read had to wait: a server that sent without a pause, one byte a chunk, held
+        its caller for as long as it liked."""
+        chunks = b"1;abcdefgh\r\na\r\n" * 20_000
+
+        def floods(peer: Peer) -> None:
+            peer.request()
+            peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    peer.send(chunks)
+
         def drips(peer: Peer) -> None:
             peer.request()
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -331,6 +342,7 @@ class Tls(TransportTest):
             ("no handshake", f"https://127.0.0.1:{silent.port}/x"),
             ("no reply", self.serve(Peer.until_left, tls("server")).url + "/x"),
             ("a dripping body", self.serve(drips, tls("server")).url + "/x"),
+            ("a body without a pause", self.serve(floods, tls("server")).url + "/x"),
         ):
             with self.subTest(name), self.over_soon():
                 self.assert_fails(self.transport(ca_file=CA), url, SOON_S)

@@ -80,8 +80,7 @@ class Connection(Reader):
 
     def __init__(self, host: str, port: int, tls: Trust | None, proxy: Proxy | None) -> None:
         super().__init__()
-        self._host, self._port = host, port
-        self._tls, self._proxy = tls, proxy
+        self._host, self._port, self._tls, self._proxy = host, port, tls, proxy
         self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
         self._deadline = 0.0  # monotonic; every wait ends then
@@ -224,7 +223,9 @@ class Connection(Reader):
         sock = self._sock
         if sock is None:
             return b""
-        if self._tls is None:  # which may have read ahead
+        if self._tls is not None:  # which may have read ahead: there may be nothing to wait for
+            _left(self._deadline)
+        else:
             self._wait(False)
         piece: bytes = self._attempt(sock.recv, PIECE_BYTES, False)
         self._is_silent = False
@@ -262,8 +263,7 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
     """The request's bytes. Raises ValueError, which quotes no header, for what would be another request."""
     if _NOT_IN_TARGET.search(target):
         raise ValueError("the address has characters that must be percent-encoded")
-    lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
     head = "\r\n".join(lines)
     if not len(lines) - 1 == head.count("\r") == head.count("\n") or "\0" in head:
         raise ValueError("a header has a line break in it")
