@@ -301,6 +301,23 @@ class Ports(unittest.TestCase):
             silent.settimeout(PATIENCE_S)
             self.assertEqual(silent.recv(1), b"", "a silent one is hung up on")
 
+    def test_a_probe_is_answered_while_a_hundred_clients_read_nothing(self) -> None:
+        """Each reply that did not fit into the system's buffer was waited for, 0.2 s: /healthz took 20 s."""
+        page = "x" * 50_000
+        server = self.serve(lambda path: ("200 OK", "text/plain", page if path == "/metrics" else "here"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                silent = stack.enter_context(socket.socket())
+                silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                if sys.platform == "linux":  # which, with small segments, makes the other end's buffer small, too
+                    silent.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 100)
+                silent.connect(("127.0.0.1", server.port))
+                silent.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            began = time.monotonic()
+            self.assertIn(b"here", self.ask(server, b"GET /healthz HTTP/1.1\r\n\r\n"))
+            self.assertLess(time.monotonic() - began, REQUEST_S)
+        self.assertEqual(len(self.ask(server, b"GET /metrics HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")[2]), len(page))
+
     def test_no_more_than_so_many_are_kept(self) -> None:
         server = self.serve(lambda path: ("200 OK", "text/plain", "here"))
         with mock.patch.object(status_server, "CLIENTS_MAX", 2), contextlib.ExitStack() as stack:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 REQUEST_S = 1.0  # for a client to send its request
 SEND_S = 0.2  # for a reply, which mostly fits into the system's buffer: all other clients wait meanwhile
 REQUEST_BYTES = 8192
+REPLY_BYTES = 1 << 20  # of a reply that the system takes at once, where its own limit is not lower
 CLIENTS_MAX = 200  # clients at once; the one that is silent longest makes room for the next
 LOOK_S = 0.2  # how soon a closed server ends
 
@@ -55,6 +56,7 @@ class StatusServer:
             said = f"can't listen on {address}: {error.strerror or error}"
             raise UserAgentError(said, code="io", hints=hints) from None
         self._listener.setblocking(False)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REPLY_BYTES)  # its connections have it, too
         self.port: int = self._listener.getsockname()[1]
         self._is_local = is_loopback(host)
         self._status = status
