@@ -393,6 +393,23 @@ class SettingsTest(unittest.TestCase):
         for bad in (f"socks5://joe:{CANARY}@h:1", f"http://joe:{CANARY}@h:1/path", "http://h:1?x"):
             self.assertIn("proxy in", self.refused({**GOOD, "proxy": bad}))
 
+    def test_an_address_is_not_repeated_where_it_may_have_a_secret_in_it(self) -> None:
+        """Without its @, or with %40 in its place, an address was shown with the password, in `check` too."""
+        for key, address in (
+            ("proxy", f"joe:{CANARY}"),
+            ("proxy", f"socks5://{CANARY}"),
+            ("proxy", f"http://joe:{CANARY}%40h:1"),
+            ("proxy", f"{CANARY}\\h"),
+            ("serviceUrl", f"https://joe:{CANARY}"),
+            ("serviceUrl", f"https://joe:{CANARY}%40h/api"),
+            ("serviceUrl", f"https://{CANARY}%40h/api"),
+            ("serviceUrl", f"ftp://joe:{CANARY}%40h/api"),
+            ("serviceUrl", f"https://h/api?token={CANARY}"),
+            ("baseUrl", f"joe:{CANARY}"),
+        ):
+            with self.subTest(address):
+                self.assertIn(f"{key} in", self.refused({**GOOD, key: address}))
+
     # The table
 
     def test_a_command_that_talks_to_no_platform_needs_no_credentials(self) -> None:

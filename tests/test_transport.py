@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import select
 import socket
@@ -15,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import quote
 
 from user_agent_sdk.conductor import renewal
 from user_agent_sdk.conductor.connection import Connection
 from user_agent_sdk.conductor.reply import Response
 from user_agent_sdk.conductor.transport import UNDER_WAY_MAX, Transport, TransportError, _proxy_for, is_loopback
 from user_agent_sdk.errors import ConfigError, PlatformError
+from user_agent_sdk.logs import redactor
 
 from .support import PATIENCE_S, Arrivals, Handler, Peer, Request, Server, answering, at_once
 
@@ -526,11 +529,23 @@ class WhichProxy(unittest.TestCase):
             f"http://user:{CANARY}@p:port",
             f"http://user:{CANARY}@p:99999",
             f"http://user:{CANARY}@[::1",
+            f"http://user:{CANARY}%40p:1",
+            f"http://{CANARY}%40p:1",
         ):
             with self.subTest(url), self.assertRaises(ConfigError) as caught:
                 self.proxy("a.example", url)
             shown = "".join(traceback.format_exception(None, caught.exception, None))
             self.assertNotIn(CANARY, shown + "".join(caught.exception.hints))
+
+    def test_its_password_is_blanked_wherever_it_was_set(self) -> None:
+        """That of a proxy of the environment stood in the log and in `check` when the proxy's own page repeated it."""
+        for password in ("pa55-of-http_proxy", "pa55 of http_proxy", "pa55%of%http_proxy"):
+            url = f"http://joe:{quote(password, safe='')}@p:1"
+            self.assertEqual(self.proxy("a.example", scheme="http", http_proxy=url), "p:1")
+            basic = base64.b64encode(f"joe:{password}".encode()).decode()
+            for said in (f"denied: joe:{password}", f"denied: Basic {basic}", f"denied: {url}"):
+                self.assertNotIn("pa55", redactor.brief(said))
+                self.assertNotIn(basic[-20:-4], redactor(said))
 
     def test_it_is_found_out_once(self) -> None:
         """The system's proxies can change while a worker runs; what it started with can't break it later."""

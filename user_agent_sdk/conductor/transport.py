@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from .. import logs
 from .._version import __version__
 from ..credentials import is_loopback
 from ..errors import ConfigError
@@ -240,6 +241,7 @@ def _parse_proxy(url: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         scheme, host, port = parts.scheme, parts.hostname, parts.port or port
+        host = None if "%40" in (host or "") else host  # whose @ was escaped, behind a password
     except ValueError:
         pass
     if scheme != "http" or not host:
@@ -250,5 +252,6 @@ def _parse_proxy(url: str) -> Proxy:
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        logs.redactor.add(pair.partition(":")[2])  # the settings know only their own
         authorization = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
     return Proxy(host, port, authorization)
