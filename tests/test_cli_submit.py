@@ -222,6 +222,36 @@ class WhichSandbox(SubmitCase):
             self.assertEqual((ended.code, ended.out), (5, ""), answer)
             self.assertIn("is not a sandbox", ended.err)
 
+    def test_answers_that_no_sandbox_gives_are_exit_5_and_steer_no_terminal(self) -> None:
+        """A KeyError of another server's JSON was "this is a bug", and its id went to the terminal as it came."""
+        running: dict[str, Any] = {"id": "e", "status": "RUNNING", "attempts": []}
+        attempts = [{"pollCount": 0, "status": "SCHEDULED"}]
+        for answer, words in (
+            ({"status": "ok"}, ("-a", "x")),
+            ([], ("-a", "x")),
+            (5, ("-a", "x")),
+            (True, ()),
+            ({"error": "x"}, ()),
+            ([{"agentId": "x"}], ()),
+            ([5], ()),
+            ({"id": "a\x1b[31mX\x07"}, ("-a", "x", "--wait", "0")),
+            ({"id": 5}, ("-a", "x", "--wait", "0")),
+            ({"id": ""}, ("-a", "x", "--wait", "1")),
+            ({"id": ".."}, ("-a", "x", "--wait", "1")),
+            (running, ("-a", "x", "--wait", "0.001")),
+            ({**running, "status": 5}, ("-a", "x", "--wait", "1")),
+            ({**running, "status": "FAILED"}, ("-a", "x", "--wait", "1")),
+            ({**running, "status": "COMPLETED"}, ("-a", "x", "--wait", "1")),
+            ({**running, "attempts": attempts}, ("-a", "x", "--wait", "1")),
+        ):
+            said = json.dumps(answer).encode()
+            with self.subTest(said), Server(answering(partial(_said, (200, said)))) as server:
+                with mock.patch.object(submit, "UNPOLLED_S", 0):
+                    ended = self.run_main("submit", "--url", server.url, *words)
+                self.assertEqual((ended.code, ended.out), (5, ""))
+                self.assertIn("is not a sandbox", ended.err)
+                self.assertNotIn("\x1b", ended.err)
+
     def test_a_sandbox_that_ends_meanwhile_is_exit_5(self) -> None:
         def close() -> None:
             self.sandbox.engine.poll("a", wait_s=PATIENCE_S)

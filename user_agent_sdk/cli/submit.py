@@ -47,18 +47,32 @@ def main(args: Namespace) -> None:
     given = options.read_input(args.input)
     settings = _settings(args)
     origin = _origin(args, settings)
-    ask = partial(_ask, Transport(), origin)
+    try:
+        answer = _answer(partial(_ask, Transport(), origin), settings, given, wait_s, args.wait, origin)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):  # of fields that it lacks, or others
+        raise _no_sandbox(origin, "its JSON is another program's") from None
+    if wait_s:
+        terminal.write_json(answer)
+    else:
+        terminal.write(answer)
+
+
+def _answer(ask: Callable[..., Any], settings: Settings, given: object, wait_s: float, wait: str, origin: str) -> Any:
+    """The task's output; the execution's id where nobody waits. Raises UserAgentError for a task that did not complete,
+    and what comes of an answer that no sandbox gives."""
     agent_id = settings.agent_id
     if not agent_id or settings.sources["agent_id"].startswith("agentId in "):
         agent_id = _agent(ask, agent_id)
     execution_id = ask("POST", "executions", {"agentId": agent_id, "input": given, "domain": settings.domain})["id"]
-    execution = _awaited(ask, execution_id, wait_s, f"{origin}/#{execution_id}") if wait_s else None
-    if execution is None:
-        terminal.write(execution_id)
-    elif execution["status"] == "COMPLETED":
-        terminal.write_json(execution["output"])
-    else:
-        raise _failure(execution, f"{origin}/#{execution_id}", args.wait)
+    if not execution_id.replace("-", "").isalnum():
+        raise ValueError("no id of a sandbox")
+    if not wait_s:
+        return execution_id
+    page = f"{origin}/#{execution_id}"
+    execution = _awaited(ask, execution_id, wait_s, page)
+    if execution["status"] != "COMPLETED":
+        raise _failure(execution, page, wait)
+    return execution["output"]
 
 
 def _settings(args: Namespace) -> Settings:
@@ -108,10 +122,12 @@ def _ask(transport: Transport, origin: str, method: str, path: str, body: object
     message = redactor.brief(str(answer.get("message") or "")) if isinstance(answer, dict) else ""
     if reply.status == 400 and message:
         raise UsageError(f"the sandbox refuses the task: {message}")
-    raise PlatformError(
-        f"what answers at {origin} is not a sandbox: HTTP {reply.status} {message}".rstrip(),
-        hints=["name the sandbox's address: --url http://127.0.0.1:PORT"],
-    )
+    raise _no_sandbox(origin, f"HTTP {reply.status} {message}".rstrip())
+
+
+def _no_sandbox(origin: str, said: str) -> PlatformError:
+    hints = ["name the sandbox's address: --url http://127.0.0.1:PORT"]
+    return PlatformError(f"what answers at {origin} is not a sandbox: {said}", hints=hints)
 
 
 def _agent(ask: Callable[..., Any], expected: str | None) -> str:
