@@ -300,6 +300,8 @@ class WhatTheyDoTest(CliTest):
         task = Task(task_id="t", workflow_instance_id="w", input_data={"a": 2})
         result = AgentWorker("u", lambda a: a + 1, worker_id="me").execute(task)
         self.assertEqual((result.output_data, result.task_id, result.worker_id), ({"result": 3}, "t", "me"))
+        told = AgentWorker("u", lambda logger: logger.info("hi")).execute(task).to_dict()  # it had no to_dict
+        self.assertEqual((told["status"], told["logs"][0]["log"], told["logs"][0]["task_id"]), ("COMPLETED", "hi", "t"))
         with self.assertLogs("user_agent_sdk.agent", "ERROR"):
             self.assertEqual(AgentWorker("u", boom).execute(task).status, "FAILED_WITH_TERMINAL_ERROR")
 
@@ -364,7 +366,8 @@ class RunFromPythonTest(CliTest):
         self.assertEqual((chosen.agent_id, chosen.service_url, chosen.client_secret), ("v", service_url, "s"))
         self.assertEqual(chosen.sources["agent_id"], "RunnerConfig")
         config = RunnerConfig("i", "s", "https://a.b/", auth_url="https://c.d/token")
-        self.assertEqual((config.service_url, config.auth_url), (service_url, "https://c.d/token"))
+        known = (config.base_url, config.service_url, config.auth_url)
+        self.assertEqual(known, ("https://a.b", service_url, "https://c.d/token"))
         self.assertRaises(ConfigError, UserAgentRunner, config_file="nothing.json")
         with mock.patch.dict(os.environ, CONDUCTOR_SERVER_URL="http://127.0.0.1:1/api"):
             self.assertIsNone(UserAgentRunner().config)

@@ -18,7 +18,7 @@ from ..conductor.wire import Task
 from ..credentials import derived
 from ..worker.runner import Runner
 from ..worker.running.execute import execute
-from .models import TaskResult
+from .models import TaskExecLog, TaskResult
 
 
 class RunnerConfig:
@@ -44,7 +44,7 @@ class RunnerConfig:
         if base_url:
             service_url, auth_url = (own or made for own, made in zip((service_url, auth_url), derived(base_url)))
         self.client_id, self.client_secret = client_id, client_secret
-        self.base_url, self.service_url, self.auth_url = base_url, service_url, auth_url
+        self.base_url, self.service_url, self.auth_url = base_url and base_url.rstrip("/"), service_url, auth_url
         self.agent_id, self.debug = agent_id, debug
 
 
@@ -139,6 +139,8 @@ class AgentWorker(WorkerInterface):
     def __post_init__(self) -> None:
         self.task_definition_name = self.task_def_name
 
-    def execute(self, task: Task) -> Any:
+    def execute(self, task: Task) -> TaskResult:
         agent = Agent(self.execute_function, self.task_definition_name)
-        return execute(agent, task, self.get_identity(), stopping=threading.Event())
+        done = vars(execute(agent, task, self.get_identity(), stopping=threading.Event()))
+        done["logs"] = [TaskExecLog(line.log, task.task_id, line.created_ms) for line in done["logs"]]
+        return TaskResult(**{name: done[name] for name in TaskResult.__dataclass_fields__ if name in done})
