@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import functools
 import typing
 import unittest
 from collections.abc import Callable, Mapping, Sequence
@@ -309,6 +310,19 @@ class InputsTest(unittest.TestCase):
                 self.assertEqual(run_task(func, given).output_data, {"result": expected})
         self.assertEqual(self.refused(before, sku="a"), "$: there is no 'qty', which Line needs")
         self.assertEqual(self.refused(optional), "$: there is no 'sku', which Line needs")
+
+    def test_an_optional_parameter_that_a_decorator_supplies_is_left_to_it(self) -> None:
+        """It got None, as one that is absent, and the decorator's own was "multiple values for argument 'browser'"."""
+
+        def f(input_data: Any, browser: Optional[str]) -> Any:  # noqa: UP045
+            return browser
+
+        @functools.wraps(f)
+        def supplied(*args: Any, **kwargs: Any) -> Any:
+            return f(*args, browser="chrome", **kwargs)
+
+        self.assertEqual(run_task(supplied).output_data, {"result": "chrome"})
+        self.assertEqual(run_task(f).output_data, {"result": None})
 
     def test_what_the_worker_fills_in_is_not_converted(self) -> None:
         """An input with a key of that name failed for good, for a value that no parameter would have got."""

@@ -6,7 +6,8 @@ int, float, bool, Decimal, str              also from text that says one (``"5"`
 date, datetime, time, UUID, Path            from text
 Enum                                        from a value, or from a name
 list, tuple, set, dict, their typing kin    element by element, a dict's keys too
-Optional, Union, ``X | None``               exact types first, then the first that fits; None where absent
+Optional, Union, ``X | None``               exact types first, then the first that fits; None where absent, unless a
+                                            decorator may supply it
 dataclass, TypedDict                        from an object, field by field; a model of pydantic as it wishes
 Task                                        the task itself
 ==========================================  ===========================================================
@@ -57,7 +58,7 @@ def plan(agent: Agent) -> Plan:
         if hint is Task:
             found[name] = _of_task
         elif convert is not None and (name != "input_data" or _is_object(hint)):
-            has_default = parameters[name].default is not inspect.Parameter.empty
+            has_default = agent.fills or parameters[name].default is not inspect.Parameter.empty
             found[name] = _of_parameter(convert, has_default, type(None) in _choices(hint), _is_object(hint))
     return found
 
