@@ -1,8 +1,7 @@
 """Returns half of a surrogate pair, as broken file names have it.
 
-status: FAILED
-attempts: 1
-reason: surrogate
+output: {"name": "?"}
+log: half of a surrogate pair
 """
 
 from user_agent_sdk import user_agent
