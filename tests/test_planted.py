@@ -117,6 +117,41 @@ class HistoryTest(PlantedTest):
             db.close()
             self.path.unlink()
 
+    def test_what_is_not_ours_is_read_only_if_it_is_named(self) -> None:
+        """What somebody had put there was shown as what the user's agents did, and `--replay` ran their input."""
+        agent = str(self.write("agent.py", SUM))
+        plantings: list[tuple[Callable[[], Any], str]] = [
+            (lambda: foreign(self.path), f"belongs to user {STRANGER}"),
+            (lambda: foreign(self.write("shared/execution_history.db-wal", "")), f"-wal belongs to user {STRANGER}"),
+            (lambda: self.path.chmod(0o666), "can be written by others"),
+        ]
+        commands = (("history",), ("hd", "last"), ("invoke", agent, "--replay", "last"),
+                    ("history-prune", "--older-than", "1d", "--dry-run"))  # fmt: skip
+        for plant, why in plantings:
+            for words in commands:
+                with self.subTest(why, words=words):
+                    self.history()
+                    plant()
+                    ended = self.run_main(*words)
+                    self.assertEqual((ended.code, ended.out), (1, ""))
+                    self.assertIn(why, ended.err)
+                    self.assertIn("name it with -db if you trust it", ended.err)
+                    self.assertEqual(self.run_main(*words, "-db", self.path.name).code, 0)
+                    for path in self.shared.iterdir():
+                        path.unlink()
+
+    def test_a_history_that_would_do_more_than_hold_rows_is_not_read(self) -> None:
+        """A view in the place of a table, over a recursion without an end, held `history` up for ever."""
+        self.history()
+        db = sqlite3.connect(self.path)
+        db.execute("ALTER TABLE execution_history RENAME TO rows_of_it")
+        db.execute("CREATE VIEW execution_history AS SELECT * FROM rows_of_it")
+        db.close()
+        for words in (("history",), ("hd", "last"), ("history", "-db", self.path.name)):
+            ended = self.run_main(*words)
+            self.assertEqual((ended.code, ended.out), (1, ""))
+            self.assertIn("it has a view called 'execution_history'", ended.err)
+
     def test_a_link_of_our_own_is_followed(self) -> None:
         """To a larger disk, say."""
         elsewhere = self.folder / "elsewhere.db"
@@ -124,6 +159,7 @@ class HistoryTest(PlantedTest):
         elsewhere.touch(0o600)
         self.history()
         self.assertGreater(elsewhere.stat().st_size, 0)
+        self.assertEqual(self.run_main("history").code, 0)
 
 
 class JournalTest(PlantedTest):

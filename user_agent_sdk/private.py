@@ -78,20 +78,19 @@ def open_own(path: str | Path, flags: int) -> int:
         if error.errno in _NO_FILE:
             raise ForeignFileError(f"{path} is no regular file") from None
         raise
-    fault = _fault(os.fstat(descriptor))
-    if fault:
+    if fault := _fault(os.fstat(descriptor)):
         os.close(descriptor)
         raise ForeignFileError(f"{path} {fault}")
     return descriptor
 
 
-def _fault(found: os.stat_result) -> str:
-    """Why an open file is not trusted. Kubernetes lets a volume's group write all that is in it: a group of ours."""
+def _fault(found: os.stat_result, or_roots: bool = False) -> str:
+    """Why a file is not trusted. Kubernetes lets a volume's group write all that is in it: a group of ours."""
     if not stat.S_ISREG(found.st_mode):
         return "is no regular file"
     if sys.platform == "win32":
         return ""
-    if found.st_uid != os.geteuid():
+    if found.st_uid != os.geteuid() and not (or_roots and found.st_uid == 0):
         return f"belongs to user {found.st_uid}, not to {os.geteuid()}"
     if found.st_nlink > 1:
         return "has a second name (a hard link)"
@@ -109,8 +108,9 @@ def aside(path: Path) -> Path:
     return target
 
 
-def check_own(path: Path) -> None:
-    """The same for a file that is opened by its name, as SQLite does; our own links are followed.
+def check_own(path: Path, or_roots: bool = False) -> None:
+    """The same for a file that is opened by its name, as SQLite does; our own links are followed. What is only read may
+    be root's, too, with ``or_roots``.
 
     Raises OSError, ForeignFileError."""
     try:
@@ -119,6 +119,5 @@ def check_own(path: Path) -> None:
         return
     if stat.S_ISLNK(found.st_mode) and not _is_foreign(found):
         found = os.stat(path)
-    fault = _fault(found)
-    if fault:
+    if fault := _fault(found, or_roots):
         raise ForeignFileError(f"{path} {fault}")

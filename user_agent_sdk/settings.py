@@ -181,6 +181,11 @@ class Settings:
     worker_env: Mapping[str, str] = field(default_factory=dict)  # conductor_worker_* variables, in lower case
 
     @property
+    def names_db(self) -> bool:
+        """Whether somebody said which file is the history, or it is found by its name alone."""
+        return self.sources["db_path"] != "default"
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The secrets, which must appear in no output."""
         password = unquote(urlsplit(self.proxy or "").password or "")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from .errors import StorageError, is_hidden
-from .private import check_own
+from .private import ForeignFileError, check_own
 
 Connection = sqlite3.Connection
 Error = sqlite3.Error
@@ -28,6 +28,7 @@ class UnusableFileError(StorageError):
 def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = False) -> Connection:
     db = sqlite3.connect(name, timeout=timeout_s, isolation_level=None, check_same_thread=False, uri=is_uri)
     db.execute("PRAGMA temp_store=MEMORY")  # else inputs and outputs pass through the system's temporary folder
+    db.execute("PRAGMA trusted_schema=OFF")
     return db
 
 
@@ -36,12 +37,10 @@ def open_shared(path: Path) -> Connection:
 
     Raises Error, OSError, UnusableFileError, ForeignFileError for what others may have put there.
     """
-    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens these files by their names
-        check_own(path.with_name(path.name + suffix))
+    _check_own(path)
     _create_private(path)
     db = _connect(str(path))
     try:
-        db.execute("PRAGMA trusted_schema=OFF")
         try:
             db.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
@@ -55,11 +54,17 @@ def open_shared(path: Path) -> Connection:
     return db
 
 
-def open_existing(path: Path) -> Connection:
-    """A file to read, which must be there; reading creates and changes nothing.
+def open_existing(path: Path, is_named: bool = True) -> Connection:
+    """A file to read, which must be there; reading creates and changes nothing. One that was found by its name alone,
+    not ``is_named``, must be ours or root's.
 
     Raises StorageError (``db-missing``, ``db-invalid``).
     """
+    try:
+        if not is_named:
+            _check_own(path, or_roots=True)
+    except (ForeignFileError, OSError) as error:
+        raise StorageError(str(error), hints=("name it with -db if you trust it",)) from None
     if not os.path.isfile(path) and not is_hidden(path):  # not Path.is_file, which raises for a name that is too long
         raise StorageError(
             f"there is no database {path}",
@@ -90,6 +95,12 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
         error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
     )
+
+
+def _check_own(path: Path, or_roots: bool = False) -> None:
+    """Raises OSError, ForeignFileError for what others may have put there."""
+    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens these files by their names
+        check_own(path.with_name(path.name + suffix), or_roots)
 
 
 def _uri(path: PurePath) -> str:

@@ -60,7 +60,7 @@ def main(args: Namespace) -> None:
         if when is not None:
             filters[name] = parsed(times.parse_since, when, f"--{name}", UsageError)
     db_path = settings.db_path
-    with History(db_path) as history:
+    with History(db_path, settings.names_db) as history:
         records = history.find(**filters, limit=limit)
         if args.follow:
             _follow(history, filters, limit, args)

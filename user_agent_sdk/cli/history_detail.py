@@ -23,7 +23,7 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
-    with History(settings.db_path) as history:
+    with History(settings.db_path, settings.names_db) as history:
         record = found(history, args.id)
     if args.json:
         terminal.write_json(record.to_json())

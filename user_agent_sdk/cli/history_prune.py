@@ -23,7 +23,7 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> None:
     settings = options.prepare(args, target=False)
     before = parsed(times.parse_since, args.older_than, "--older-than", UsageError)
-    count = prune(settings.db_path, before, args.dry_run)
+    count = prune(settings.db_path, before, args.dry_run, settings.names_db)
     if not terminal.is_interactive():
         terminal.write(str(count))
         return

@@ -65,7 +65,7 @@ def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None
     from ..history.store import History, parse
     from .history_detail import found
 
-    with History(settings.db_path) as history:
+    with History(settings.db_path, settings.names_db) as history:
         record = found(history, text)
     given, altered = parse(record.input_data), (record.altered or "").split()
     if not isinstance(given, dict) or "input-cut" in altered:

@@ -46,8 +46,7 @@ def find(client: Client, name: str, limit_s: float | None = None) -> dict[str, A
     said = str(json_object(reply.body).get("message", ""))
     if reply.status == 404 and name in said and _PATH not in said:  # whoever names the path has no such route
         return None
-    found = json_object(_good(reply).body)
-    if not found:  # a gateway's login page, say: what is there must not be replaced
+    if not (found := json_object(_good(reply).body)):  # a gateway's login page, say: what is there must not be replaced
         raise PlatformError("the reply is no task definition")
     return found
 

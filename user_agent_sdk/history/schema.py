@@ -45,8 +45,10 @@ def utf8(value: Any) -> Any:
 
 
 def check(db: Connection) -> bool:
-    """Whether there is a history here, False for a database without any table; raises StorageError for
-    somebody else's. Raises Error."""
+    """Whether there is a history here, False for a database without any table. Raises Error, and StorageError for
+    somebody else's, or one that would do more with a row than keep it."""
+    if extra := db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+        raise StorageError("it has a {} called {!r}, which none of ours has".format(*extra))
     has_tables = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone()  # now; another process
     columns = {row[1] for row in db.execute("PRAGMA table_info(execution_history)")}  # may make ours in between
     if columns and not columns.issuperset(COLUMNS):
@@ -62,11 +64,7 @@ def facts(db: Connection) -> list[str]:
 
 
 def prepare(db: Connection) -> None:
-    """Make missing tables and columns. Raises Error, and StorageError for a database that is not ours, or that would do
-    more with a row than keep it."""
-    extra = db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
-    if extra:
-        raise StorageError("it has a {} called {!r}, which none of ours has: nothing is written there".format(*extra))
+    """Make missing tables and columns. Raises as :func:`check` does."""
     if not check(db):
         with suppress(Error):  # another process may be as far as we are
             clean(db)

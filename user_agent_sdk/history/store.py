@@ -84,11 +84,13 @@ def _is_deep(value: Any) -> bool:
 
 
 class History:
-    """A history file, open for reading. Raises StorageError (``db-missing``, ``db-invalid``)."""
+    """A history file, open for reading; see ``open_existing`` for ``is_named``.
 
-    def __init__(self, path: Path) -> None:
+    Raises StorageError (``db-missing``, ``db-invalid``)."""
+
+    def __init__(self, path: Path, is_named: bool = True) -> None:
         self._path = path
-        self._db = open_existing(path)
+        self._db = open_existing(path, is_named)
         # Another program may have stored bytes that are not UTF-8.
         self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
@@ -192,12 +194,12 @@ def _record(row: tuple[Any, ...]) -> Record:
     return Record(**fields)
 
 
-def prune(path: Path, before: datetime, dry_run: bool) -> int:
+def prune(path: Path, before: datetime, dry_run: bool, is_named: bool = True) -> int:
     """Delete the executions that ended before then; how many there were (with ``dry_run``: are).
 
     Raises StorageError.
     """
-    with History(path) as history:  # raises for a damaged file, without changing it
+    with History(path, is_named) as history:  # raises for a damaged file, without changing it
         ids = [(record.id,) for record in _ended(history.find(after_id=0, full=False), before.__gt__)]
     if dry_run or not ids:
         return len(ids)
