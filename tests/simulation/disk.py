@@ -264,7 +264,8 @@ os = SimpleNamespace(
     fsync=lambda descriptor: None, register_at_fork=lambda **calls: None,
     geteuid=lambda: 0, getegid=lambda: 0, getgroups=lambda: [0], getpid=lambda: 1,
     path=SimpleNamespace(
-        isdir=lambda path: path in disk.folders, lexists=lambda path: path in disk.names or path in disk.folders,
+        isdir=lambda path: path in disk.folders, islink=lambda path: False,
+        lexists=lambda path: path in disk.names or path in disk.folders,
         samestat=lambda one, other: one.st_ino == other.st_ino,
     ),
 )  # fmt: skip
