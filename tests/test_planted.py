@@ -22,6 +22,7 @@ from user_agent_sdk.cli.watch import Watch
 from user_agent_sdk.history import recorder as rooms
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.worker.keeping.journal_file import folder_of
 
 STRANGER = 54321
 AGENT_ID = "0000#user-agent"
@@ -214,6 +215,26 @@ class JournalTest(PlantedTest):
         self.link(".useragent", "journal", "any name", target=self.theirs, owner=0)
         self.run_main("journal")
         self.assertEqual(self.theirs.stat().st_mode & 0o777, 0o755)
+
+
+    def test_check_says_that_there_will_be_no_journal(self) -> None:
+        """It said that the folder can be written, and the worker that came then kept its results in memory."""
+        url = "http://127.0.0.1:9/api"
+        own = Path(".useragent", "journal", folder_of(Path(), "conductor", url, "").name)
+
+        def assert_said(why: str) -> None:
+            ended = self.run_main("check", "--offline", "--conductor", url)
+            self.assertEqual(ended.code, 3)
+            self.assertIn(f"can't be written: {why}", ended.out)
+
+        for depth in (1, 2, 3):
+            with self.subTest(depth):
+                place = self.link(*own.parts[:depth], target=self.theirs)
+                assert_said(f"{place} is a link of user {STRANGER}")
+                place.unlink()
+        own.mkdir()
+        foreign(own)
+        assert_said(f"{own.absolute()} belongs to user {STRANGER}")
 
 
 class CredentialsTest(PlantedTest):

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from .. import errors, loader, logs
+from .. import errors, loader, logs, private
 from .._version import __version__, digest
 from ..agents import Agent
 from ..conductor.client import Client
 from ..conductor.renewal import absent_cert_file, bundle
 from ..conductor.transport import Transport
-from ..errors import CODES, EXIT_OK, PlatformError, UserAgentError
+from ..errors import CODES, EXIT_OK, PlatformError, StorageError, UserAgentError
 from ..settings import TABLE, Settings, load
 from ..values import Secret
 from . import definitions, options, terminal, waiting
@@ -195,22 +195,27 @@ def _journal(settings: Settings) -> Iterator[Row]:
         fix = "leave --no-journal out where a lost result matters"
         yield Row("warn", "journal", "off: results are kept in memory only", fix)
         return
+    from ..worker.keeping import journal_file
+
     folder = Path(os.path.abspath(folder))
+    own = journal_file.folder_of(folder, settings.platform, settings.service_url, settings.client_id or "")
     existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            private.check_folder(own)
         with tempfile.TemporaryFile(dir=existing):
             free_bytes = shutil.disk_usage(existing).free
-    except OSError as error:
-        fix = "choose a folder that this user can write: --journal DIR"
-        yield Row("FAIL", "journal", f"{folder} can't be written: {error.strerror or error}", fix, "config-invalid")
+    except (OSError, StorageError) as error:
+        fix, why = "choose a folder that this user can write: --journal DIR", getattr(error, "strerror", None) or error
+        yield Row("FAIL", "journal", f"{folder} can't be written: {why}", fix, "config-invalid")
         return
     if free_bytes < DISK_LOW_BYTES:
         yield Row("warn", "journal", f"only {free_bytes >> 20} MB are free in {existing}", "make room on that disk")
     yield Row("ok", "journal", f"{folder} can be written")
-    yield from _kept(settings, folder)
+    yield from _kept(folder, own)
 
 
-def _kept(settings: Settings, root: Path) -> Iterator[Row]:
+def _kept(root: Path, own: Path) -> Iterator[Row]:
     """The entries of the journals. Leaves alone a file that a worker holds, and a file that can't be read."""
     from ..worker.keeping import journal_file
     from ..worker.keeping.leftovers import leftovers
@@ -221,7 +226,6 @@ def _kept(settings: Settings, root: Path) -> Iterator[Row]:
     for path, error in found.unusable:
         fix = "keep the file: what it holds is not delivered"
         yield Row("warn", "journal", f"{path} can't be read: {error}", fix)
-    own = journal_file.folder_of(root, settings.platform, settings.service_url, settings.client_id or "")
     counts: Counter[str] = Counter()
     for left in found.rows:
         whose = "undelivered" if left.path.parent == own else "of another platform or client"
