@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
+import tempfile
 import threading
 import unittest
+from pathlib import Path
 from typing import Any
 
 from tests.support import entered
+from tests.test_forking import fork
 from tests.workerbox import LONG_S, Box, agent, hasten, working
 from user_agent_sdk.worker.running import event_loop
 
@@ -120,6 +126,39 @@ class CoroutinesTest(unittest.TestCase):
             with self.subTest(loop), working(self.box, agent(lambda: other.create_future(), loop=loop), workers=1):
                 failed = self.box.wait(self.box.submit("tested#user-agent", {}, retries=0), LONG_S)
                 self.assertIn("different loop", str(failed.reason))
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+    def test_a_child_that_a_coroutine_forks_is_no_second_worker_and_says_how_it_ended(self) -> None:
+        """It reported the task as its own, polled on, and on the shared loop ran the other tasks too; of what it raised
+        nobody heard, and its status was 0."""
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        said = Path(holder.name, "said")
+
+        async def forks(how: str) -> int:
+            child = fork()
+            if child:
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            signal.alarm(20)
+            sys.stderr = said.open("w", buffering=1)
+            if how == "awaits":
+                await asyncio.sleep(LONG_S)
+            if how != "returns":
+                raise ValueError("the child's") if how == "raises" else SystemExit(how)
+            return 7
+
+        for loop in ("own", "shared"):
+            cases = {"returns": (0, "^$"), "raises": (1, "in forks\n(?s:.*)ValueError: the child's"), "bye": (1, "^bye$")}
+            if loop == "shared":  # or what asyncio says from Python 3.12 on
+                cases["awaits"] = (1, "RuntimeError: (a child that is forked.* can't await there|no running event loop)")
+            with working(self.box, agent(forks, loop=loop), workers=1):
+                for how, (code, text) in cases.items():
+                    with self.subTest(loop=loop, how=how):
+                        said.write_text("")
+                        self.assertEqual(self.box.wait(self.box.put(how=how), LONG_S).output, {"result": code})
+                        self.assertRegex(said.read_text().strip(), text)
+                self.assertEqual(len(self.box.reports), len(cases))
+                self.box.reports.clear()
 
     def test_what_it_leaves_running_is_named_in_the_tasks_log(self) -> None:
         async def notify_later() -> None:

@@ -106,7 +106,7 @@ class Results(Executing):
             " stopping=threading.Event(), run_async=None).output_data, flush=True)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        self.assertEqual((done.stdout.strip(), done.returncode), ("{'result': 0}", 0), done.stderr)
+        self.assertEqual((done.stdout.strip(), done.returncode), ("{'result': 768}", 0), done.stderr)
 
     def test_an_async_agent_that_closed_its_loop_costs_the_next_task_nothing(self) -> None:
         async def closes() -> None:

@@ -2,8 +2,7 @@
 """What a child that this process forks must not keep of the worker: a child is a plain Python process.
 
 It gets the signals' former handlers back (a Pool ends its children by SIGTERM), and the worker's sockets and files
-are closed in it: an orphan would hold the status port. Threads are never copied, and locks of ours are nowhere held
-in a child's only thread.
+are closed in it: an orphan would hold the status port. Threads are never copied.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Callable, NoReturn, Protocol, TypeVar
 
 
 class _File(Protocol):
@@ -24,6 +23,7 @@ class _File(Protocol):
 File = TypeVar("File", bound=_File)
 
 former_handlers: dict[int, Any] = {}  # the former handlers of the signals that the worker handles meanwhile
+in_child: set[Callable[[], None]] = set()  # what else is done in every child, before its code goes on
 _OURS: weakref.WeakSet[Any] = weakref.WeakSet()  # sockets and files whose descriptors no child may keep
 _mask = threading.local()  # .before: the forking thread's blocked signals
 
@@ -32,6 +32,33 @@ def ours(file: File) -> File:
     """``file``, a socket or whatever has a ``fileno()``, which is closed in every child that is forked."""
     _OURS.add(file)
     return file
+
+
+class OneProcess:
+    """A child that is forked inside ends where this ends: it must not go on as a second worker."""
+
+    def __enter__(self) -> None:
+        self._pid = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        if os.getpid() != self._pid:
+            end(error)
+
+
+def end(error: BaseException | None) -> NoReturn:
+    """End this process, a forked child, as Python would: what was raised is shown, with status 1."""
+    code = 1
+    try:
+        if error is None:
+            code = 0
+        elif not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
+        elif isinstance(error.code or 0, int):
+            code = int(error.code or 0) & 255
+        else:
+            print(error.code, file=sys.stderr)
+    finally:
+        os._exit(code)
 
 
 if sys.platform != "win32":
@@ -53,6 +80,8 @@ if sys.platform != "win32":
                 # Not closed: the number's owner may close it once more, and must not hit a file of the child's.
                 os.dup2(null, file.fileno(), inheritable=False)
         os.close(null)
+        for do in in_child:
+            do()
         _in_parent()
 
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Callable
 
+from ... import forking
 from .context import CURRENT
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class SharedLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _loop, which is set once
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ident: int | None = None  # of the loop's thread
         self._closed = threading.Event()
         self._said: set[str] = set()  # the functions that were seen to block
 
@@ -100,14 +102,14 @@ class SharedLoop:
         running = threading.Lock()  # locked until the task has ended: a Future does the same at twice the price
         tasks: list[asyncio.Future[Any]] = []
 
-        def begin() -> None:
-            import asyncio
+        async def alone() -> Any:
+            with forking.OneProcess():
+                return await awaitable
 
-            try:
-                tasks.append(asyncio.ensure_future(awaitable, loop=loop))
-            except Exception as error:  # it is a future of another loop, say
-                tasks.append(loop.create_future())
-                tasks[0].set_exception(error)
+        def begin() -> None:
+            coroutine: Any = alone()
+            coroutine.__qualname__ = _name(awaitable)
+            tasks.append(loop.create_task(coroutine))
             tasks[0].add_done_callback(lambda _: running.release())
 
         running.acquire()
@@ -136,6 +138,7 @@ class SharedLoop:
         with suppress(Exception):
             asyncio.run_coroutine_threadsafe(wind_up(), loop).result(2 * GRACE_S)
         self._closed.set()
+        forking.in_child.discard(self._end_child)
         loop.call_soon_threadsafe(loop.stop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -146,6 +149,8 @@ class SharedLoop:
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=self._serve, args=(self._loop,), name="shared-loop", daemon=True)
                 thread.start()
+                self._ident = thread.ident
+                forking.in_child.add(self._end_child)
                 threading.Thread(target=self._watch, args=(self._loop, thread), name="loop-watch", daemon=True).start()
             return self._loop
 
@@ -154,6 +159,15 @@ class SharedLoop:
             with suppress(SystemExit, KeyboardInterrupt):  # of a task, which has it as its result
                 loop.run_forever()
         loop.close()
+
+    def _end_child(self) -> None:
+        """A child that a coroutine has forked must not run the loop on, whose other tasks and selector are the parent's:
+        it ends with its coroutine, or at its next await."""
+        if self._loop is not None and threading.get_ident() == self._ident:
+            for handle in getattr(self._loop, "_ready", ()):
+                handle.cancel()
+            text = "a child that is forked on the shared event loop can't await there"
+            self._loop.call_soon(forking.end, RuntimeError(text))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         """Say, once for each function, that it blocks the loop: all tasks wait for it."""
@@ -180,8 +194,11 @@ def _cancellable(cancel: Callable[[], object]) -> AbstractContextManager[None]:
 
 def _names(tasks: Iterable[asyncio.Future[Any]]) -> str:
     """Of their coroutines: ``fetch, notify``."""
-    coroutines = (getattr(task, "get_coro", lambda: None)() for task in tasks)
-    return ", ".join(sorted({getattr(coroutine, "__qualname__", type(coroutine).__name__) for coroutine in coroutines}))
+    return ", ".join(sorted({_name(getattr(task, "get_coro", lambda: None)()) for task in tasks}))
+
+
+def _name(coroutine: object) -> str:
+    return str(getattr(coroutine, "__qualname__", type(coroutine).__name__))
 
 
 def _outermost(frame: FrameType | None) -> str | None:

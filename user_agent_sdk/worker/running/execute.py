@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
 import traceback
@@ -17,6 +16,7 @@ from typing import Any
 from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, LogLine, Task, TaskResult, TaskStatus
 from ...errors import NonRetryableException, OutputError
+from ...forking import OneProcess
 from .context import AGENT_LOG, CURRENT, Call, CurrentTask, TaskLog, TaskLogger, current_task, log_fields, sendable
 from .event_loop import own_frames, run_once
 from .inputs import converted, plan
@@ -77,14 +77,10 @@ def _call(agent: Agent, current: CurrentTask, run_async: Callable[[Awaitable[Any
         args, kwargs = agent.bind(current, converted(wanted, current.task), PLATFORM_NAMES - wanted.keys())
     else:
         args, kwargs = agent.bind(current, current.task.input_data)
-    pid = os.getpid()
-    try:
+    with OneProcess():
         value = agent.func(*args, **kwargs)
-    finally:
-        if os.getpid() != pid:  # a child that the function forked must not go on as a second worker
-            os._exit(0)
-    if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
-        value = run_async(value)
+        if hasattr(type(value), "__await__"):  # not iscoroutinefunction: a plain wrapper may return a coroutine
+            value = run_async(value)
     return _checked(value) if is_result(value) else _with_output(TaskResult(), value)
 
 
