@@ -16,8 +16,8 @@ LEFT_S = 5.0
 
 
 def program() -> int:
-    """:func:`main` as a process of its own, which ends: Python would wait for ever for a thread that an agent's
-    function has started and left."""
+    """:func:`main` as a process of its own, which ends: Python would wait for ever for a thread, or a process of
+    multiprocessing, that an agent's function has started and left."""
     _begin_children_with_us()
     code = main()
     for stream in (sys.stdout, sys.stderr):
@@ -27,7 +27,9 @@ def program() -> int:
         except (OSError, ValueError):  # Python would flush again at its exit, and end with 120
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     threading = sys.modules.get("threading")
-    if threading is not None and not all(one.daemon for one in {*threading.enumerate()} - {threading.main_thread()}):
+    children = getattr(sys.modules.get("multiprocessing.process"), "active_children", lambda: ())()
+    others = {*threading.enumerate()} - {threading.main_thread()} if threading is not None else ()
+    if threading is not None and (children or not all(one.daemon for one in others)):
         timer = threading.Timer(LEFT_S, os._exit, (code,))
         timer.daemon = True
         timer.start()
