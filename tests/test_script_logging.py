@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import unittest
@@ -84,6 +85,38 @@ class ScriptLoggingTest(CliTest):
         err = self.invoke(rich).err
         self.assertIn("rich of the bot", err)
         self.assertNotIn("rich of the task", err)
+
+    def test_a_record_factory_may_set_fields_of_our_names(self) -> None:
+        """A worker did not start, or lost results: logging takes no field from us that the factory has set."""
+        self.addCleanup(logging.setLogRecordFactory, logging.getLogRecordFactory())
+        factory = (
+            "class Record(logging.LogRecord):\n"
+            "        def __init__(self, *given, **more):\n"
+            "            super().__init__(*given, **more)\n"
+            "            self.task_id = self.agent_id = self.action = self.code = '-'\n"
+            "    logging.setLogRecordFactory(Record)"
+        )
+        lines = [json.loads(line) for line in self.invoke(factory, "-d", "--log-format=json").err.splitlines()]
+        [ended] = [line for line in lines if line.get("action") == "task_ended"]
+        self.assertEqual((ended["agent_id"], len(ended["task_id"])), ("work", 36))
+        loggers = {name: type(logger) for name, logger in logging.root.manager.loggerDict.items() if "_sdk." in name}
+        self.assertLessEqual({*loggers.values()}, {logs._OwnLogger, logging.PlaceHolder})
+
+    def test_what_a_script_hangs_on_our_loggers_or_the_root_may_raise(self) -> None:
+        """A handler of the root whose stream is a property that raises, or a filter on our logger, cost the results."""
+        raising = (
+            "class Raising(logging.Handler):\n"
+            "        def filter(self, record): raise RuntimeError('no log server')\n"
+            "        stream = property(lambda self: 1 / 0)\n"
+            "    logging.getLogger().addHandler(Raising())\n"
+            "    logging.getLogger('user_agent_sdk').addHandler(Raising())\n"
+            "    logging.getLogger('user_agent_sdk.worker.slots').addFilter(Raising())\n"
+            "    logging.getLogger('bot').disabled = logging.getLogger('library').disabled = True"
+        )
+        self.addCleanup(logging.getLogger("user_agent_sdk.worker.slots").filters.clear)
+        self.addCleanup(setattr, logging.getLogger("library"), "disabled", False)
+        self.addCleanup(setattr, logging.getLogger("bot"), "disabled", False)
+        self.assertEqual(self.invoke(raising).err.count("of the task"), 1)
 
     def test_the_roots_level_is_the_scripts(self) -> None:
         err = self.invoke("logging.getLogger().setLevel(logging.ERROR)").err

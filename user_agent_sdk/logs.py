@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from .errors import ConfigError, StorageError
 from .private import open_own
@@ -184,8 +184,8 @@ class _Onward(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         for handler in logging.getLogger().handlers:
-            if record.levelno >= handler.level and not _is_console(handler):
-                with suppress(Exception):
+            with suppress(Exception):
+                if record.levelno >= handler.level and not _is_console(handler):
                     handler.handle(record)
         return True
 
@@ -199,6 +199,20 @@ class _OwnLogger(logging.Logger):
     """A logger of ours: dictConfig and fileConfig disable every logger that their caller did not think of."""
 
     disabled = property(lambda self: False, lambda self, value: None)
+
+    def makeRecord(  # noqa: N802
+        self, name: str, level: int, fn: str, lno: int, msg: object, args: Any, exc_info: Any,
+        func: str | None = None, extra: Any = None, sinfo: str | None = None,
+    ) -> logging.LogRecord:  # fmt: skip
+        """With our fields, where logging raises for one of the same name that a script's record factory has set."""
+        record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        record.__dict__.update(extra or {})
+        return record
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """A handler or a filter that a script gave to a logger of ours may raise as one of the root's."""
+        with suppress(Exception):
+            super().handle(record)
 
 
 _NAME = __name__.rpartition(".")[0]

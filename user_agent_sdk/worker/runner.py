@@ -22,7 +22,7 @@ from ..agents import Agent
 from ..conductor.paths import segment
 from ..conductor.transport import is_loopback
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
-from ..logs import counted
+from ..logs import counted, settle
 from ..settings import AgentSettings, Settings
 from . import signals
 from .connect import connect
@@ -137,6 +137,7 @@ class Runner:
 
         Raises AuthRefusedError when the credentials are refused at the start, AgentError for a start hook.
         """
+        settle()  # for the loggers of modules that were imported since the script was
         with signals.into(self._numbers, breaks=lambda: self._is_checking):
             try:
                 self._check_credentials()
