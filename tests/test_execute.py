@@ -312,6 +312,30 @@ class Failures(Executing):
         self.assertEqual(result.reason_for_incompletion, "Unprintable: (its message can't be shown: RuntimeError)")
         self.assertEqual(self.failing(Vicious()).reason_for_incompletion, "Vicious")
 
+    def test_exceptions_that_break_whoever_asks_for_an_attribute_fail_their_try_alone(self) -> None:
+        """The look for a group's members met a __getattr__ that raises, or went too deep: the slot's thread died."""
+
+        class Lazy(Exception):
+            def __getattr__(self, name: str) -> Any:
+                raise KeyError(name)
+
+        class Posing(Exception):
+            @property
+            def __class__(self) -> Any:
+                raise SystemExit
+
+        class Group(Exception):
+            exceptions: tuple[BaseException, ...] = ()
+
+        deep: BaseException = ValueError("the last")
+        for _ in range(5000):
+            inner, deep = deep, Group("deep")
+            deep.exceptions = (inner,)
+        for error, reason in ((Lazy("a"), "Lazy: a"), (Posing(), "Posing"), (deep, "Group: deep")):
+            result = self.failing(error)
+            self.assertEqual((result.status, result.reason_for_incompletion), (FAILED, reason))
+        self.assertEqual(self.logged[0].partition("\n")[0], "ERROR agent failed: Lazy: a")
+
     def test_a_long_reason_keeps_both_ends(self) -> None:
         reason = self.failing(ValueError("row 1 " + "x" * 2000 + " code=E42")).reason_for_incompletion or ""
         self.assertEqual(len(reason), 500)

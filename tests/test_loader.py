@@ -196,6 +196,8 @@ class LoaderTest(unittest.TestCase):
         """Its __str__ was called to find a hint: "this is a bug" of ours."""
         text = "class E(Exception):\n    def __str__(self): return self.args[0]['message']\nraise E('x')\n"
         self.assertIn("speechless.py raised E while it was loaded", self.refused("speechless.py", text).message)
+        lazy = "class E(Exception):\n    def __getattr__(self, name): raise KeyError(name)\nraise E('x')\n"
+        self.assertIn("lazy.py raised E while it was loaded", self.refused("lazy.py", lazy).message)
         self.assertIn("from . import", self.refused("relative.py", "from . import helper\n").hints[0])
 
     def test_a_script_that_cannot_be_read_is_an_error_of_its_own(self) -> None:

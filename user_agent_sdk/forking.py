@@ -56,7 +56,7 @@ def end(error: BaseException | None) -> NoReturn:
         elif isinstance(error.code or 0, int):
             code = int(error.code or 0) & 255
         else:
-            print(error.code, file=sys.stderr)
+            sys.stderr.write(f"{error.code}\n")
     finally:
         os._exit(code)
 

@@ -225,7 +225,7 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
         frames = frames.tb_next
     try:
         shown = traceback.TracebackException(type(error), error, frames)
-    except (SyntaxError, ValueError):  # 3.9 runs a script whose bytes are no UTF-8, and then can't quote its lines
+    except Exception:  # 3.9 can't quote bytes that are no UTF-8; 3.11 and 3.12 ask it for __notes__, which may raise
         return AgentError(f"{path.name} raised {type(error).__name__} while it was loaded: {error}")
     if isinstance(error, SyntaxError):
         lines = list(shown.format_exception_only())

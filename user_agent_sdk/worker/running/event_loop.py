@@ -161,7 +161,7 @@ class SharedLoop:
         loop.close()
 
     def _end_child(self) -> None:
-        """A child that a coroutine has forked must not run the loop on, whose other tasks and selector are the parent's:
+        """A child that a coroutine has forked must not run the loop on, whose tasks and selector are the parent's:
         it ends with its coroutine, or at its next await."""
         if self._loop is not None and threading.get_ident() == self._ident:
             for handle in getattr(self._loop, "_ready", ()):

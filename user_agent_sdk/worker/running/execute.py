@@ -127,7 +127,9 @@ def _failure(
     error: BaseException, agent: Agent, fields: Mapping[str, object], lines: TaskLog, call: Call
 ) -> TaskResult:
     """The result for what was raised. The traceback becomes the log's last line, and is logged here."""
-    first = _first(error)
+    first = None
+    with suppress(BaseException):  # an exception that breaks whoever looks at it, or a group that is too deep
+        first = _first(error)
     terminal = first is not None or agent.is_lack(error)
     result = TaskResult(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskStatus.FAILED)
     result.output_data = {"result": None}  # as 0.2.0: the next step of a workflow may read that key
@@ -142,13 +144,15 @@ def _failure(
         result.reason_for_incompletion = sendable(reason or type(error).__name__, REASON_MAX_CHARS)
         frames = own_frames(error.__traceback__)
         earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        shown: Any = None
         if frames is not None or earlier is not None:  # a coroutine's StopIteration has its frames there
-            shown = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES)
-            lines.add("".join(shown.format()).rstrip(), _now_ms())
+            with suppress(Exception):  # Python 3.11 and 3.12 ask it for __notes__, whatever that raises
+                text = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES).format()
+                lines.add("".join(text).rstrip(), _now_ms())
+                shown = type(error), error, frames
         AGENT_LOG.error(
             "%s failed: %s", agent.name, result.reason_for_incompletion,
-            exc_info=(type(error), error, frames) if frames or earlier else None,
-            extra={"action": "task_failed", **fields},
+            exc_info=shown, extra={"action": "task_failed", **fields},
         )  # fmt: skip
     except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
         pass  # the result stands as it is
