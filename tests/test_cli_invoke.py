@@ -75,6 +75,19 @@ class InvokeTest(CliTest):
         self.assertTrue((self.folder / "execution_history.db").is_file())
         self.assertEqual(list((self.folder / "elsewhere").iterdir()), [])
 
+    def test_streams_that_cannot_be_flushed_are_no_error_at_the_end(self) -> None:
+        """An object with write() alone, nothing at all, or a file on a full disk in place of stderr: after the answer
+        came a traceback of ours, and exit 1 or 120."""
+        tee = "    class Tee:\n        def write(self, text): return len(text)\n    import sys\n    sys.stderr = "
+        full = ["open('/dev/full', 'w'); sys.stderr.write('x')"] if os.path.exists("/dev/full") else []
+        for stream in ("Tee()", "None", *full):
+            with self.subTest(stream):
+                self.write("agent.py", f"{tee}{stream}{SUM}")
+                ended = self.run_process("-m", "user_agent_sdk", "invoke", "agent.py")
+                self.assertEqual((ended.code, ended.out), (0, '{"result": 0}\n'), ended.err)
+                self.assertNotIn("Traceback", ended.err)
+                self.assertNotIn("ignored", ended.err)
+
     def test_no_account_is_needed_and_none_is_used(self) -> None:
         self.write("sum_agent.py", SUM)
         self.write("credentials.json", "{broken")

@@ -37,13 +37,16 @@ def keep_streams() -> None:
 
 
 def forget_streams() -> None:
-    """Use the streams of sys again. A stream that a script has left detached would be an error when Python ends."""
+    """Use the streams of sys again. One that can't be flushed (a script has left it detached, or an object with write()
+    alone, or its disk is full) would be an error when Python ends."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if _kept.pop(name, None) is not None:
             try:
                 stream.flush()
-            except ValueError:
+            except Exception:
+                with suppress(Exception):  # what it still holds goes nowhere
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 setattr(sys, name, None)
 
 

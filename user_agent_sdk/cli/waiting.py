@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,7 +36,8 @@ class Pace:
 @contextmanager
 def shown(settings: Settings, sentence: Callable[[], str | None]) -> Iterator[None]:
     """While this lasts, and from a second on, show the sentences that ``sentence`` returns."""
-    if settings.quiet or sys.stderr is None or not sys.stderr.isatty():
+    stream = terminal.stderr()
+    if settings.quiet or stream is None or not stream.isatty():
         yield
         return
     ended, pace = threading.Event(), Pace()
