@@ -358,6 +358,17 @@ class Names(ConnectionTest):
         answer.set()
         self.assertEqual(self.ask(self.connect_to("hangs.example", server.port)).body, b"ok")
 
+    def test_a_scripts_own_look_up_may_name_its_parameters_as_it_likes(self) -> None:
+        """Well-known snippets for SOCKS or IPv4 replace it by a function of places: no request got out any more."""
+        server, real = self.serve(answering(lambda request: b"ok")), socket.getaddrinfo
+
+        def look_up(*args: Any) -> Any:
+            return real("127.0.0.1", *args[1:])
+
+        with mock.patch.object(socket, "getaddrinfo", look_up):
+            for host in ("by-name.example", "127.0.0.1"):
+                self.assertEqual(self.ask(self.connect_to(host, server.port)).body, b"ok")
+
     def test_a_name_that_nobody_knows(self) -> None:
         with mock.patch.object(socket, "getaddrinfo", side_effect=socket.gaierror(-2, "Name or service not known")):
             error = self.assert_fails(self.connect_to("nowhere.example", 443))

@@ -281,15 +281,15 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
     a name, however many callers wait and however long it hangs."""
 
     def look_up() -> None:
-        try:
-            mine.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        try:  # by place, as the standard library asks: a script's own getaddrinfo may name its parameters otherwise
+            mine.set_result(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
         except Exception as error:
             mine.set_exception(error)
         _look_ups.pop((host, port))
 
     with contextlib.suppress(ValueError):  # a name, not an address
         ipaddress.ip_address(host)
-        return socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)  # of text, idna would be loaded
+        return socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM)  # of text, idna would be loaded
     mine: Future[list[Any]] = Future()
     answer = _look_ups.setdefault((host, port), mine)
     if answer is mine:
