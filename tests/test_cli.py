@@ -15,7 +15,7 @@ from argparse import Namespace
 from unittest import mock
 
 from tests.cli import ROOT, SUM, CliTest
-from user_agent_sdk.cli import commands, options, terminal
+from user_agent_sdk.cli import commands, options, run, terminal
 from user_agent_sdk.errors import CODES, UsageError
 from user_agent_sdk.settings import TABLE
 
@@ -71,7 +71,15 @@ class ErrorTest(CliTest):
         said = self.run_main("--workers").err
         self.assertIn("no command stands before --workers\nhint: useragent run agent.py --workers\n", said)
         said = self.run_main("--log-format", "json", "run", "my bot.py").err  # the value was left out of the hint
-        self.assertIn("\nhint: useragent run 'my bot.py' --log-format json\n", said)
+        self.assertIn('\nhint: useragent run "my bot.py" --log-format json\n', said)  # cmd takes no single quotes
+
+    def test_several_scripts_of_any_kind_are_scripts(self) -> None:
+        """A second .pyw, as a bot without a window is called, was taken for a file of credentials."""
+        parser = options.Parser("useragent run", *commands.COMMANDS["run"], "run")
+        run.configure(parser)
+        options.add_settings(parser, "run")
+        args = parser.parse(["a.pyw", "b.pyw", "c.pyc", "-w", "2"], options.IN_ORDER["run"])
+        self.assertEqual((args.agent, args.more, args.config_file), ("a.pyw", ["b.pyw", "c.pyc"], None))
 
     def test_options_are_not_abbreviated(self) -> None:
         self.assertIn("did you mean --workers?", self.run_main("run", "a.py", "--work", "3").err)

@@ -348,6 +348,7 @@ class WatchTest(CliTest):
             (lambda: self.write("package/new.py", "x"), "package/new.py"),
             (lambda: os.utime("package/new.py", ns=(1, 1)), "package/new.py"),
             (lambda: os.unlink("package/new.py"), "package/new.py"),
+            (lambda: self.write("bot.pyw", "x"), "bot.pyw"),
             (lambda: self.write("credentials.json", "{}"), "credentials.json"),
         ):
             act()

@@ -50,6 +50,17 @@ class LoaderTest(unittest.TestCase):
 
     # What a script may expect
 
+    def test_a_package_at_the_root_of_a_disk_has_no_name(self) -> None:
+        """A root is its own parent: with an __init__.py there, the loader looked upwards for ever."""
+        with mock.patch("os.path.isfile", return_value=True):
+            name = loader._in_package(Path("/bots/agent.py"), b"from bots import tools")
+        self.assertEqual(name, "bots.agent")
+        sys.path.pop()
+
+    def test_the_library_comes_before_the_script_on_windows_too(self) -> None:
+        """Its extension modules are in DLLs there: a unicodedata.py beside the script took the library's place."""
+        self.assertTrue(loader._is_standard(os.path.join(sys.base_prefix, "DLLs")))
+
     def test_a_compiled_script_is_one(self) -> None:
         """Whoever hands out agent.pyc, or Cython's agent.so, was told that it is not a Python script."""
         compiled = py_compile.compile(str(self.write("bot.py")), str(self.folder / "bot.pyc"), doraise=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for the type checker alone: importing it loads importlib.re
 
 PUBLIC_NAME = "user_agent_sdk"  # the package name that scripts import
 _PACKAGE = __name__.rpartition(".")[0]  # the package name of this copy
+_PYTHON = f'"{sys.executable}"' if " " in sys.executable else sys.executable  # for a command that is pasted
 _OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
 
 
@@ -54,7 +55,7 @@ def load(path: Path) -> list[Agent]:
         hint = "put @user_agent() before the function that does the work"
         for name, module in sys.modules.copy().items():
             if name.endswith(".agents") and isinstance(getattr(module, "REGISTRY", None), list) and module.REGISTRY:
-                hint = f"it uses another copy of the SDK: start that one, {sys.executable} -m {name[:-7]}"
+                hint = f"it uses another copy of the SDK: start that one, {_PYTHON} -m {name[:-7]}"
         raise AgentError(f"{path} defines no agent", code="no-agent", hints=[hint])
     return found
 
@@ -163,9 +164,10 @@ def _script(path: Path) -> Path:
         path = module
     if not os.path.exists(path) and not is_hidden(path):
         raise AgentError(f"there is no file {path}", code="agent-missing", hints=nearest_file(path, ".py"))
+    path = path.resolve()  # on Windows with the capitals that the name has on the disk
     if not inspect.getmodulename(path):  # of source, or compiled
         raise AgentError(f"{path} is not a Python script (.py)", code="agent-missing")
-    return path.resolve()
+    return path
 
 
 def _run(path: Path) -> list[Agent]:
@@ -203,13 +205,14 @@ def _is_standard(entry: str) -> bool:
     library = os.path.dirname(os.__file__)
     is_inside = os.path.join(entry, "").startswith(os.path.join(library, ""))
     is_zip = entry.endswith(".zip") and os.path.basename(entry).startswith("python")
-    return is_zip or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
+    is_windows = entry == os.path.join(sys.base_prefix, "DLLs")  # where its extension modules are
+    return is_zip or is_windows or (is_inside and not {"site-packages", "dist-packages"} & {*Path(entry).parts})
 
 
 def _in_package(path: Path, source: bytes) -> str:
     """The full name of a script that imports from a package around it, which is put on the path; "" for any other."""
     full_name, name, folder = "", path.stem, path.parent
-    while os.path.isfile(folder / "__init__.py"):
+    while folder.name and os.path.isfile(folder / "__init__.py"):  # a root is its own parent
         name, package, folder = f"{folder.name}.{name}", re.escape(folder.name.encode()), folder.parent
         if re.search(rb"^\s*(from\s+\.|(from|import)\s+%b\b)" % package, source, re.MULTILINE):
             full_name, root = name, str(folder)
@@ -233,11 +236,11 @@ def _load_error(path: Path, error: BaseException) -> AgentError:
         return AgentError("\n".join([what, *"".join(lines[1:-1]).splitlines()]))
     hints = []
     if isinstance(error, ModuleNotFoundError) and error.name:
-        hints = [f"is {error.name!r} installed for this Python? {sys.executable} -m pip install ..."]
+        hints = [f"is {error.name!r} installed for this Python? {_PYTHON} -m pip install ..."]
         if _is_public(error.name):
             hints = ["this version of the SDK has no such module"]
         elif error.name.partition(".")[0] == "conductor":  # on the package index this name belongs to another project
-            hints = [f"{error.name} is Conductor's own client: {sys.executable} -m pip install conductor-python"]
+            hints = [f"{error.name} is Conductor's own client: {_PYTHON} -m pip install conductor-python"]
     elif "attempted relative import" in str(shown):  # not in str(error), which may raise
         hints = ["a script is no package: write `import helper`, not `from . import helper`"]
     elif isinstance(error, SystemExit):

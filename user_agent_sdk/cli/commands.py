@@ -183,9 +183,9 @@ def _run(words: list[str], args: list[Namespace]) -> int:
 def _unknown(words: Sequence[str]) -> UsageError:
     word, lists = words[0], f"{PROGRAM} -h lists the commands"
     if word.startswith("-"):
-        from shlex import join
+        from .terminal import quoted
         at = next((place for place, each in enumerate(words) if each in COMMANDS), 0)
-        meant = join([*words[at:], *words[:at]] if at else ["run", "agent.py", *words])
+        meant = " ".join(map(quoted, [*words[at:], *words[:at]] if at else ["run", "agent.py", *words]))
         return UsageError(f"no command stands before {word}", hints=[f"{PROGRAM} {meant}", lists])
     near = nearest(word, [*COMMANDS, *ALIASES])
     hints = [f"did you mean {near!r}?"] if near else []

@@ -162,7 +162,8 @@ def _tell(args: Namespace, folder: Path, files: Iterable[str]) -> None:
     steps = steps[-1:] if args.core else steps
     if folder.resolve() != Path.cwd():
         shown = escape(str(folder))
-        steps.insert(0, (f'cd "{shown}"' if " " in shown else f"cd {shown}", ""))
+        change = "cd" if folder.resolve().drive == Path.cwd().drive else "pushd"  # cmd's cd stays on its drive
+        steps.insert(0, (f'{change} "{shown}"' if " " in shown else f"{change} {shown}", ""))
     place = escape(str(folder.resolve()))
     terminal.note(f"made in {place}:\n  {'  '.join(dict.fromkeys(name.partition('/')[0] for name in files))}")
     if not args.vendor and _ROOT.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*_ROOT.parts}:

@@ -32,6 +32,7 @@ IN_ORDER = {
     "history-detail": ("id", "db_path"),
 }
 UNNAMED = "--record-id"
+SCRIPTS = (".py", ".pyw", ".pyc")
 PREFIX_CHARS = 6  # of an id, which may stand for the whole
 
 # Two examples of each command, the most usual first.
@@ -78,10 +79,10 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args([spelled for word in words for spelled in self._spelled(word)])
         rest = [word for word in rest if word != "--"]
         if "more" in args:  # scripts
-            args.more = [word for word in rest if word.endswith(".py")]
+            args.more = [word for word in rest if word.endswith(SCRIPTS)]
             rest = [word for word in rest if word not in args.more]
         for name in in_order:
-            if rest and not rest[0].startswith("-") and not rest[0].endswith(".py") and vars(args)[name] is None:
+            if rest and not rest[0].startswith("-") and not rest[0].endswith(SCRIPTS) and vars(args)[name] is None:
                 setattr(args, name, rest.pop(0))
         if rest:
             word = next((word for word in rest if word.startswith("-")), rest[0])  # an unknown option explains the rest

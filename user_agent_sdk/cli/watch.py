@@ -65,7 +65,7 @@ class Watch:
             for folder, inner, names in os.walk(top):
                 inner[:] = [name for name in inner if not _is_foreign(Path(folder, name))]
                 for name in names:
-                    if name.endswith(".py"):
+                    if name.endswith((".py", ".pyw")):
                         found.update(_state(Path(folder, name)))
         for file in self._files:
             found.update(_state(file))
@@ -98,7 +98,7 @@ def _files_of(module: object) -> list[str]:
     """A module's source file; of a package without a file of its own a name in its folder."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return [file] if file.endswith(".py") else []  # an extension module can't be loaded twice
+        return [file] if file.endswith((".py", ".pyw")) else []  # an extension module can't be loaded twice
     with suppress(Exception):  # objects of all kinds stand in sys.modules
         return [os.path.join(folder, "__init__.py") for folder in list(getattr(module, "__path__", ()))[:1]]
     return []

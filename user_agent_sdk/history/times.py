@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
@@ -58,6 +59,8 @@ def parse_since(text: str) -> datetime:
     except OverflowError:
         pass
     when = moment(text)
+    with suppress(ValueError):  # Windows knows no local time before 1970 or after 3000, Python none after 9999
+        when = when or values.moment(text).replace(tzinfo=timezone.utc)
     if when is None:
         raise ValueError(f"must be an age such as 30m, 2h or 7d, or a date such as 2026-01-31, not {text!r}")
     return when
