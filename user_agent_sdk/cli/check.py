@@ -145,7 +145,8 @@ def _python(script: Path | None) -> Iterator[Row]:
     for entry in dict.fromkeys(map(os.path.realpath, [*sys.path, script.parent if script else "."])):
         for other in (Path(entry, "user_agent_sdk"), Path(entry, "user_agent_sdk.py")):
             if other != root and os.path.isfile(other if other.suffix else other / "__init__.py"):
-                fix = f"remove one: {terminal.quoted(sys.executable)} -m pip uninstall user-agent-sdk, or delete the folder"
+                python = terminal.quoted(sys.executable)
+                fix = f"remove one: {python} -m pip uninstall user-agent-sdk, or delete the folder"
                 yield Row("warn", "SDK", f"a second copy is in {other}; it is not used here", fix)
 
 
