@@ -536,6 +536,37 @@ class AsyncFunctions(Executing):
         self.assertEqual(ended, ["closed"])
         self.runner.close()
 
+    def test_a_generator_whose_async_for_is_left_ends_as_it_says(self) -> None:
+        """The task's log said "async_generator_athrow was left running", and on Python 3.9 the finally was cut off."""
+        ended = []
+
+        async def numbers() -> Any:
+            try:
+                while True:
+                    yield 1
+            finally:
+                await asyncio.sleep(0.01)
+                ended.append("closed")
+
+        async def inner() -> int:
+            async for number in numbers():
+                async for _ in numbers():
+                    return int(number)
+            return 0
+
+        async def agent(num1: int) -> int:
+            if num1 == 2:
+                return await inner()
+            async for number in numbers():
+                raise ValueError(number)
+            return 0
+
+        self.assertEqual(self.run_agent(agent).output_data, {"result": 1})
+        self.assertEqual(ended, ["closed"] * 2)
+        self.assertEqual(self.run_agent(agent, inputData={"num1": 3}).reason_for_incompletion, "ValueError: 1")
+        result = self.run_agent(agent)  # the generator of the one that raised ends here, with what held on to it
+        self.assertEqual((result.logs, ended), ([], ["closed"] * 5))
+
     def test_a_sync_function_may_run_a_loop_of_its_own(self) -> None:
         async def part() -> int:
             return 7

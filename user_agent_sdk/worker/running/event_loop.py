@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from types import FrameType, TracebackType
@@ -47,7 +48,14 @@ class AsyncRunner:
                 return loop.run_until_complete(task)
         finally:
             # A KeyboardInterrupt or SystemExit leaves run_until_complete before all others have run.
-            leftover = asyncio.all_tasks(loop) - {task}
+            leftover, until = asyncio.all_tasks(loop) - {task}, time.monotonic() + GRACE_S
+            while task.done() and (left_s := until - time.monotonic()) > 0:
+                closing = {each for each in leftover if _names([each]) == "async_generator_athrow"}
+                if not closing:
+                    break
+                # Of an ``async for`` that was left: its generator's finally may await, and leave another one.
+                loop.run_until_complete(asyncio.wait(closing, timeout=left_s))
+                leftover = asyncio.all_tasks(loop) - {task}
             if leftover:
                 current = CURRENT.get(None)
                 text = "%s was left running and is cancelled: await it before the function returns"
