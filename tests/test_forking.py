@@ -7,12 +7,14 @@ import os
 import queue
 import signal
 import socket
+import threading
 import unittest
 import warnings
 from collections.abc import Callable
 
 from user_agent_sdk import forking
 from user_agent_sdk.worker import signals
+from user_agent_sdk.worker.running.context import Call, TaskLog
 
 
 def fork() -> int:
@@ -66,6 +68,33 @@ class ForkTest(unittest.TestCase):
         self.assertTrue(self.in_child(is_gone))
         with socket.create_connection(listener.getsockname()):
             listener.accept()[0].close()
+
+    def test_a_child_logs_though_another_thread_logged_in_the_fork(self) -> None:
+        """It waited for ever for a lock that a thread held which it does not have; so did current_task().cancelled."""
+        lines, call = TaskLog(), Call()
+        held, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lines._lock, call._lock:
+                held.set()
+                go.wait()
+
+        def logs() -> bool:
+            signal.alarm(10)
+            lines.add("of the child", 0)
+            TaskLog().add("of a task of the child's", 0)
+            return not call.cancelled.is_set() and not Call().cancelled.is_set() and self.in_child(lambda: True)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        self.assertTrue(held.wait(10))
+        try:
+            self.assertTrue(self.in_child(logs))
+        finally:
+            go.set()
+            thread.join()
+        lines.add("of the parent", 0)
+        self.assertEqual([line.log for line in lines.close()], ["of the parent"])
 
     def test_what_the_function_itself_opened_stays_open_in_its_child(self) -> None:
         reader, writer = os.pipe()

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Callable
 
+from ... import forking
 from ...conductor.wire import LogLine, Task
 from ...errors import AgentError
 from ...logs import bounded
@@ -185,6 +186,16 @@ class TaskLog:
             text = f"… {self._left_out} lines left out: a task's log holds {MAX_LINES} lines, {MAX_BYTES // 1024} kB …"
             lines.append(LogLine(text, tail[0].created_ms))
         return lines + tail
+
+
+def _free_locks() -> None:
+    """In a child: another thread, which is not there, may have held a lock in the fork. One that is free serves all."""
+    lock = threading.RLock()
+    for kind in (Call, TaskLog):
+        kind._lock = property(lambda self: lock, lambda self, value: None)  # type: ignore[assignment]
+
+
+forking.in_child.add(_free_locks)
 
 
 def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
