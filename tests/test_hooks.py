@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 from tests.support import entered
+from tests.test_forking import fork
 from tests.workerbox import LONG_S, Box, Worker, agent, settings_for, working
 from user_agent_sdk import on_start, on_stop
 from user_agent_sdk.errors import AgentError, ConfigError
@@ -94,6 +96,21 @@ class HooksTest(unittest.TestCase):
         self.assertRegex(str(error), r'raise SystemExit\("no Excel on this machine"\)\nSystemExit: no Excel')
         self.assertNotIn("running/hooks.py", str(error))
         self.assertEqual((self.said, self.box.calls["poll"]), (["closed"], 0))
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+    def test_a_child_that_a_hook_forks_ends_as_any_program(self) -> None:
+        """What it raised was kept for nobody, and its status was 0."""
+
+        @on_start
+        def forks() -> None:
+            child = fork()
+            if not child:
+                raise SystemExit(3)
+            self.said.append(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+
+        worker = self.worker()
+        self.box.wait(self.box.put(), LONG_S)
+        self.assertEqual((worker.stop(), self.said), (0, ["3", "task"]))
 
     def test_a_late_start_hook_keeps_it_from_starting_too(self) -> None:
         async def is_cancelled() -> None:

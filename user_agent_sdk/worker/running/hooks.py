@@ -15,6 +15,7 @@ from sys import float_info
 from typing import Any, Callable, NamedTuple
 
 from ...errors import AgentError, ConfigError
+from ...forking import OneProcess
 from .event_loop import GRACE_S, own_frames
 
 LIMIT_S = 30.0
@@ -124,10 +125,11 @@ class Hooks:
 
         def call() -> None:
             try:
-                value = hook.func()
-                if hasattr(type(value), "__await__"):
-                    grace_s[0] = GRACE_S
-                    self._run_async(_limited(value, until))
+                with OneProcess():
+                    value = hook.func()
+                    if hasattr(type(value), "__await__"):
+                        grace_s[0] = GRACE_S
+                        self._run_async(_limited(value, until))
                 raised.append(None)
             except BaseException as error:
                 raised.append(error)
