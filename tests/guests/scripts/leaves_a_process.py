@@ -6,6 +6,7 @@ output: {"result": 1}
 
 import multiprocessing
 import os
+import threading
 import time
 
 from user_agent_sdk import user_agent
@@ -14,7 +15,7 @@ from user_agent_sdk import user_agent
 def while_the_worker_lives(worker):
     until = time.monotonic() + 120
     while os.getppid() == worker and time.monotonic() < until:
-        time.sleep(0.1)
+        threading.Event().wait(0.1)
 
 @user_agent(agent_id="leaves_a_process")
 def work():
