@@ -140,7 +140,7 @@ class CoroutinesTest(unittest.TestCase):
             if child:
                 return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             signal.alarm(20)
-            sys.stderr = said.open("w", buffering=1)
+            sys.stderr, sys.excepthook = said.open("w", buffering=1), sys.__excepthook__
             if how == "awaits":
                 await asyncio.sleep(LONG_S)
             if how != "returns":
