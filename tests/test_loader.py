@@ -94,8 +94,7 @@ class LoaderTest(unittest.TestCase):
             "uses.py", "import nearby_helper\n" + AGENT.replace("return 1", "return nearby_helper.VALUE")
         )
         self.assertEqual(agent.func(), 42)
-        library = [entry for entry in sys.path if entry.startswith(os.path.dirname(os.__file__))]
-        plain = [entry for entry in library if "-packages" not in entry]
+        plain = [entry for entry in sys.path if loader._is_standard(entry)]
         self.assertEqual(sys.path.index(str(self.folder)), max(map(sys.path.index, plain)) + 1)
 
     def test_a_sibling_takes_no_module_of_the_standard_librarys_place(self) -> None:
