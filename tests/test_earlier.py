@@ -368,7 +368,11 @@ class RunFromPythonTest(CliTest):
         config = RunnerConfig("i", "s", "https://a.b/", auth_url="https://c.d/token")
         known = (config.base_url, config.service_url, config.auth_url)
         self.assertEqual(known, ("https://a.b", service_url, "https://c.d/token"))
-        self.assertRaises(ConfigError, UserAgentRunner, config_file="nothing.json")
+        runner = UserAgentRunner(config_file="nothing.json")  # at the top of a script that check or invoke loads
+        self.assertIsNone(runner.config)
+        self.assertRaises(ConfigError, runner.run)
+        both = RunnerConfig("i", "s", "http://10.0.0.5:8088", service_url="https://a.b", auth_url="https://c.d")
+        self.assertEqual((both.service_url, both.auth_url), ("https://a.b", "https://c.d"))
         with mock.patch.dict(os.environ, CONDUCTOR_SERVER_URL="http://127.0.0.1:1/api"):
             self.assertIsNone(UserAgentRunner().config)
 

@@ -145,6 +145,22 @@ class Results(Executing):
         broken = functools.wraps(agent)(lambda *args, **kwargs: int([]))  # a TypeError of another kind
         self.assertEqual(self.run_agent(broken).status, FAILED)
 
+        def do_agent(path: str) -> None: ...
+
+        of_another = functools.wraps(agent)(lambda *args, **kwargs: do_agent())
+        self.assertEqual(self.run_agent(of_another).status, FAILED)
+
+    def test_what_a_decorator_may_supply_by_place_moves_no_other_argument(self) -> None:
+        """The account was absent, so the amount came in its place, and the task completed."""
+
+        def agent(account: str, amount: int, currency: str = "EUR") -> Any:
+            return [account, amount, currency]
+
+        by_place = functools.wraps(agent)(lambda *args: agent(*args))
+        result = self.run_agent(by_place, inputData={"amount": 5, "currency": "USD"})
+        self.assertEqual(result.status, TERMINAL)
+        self.assertIn("no 'account'", str(result.reason_for_incompletion))
+
     def test_a_missing_parameter_is_a_terminal_failure_that_names_it(self) -> None:
         result = self.run_agent(lambda num1, amount: None)
         self.assertEqual(result.status, TERMINAL)

@@ -152,7 +152,7 @@ class Agent:
             name = parameter.name
             is_given = name in given or name in ours
             value = getattr(platform, name) if name in ours else given.get(name, parameter.default)
-            if value is Parameter.empty and self.fills:
+            if value is Parameter.empty and self.fills and parameter.kind is not Parameter.POSITIONAL_ONLY:
                 continue
             if value is Parameter.empty:
                 there = ", ".join(sorted(map(str, given))[:10]) or "nothing"
@@ -169,8 +169,9 @@ class Agent:
 
     def is_lack(self, error: BaseException) -> bool:
         """Whether a decorator that ``fills`` did not add what the input lacks: a retry would lack it too."""
-        what = f"{self.name.rpartition('.')[2]}() missing "
-        return self.fills and type(error) is TypeError and any(what in it for it in error.args if isinstance(it, str))
+        said = str(error.args[0]) if self.fills and type(error) is TypeError and error.args else ""
+        name, missing, _ = said.partition("() missing ")
+        return bool(missing) and name.rpartition(".")[2] == self.name.rpartition(".")[2]
 
 
 REGISTRY: list[Agent] = []  # in the order of registration; clear() before a reload

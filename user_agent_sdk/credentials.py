@@ -55,14 +55,15 @@ def proxy(text: str) -> Secret:
 
 
 def _split(text: str, is_secret: bool = False) -> SplitResult:
-    shown = "what may have a password in it" if is_secret or "@" in text or "%40" in text else repr(text)
+    shown = "an address that may have a password in it" if is_secret or "@" in text or "%40" in text else repr(text)
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         raise ValueError("is not an address: look at its port and its brackets") from None
     if parts.scheme not in ("http", "https"):
-        raise ValueError(f"must begin with https:// (or http://, on this machine or for a Conductor), not {shown}")
+        where = "on this machine, for a Conductor or a proxy"
+        raise ValueError(f"must begin with https:// (or http://, {where}), not {shown}")
     if port == 0 or not _HOST.fullmatch(parts.hostname or "") or any(c in text for c in " \\"):
         raise ValueError(f"has no usable host or port: {shown}")
     return parts

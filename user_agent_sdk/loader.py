@@ -54,7 +54,8 @@ def load(path: Path) -> list[Agent]:
     if not found:
         hint = "put @user_agent() before the function that does the work"
         for name, module in sys.modules.copy().items():
-            if name.endswith(".agents") and isinstance(getattr(module, "REGISTRY", None), list) and module.REGISTRY:
+            other = getattr(module, "REGISTRY", None) if name.endswith(".agents") else None
+            if other and other is not REGISTRY and type(other[0]) is getattr(module, "Agent", None):
                 hint = f"it uses another copy of the SDK: start that one, {_PYTHON} -m {name[:-7]}"
         raise AgentError(f"{path} defines no agent", code="no-agent", hints=[hint])
     return found

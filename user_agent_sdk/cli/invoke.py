@@ -119,7 +119,7 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
         if execution.status == "RUNNING" and not worker.is_alive():  # all slots are stuck: nobody takes the next try
             execution = sandbox.wait(execution_id, 0)
             tried = [attempt for attempt in execution.attempts if attempt.reason]
-            if tried:
+            if tried and execution.status == "RUNNING":
                 return replace(execution, status="FAILED", reason=tried[-1].reason, attempts=tried)
         if execution.status != "RUNNING":
             worker.runner.stop()

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..agents import REGISTRY, Agent
 from ..cli.run import announce, end, recording, watch
 from ..conductor.wire import Task
 from ..credentials import derived
+from ..errors import UserAgentError
 from ..worker.runner import Runner
 from ..worker.running.execute import execute
 from .models import TaskExecLog, TaskResult
@@ -41,8 +43,9 @@ class RunnerConfig:
             base_url, agent_id = (*places, agent_id)[:2]
         if not client_id or not client_secret:
             raise ValueError("Client ID and Client Secret must be provided.")
-        if base_url:
-            service_url, auth_url = (own or made for own, made in zip((service_url, auth_url), derived(base_url)))
+        with suppress(ValueError):  # which the settings say better
+            if base_url and not (service_url and auth_url):
+                service_url, auth_url = (own or made for own, made in zip((service_url, auth_url), derived(base_url)))
         self.client_id, self.client_secret = client_id, client_secret
         self.base_url, self.service_url, self.auth_url = base_url and base_url.rstrip("/"), service_url, auth_url
         self.agent_id, self.debug = agent_id, debug
@@ -62,12 +65,13 @@ class UserAgentRunner:
     def __post_init__(self) -> None:
         self.abort_signal = self.abort_signal or threading.Event()
         self._found: dict[str, Any] = {}  # the config as it was found: what a script changes in it is a RunnerConfig's
-        if self.config is None:
-            own = self._settings()
-            if own.client_id and own.client_secret:  # None for a Conductor
-                places = own.service_url, own.auth_url, own.agent_id
-                self.config = RunnerConfig(own.client_id, own.client_secret, *places)
-                self._found.update(vars(self.config))
+        own = None
+        with suppress(UserAgentError):  # said by run(): a script makes its runner when it is loaded, by check or a test
+            own = self._settings() if self.config is None else None
+        if own is not None and own.client_id and own.client_secret:  # None for a Conductor
+            places = own.service_url, own.auth_url, own.agent_id
+            self.config = RunnerConfig(own.client_id, own.client_secret, *places)
+            self._found.update(vars(self.config))
 
     def run(self) -> None:
         """Run the registered agents until Ctrl+C, SIGTERM or ``abort_signal``, and drain.

@@ -158,6 +158,8 @@ class _Newer(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
+        if not isinstance(node.op, ast.BitOr):
+            return node
         return ast.Subscript(ast.Name("_Union"), ast.Tuple([node.left, node.right]))
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -195,9 +197,9 @@ class _Kinds:
     def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
             name, item = args if len(args) == 2 else (str, None)  # dict[str], which Python lets pass
-            key = None if name is str else self.converter(name)
-            return _mapping(key and _hashable(key), self.converter(item))
-        if kind is tuple and args and args[0] != () and args[1:] != (...,):  # () is of tuple[()] before 3.11
+            is_text = isinstance(name, type) and (name in SCALARS or issubclass(name, enum.Enum))  # may come as a key
+            return _mapping(self.converter(name) if is_text and name is not str else None, self.converter(item))
+        if kind is tuple and len(args) > 1 and args[1:] != (...,):  # tuple[float] is often written for any length
             if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
                 return _array(None, tuple)  # of any length
             return _tuple([self.converter(arg) for arg in args])

@@ -63,6 +63,10 @@ def _boolean(value: Any) -> bool:
     return found
 
 
+def _time(value: str) -> datetime.time:
+    return moment(f"2000-01-01T{value.strip().lstrip('Tt')}").timetz()
+
+
 _NUMBER = (int, float, str)
 SCALARS: dict[Any, Convert] = {
     bool: _boolean,
@@ -74,7 +78,7 @@ SCALARS: dict[Any, Convert] = {
     UUID: _scalar("a UUID", str, UUID),
     datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
     datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
-    datetime.time: _scalar("a time, such as 08:00:00", str, lambda value: moment(f"2000-01-01T{value}").timetz()),
+    datetime.time: _scalar("a time, such as 08:00:00", str, _time),
 }
 
 
