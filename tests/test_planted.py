@@ -366,6 +366,7 @@ class LockedTest(PlantedTest):
                 ended = self.as_stranger(*words)
                 self.assertEqual(ended.code, code, ended.err)
                 self.assertRegex(ended.err, "Permission denied|unable to open database file")
+                self.assertNotIn("this is a bug", ended.err)
 
     def test_a_folder_beside_the_script_that_may_not_be_searched_ends_no_dev_session(self) -> None:
         """lost+found, a database's: PermissionError, "this is a bug"; of check too, for one on the import path."""

@@ -76,13 +76,15 @@ def open_existing(path: Path, is_named: bool = True) -> Connection:
         # On a read-only disk SQLite can't make -wal and -shm; then nobody else writes either.
         names.append(_uri(Path(os.path.realpath(path))) + "?immutable=1")
     for name in names:
-        db = _connect(name, is_uri=name != names[0])
+        db = None
         try:
+            db = _connect(name, is_uri=name != names[0])
             db.execute("PRAGMA query_only=ON")
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return db
         except _FAILURES as error:
-            db.close()
+            if db is not None:
+                db.close()
             if name == names[-1] or "unable to open" not in str(error):
                 raise StorageError(f"{path} can't be read as a database: {error}") from error
     raise AssertionError("unreachable")
