@@ -441,6 +441,21 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
         self.assertEqual(sorted(runs), [1, 2])
 
+    def test_a_task_does_not_wait_for_surplus_that_is_refused_unread(self) -> None:
+        """The hand-back was sent again for as long as a gateway said 429, and the task in hand did not start."""
+
+        def generous(kind: str, request: Request, proceed: Any) -> Any:
+            if kind == "put-back":
+                return Reply.of({"message": "too many requests"}, 429)
+            found = self.box.engine.poll(AGENT, count=2) if kind == "poll" else None
+            return PASS if found is None else Reply.of(found) if found else Reply(204)
+
+        first, _ = self.box.put(n=1), self.box.put(n=2)
+        self.box.faults.append(generous)
+        with working(self.box, agent(lambda n: n)), self.assertLogs(CUSTODY, "WARNING"):
+            self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
+        self.assertEqual(self.box.calls["put-back"], 1)
+
     def test_a_task_that_puts_itself_back_may_come_at_once_to_another_slot(self) -> None:
         """Its id was once held until the reply: the other slot took it for a copy, and it stuck."""
         go = threading.Event()

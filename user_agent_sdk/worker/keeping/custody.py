@@ -220,10 +220,10 @@ class Custody:
             held.encode(wire)
             held.entry = held.entry._replace(state=ONCE, task=b"")
             held.row = self.journal.add(held.entry)
-            self._send_once(held)
+            self._send_once(held, unread=(0,))  # not after a 429: a task in hand waits for this
             log.info("Task %s is handed back", task.task_id, extra=held.said("hand_back"))
 
-    def _send_once(self, held: Held) -> None:
+    def _send_once(self, held: Held, unread: tuple[int, ...] = (0, 429)) -> None:
         self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
         pauses = Backoff(random.random)
         try:
@@ -231,7 +231,7 @@ class Custody:
                 sent_at = time.monotonic()
                 outcome = self._client.report(held.entry.body, held.ids)
                 self._counts.reported(held.entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
-                was_never_heard = outcome.verdict is Verdict.LATER and outcome.status in (0, 429)
+                was_never_heard = outcome.verdict is Verdict.LATER and outcome.status in unread
                 may_repeat = was_never_heard or outcome.verdict is Verdict.AUTH
                 if not may_repeat or self._stopping.wait(max(pauses.failed(), outcome.retry_after_s or 0.0)):
                     break
