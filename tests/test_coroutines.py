@@ -127,6 +127,30 @@ class CoroutinesTest(unittest.TestCase):
                 failed = self.box.wait(self.box.submit("tested#user-agent", {}, retries=0), LONG_S)
                 self.assertIn("different loop", str(failed.reason))
 
+    def test_a_shared_loop_that_makes_no_task_fails_what_is_to_run(self) -> None:
+        """A script's task factory that raised held the slot for good, and past its timeout."""
+
+        def refuses(*_: Any, **more: Any) -> Any:
+            raise RuntimeError("no more")
+
+        shared = event_loop.SharedLoop()
+        self.addCleanup(shared.close)
+        loop = shared._started()
+        loop.set_task_factory(refuses)
+        raised: list[str] = []
+
+        def slot() -> None:
+            try:
+                shared.run(loop.create_future())
+            except RuntimeError as error:
+                raised.append(str(error))
+
+        thread = threading.Thread(target=slot, daemon=True)
+        thread.start()
+        thread.join(LONG_S)
+        loop.set_task_factory(None)
+        self.assertEqual(raised, ["no more"])
+
     @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
     def test_a_child_that_a_coroutine_forks_is_no_second_worker_and_says_how_it_ended(self) -> None:
         """It reported the task as its own, polled on, and on the shared loop ran the other tasks too; of what it raised

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import json
 import logging
 import math
@@ -582,6 +583,28 @@ class AsyncFunctions(Executing):
         self.assertEqual(self.run_agent(agent, inputData={"num1": 3}).reason_for_incompletion, "ValueError: 1")
         result = self.run_agent(agent)  # the generator of the one that raised ends here, with what held on to it
         self.assertEqual((result.logs, ended), ([], ["closed"] * 5))
+
+    def test_what_a_generator_raises_when_it_is_left_is_not_the_functions_end(self) -> None:
+        """A SystemExit in the finally of a generator failed the task of a function that had returned."""
+
+        async def numbers() -> Any:
+            try:
+                while True:
+                    yield 1
+            finally:
+                await asyncio.sleep(0)
+                sys.exit("of the generator")
+
+        async def agent() -> int:
+            async for number in numbers():
+                return int(number)
+            return 0
+
+        with self.assertLogs("asyncio", "ERROR"):
+            result = self.run_agent(agent)
+            gc.collect()
+        self.assertEqual((result.output_data, result.logs), ({"result": 1}, []))
+        self.assertEqual(self.run_agent(lambda: asyncio.sleep(0, 2)).output_data, {"result": 2})
 
     def test_a_sync_function_may_run_a_loop_of_its_own(self) -> None:
         async def part() -> int:

@@ -54,7 +54,10 @@ class AsyncRunner:
                 if not closing:
                     break
                 # Of an ``async for`` that was left: its generator's finally may await, and leave another one.
-                loop.run_until_complete(asyncio.wait(closing, timeout=left_s))
+                waiting = loop.create_task(asyncio.wait(closing, timeout=left_s))
+                while not waiting.done():
+                    with suppress(BaseException):  # a SystemExit in a finally, which is not the function's end
+                        loop.run_until_complete(waiting)
                 leftover = asyncio.all_tasks(loop) - {task}
             if leftover:
                 current = CURRENT.get(None)
@@ -117,7 +120,12 @@ class SharedLoop:
         def begin() -> None:
             coroutine: Any = alone()
             coroutine.__qualname__ = _name(awaitable)
-            tasks.append(loop.create_task(coroutine))
+            try:
+                tasks.append(loop.create_task(coroutine))
+            except Exception as error:  # of a task factory that the script gave to the loop
+                coroutine.close()
+                tasks.append(loop.create_future())
+                tasks[0].set_exception(error)
             tasks[0].add_done_callback(lambda _: running.release())
 
         running.acquire()
