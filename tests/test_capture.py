@@ -70,6 +70,16 @@ class CaptureTest(unittest.TestCase):
             self.assertEqual([line.log for line in logs], ["of the task", "by name", "below"], is_captured)
         logging.getLogger("user_agent_sdk.agent").info("where no task runs")
 
+    def test_they_are_also_where_each_record_has_a_workflow_id(self) -> None:
+        """A script that gave its records one, by a factory or ``extra``, had none of these lines in the task's log."""
+
+        def by_name(logger: logging.Logger) -> None:
+            logger.info("of the task", extra={"workflow_id": "of the script"})
+            logging.getLogger(logger.name).info("by name", extra={"workflow_id": "of the script"})
+
+        logging.getLogger("user_agent_sdk").setLevel("INFO")
+        self.assertEqual(self.ran(by_name), [["of the task", "by name"]])
+
     def test_a_coroutine_of_a_shared_loop_has_its_own_lines(self) -> None:
         async def prints(number: int) -> None:
             await asyncio.sleep(0)

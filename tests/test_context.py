@@ -234,6 +234,22 @@ class TheLogger(Quiet):
         self.assertEqual((texts(lines), logger.badge), (["done", "and a part"], f"<{logger.name}>"))
         self.assertFalse(hasattr(logger, "failure"))
 
+    def test_it_has_all_else_of_that_class(self) -> None:
+        """A constant and a static method of the class failed the task: each was taken for a method of an object."""
+
+        class Loud(logging.Logger):
+            NOTICE, mark = 25, staticmethod(lambda text: f"<{text}>")
+            kind = classmethod(lambda cls: cls.__name__)
+
+            def notice(self, text: str) -> None:
+                self.log(self.NOTICE, self.mark(text))
+
+        logger, lines = new_logger()
+        self.addCleanup(logging.setLoggerClass, logging.getLoggerClass())
+        logging.setLoggerClass(type("Louder", (Loud,), {}))
+        logger.notice("done")
+        self.assertEqual((texts(lines), logger.kind()), (["<done>"], "Louder"))
+
     def test_no_logger_is_registered_however_many_tasks_run(self) -> None:
         before = set(logging.Logger.manager.loggerDict)
         handlers = len(logging._handlerList)  # type: ignore[attr-defined]

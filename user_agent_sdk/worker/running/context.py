@@ -7,6 +7,7 @@ that task's result, and on to the handlers of the logger ``<package>.agent``.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import threading
@@ -225,8 +226,10 @@ class TaskLogger(logging.Logger):
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
-        """A method of the class that the script gave to ``logging.setLoggerClass``."""
-        return getattr(logging.getLoggerClass(), name).__get__(self)
+        """What the class has that the script gave to ``logging.setLoggerClass``: a method, a constant."""
+        kind = logging.getLoggerClass()
+        found = inspect.getattr_static(kind, name)
+        return found.__get__(self, kind) if hasattr(found, "__get__") else found
 
     def __copy__(self) -> TaskLogger:
         return self
@@ -259,7 +262,7 @@ class TaskLogger(logging.Logger):
         self.keep(record)
         goes_on = self.propagate and AGENT_LOG.isEnabledFor(record.levelno)
         if self.handlers or goes_on:
-            record.__dict__.update({**self._fields, **record.__dict__})
+            record.__dict__.update({**self._fields, **record.__dict__, "_is_kept": True})
         for handler in self.handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
@@ -282,7 +285,7 @@ class _ByName(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         current = CURRENT.get(None)
-        is_kept = "workflow_id" in vars(record)  # by the TaskLogger, which hands on what it has kept
+        is_kept = "_is_kept" in vars(record)  # by the TaskLogger, which hands on what it has kept
         if current and not is_kept and f"{record.name}.".startswith(f"{current.logger.name}."):
             current.logger.keep(record)
         return True
