@@ -206,6 +206,11 @@ class Refusals(unittest.TestCase):
         self.assertEqual(to_output({**nested(MAX_DEPTH), "b": "\ud800"}), {**nested(MAX_DEPTH), "b": "?"})
         self.assertIn("$.b: nan", self.refused({"a": "\ud800", "b": float("nan")}))
 
+    def test_two_halves_that_are_a_pair_are_sent_as_what_they_are(self) -> None:
+        """They were sent as "??"."""
+        whole = {"\U0001f600": ["\U0001f600?\ufffd"]}
+        self.assertEqual(to_output({"\ud83d\ude00": ["\ud83d\ude00\ud83d\ufffd"]}), whole)
+
     def test_numbers_of_more_than_1000_digits_are_named(self) -> None:
         self.assertEqual(to_output(10**999), {"result": 10**999})
         self.assertIn("$.n: a whole number of more than 1000 digits", self.refused({"n": 10**1000}))

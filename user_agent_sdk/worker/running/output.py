@@ -310,12 +310,13 @@ def _key(key: Any, place: _Place) -> str:
 
 
 def _whole(error: UnicodeEncodeError) -> Any:
-    """The output whose JSON could not be UTF-8, with "?" for half a surrogate pair, as 0.2.0 sends it."""
-    current, place = CURRENT.get(None), error.object[max(error.start - 40, 0) : error.end]
-    if current is not None:
+    """The output whose JSON could not be UTF-8: surrogate pairs are joined, half of one becomes "?", as in 0.2.0."""
+    whole = error.object.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    current, half = CURRENT.get(None), re.search(r"[\ud800-\udfff]", whole)
+    if half and current is not None:
         text = "The output has half of a surrogate pair, which is sent as '?': at the end of %s"
-        current.logger.warning(text, ascii(place))
-    return json.loads(error.object.encode("utf-8", "replace"))
+        current.logger.warning(text, ascii(whole[max(half.start() - 40, 0) : half.end()]))
+    return json.loads(whole.encode("utf-8", "replace"))
 
 
 def _too_deep(chain: list[_Place]) -> str:
