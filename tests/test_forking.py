@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import socket
+import sys
 import threading
 import unittest
 import warnings
@@ -95,6 +96,39 @@ class ForkTest(unittest.TestCase):
             thread.join()
         lines.add("of the parent", 0)
         self.assertEqual([line.log for line in lines.close()], ["of the parent"])
+
+    def test_what_a_child_printed_is_there_when_it_ends(self) -> None:
+        """Where the output was a file or a pipe, what it had printed last was lost."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+
+        def prints() -> bool:
+            sys.stdout, sys.stderr = os.fdopen(writer, "w"), None
+            print("of the child")
+            forking.end(None)
+
+        self.assertTrue(self.in_child(prints))
+        os.close(writer)
+        self.assertEqual(os.read(reader, 100), f"of the child{os.linesep}".encode())
+
+    def test_a_child_ends_though_another_thread_printed_in_the_fork(self) -> None:
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        printing = os.fdopen(writer, "w")
+        thread = threading.Thread(target=lambda: print("x" * 999_999, file=printing, flush=True))
+        thread.start()
+        left = 1_000_000 - len(os.read(reader, 1))  # the thread has the stream's lock from here on, until all is read
+
+        def ends() -> bool:
+            signal.alarm(10)
+            sys.stdout, forking.FLUSH_S = printing, 0.1
+            forking.end(None)
+
+        self.assertTrue(self.in_child(ends))
+        while left > 0:
+            left -= len(os.read(reader, 65536))
+        thread.join()
+        printing.close()
 
     def test_what_the_function_itself_opened_stays_open_in_its_child(self) -> None:
         reader, writer = os.pipe()

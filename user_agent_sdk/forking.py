@@ -21,6 +21,7 @@ class _File(Protocol):
 
 
 File = TypeVar("File", bound=_File)
+FLUSH_S = 1.0  # for what a child printed: a thread that it does not have may have held the stream's lock in the fork
 
 former_handlers: dict[int, Any] = {}  # the former handlers of the signals that the worker handles meanwhile
 in_child: set[Callable[[], None]] = set()  # what else is done in every child, before its code goes on
@@ -58,7 +59,17 @@ def end(error: BaseException | None) -> NoReturn:
         else:
             sys.stderr.write(f"{error.code}\n")
     finally:
+        with suppress(BaseException):
+            flushing = threading.Thread(target=_flush, daemon=True)
+            flushing.start()
+            flushing.join(FLUSH_S)
         os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # None, closed, or a pipe that nobody reads
+            stream.flush()
 
 
 if sys.platform != "win32":
