@@ -52,7 +52,7 @@ OTHERS = {
 THREADS = {
     "slot", "lease", "delivery", "upkeep", "look-up", "history", "invoke-worker", "sandbox-accept",
     "sandbox-connection", "abort-signal", "drain-limit", "waiting", "status", "dev-worker", "hook", "shared-loop",
-    "loop-watch",
+    "loop-watch", "flush",
 }  # fmt: skip
 
 

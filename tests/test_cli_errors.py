@@ -65,7 +65,8 @@ WRONG = (
           environ={"CONDUCTOR_AUTH_KEY": "k"}, words=("--conductor", "http://127.0.0.1:1/api")),
     Wrong("usage", "--workers must be a whole number from 1 to 1,000, not 'x'", "useragent run -h lists the options",
           words=("-w", "x")),
-    Wrong("usage", "--conductor must begin with https:// (or http://, on this machine or for a Conductor), not "
+    Wrong("usage", "--conductor must begin with https:// (or http://, on this machine, for a Conductor or a proxy), "
+          "not "
           "'localhost:8080/api'", "useragent run -h lists the options", words=("--conductor", "localhost:8080/api")),
     Wrong("no-agent", "the agent sum_agent ({here}/agent.py:3) has no id",
           "set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)",

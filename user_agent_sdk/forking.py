@@ -60,7 +60,7 @@ def end(error: BaseException | None) -> NoReturn:
             sys.stderr.write(f"{error.code}\n")
     finally:
         with suppress(BaseException):
-            flushing = threading.Thread(target=_flush, daemon=True)
+            flushing = threading.Thread(target=_flush, name="flush", daemon=True)
             flushing.start()
             flushing.join(FLUSH_S)
         os._exit(code)
