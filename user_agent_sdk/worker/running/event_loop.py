@@ -42,7 +42,7 @@ class AsyncRunner:
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         loop = self._loop
-        task = asyncio.ensure_future(awaitable, loop=loop)
+        task = _task(loop, awaitable)
         try:
             with _cancellable(lambda: loop.call_soon_threadsafe(task.cancel)):
                 return loop.run_until_complete(task)
@@ -113,17 +113,10 @@ class SharedLoop:
         running = threading.Lock()  # locked until the task has ended: a Future does the same at twice the price
         tasks: list[asyncio.Future[Any]] = []
 
-        async def alone() -> Any:
-            with forking.OneProcess():
-                return await awaitable
-
         def begin() -> None:
-            coroutine: Any = alone()
-            coroutine.__qualname__ = _name(awaitable)
             try:
-                tasks.append(loop.create_task(coroutine))
+                tasks.append(_task(loop, awaitable))
             except Exception as error:  # of a task factory that the script gave to the loop
-                coroutine.close()
                 tasks.append(loop.create_future())
                 tasks[0].set_exception(error)
             tasks[0].add_done_callback(lambda _: running.release())
@@ -200,6 +193,22 @@ class SharedLoop:
                 log.warning(text, culprit, BLOCKED_S, extra={"action": "loop_blocked"})
             while not beat.wait(WATCH_S) and not self._closed.is_set():
                 pass
+
+
+def _task(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> asyncio.Task[Any]:
+    """A task in whose last step a child that was forked in it ends: asyncio of Python 3.14 does not go on there."""
+
+    async def alone() -> Any:
+        with forking.OneProcess():
+            return await awaitable
+
+    coroutine: Any = alone()
+    coroutine.__qualname__ = _name(awaitable)
+    try:
+        return loop.create_task(coroutine)
+    except BaseException:
+        coroutine.close()
+        raise
 
 
 def _cancellable(cancel: Callable[[], object]) -> AbstractContextManager[None]:
