@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the text of a setting may be: each function takes text, gives the value, and raises ValueError saying what the
-text must be instead."""
+text must be instead. And what all rooms read alike: a moment, and text that UTF-8 can hold."""
 
 from __future__ import annotations
 
@@ -110,6 +110,11 @@ def moment(text: str) -> datetime:
     text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", text.strip())
     text = re.sub(r"[Zz]$", "+00:00", text)
     return datetime.fromisoformat(re.sub(r"(:.*[+-]\d\d)(\d\d)$", r"\1:\2", text))
+
+
+def utf8(value: Any) -> Any:
+    """A text without lone surrogates, which can stand in no report, nor in SQLite; anything else as it is."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
 
 
 def name_list(text: str) -> tuple[str, ...]:

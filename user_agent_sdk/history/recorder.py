@@ -24,6 +24,7 @@ from ..conductor.wire import Task, TaskResult, TaskStatus, own_input
 from ..errors import StorageError
 from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
+from ..values import utf8
 from . import schema, shape, times
 from .store import prune
 
@@ -82,12 +83,12 @@ class Recorder:
         logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
         done = (("input", given_done), ("output", output_done), ("logs", logs_done))
         reason = result.reason_for_incompletion
-        error = reason and schema.utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
+        error = reason and utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
         ended_s = max(started_s, ended_s)  # a clock may be set back
         row = (
             task.platform_task_id,
             task.platform_agent_id,
-            schema.utf8(agent_id),
+            utf8(agent_id),
             times.local(started_s),
             times.local(ended_s),
             "success" if result.status in _FINE else "error",
@@ -96,7 +97,7 @@ class Recorder:
             error,
             round((ended_s - started_s) * 1000),
             task.attempt,
-            schema.utf8(worker_id),
+            utf8(worker_id),
             task.workflow_instance_id,
             task.task_id,
             result.status.value,

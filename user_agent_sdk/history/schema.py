@@ -8,7 +8,6 @@ execution is in ``execution_facts``, under the same id.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from ..errors import StorageError
 from ..storage import Connection, Error
@@ -37,11 +36,6 @@ _TABLES = (
         duration_ms INTEGER, attempt INTEGER, worker_id TEXT, workflow_id TEXT, wire_task_id TEXT,
         platform_status TEXT, logs TEXT, altered TEXT, started_us INTEGER, ended_us INTEGER)""",
 )
-
-
-def utf8(value: Any) -> Any:
-    """SQLite takes no lone surrogates."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
 
 
 def check(db: Connection) -> bool:

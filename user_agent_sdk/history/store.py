@@ -13,6 +13,7 @@ from typing import Any, Callable, NamedTuple
 
 from ..errors import NotFoundError, StorageError
 from ..storage import Error, open_existing, open_shared
+from ..values import utf8
 from . import schema, times
 
 DISORDER_ROWS = 1000  # rows lie in the order of their ends, save where two processes or a clock step mix them
@@ -142,7 +143,7 @@ class History:
         order = "DESC" if after_id is None else "ASC"
         query = f"SELECT {', '.join(names)} FROM execution_history h {joined} {where} ORDER BY h.id {order}"  # noqa: S608
         try:
-            records: Iterator[Record] = map(_record, self._db.execute(query, [*map(schema.utf8, wanted.values())]))
+            records: Iterator[Record] = map(_record, self._db.execute(query, [*map(utf8, wanted.values())]))
             if until is not None:
                 records = (record for record in records if (_end(record) or until) < until)
             yield from islice(records if since is None else _ended(records, since.__le__), limit)

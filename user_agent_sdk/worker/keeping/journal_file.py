@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ...conductor.wire import Task, parse_tasks
 from ...errors import PlatformError, StorageError
 from ...prepared import json_encoder
+from ...values import utf8
 
 TAKEN, RESULT, ONCE, LATE, REJECTED = "taken", "result", "once", "late", "rejected"
 STATES = (TAKEN, RESULT, ONCE, LATE, REJECTED)
@@ -149,17 +150,11 @@ def _row(content: bytes) -> tuple[int, Entry | None] | None:
         if fields:
             body_bytes = fields[_BODY]
             fields[_BODY], fields[_TASK] = rest[:body_bytes], rest[body_bytes:]
-        entry = Entry(*map(_sendable, fields)) if fields else None
+        entry = Entry(*map(utf8, fields)) if fields else None
         is_known = isinstance(row, int) and (entry is None or _is_known(entry))
         return (row, entry) if is_known else None
     except (ValueError, TypeError, IndexError, RecursionError):
         return None
-
-
-def _sendable(value: Any) -> Any:
-    """Text without lone surrogates: an id that has one can stand in no report, nor in the history."""
-    is_text = isinstance(value, str) and not value.isascii()
-    return value.encode("utf-8", "replace").decode("utf-8") if is_text else value
 
 
 def _is_known(entry: Entry) -> bool:
