@@ -28,8 +28,7 @@ def program() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     threading = sys.modules.get("threading")
     children = getattr(sys.modules.get("multiprocessing.process"), "active_children", lambda: ())()
-    others = {*threading.enumerate()} - {threading.main_thread()} if threading is not None else ()
-    if threading is not None and (children or not all(one.daemon for one in others)):
+    if threading is not None and (children or sum(not one.daemon for one in threading.enumerate()) > 1):  # the main one
         timer = threading.Timer(LEFT_S, os._exit, (code,))
         timer.daemon = True
         timer.start()
