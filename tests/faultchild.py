@@ -13,7 +13,6 @@ import signal
 import sys
 import tempfile
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -143,8 +142,8 @@ def takes_all(seconds: float, what: str) -> str:
 def main() -> int:
     given = ORDER["credentials"]
     plain = settings_module.load({}, environ={}, target=False)
-    settings = replace(
-        plain.on_sandbox(given, Path(ORDER["journal"])), poll_interval_ms=20, **ORDER.get("settings", {})
+    settings = plain.on_sandbox(given, Path(ORDER["journal"]))._replace(
+        poll_interval_ms=20, **ORDER.get("settings", {})
     )
     if "max_file_bytes" in ORDER:
         import resource

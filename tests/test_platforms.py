@@ -29,7 +29,6 @@ import unittest
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -181,7 +180,7 @@ class SystemTest(CliTest):
             warnings: list[str] = []
             with on(system, credentials), on(system, check):
                 credentials.read(path, ["clientId", "clientSecret"], warnings)
-                rows = [row.check for row in check._configuration(replace(settings, client_key=key))]
+                rows = [row.check for row in check._configuration(settings._replace(client_key=key))]
             self.assertEqual((bool(warnings), "file mode" in rows), (warned, warned), rows)
 
     def test_the_authorities_are_the_systems_there(self) -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 import unittest
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -148,7 +147,7 @@ class RunTest(WorkerTest):
             self.assertEqual(worker.ended(), 0)
 
     def test_refused_credentials_end_it_before_anything_is_polled(self) -> None:
-        settings = replace(settings_for(self.box), client_secret=Secret("wrong"))
+        settings = settings_for(self.box)._replace(client_secret=Secret("wrong"))
         with self.assertRaises(AuthRefusedError):
             Runner(settings, [agent(lambda: 1)]).run()
         self.assertEqual(self.box.calls["poll"], 0)

@@ -202,7 +202,7 @@ class SettingsTest(unittest.TestCase):
     def test_the_secret_shows_in_no_repr_log_or_traceback(self) -> None:
         found = self.load({**GOOD, "proxy": f"http://joe:{CANARY}@proxy:3128"})
         self.assertEqual(found.client_secret, CANARY)
-        self.assertNotIn(CANARY, repr(found) + f"{found.client_secret!r}" + repr(vars(found)))
+        self.assertNotIn(CANARY, repr(found) + f"{found.client_secret!r}" + repr(found._asdict()))
         self.assertEqual(found.secrets, (CANARY, CANARY))
         try:
             self.load(GOOD, {"USERAGENT_CLIENT_SECRET": CANARY + "\n" + "x"})
@@ -217,8 +217,8 @@ class SettingsTest(unittest.TestCase):
         env = {"CONDUCTOR_AUTH_SECRET": CANARY, "CONDUCTOR_AUTH_KEY": "k"}
         found = self.load(None, env, conductor="http://[::1]/api")
         assert found.again is not None
-        self.assertEqual(found.again(), found)
-        self.assertNotIn(CANARY, repr(found.again) + repr(vars(found)))
+        self.assertEqual(found.again()._replace(again=None), found._replace(again=None))
+        self.assertNotIn(CANARY, repr(found.again) + repr(found._asdict()))
 
     # Addresses
 

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 import unittest
-from dataclasses import replace
 from typing import Any
 
 from tests.support import entered
@@ -89,7 +88,7 @@ class ShownTest(unittest.TestCase):
     def test_in_a_pipe_and_when_quiet_it_is_nothing(self) -> None:
         for is_terminal, quiet in ((False, False), (True, True)):
             screen = Screen(is_terminal)
-            settings = replace(self.settings, quiet=quiet)
+            settings = self.settings._replace(quiet=quiet)
             with contextlib.redirect_stderr(screen), waiting.shown(settings, lambda: "never"):
                 self.assertNotIn("waiting", [thread.name for thread in threading.enumerate()])
             self.assertEqual(screen.getvalue(), "")
@@ -101,7 +100,7 @@ class RunnerTest(unittest.TestCase):
     def runner(self, func: Any, **changes: Any) -> Runner:
         self.sandbox = entered(self, Sandbox())
         plain = settings_module.load({}, environ={}, target=False)
-        settings = replace(plain.on_sandbox(self.sandbox.credentials("a"), None), **changes)
+        settings = plain.on_sandbox(self.sandbox.credentials("a"), None)._replace(**changes)
         runner = Runner(settings, [Agent(func, "a")])
         self.thread = threading.Thread(target=runner.run, daemon=True)
         self.addCleanup(self.thread.join, LONG_S)

@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -125,7 +124,7 @@ def settings_for(box: Box, journal: Path | None = None, **changes: Any) -> Any:
     """Settings that point at the box; ``changes`` as of Settings."""
     plain = settings_module.load({}, environ={}, target=False)
     changes.setdefault("poll_interval_ms", 20)
-    return replace(plain.on_sandbox(box.credentials(AGENT), journal), **changes)
+    return plain.on_sandbox(box.credentials(AGENT), journal)._replace(**changes)
 
 
 def hasten(case: Any, **pauses: float) -> None:

@@ -13,7 +13,6 @@ import os
 import socket
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -69,9 +68,8 @@ Given = Iterable[tuple[Setting, str, str]]  # (setting, its text, name of the pl
 
 
 def _row(*values: Any, **more: Any) -> Any:
-    """A field of Settings, with its row of the table: a Setting without its name, which is the field's."""
-    setting = Setting("", *values, **more)
-    return field(default=setting.default, metadata={"setting": setting})
+    """The row of a field of Settings: a Setting without its name, which is the field's."""
+    return Setting("", *values, **more)
 
 
 class AgentSettings(NamedTuple):
@@ -85,8 +83,7 @@ class AgentSettings(NamedTuple):
     timeout_s: float | None
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):  # a dataclass costs each start 3 ms
     """All settings of one process. None = not set, for what an agent's decorator may say.
 
     ``sources`` says for each setting where its value came from: a flag (``--workers``), an
@@ -95,7 +92,6 @@ class Settings:
     """
 
     # fmt: off
-    # ruff: noqa: RUF009 - what _row returns is a field
     # credentials: who we are and whom we talk to
     config_file: Path | None = _row("credentials file to use", "USERAGENT_CONFIG_FILE", from_home,
         flags=("-c", "--config-file"), commands=AGENT, metavar="FILE", group="platform")
@@ -175,10 +171,10 @@ class Settings:
     color: str = _row("auto, always or never", "USERAGENT_COLOR", choice("auto", "always", "never"), "auto",
         flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
     # fmt: on
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
-    again: Callable[[], Settings] | None = field(default=None, repr=False, compare=False)  # reads all once more
-    worker_env: Mapping[str, str] = field(default_factory=dict)  # conductor_worker_* variables, in lower case
+    again: Callable[[], Settings] | None = None  # reads all once more
+    worker_env: Mapping[str, str] = {}  # conductor_worker_* variables, in lower case
 
     @property
     def names_db(self) -> bool:
@@ -222,8 +218,7 @@ class Settings:
     def on_sandbox(self, given: Mapping[str, Any], journal_dir: Path | None = None) -> Settings:
         """The same settings, pointed at an embedded platform; ``given`` is shaped like credentials.json. That
         platform ends with the process, so what is not delivered by then need not be on disk."""
-        return replace(
-            self,
+        return self._replace(
             platform="akabot",
             service_url=given["serviceUrl"],
             auth_url=given["authUrl"],
@@ -236,9 +231,8 @@ class Settings:
         )
 
 
-TABLE: tuple[Setting, ...] = tuple(
-    each.metadata["setting"]._replace(name=each.name) for each in fields(Settings) if each.metadata
-)
+_ROWS = Settings._field_defaults.items()
+TABLE: tuple[Setting, ...] = tuple(row._replace(name=name) for name, row in _ROWS if isinstance(row, Setting))
 
 
 def load(

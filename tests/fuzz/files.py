@@ -9,7 +9,6 @@ import shutil
 import ssl
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 from unittest import mock
@@ -103,7 +102,7 @@ class JournalFiles(Target):
         (self.folder / "made").mkdir()
         self.samples = [self._made(rows) for rows in (1, 2, 5)]
         given = settings.load({"conductor": "http://127.0.0.1:9/api"}, environ={})
-        self.settings = replace(given, journal_dir=self.folder / "journal")
+        self.settings = given._replace(journal_dir=self.folder / "journal")
         self.journal = journal_file.folder_of(self.folder / "journal", "conductor", given.service_url, "")
         self.enter_context(mock.patch.object(connection, "_connect", refused))
         return self

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from .. import loader, logs, settings
@@ -106,7 +106,7 @@ class UserAgentRunner:
         given = {name: str(getattr(config, name)) for name in names if getattr(config, name)}
         environ.update({f"USERAGENT_{name.upper()}": text for name, text in given.items()})
         chosen = settings.load(flags, environ=environ)
-        return replace(chosen, sources={**chosen.sources, **dict.fromkeys(given, "RunnerConfig")})
+        return chosen._replace(sources={**chosen.sources, **dict.fromkeys(given, "RunnerConfig")})
 
 
 class WorkerInterface:
