@@ -13,7 +13,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, TypeVar, overload
 
@@ -32,24 +31,27 @@ if sys.version_info >= (3, 14):  # there, reading a signature evaluates its anno
     _SIGNATURE_OPTIONS["annotation_format"] = annotationlib.Format.STRING
 
 
-@dataclass(eq=False)
-class Agent:
+class Agent:  # a dataclass costs each start 1 ms
     """A function and its options: those of :func:`user_agent`, None for one not set. Raises as that does."""
 
-    func: Callable[..., Any]
-    agent_id: str | None = None
-    worker_id: str | None = None
-    domain: str | None = None
-    poll_interval_ms: float | None = None
-    workers: int | None = None
-    timeout_s: float | None = None
-    retries: int | None = None
-    response_timeout_s: float | None = None
-    loop: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.func, staticmethod):  # which is callable from 3.10 on
-            self.func = self.func.__func__
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        agent_id: str | None = None,
+        worker_id: str | None = None,
+        domain: str | None = None,
+        poll_interval_ms: float | None = None,
+        workers: int | None = None,
+        timeout_s: float | None = None,
+        retries: int | None = None,
+        response_timeout_s: float | None = None,
+        loop: str | None = None,
+    ) -> None:
+        self.agent_id, self.worker_id, self.domain, self.workers = agent_id, worker_id, domain, workers
+        self.poll_interval_ms, self.timeout_s, self.response_timeout_s = poll_interval_ms, timeout_s, response_timeout_s
+        self.retries, self.loop = retries, loop
+        # A static method's function: only from 3.10 on can the method itself be called.
+        self.func: Callable[..., Any] = func.__func__ if isinstance(func, staticmethod) else func
         inner: Any = self.func
         preset: set[str] = set()  # names of a partial's keyword arguments, which no task can change
         while isinstance(inner, functools.partial):
@@ -72,6 +74,10 @@ class Agent:
                 raise self._unusable(why, "return one value, for example a list")
         self._read_parameters(inner, preset)
         self.plan: Mapping[str, Any] | None = None  # how annotations convert the input; made in worker/running
+
+    def changed(self, **options: Any) -> Agent:
+        """The same agent with other options, named as this class names them. Raises as the class does."""
+        return Agent(**{**{name: getattr(self, name) for name in OPTIONS}, **options})
 
     def _settle_options(self) -> None:
         self.worker_id = str(self.worker_id) if self.worker_id else None  # of a UUID, a process's number
@@ -174,6 +180,7 @@ class Agent:
         return bool(missing) and name.rpartition(".")[2] == self.name.rpartition(".")[2]
 
 
+OPTIONS = tuple(inspect.signature(Agent).parameters)
 REGISTRY: list[Agent] = []  # in the order of registration; clear() before a reload
 
 

@@ -17,7 +17,6 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -85,7 +84,7 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
                 code="no-agent",
                 hints=["give each its own: @user_agent(agent_id=...)"],
             )
-        by_id[agent_id, agent.domain] = replace(agent, agent_id=agent_id)
+        by_id[agent_id, agent.domain] = agent.changed(agent_id=agent_id)
     return list(by_id.values())
 
 

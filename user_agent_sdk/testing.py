@@ -17,7 +17,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +50,7 @@ def run_task(
     is not JSON.
     """
     agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or Agent(func)
-    agent = replace(agent, agent_id=agent_id or agent.agent_id or "test-agent")
+    agent = agent.changed(agent_id=agent_id or agent.agent_id or "test-agent")
     given: dict[str, Any] = {PLATFORM_TASK_ID: platform_task_id, PLATFORM_AGENT_ID: platform_agent_id}
     wire = {
         "taskId": "test-task",

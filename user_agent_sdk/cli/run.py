@@ -13,7 +13,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -135,7 +134,7 @@ def end(code: int, runners: Iterable[Runner]) -> int:
 
 def named(agents: Iterable[Agent], settings: Settings) -> list[Agent]:
     """For an embedded platform: each agent with its own id, else the given id, else the agent's name."""
-    known = [replace(agent, agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
+    known = [agent.changed(agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
     return loader.identify(known, None)
 
 

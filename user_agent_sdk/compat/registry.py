@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence
-from dataclasses import replace
 from typing import Any
 
-from ..agents import REGISTRY, Agent
+from ..agents import OPTIONS, REGISTRY, Agent
 
 
 class Registry(MutableSequence[Any]):
@@ -41,7 +40,7 @@ class _Live(dict[str, Any]):
 
     def update(self, *given: Any, **values: Any) -> None:
         changed = dict(*given, **values)
-        vars(self._agent).update(vars(replace(self._agent, **_options(changed))))
+        vars(self._agent).update(vars(self._agent.changed(**_options(changed))))
         super().update(changed)
 
 
@@ -61,7 +60,7 @@ def _options(entry: Any) -> dict[str, Any]:
     given = {**entry, **entry.get("config", {})}
     if "poll_interval" in given:
         given["poll_interval_ms"] = given["poll_interval"]
-    return {name: value for name, value in given.items() if name in Agent.__dataclass_fields__}
+    return {name: value for name, value in given.items() if name in OPTIONS}
 
 
 user_agent_registry = Registry()
