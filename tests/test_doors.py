@@ -214,6 +214,15 @@ class DoorsTest(unittest.TestCase):
         done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, capture_output=True, text=True)
         self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
 
+    def test_a_worker_loads_none_of_what_only_some_scripts_use(self) -> None:
+        """Each cost every start one to three milliseconds."""
+        rare = ["asyncio", "concurrent.futures.thread", "decimal", "http.server", "uuid"]
+        rare += ["dataclasses"] if sys.version_info < (3, 14) else []  # from where logging itself loads it
+        code = "import sys, user_agent_sdk.cli.run, user_agent_sdk.worker.running.capture\n"
+        code += f"print([name for name in {rare} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, capture_output=True, text=True)
+        self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
+
     def test_annotations_are_never_evaluated(self) -> None:
         """`X | None` is no expression of Python 3.9. The ways in must import nothing before the path is clean."""
         for name, path in sources():

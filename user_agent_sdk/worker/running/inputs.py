@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import ast
 import collections.abc
-import dataclasses
 import enum
 import inspect
 import sys
@@ -33,7 +32,7 @@ from typing import Any, Union
 from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
-from .scalars import SCALARS, Convert, Misfit, enum_of, shown
+from .scalars import Convert, Misfit, enum_of, path_of, scalar_of, shown
 
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
 
@@ -139,7 +138,7 @@ def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
         scope = {**scope, "_Union": Union}
     holder.__annotations__ = {"hint": hint}
     found = typing.get_type_hints(holder, dict(scope), {})["hint"]  # {}: not what it found for another script
-    if isinstance(found, dataclasses.InitVar):
+    if type(found).__name__ == "InitVar":
         return _resolved(found.type, scope)
     return found if sys.version_info >= (3, 11) else _complete(found, scope)
 
@@ -180,12 +179,12 @@ class _Kinds:
         args, kind = typing.get_args(kind), typing.get_origin(kind) or kind
         if not isinstance(kind, type) or type(kind).__hash__ is None:  # a list, which scripts write for one; no key
             return None
-        if kind in SCALARS:
-            return SCALARS[kind]
+        if scalar_of(kind):
+            return scalar_of(kind)
         if issubclass(kind, enum.Enum):
             return enum_of(kind)
         if issubclass(kind, PurePath):
-            return lambda value: kind(SCALARS[str](value))
+            return path_of(kind)
         if hasattr(kind, "model_validate"):
             return _model(kind)
         if _is_object(kind):
@@ -197,7 +196,7 @@ class _Kinds:
     def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
             name, item = args if len(args) == 2 else (str, None)  # dict[str], which Python lets pass
-            is_text = isinstance(name, type) and (name in SCALARS or issubclass(name, enum.Enum))  # may come as a key
+            is_text = isinstance(name, type) and (scalar_of(name) or issubclass(name, enum.Enum))  # may come as a key
             return _mapping(self.converter(name) if is_text and name is not str else None, self.converter(item))
         if kind is tuple and len(args) > 1 and args[1:] != (...,):  # tuple[float] is often written for any length
             if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
@@ -248,8 +247,7 @@ class _Kinds:
         self._made[kind] = convert_object
         known = () if is_dict else kind.__dataclass_fields__.values()  # InitVars too, which fields() leaves out
         own = [field for field in known if field.init and field._field_type.name != "_FIELD_CLASSVAR"]
-        absent = dataclasses.MISSING
-        needed = {one.name: one.default is absent and one.default_factory is absent for one in own} or {
+        needed = {one.name: one.default is one.default_factory for one in own} or {  # both: MISSING
             name: name in kind.__required_keys__ for name in kind.__required_keys__ | kind.__optional_keys__
         }
         hints: dict[str, Any] = {}

@@ -25,18 +25,16 @@ silence what breaks its limits, so they are checked here; each message ends with
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime
 import enum
 import json
 import math
 import re
+import sys
 from collections import abc
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from ...conductor.wire import Task, encode
 from ...errors import OutputError
@@ -119,8 +117,8 @@ def _fields(value: Any) -> Any:
         return value
     if isinstance(value, Task):
         return value.wire
-    if dataclasses.is_dataclass(kind):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(kind, "__dataclass_fields__"):  # so whoever made it has loaded dataclasses
+        return {field.name: getattr(value, field.name) for field in sys.modules["dataclasses"].fields(value)}
     if callable(getattr(kind, "model_dump", None)):
         try:
             return value.model_dump(mode="json")
@@ -277,11 +275,13 @@ def _scalar(value: Any, place: _Place) -> Any:
         if not -MAX_INT <= value <= MAX_INT:
             raise OutputError(f"{place}: a whole number of more than 1000 digits; return its text")
         return int(value)
+    if isinstance(value, str):
+        return str.__str__(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise OutputError(f"{place}: {float(value)} is not a JSON number; return None instead")
         return float(value)
-    if isinstance(value, Decimal):
+    if _is_a(value, "decimal", "Decimal"):
         if not value.is_finite():
             raise OutputError(f"{place}: Decimal {value} is not a JSON number; return None instead")
         return format(value, "f") if -100 < value.adjusted() < 100 else str(value)
@@ -293,9 +293,12 @@ def _scalar(value: Any, place: _Place) -> Any:
         return value.total_seconds()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
-    if isinstance(value, (UUID, PurePath)):
-        value = str(value)
-    return str.__str__(value) if isinstance(value, str) else value
+    return str(value) if isinstance(value, PurePath) or _is_a(value, "uuid", "UUID") else value
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    """Whether ``value`` is of a class of the standard library that not every script loads."""
+    return any(base.__name__ == name and base.__module__ == module for base in type(value).__mro__)
 
 
 def _key(key: Any, place: _Place) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from ...values import moment
 
@@ -37,12 +35,16 @@ def enum_of(kind: Any) -> Convert:
     return convert_enum
 
 
+def path_of(kind: Any) -> Convert:
+    return lambda value: kind(_SCALARS[str](value))
+
+
 def _scalar(what: str, types: Any, make: Convert) -> Convert:
     def convert_scalar(value: Any) -> Any:
         try:
             if isinstance(value, types) and not isinstance(value, bool):
                 return make(value)
-        except (ValueError, InvalidOperation, OverflowError):
+        except (ValueError, ArithmeticError):
             pass
         raise Misfit(f"{shown(value)} is not {what}")
 
@@ -68,18 +70,30 @@ def _time(value: str) -> datetime.time:
 
 
 _NUMBER = (int, float, str)
-SCALARS: dict[Any, Convert] = {
+_SCALARS: dict[Any, Convert] = {
     bool: _boolean,
     int: _scalar("a whole number", _NUMBER, _whole),
     float: _scalar("a number", _NUMBER, float),
-    Decimal: _scalar("a decimal number", _NUMBER, lambda value: Decimal(str(value))),
     str: _scalar("text", (str, int), str),
     Path: _scalar("a path", str, Path),
-    UUID: _scalar("a UUID", str, UUID),
     datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
     datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
     datetime.time: _scalar("a time, such as 08:00:00", str, _time),
 }
+
+
+# By name, since a script that annotates with these has loaded their modules, and most scripts don't.
+_LOADED: dict[str, Callable[[Any], Convert]] = {
+    "decimal.Decimal": lambda kind: _scalar("a decimal number", _NUMBER, lambda value: kind(str(value))),
+    "uuid.UUID": lambda kind: _scalar("a UUID", str, kind),
+}
+
+
+def scalar_of(kind: Any) -> Convert | None:
+    """What makes a ``kind`` of a single value; None for a kind of another sort."""
+    found = _SCALARS.get(kind)
+    make = None if found else _LOADED.get(f"{kind.__module__}.{kind.__qualname__}")
+    return make(kind) if make else found
 
 
 def shown(value: Any) -> str:
