@@ -24,9 +24,11 @@ def hashes():
     if os.path.isfile(os.path.dirname(root)):
         found = {os.path.basename(os.path.dirname(root)): os.path.dirname(root)}
     for name, path in found.items():
-        with open(path, "rb") as file:
+        with open(path, "rb", 0) as file:  # unbuffered: each start reads all files of this copy
             data = file.read()
-        found[name] = hashlib.sha256(data if b"\0" in data else data.replace(b"\r\n", b"\n")).hexdigest()
+        if b"\r\n" in data and b"\0" not in data:
+            data = data.replace(b"\r\n", b"\n")
+        found[name] = hashlib.sha256(data).hexdigest()
     return found
 
 
