@@ -198,7 +198,8 @@ class Judged(unittest.TestCase):
         services: Any = SimpleNamespace(
             client=SimpleNamespace(auth=self.auth), custody=custody, stopping=self.stopping, counts=Metrics()
         )
-        self.status = Status(services, [self.gate], self.clock)
+        self.status = Status(self.clock)
+        self.status.attach(services, [self.gate])
 
     def poll(self, *_: Any) -> Any:
         if isinstance(self.answer, Exception):
@@ -268,7 +269,7 @@ class Judged(unittest.TestCase):
 
 class Ports(unittest.TestCase):
     def serve(self, answer: Any, address: str = "127.0.0.1:0") -> StatusServer:
-        server = StatusServer(address, SimpleNamespace(answer=answer))  # type: ignore[arg-type]
+        server = StatusServer(address, answer)
         self.addCleanup(server.close)
         return server
 

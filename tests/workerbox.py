@@ -18,7 +18,7 @@ from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.sandbox.server import Sandbox
-from user_agent_sdk.watching.plug import Watching
+from user_agent_sdk.watching.status import Status
 from user_agent_sdk.worker.runner import Runner
 
 logging.getLogger("user_agent_sdk").addHandler(logging.NullHandler())  # what is not asserted is not printed
@@ -144,7 +144,7 @@ class Worker(threading.Thread):
 
     def __init__(self, settings: Any, agents: list[Agent], **options: Any) -> None:
         super().__init__(name="worker", daemon=True)
-        self.runner = Runner(settings, agents, watch=Watching(), **options)
+        self.runner = Runner(settings, agents, watch=Status(), **options)
         self.code: int | None = None
         self.error: BaseException | None = None
 

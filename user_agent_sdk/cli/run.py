@@ -74,9 +74,9 @@ def watch(settings: Settings) -> Watch:
     when it is to answer."""
     if settings.status_port is not None:
         with suppress(ModuleNotFoundError):
-            from ..watching.plug import Watching
+            from ..watching.status import Status
 
-            return Watching()
+            return Status()
     return Watch()
 
 

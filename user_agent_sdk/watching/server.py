@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from contextlib import closing, suppress
-from typing import NamedTuple, Protocol
+from typing import Callable, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import forking
@@ -26,11 +26,6 @@ CLIENTS_MAX = 200  # clients at once; the one that is silent longest makes room 
 LOOK_S = 0.2  # how soon a closed server ends
 
 
-class Answers(Protocol):
-    def answer(self, path: str) -> tuple[str, str, str]:
-        """The HTTP status, media type and body for a path."""
-
-
 class _Client(NamedTuple):
     """A connection whose request is not whole yet. ``deadline``: monotonic, in s."""
 
@@ -40,12 +35,13 @@ class _Client(NamedTuple):
 
 
 class StatusServer:
-    """One thread that reads from all its clients at once. ``address``: HOST:PORT. Raises UserAgentError (io).
+    """One thread that reads from all its clients at once. ``address``: HOST:PORT; ``answer``: the HTTP status, media
+    type and body for a path. Raises UserAgentError (io).
 
     On loopback a request must name a host of this machine: a page whose name was made to lead here reads nothing.
     """
 
-    def __init__(self, address: str, status: Answers) -> None:
+    def __init__(self, address: str, answer: Callable[[str], tuple[str, str, str]]) -> None:
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         try:
@@ -59,7 +55,7 @@ class StatusServer:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REPLY_BYTES)  # its connections have it, too
         self.port: int = self._listener.getsockname()[1]
         self._is_local = is_loopback(host)
-        self._status = status
+        self._answer = answer
         self._clients: dict[int, _Client] = {}  # by descriptor, the oldest first
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
@@ -133,7 +129,7 @@ class StatusServer:
             status, body = "421 Misdirected Request", "this port answers to the hosts localhost and 127.0.0.1\n"
         elif words[0] in ("GET", "HEAD") and len(words) == 3:
             try:
-                status, media_type, body = self._status.answer(words[1].partition("?")[0])
+                status, media_type, body = self._answer(words[1].partition("?")[0])
             except Exception:
                 log.exception("The status port failed to answer", extra={"action": "status_failed"})
                 status, media_type, body = "500 Internal Server Error", "text/plain", "a bug; see the log\n"

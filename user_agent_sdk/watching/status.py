@@ -4,48 +4,56 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, cast
+from typing import TYPE_CHECKING, Callable
 
 from .._version import __version__, digest
 from ..logs import counted
 from ..worker.keeping.held import State
 from ..worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN
+from ..worker.watched import Watch
 from .metrics import Metrics
+from .server import StatusServer
 
 if TYPE_CHECKING:
     from ..worker.polling.gate import Gate
     from ..worker.slots import Services
 
-log = logging.getLogger(__name__)
-
 SILENT_S = 60.0  # a loop that is overdue by this hangs: the longest poll takes 15 s
 ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answer is older
 
 
-class Status:
-    """Answers for one worker, by asking its parts. ``beats``: when each of the worker's
-    loops last came round, on the clock."""
+class Status(Watch):
+    """Counts what one worker does, and answers at the status port by asking its parts."""
 
-    def __init__(self, services: Services, gates: Sequence[Gate], clock: Callable[[], float] = time.monotonic) -> None:
-        self._services = services
-        self._gates = gates
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Metrics = Metrics()
+        self.server: StatusServer | None = None
         self._clock = clock
-        self.beats: dict[str, float] = {}
+        self._beats: dict[str, float] = {}  # when each of the worker's loops last came round, on the clock
+
+    def attach(self, services: Services, gates: Sequence[Gate]) -> None:
+        self._services, self._gates = services, gates
+
+    def open(self, address: str) -> None:
+        self.server = StatusServer(address, self.answer)
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
 
     def beat(self, loop: str) -> None:
-        self.beats[loop] = self._clock()
+        self._beats[loop] = self._clock()
 
     def illness(self) -> list[str]:
         """Why the process should be replaced. An outage that only the platform can mend is no reason."""
         now = self._clock()
-        found = [f"the {loop} loop hangs" for loop, at in list(self.beats.items()) if now - at > SILENT_S]
+        found = [f"the {loop} loop hangs" for loop, at in list(self._beats.items()) if now - at > SILENT_S]
         found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]
         stuck = self._services.custody.register.stuck
         return [*found, *([f"{counted(stuck, 'slot')} stuck in functions past their timeout"] if stuck else [])]
@@ -71,11 +79,9 @@ class Status:
         gauges.update({("journal_depth", state): rows[state] for state in (TAKEN, RESULT, ONCE, REJECTED)})
         now, wall = self._clock(), time.time()
         for gate in self._gates:
-            answered_at = gate.polled_at
             gauges["worker_slots", gate.agent_id] = gate.slots
-            gauges["last_contact_timestamp_seconds", gate.agent_id] = (
-                0.0 if answered_at is None else wall - (now - answered_at)
-            )
+            answered_s = 0.0 if gate.polled_at is None else wall - (now - gate.polled_at)
+            gauges["last_contact_timestamp_seconds", gate.agent_id] = answered_s
         auth = self._services.client.auth
         if auth is not None:
             gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.is_ready else 0.0
@@ -85,7 +91,7 @@ class Status:
         gauges["stuck_workers",] = register.stuck
         gauges["journal_on_disk",] = int(journal.is_on_disk)
         gauges["user_agent_sdk_info", __version__, digest()] = 1
-        return cast(Metrics, self._services.counts).render({**gauges, **_process()})
+        return self.counts.render({**gauges, **_process()})
 
     def answer(self, path: str) -> tuple[str, str, str]:
         """The HTTP status, media type and body for a path."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The events that a worker tells its watchers. Here they are dropped: ``watching.plug`` has a watcher that counts and
-answers."""
+"""The events that a worker tells its watchers. Here they are dropped: ``watching.status`` has a watcher that counts
+and answers."""
 
 from __future__ import annotations
 
