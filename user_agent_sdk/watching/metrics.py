@@ -56,7 +56,6 @@ FAMILIES = {
     "process_open_fds": Family("gauge", "Open descriptors, where /proc tells them", ()),
 }
 
-
 _TIMED = ("task_poll", "task_execute", "task_update")
 _BOUNDS = {what: FAMILIES[what + "_time_seconds"].bounds for what in _TIMED}
 _BOUNDS.update(task_result_size_bytes=SIZES_BYTES, task_queue_time_seconds=LONG_TIMES_S)
@@ -64,9 +63,13 @@ _FAILURES = (TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
 _COMPLETED, _IN_PROGRESS, _APPLIED = TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS, Verdict.APPLIED
 
 
-# By what was done, agent and error: how many values within each bound (the one before the last: above all of
-# them), and at the end their sum. What happened, how often and how often in vain follow from it.
-_Rows = dict[tuple[str, str, "str | None"], list[float]]
+class _Rows(dict[tuple[str, str, "str | None"], list[float]]):
+    """By what was done, agent and error: how many values within each bound (the one before the last: above all of
+    them), and at the end their sum. What happened, how often and how often in vain follow from it."""
+
+    def __missing__(self, key: tuple[str, str, str | None]) -> list[float]:
+        row = self[key] = [0] * (len(_BOUNDS.get(key[0], ())) + 1) + [0.0]
+        return row
 
 
 class Metrics(Counts):
@@ -74,7 +77,7 @@ class Metrics(Counts):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _rows
-        self._rows: _Rows = {}
+        self._rows = _Rows()
 
     def known(self, agent_id: str) -> None:
         """Count an agent's events from zero: an alert on a rise would miss the first event of a counter that
@@ -89,7 +92,7 @@ class Metrics(Counts):
         with self._lock:
             for what, each in errors.items():
                 for error in each:
-                    self._rows.setdefault((what, agent_id, error), [0] * (len(_BOUNDS.get(what, ())) + 1) + [0.0])
+                    self._rows[what, agent_id, error]  # which makes the row
 
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), took_s)
@@ -104,22 +107,17 @@ class Metrics(Counts):
         self._observe(("task_execute", agent_id, error), took_s)
 
     def reported(self, agent_id: str, took_s: float, verdict: Verdict, size_bytes: int | None = None) -> None:
-        """``size_bytes`` at a result's first report only."""
         self._observe(("task_update", agent_id, None if verdict is _APPLIED else verdict.name), took_s)
         if size_bytes is not None:
             self._observe(("task_result_size_bytes", agent_id, None), size_bytes)
 
     def rejected(self, agent_id: str) -> None:
-        """The platform refused a result for good."""
         self._observe(("task_result_rejected", agent_id, None), 0.0)
 
     def _observe(self, key: tuple[str, str, str | None], value: float) -> None:
-        bounds = _BOUNDS.get(key[0], ())
         with self._lock:
-            row = self._rows.get(key)
-            if row is None:
-                row = self._rows[key] = [0] * (len(bounds) + 1) + [0.0]
-            row[bisect_left(bounds, value)] += 1
+            row = self._rows[key]
+            row[bisect_left(_BOUNDS.get(key[0], ()), value)] += 1
             row[-1] += value
 
     def render(self, gauges: Mapping[tuple[str, ...], float]) -> str:
