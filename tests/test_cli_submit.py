@@ -177,7 +177,7 @@ class WhichSandbox(SubmitCase):
     def test_the_real_platform_never_gets_a_task(self) -> None:
         """Whoever tries things out beside real credentials must reach a sandbox or nothing."""
         self.credentials(serviceUrl="https://external-api.next.akabot.io/api", authUrl="https://auth.next.akabot.io/t")
-        with mock.patch("user_agent_sdk.cli.options.SANDBOX_PORT", self.sandbox.port):
+        with mock.patch("user_agent_sdk.cli.embedded.SANDBOX_PORT", self.sandbox.port):
             self.assertEqual(self.run_main("submit", "--wait", "0").code, 0)
         self.assertEqual(self.agents(), ["mine"])
 
@@ -185,7 +185,7 @@ class WhichSandbox(SubmitCase):
         """Its script names no id, so dev took the function's name, and submit asked for the credentials' agent."""
         self.credentials(serviceUrl="https://external-api.next.akabot.io/api", authUrl="https://auth.next.akabot.io/t")
         self.sandbox.engine.poll("sum_agent", "here")
-        with mock.patch("user_agent_sdk.cli.options.SANDBOX_PORT", self.sandbox.port):
+        with mock.patch("user_agent_sdk.cli.embedded.SANDBOX_PORT", self.sandbox.port):
             self.assertEqual(self.run_main("submit", "--wait", "0").code, 0)
         with mock.patch.dict(os.environ, {"USERAGENT_AGENT_ID": "named"}):
             self.submit("--wait", "0")

@@ -39,7 +39,7 @@ from tests.support import Server, answering
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
 from user_agent_sdk import credentials, forking, private, storage, values
-from user_agent_sdk.cli import check, commands, dev, options, terminal
+from user_agent_sdk.cli import check, commands, dev, embedded, options, terminal
 from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
 from user_agent_sdk.conductor import transport
@@ -325,7 +325,7 @@ class FilesTest(CliTest):
             Path("secret").write_bytes("s3cr3t\r\n".encode(coding))
             self.assertEqual(credentials._secret_in(Path("secret"), "test", []), "s3cr3t")
             Path("input").write_bytes('{"a": "đ"}\r\n'.encode(coding))
-            self.assertEqual(options.read_input("input"), {"a": "đ"})
+            self.assertEqual(embedded.read_input("input"), {"a": "đ"})
 
     def test_a_file_on_a_share_can_be_read(self) -> None:
         """SQLite refuses a host in an address, and pathlib puts the share's there."""

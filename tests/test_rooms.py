@@ -129,7 +129,7 @@ class RoomsTest(CliTest):
                 self.assertEqual(found & files, set(), path)
 
     def test_all_can_be_deleted_together(self) -> None:
-        with self.without(*ROOMS, *map(file_of, COMMANDS), "cli/watch.py"):
+        with self.without(*ROOMS, *map(file_of, COMMANDS), "cli/watch.py", "cli/embedded.py"):
             self.assert_it_runs()
             self.assertEqual(self.listed(), ["run"])
 

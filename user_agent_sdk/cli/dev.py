@@ -30,7 +30,7 @@ from ..worker import signals
 from ..worker.runner import Runner
 from ..worker.running import hooks
 from ..worker.running.context import AGENT_LOG
-from . import commands, options, run, terminal, waiting
+from . import commands, embedded, options, run, terminal, waiting
 from .options import Parser
 from .watch import Watch
 
@@ -59,7 +59,7 @@ def main(args: Namespace) -> int:
             from ..sandbox import page, server
 
             try:
-                sandbox = stack.enter_context(server.Sandbox(options.SANDBOX_PORT))
+                sandbox = stack.enter_context(server.Sandbox(embedded.SANDBOX_PORT))
             except UserAgentError:  # somebody has the port
                 sandbox = stack.enter_context(server.Sandbox())
             page.install(sandbox)
@@ -81,8 +81,8 @@ class Session:
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._watch = Watch([Path(os.path.realpath(script)).parent, *map(Path, args.watch)])
         self._on_execution: Any = None
-        self._worker: run.Background | None = None
-        self._retired: list[run.Background] = []  # draining
+        self._worker: embedded.Background | None = None
+        self._retired: list[embedded.Background] = []  # draining
         self._is_first = True
         self._is_loading = False
         self._announced: Sequence[object] = ()
@@ -140,7 +140,7 @@ class Session:
             if self._sandbox is None:
                 agents = loader.identify(agents, settings.agent_id)
             else:
-                agents = run.named(agents, settings)
+                agents = embedded.named(agents, settings)
                 settings = settings.on_sandbox(self._sandbox.credentials(""))
                 self._show_page(self._sandbox, agents)
             runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch(settings))
@@ -155,7 +155,7 @@ class Session:
                 _explain(self._sandbox, agents)
             self._announced = announced
             run.announce(settings, agents)
-        self._worker = run.Background("dev-worker", runner)
+        self._worker = embedded.Background("dev-worker", runner)
         self._worker.start()
         return True
 
@@ -163,8 +163,8 @@ class Session:
         """Serve the sandbox's page, with a form for each agent of the script as it is now."""
         from ..sandbox import page
 
-        forms = options.forms_of(agents, self._script)
-        page.install(sandbox, (), [options.submit_command(sandbox.origin, agent_id) for agent_id in forms], forms)
+        forms = embedded.forms_of(agents, self._script)
+        page.install(sandbox, (), [embedded.submit_command(sandbox.origin, agent_id) for agent_id in forms], forms)
 
     def _prepared(self) -> Settings:
         settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
@@ -242,7 +242,7 @@ class Session:
 def _explain(sandbox: Sandbox, agents: Sequence[Agent]) -> None:
     terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
     for agent in agents:
-        terminal.note(f"  {options.submit_command(sandbox.origin, str(agent.agent_id))}")
+        terminal.note(f"  {embedded.submit_command(sandbox.origin, str(agent.agent_id))}")
 
 
 def _short(path: str | Path, folder: Path) -> str:

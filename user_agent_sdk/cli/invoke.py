@@ -22,7 +22,7 @@ from ..sandbox.tasks import Execution
 from ..settings import Settings
 from ..values import number, parsed
 from ..worker.runner import Runner
-from . import commands, options, run, terminal, waiting
+from . import commands, embedded, options, run, terminal, waiting
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -44,7 +44,7 @@ def main(args: Namespace) -> int:
     timeout_s = parsed(number(0.001, 10**6, "seconds"), args.timeout, "--timeout", UsageError)
     settings = options.prepare(args, script, target=False)
     if args.replay is None:
-        given, ran = options.read_input("{}" if args.input is None else args.input), None
+        given, ran = embedded.read_input("{}" if args.input is None else args.input), None
     elif args.input is None:
         given, ran = _recorded(settings, args.replay)
     else:
@@ -96,7 +96,7 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
             what = f"no agent here is called {wanted!r}" if wanted else f"the script has {len(agents)} agents"
             raise UsageError(what, hints=[f"choose one with -a: {names}"])
         agents = found
-    return run.named(agents, settings)[0]
+    return embedded.named(agents, settings)[0]
 
 
 def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
@@ -105,7 +105,7 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
     with server.Sandbox() as sandbox, run.recording(settings) as on_execution:
         settings = settings.on_sandbox(sandbox.credentials(agent_id))
         execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
-        worker = run.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))
+        worker = embedded.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))
         worker.start()
         deadline = time.monotonic() + timeout_s
         execution = sandbox.wait(execution_id, 0)

@@ -4,26 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from inspect import Parameter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .. import logs
-from ..agents import PLATFORM_NAMES, Agent
-from ..errors import UsageError, UserAgentError, json_advice, nearest, nearest_file
+from ..errors import UsageError, nearest
 from ..settings import EVERY, TABLE, Setting, Settings, load
 from ..values import parsed, switch
 from . import terminal
 
 logger = logging.getLogger(__name__)
 
-SANDBOX_PORT = 8088  # where a sandbox is looked for
 # Options that 0.2.0 and 0.3.0 take without a name, in order; and an option of theirs for an argument without one.
 IN_ORDER = {
     "run": ("agent", "config_file", "workers", "record", "log_level", "debug"),
@@ -116,35 +110,6 @@ class Parser(argparse.ArgumentParser):
         terminal.write(self.format_help().rstrip("\n"))
 
 
-def submit_command(origin: str, agent_id: str) -> str:
-    """The command line that puts a task on the sandbox there."""
-    url = "" if origin.endswith(f":{SANDBOX_PORT}") else f" --url {origin}"
-    return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
-
-
-def forms_of(agents: Sequence[Agent], script: Path) -> dict[str, str]:
-    """The input that a form for each agent begins with, as JSON text by its id: that of the ``input.json`` beside the
-    script of an only agent, else its parameters with their defaults."""
-    forms = {}
-    for agent in agents:
-        own = [parameter for parameter in agent.parameters if parameter.name not in PLATFORM_NAMES]
-        given = {one.name: _shown(one.default) for one in own}
-        forms[str(agent.agent_id)] = json.dumps(given, indent=2, ensure_ascii=False)
-    with suppress(OSError, ValueError):
-        text = (script.parent / "input.json").read_text("utf-8-sig").strip()
-        if len(forms) == 1 and isinstance(json.loads(text), dict):
-            return dict.fromkeys(forms, text)
-    return forms
-
-
-def _shown(default: object) -> Any:
-    """A parameter's default in a form; None where there is none, or JSON can't hold it."""
-    with suppress(Exception):  # NaN, keys of other types, a circle, a __str__ that raises
-        if default is not Parameter.empty:
-            return json.loads(json.dumps(default, allow_nan=False, default=str))
-    return None
-
-
 def about_quotes() -> str:
     """The hint for a JSON text that lost its quotation marks on the way here."""
     if os.name == "nt":
@@ -209,32 +174,3 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     if settings.record and script:  # import sqlite3 now: later a sqlite3.py beside the script would be taken for it
         from ..history import recorder  # noqa: F401
     return settings
-
-
-def read_input(text: str) -> dict[str, Any]:
-    """The task's input: JSON as it stands, from stdin (``-``), or from a file. Raises UsageError."""
-    raw: bytes | str = text
-    source = "--input"
-    if text == "-":
-        raw, source = sys.stdin.buffer.read() if sys.stdin else b"", "stdin"
-    elif not text.lstrip().startswith(("{", "[")):
-        try:
-            raw, source = Path(text).read_bytes(), text
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                raise UserAgentError(f"{text} can't be read: {error.strerror or error}", code="io") from None
-            hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
-            hints = [about_quotes()] if text.startswith("'") else nearest_file(Path(text), ".json") or [hint]
-            raise UsageError(f"--input {text}: {error.strerror or error}", hints=hints) from None
-    try:
-        value = json.loads(raw, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        hints = [about_quotes()] if source == "--input" and '"' not in text else json_advice(str(error))
-        raise UsageError(f"{source} is not JSON: {error}", hints=hints) from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{source}: an agent's input is a JSON object, such as {{}}")
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -130,28 +129,6 @@ def end(code: int, runners: Iterable[Runner]) -> int:
         logging.shutdown()
         os._exit(code)
     return code
-
-
-def named(agents: Iterable[Agent], settings: Settings) -> list[Agent]:
-    """For an embedded platform: each agent with its own id, else the given id, else the agent's name."""
-    known = [agent.changed(agent_id=agent.agent_id or settings.agent_id or agent.name) for agent in agents]
-    return loader.identify(known, None)
-
-
-class Background(threading.Thread):
-    """A runner on a thread of its own. ``code`` or ``error`` is there when it has ended."""
-
-    def __init__(self, name: str, runner: Runner) -> None:
-        super().__init__(name=name, daemon=True)
-        self.runner = runner
-        self.code: int | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.code = self.runner.run()
-        except BaseException as error:
-            self.error = error
 
 
 def __getattr__(name: str) -> object:  # names that earlier releases had in this module

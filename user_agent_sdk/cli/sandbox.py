@@ -23,7 +23,7 @@ from ..sandbox import page, server
 from ..values import from_home, parsed, whole
 from ..worker import signals
 from ..worker.running.context import AGENT_LOG
-from . import options, run, terminal
+from . import embedded, options, run, terminal
 from .options import Parser
 
 AGENT_ID = "sandbox-agent"  # for workers whose agents have no id
@@ -33,8 +33,8 @@ LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not inter
 def configure(parser: Parser) -> None:
     options.add_agent(parser)
     group = parser.titled("sandbox")
-    group.add_argument("--port", metavar="N", default=str(options.SANDBOX_PORT),
-                       help=f"0 takes a free one (default: {options.SANDBOX_PORT})")  # fmt: skip
+    group.add_argument("--port", metavar="N", default=str(embedded.SANDBOX_PORT),
+                       help=f"0 takes a free one (default: {embedded.SANDBOX_PORT})")  # fmt: skip
     group.add_argument("--credentials", metavar="FILE", help="write a credentials file that points at it")
     parser.titled("output").add_argument("--json", action="store_true", help="its addresses on stdout, as one line")
 
@@ -46,14 +46,14 @@ def main(args: Namespace) -> int:
     settings = options.prepare(args, script, target=False)
     with server.Sandbox(port, client_secret=_secret_in(path) if path else None) as sandbox:
         with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
-            agents = run.named(loader.load(script), settings) if script is not None else []
+            agents = embedded.named(loader.load(script), settings) if script is not None else []
         agent_id = str(agents[0].agent_id) if agents else settings.agent_id or AGENT_ID
         credentials = sandbox.credentials(agent_id)
         if path:
             write_credentials(path, credentials)
         commands = {} if agents else {"run a worker": _run_command(sandbox, agent_id, path)}
-        forms = options.forms_of(agents, script) if script else {}
-        submits = [options.submit_command(sandbox.origin, known_id) for known_id in forms or [agent_id]]
+        forms = embedded.forms_of(agents, script) if script else {}
+        submits = [embedded.submit_command(sandbox.origin, known_id) for known_id in forms or [agent_id]]
         page.install(sandbox, list(commands.values()), submits, forms)
         commands["submit a task"] = submits[0]
         if args.json:

@@ -20,7 +20,7 @@ from ..errors import ConfigError, PlatformError, UsageError, UserAgentError, nea
 from ..logs import counted, escape, redactor
 from ..settings import Settings
 from ..values import number, parsed
-from . import options, terminal
+from . import embedded, options, terminal
 from .options import Parser
 
 LOOK_S = 0.75  # a request waits so long: on Windows Ctrl+C ends no wait sooner
@@ -44,7 +44,7 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> None:
     wait_s = parsed(number(0, 10**6, "seconds"), args.wait, "--wait", UsageError)
-    given = options.read_input(args.input)
+    given = embedded.read_input(args.input)
     settings = _settings(args)
     origin = _origin(args, settings)
     try:
@@ -95,7 +95,7 @@ def _origin(args: Namespace, settings: Settings) -> str:
             raise UsageError(f"--url {given} is not on this machine", hints=hints)
     elif is_loopback(urlsplit(settings.service_url).hostname or ""):
         given = settings.service_url
-    parts = urlsplit(given or f"http://127.0.0.1:{options.SANDBOX_PORT}")
+    parts = urlsplit(given or f"http://127.0.0.1:{embedded.SANDBOX_PORT}")
     return f"{parts.scheme}://{parts.netloc}"
 
 
