@@ -35,18 +35,11 @@ class Agent:  # a dataclass costs each start 1 ms
     """A function and its options: those of :func:`user_agent`, None for one not set. Raises as that does."""
 
     def __init__(
-        self,
-        func: Callable[..., Any],
-        agent_id: str | None = None,
-        worker_id: str | None = None,
-        domain: str | None = None,
-        poll_interval_ms: float | None = None,
-        workers: int | None = None,
-        timeout_s: float | None = None,
-        retries: int | None = None,
-        response_timeout_s: float | None = None,
+        self, func: Callable[..., Any], agent_id: str | None = None, worker_id: str | None = None,
+        domain: str | None = None, poll_interval_ms: float | None = None, workers: int | None = None,
+        timeout_s: float | None = None, retries: int | None = None, response_timeout_s: float | None = None,
         loop: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.agent_id, self.worker_id, self.domain, self.workers = agent_id, worker_id, domain, workers
         self.poll_interval_ms, self.timeout_s, self.response_timeout_s = poll_interval_ms, timeout_s, response_timeout_s
         self.retries, self.loop = retries, loop
@@ -82,13 +75,13 @@ class Agent:  # a dataclass costs each start 1 ms
     def _settle_options(self) -> None:
         self.worker_id = str(self.worker_id) if self.worker_id else None  # of a UUID, a process's number
         self.domain = self.domain or None
-        if _is_number(self.workers, int, -math.inf) and self.workers is not None and self.workers < 1:
+        if self.workers is not None and _is_number(self.workers, int, -math.inf) and self.workers < 1:
             log.warning("%s has workers=%s: one is meant", self.where, self.workers, extra={"action": "one_worker"})
             self.workers = 1
         for option, text in (("agent_id", self.agent_id), ("worker_id", self.worker_id), ("domain", self.domain)):
             if text is not None and (not isinstance(text, str) or not text.strip()):
                 raise self._bad_option(option, text, "text that is not empty")
-        if self.workers is not None and not (_is_number(self.workers, int) and self.workers):
+        if self.workers is not None and not _is_number(self.workers, int):
             raise self._bad_option("workers", self.workers, "a whole number of at least 1")
         if self.poll_interval_ms is not None and not _is_number(self.poll_interval_ms):
             raise self._bad_option("poll_interval", self.poll_interval_ms, "milliseconds, 0 or more")
@@ -190,79 +183,49 @@ def user_agent(agent_id: F) -> F: ...
 
 @overload
 def user_agent(
-    agent_id: str | None = None,
-    worker_id: str | None = None,
-    domain: str | None = None,
-    poll_interval: float | None = None,
-    workers: int | None = None,
-    timeout_s: float | None = None,
-    retries: int | None = None,
-    response_timeout_s: float | None = None,
-    loop: str | None = None,
-) -> Callable[[F], F]: ...
+    agent_id: str | None = None, worker_id: str | None = None, domain: str | None = None,
+    poll_interval: float | None = None, workers: int | None = None, timeout_s: float | None = None,
+    retries: int | None = None, response_timeout_s: float | None = None, loop: str | None = None,
+) -> Callable[[F], F]: ...  # fmt: skip
 
 
 def user_agent(
-    agent_id: Any = None,
-    worker_id: str | None = None,
-    domain: str | None = None,
-    poll_interval: float | None = None,
-    workers: int | None = None,
-    timeout_s: float | None = None,
-    retries: int | None = None,
-    response_timeout_s: float | None = None,
-    loop: str | None = None,
-) -> Any:
+    agent_id: Any = None, worker_id: str | None = None, domain: str | None = None,
+    poll_interval: float | None = None, workers: int | None = None, timeout_s: float | None = None,
+    retries: int | None = None, response_timeout_s: float | None = None, loop: str | None = None,
+) -> Any:  # fmt: skip
     """Make a function an agent: ``@user_agent``, or ``@user_agent(workers=4)``.
 
-    The function stays what it was and can be called as before. It may take any of ``input_data``
-    (dict), ``logger``, ``task``, ``platform_task_id``, ``platform_agent_id``; any other parameter is
-    taken from ``input_data`` by name.
+    The function stays what it was and can be called as before. It may take any of ``input_data`` (dict), ``logger``,
+    ``task``, ``platform_task_id``, ``platform_agent_id``; any other parameter is taken from ``input_data`` by name.
 
-    ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls
-    under (default: the host's). ``domain``: the task domain. ``poll_interval``: the longest pause
-    between two polls while idle, in milliseconds (default 1000; 200 on Conductor). ``workers``: tasks at a time
-    (default 1). ``timeout_s``: a task that runs longer fails (default: no limit). ``retries`` and
-    ``response_timeout_s`` (seconds): what ``run --register`` tells a Conductor server that does not know the task type.
-    ``loop``: ``"shared"`` runs all tasks of async agents on one event loop (default ``"own"``: one for each worker
-    thread).
-    A flag and the environment win over what is set here, but for ``timeout_s``: what an agent needs is its own.
+    ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls under (default:
+    the host's). ``domain``: the task domain. ``poll_interval``: the longest pause between two polls while idle, in
+    milliseconds (default 1000; 200 on Conductor). ``workers``: tasks at a time (default 1). ``timeout_s``: a task that
+    runs longer fails (default: no limit). ``retries`` and ``response_timeout_s`` (seconds): what ``run --register``
+    tells a Conductor server that does not know the task type. ``loop``: ``"shared"`` runs all tasks of async agents on
+    one event loop (default ``"own"``: one for each worker thread). A flag and the environment win over what is set
+    here, but for ``timeout_s``: what an agent needs is its own.
 
-    Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for an
-    option that makes no sense.
+    Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for a senseless option.
     """
     if callable(agent_id) or isinstance(agent_id, staticmethod):
-        register_user_agent(agent_id)
-        return agent_id
-
-    def decorate(func: F) -> F:
-        register_user_agent(
-            func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop
-        )
-        return func
-
-    return decorate
+        return register_user_agent(agent_id)
+    options = (agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
+    return lambda func: register_user_agent(func, *options)
 
 
 def register_user_agent(
-    func: F,
-    agent_id: str | None = None,
-    worker_id: str | None = None,
-    domain: str | None = None,
-    poll_interval: float | None = None,
-    workers: int | None = None,
-    timeout_s: float | None = None,
-    retries: int | None = None,
-    response_timeout_s: float | None = None,
-    loop: str | None = None,
-) -> F:
+    func: F, agent_id: str | None = None, worker_id: str | None = None, domain: str | None = None,
+    poll_interval: float | None = None, workers: int | None = None, timeout_s: float | None = None,
+    retries: int | None = None, response_timeout_s: float | None = None, loop: str | None = None,
+) -> F:  # fmt: skip
     """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate, and return it.
 
     The same options and errors. Bound methods, ``functools.partial`` and callable objects will do.
     """
-    REGISTRY.append(
-        Agent(func, agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
-    )
+    options = (agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
+    REGISTRY.append(Agent(func, *options))
     return func
 
 
