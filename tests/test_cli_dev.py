@@ -262,7 +262,7 @@ class DevTest(CliTest):
             worker = session._worker
             assert worker is not None
             closing.start()
-            self.assertTrue(worker.runner._services.stopping.wait(LONG_S))
+            self.assertTrue(worker.runner.services.stopping.wait(LONG_S))
             execution = platform.submit("greet", {})
             closing.join(LONG_S)
             [attempt] = platform.wait(execution, 0).attempts

@@ -80,7 +80,7 @@ class WireFaultsTest(Faults):
             gone.close()
             with self.assertLogs("user_agent_sdk.worker", "WARNING"):
                 go.set()
-                while not len(worker.runner._services.custody.delivery):
+                while not len(worker.runner.services.custody.delivery):
                     threading.Event().wait(0.01)
             back = Box(port=gone.port)
             back.engine, back._client_secret = gone.engine, gone._client_secret
@@ -171,7 +171,7 @@ class WireFaultsTest(Faults):
             ids = {how: self.box.put(how=how) for how in (*refusals, "404", "fine")}
             self.assertEqual(self.box.wait(ids["fine"], LONG_S).status, "COMPLETED")
             too_large = self.box.wait(ids["413"], LONG_S)
-            self.assertTrue(worker.runner._services.custody.delivery.flush(LONG_S))
+            self.assertTrue(worker.runner.services.custody.delivery.flush(LONG_S))
             self.assertEqual(worker.stop(), 0)
         self.assertEqual(too_large.attempts[0].status, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
         self.assertIn("too large", too_large.reason or "")
@@ -198,7 +198,7 @@ class WireFaultsTest(Faults):
                 self.box.await_calls("token", self.box.calls["token"] + 2)
                 one = self.box.put()
                 self.box.faults.remove(fault)
-                worker.runner._target.client.auth._retry_at = 0.0  # type: ignore[union-attr]
+                worker.runner.client.auth._retry_at = 0.0  # type: ignore[union-attr]
                 worker.runner._back()
                 self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
 
@@ -363,7 +363,7 @@ class KillTest(Children):
                 self.assertEqual(done.output, {"result": 5})
                 self.assertEqual(len(ran), after)
                 self.assertEqual(len(self.runs(point)), before)
-                self.assertTrue(worker.runner._services.custody.delivery.flush(LONG_S))
+                self.assertTrue(worker.runner.services.custody.delivery.flush(LONG_S))
                 self.assertEqual(worker.stop(), 0)
             self.assertEqual(rows(self.folder / point), [])
 

@@ -97,9 +97,9 @@ class SecretTest(RenewalTest):
 
     def source(self) -> Any:
         found = settings.load({"config_file": str(self.folder / "credentials.json")}, environ={})
-        target = connect(found)
-        self.addCleanup(target.transport.close)
-        return target.client.auth
+        transport, client = connect(found)
+        self.addCleanup(transport.close)
+        return client.auth
 
     def test_a_secret_that_was_replaced_after_a_refusal_is_used_without_a_restart(self) -> None:
         self.credentials("the first secret")

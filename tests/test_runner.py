@@ -52,7 +52,7 @@ class WorkerTest(unittest.TestCase):
         return agent(blocks), started, go
 
     def await_stopping(self, worker: Worker) -> None:
-        self.assertTrue(worker.runner._services.stopping.wait(LONG_S))
+        self.assertTrue(worker.runner.services.stopping.wait(LONG_S))
 
 
 class RunTest(WorkerTest):
@@ -220,7 +220,7 @@ class RunTest(WorkerTest):
         blocks, started, go = self.blocking()
         with working(self.box, blocks, workers=2) as worker, self.assertLogs(DRAIN, "ERROR") as said:
             runner = worker.runner
-            for owner, name in ((runner, "_is_over"), (runner._drain, "_heed_signals")):
+            for owner, name in ((runner, "_is_over"), (runner.drain, "_heed_signals")):
                 real, left = getattr(owner, name), [MemoryError(), OSError(24, "too many open files")]
 
                 def stumbles(real: Any = real, left: list[Exception] = left) -> Any:
@@ -241,7 +241,7 @@ class RunTest(WorkerTest):
     def test_each_thread_that_breaks_says_so_and_no_result_is_lost(self) -> None:
         hasten(self, timetable_FAILED_AGAIN_S=0.05, timetable_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda: 1), self.journal) as worker:
-            services = worker.runner._services
+            services = worker.runner.services
             seams: list[tuple[Any, str, str]] = [
                 (services.custody.leases._table, "_act", "lease"),
                 (services.custody.delivery._table, "_act", "delivery"),

@@ -36,7 +36,7 @@ class SlotsTest(unittest.TestCase):
 
     def await_clean(self, worker: Worker) -> None:
         """Nothing is held, leased, journaled or undelivered."""
-        services = worker.runner._services
+        services = worker.runner.services
         self.assertTrue(services.custody.delivery.flush(LONG_S))
         worker.runner._serve = lambda: None  # type: ignore[method-assign]
         worker.stop()
@@ -252,7 +252,7 @@ class SlotsTest(unittest.TestCase):
             second = self.box.put(n=2)
             self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
             worker.runner.stop()
-            worker.runner._services.stopping.wait(LONG_S)
+            worker.runner.services.stopping.wait(LONG_S)
             go.set()
             self.assertEqual(worker.ended(), 0)
         self.assertEqual((ran, self.box.calls["put-back"]), ([1], 1))
@@ -262,7 +262,7 @@ class SlotsTest(unittest.TestCase):
         """The slot ended there, and what the poll had brought was with nobody."""
         came, go = self.held_report()
         with working(self.box, agent(lambda n: n)) as worker:
-            delivery = worker.runner._services.custody.delivery
+            delivery = worker.runner.services.custody.delivery
             real = delivery.attempt_ended
 
             def breaks(*args: Any) -> None:
@@ -276,7 +276,7 @@ class SlotsTest(unittest.TestCase):
             self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
             with self.assertLogs(SLOTS, "CRITICAL"):
                 worker.runner.stop()
-                worker.runner._services.stopping.wait(LONG_S)
+                worker.runner.services.stopping.wait(LONG_S)
                 go.set()
                 self.assertEqual(worker.ended(), 0)
         self.assertEqual(self.box.engine.wait(second, 0).attempts[0].status, "SCHEDULED")
@@ -285,7 +285,7 @@ class SlotsTest(unittest.TestCase):
         """Left unread, the task would be with nobody until its response timeout is over."""
         hasten(self, slots_RESTART_PAUSE_S=0.01)
         with working(self.box, agent(lambda n: n)) as worker:
-            client = worker.runner._services.client
+            client = worker.runner.services.client
             real, second = client.send_report, []
 
             def breaks() -> Any:
@@ -520,7 +520,7 @@ class SlotsTest(unittest.TestCase):
             self.assertTrue(started.wait(LONG_S))
             self.addCleanup(setattr, connection_module, "_connect", real)
             connection_module._connect = refuses
-            worker.runner._target.transport.close()
+            worker.runner._transport.close()
             go.set()
             for _ in range(2):
                 self.assertTrue(refused.acquire(timeout=LONG_S))
@@ -586,7 +586,7 @@ class SlotsTest(unittest.TestCase):
             runs: list[Any] = []
             works = working(self.box, agent(lambda: 7), on_execution=runs.append)
             with self.subTest(where), works as worker:
-                services = worker.runner._services
+                services = worker.runner.services
                 owners: dict[str, Any] = {"send_report": services.client, "encode": Held}
                 owners.update({"replace": services.custody.journal, "attempt_starts": services.custody.delivery})
                 owner = owners[where]
@@ -686,7 +686,7 @@ class SlotsTest(unittest.TestCase):
             done = self.box.wait(first, LONG_S)
             self.assertEqual([one.status for one in done.attempts], ["FAILED", "COMPLETED"])
             self.assertIn("longer than its timeout of 0.1 s", done.attempts[0].reason or "")
-            self.assertEqual(worker.runner._services.custody.register.stuck, 1)
+            self.assertEqual(worker.runner.services.custody.register.stuck, 1)
             go.set()
             self.box.await_calls("poll", self.box.calls["poll"] + 3)
             self.assertEqual(self.box.wait(self.box.put(n=2), LONG_S).status, "COMPLETED")

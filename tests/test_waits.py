@@ -16,6 +16,7 @@ from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.cli import waiting
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.watching import waits
 from user_agent_sdk.watching.waits import Waits
 from user_agent_sdk.worker.runner import Runner
 from user_agent_sdk.worker.running.context import current_task
@@ -26,7 +27,7 @@ WALL = time.mktime((2026, 1, 2, 12, 30, 0, 0, 0, -1))
 
 class SentenceTest(unittest.TestCase):
     def test_it_says_what_is_waited_for_and_until_when(self) -> None:
-        for waits, said in (
+        for moment, said in (
             (Waits(), None),
             (Waits(running=3), None),  # work is no wait
             (Waits(asks_for_token=True), "waiting for a token, 15 s at most"),
@@ -44,7 +45,7 @@ class SentenceTest(unittest.TestCase):
              "(60 s)"),
             (Waits(stopping=True), "stopping: waiting for the answer to an open poll, 6 s at most"),
         ):  # fmt: skip
-            self.assertEqual(waits.sentence(100.0, WALL), said)
+            self.assertEqual(moment.sentence(100.0, WALL), said)
 
 
 class PaceTest(unittest.TestCase):
@@ -113,11 +114,11 @@ class RunnerTest(unittest.TestCase):
         def patient() -> None:
             running.set()
             current_task().stopping.wait(LONG_S)
-            seen.append(runner.waits())
+            seen.append(waits.of(runner))
 
         running = threading.Event()
         runner = self.runner(patient)
-        self.assertEqual(runner.waits()._replace(asks_for_token=False), Waits())
+        self.assertEqual(waits.of(runner)._replace(asks_for_token=False), Waits())
         self.sandbox.submit("a", {})
         self.thread.start()
         self.assertTrue(running.wait(LONG_S))
@@ -151,7 +152,7 @@ class RunnerTest(unittest.TestCase):
 
         class Watcher(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                seen.append(runner.waits())
+                seen.append(waits.of(runner))
                 failed.set()
 
         runner = self.runner(lambda: None, service_url="http://127.0.0.1:1/api", client_id=None)

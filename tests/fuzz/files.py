@@ -75,7 +75,7 @@ class CredentialsFiles(Target):
         try:
             found = settings.load({}, environ={"USERAGENT_CONFIG_FILE": str(self.path)})
             repr(found)
-            connect(found).transport.close()
+            connect(found)[0].close()
         except ConfigError as error:
             told = " ".join([error.message, *error.hints])
             if error.exit_code != 3:

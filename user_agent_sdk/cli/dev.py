@@ -212,7 +212,7 @@ class Session:
         self._retired = [old for old in self._retired if old.is_alive() or old.runner.has_stragglers]
         if worker is not None:
             worker.runner.stop()
-            worker.runner.close_status()  # the next worker wants the status port
+            worker.runner.watch.close()  # the next worker wants the status port
             self._retired.append(worker)
 
     def _waits(self) -> str | None:

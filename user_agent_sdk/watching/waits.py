@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wait of a worker and its end, as a sentence for the person in front of the terminal. Pure."""
+"""The wait of a worker and its end, as a sentence for the person in front of the terminal."""
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..logs import counted
+
+if TYPE_CHECKING:
+    from ..worker.runner import Runner
 
 
 class Waits(NamedTuple):
@@ -50,3 +53,19 @@ class Waits(NamedTuple):
         if self.results and self.next_report is not None:
             parts.append(f"{counted(self.results, 'undelivered result')}: next try at {at(self.next_report)}")
         return "; ".join(parts) or None
+
+
+def of(runner: Runner) -> Waits:
+    """The wait that the worker is in."""
+    services, failing = runner.services, [gate for gate in runner.gates if gate.is_failing]
+    return Waits(
+        asks_for_token=not runner.is_started and services.client.auth is not None,
+        stopping=services.stopping.is_set(),
+        running=runner.running,
+        results=len(services.custody.delivery),
+        until=runner.drain.deadline,
+        next_poll=min((gate.next_at for gate in failing), default=None),
+        next_report=services.custody.delivery.next_at,
+        is_refused=any(gate.is_refused for gate in failing),
+        hook=runner.hooks.runs,
+    )

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..conductor.auth import TokenSource, client_credentials, conductor_key
 from ..conductor.client import Client
 from ..conductor.paths import DIALECTS
@@ -14,15 +12,8 @@ from ..errors import ConfigError
 from ..settings import Settings
 
 
-class Target(NamedTuple):
-    """A connection to the platform."""
-
-    transport: Transport
-    client: Client
-
-
-def connect(settings: Settings) -> Target:
-    """The client that ``settings`` describe. Opens no connection. Raises ConfigError."""
+def connect(settings: Settings) -> tuple[Transport, Client]:
+    """What is to be closed, and the client that ``settings`` describe. Opens no connection. Raises ConfigError."""
     transport = Transport(
         ca_file=settings.ca_file, client_cert=settings.client_cert, client_key=settings.client_key, proxy=settings.proxy
     )
@@ -31,7 +22,7 @@ def connect(settings: Settings) -> Target:
         auth = client_credentials(transport, settings.auth_url, settings.client_id, _secret(settings))
     elif settings.auth_key and settings.auth_secret:
         auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
-    return Target(transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth))
+    return transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth)
 
 
 def _secret(settings: Settings) -> Secret:

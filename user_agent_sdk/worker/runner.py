@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 from urllib.parse import urlsplit
 
 from ..agents import Agent
@@ -44,9 +44,6 @@ from .running.hooks import Hooks
 from .slots import Services, Slot
 from .watched import Watch
 
-if TYPE_CHECKING:
-    from ..watching.waits import Waits
-
 log = logging.getLogger(__name__)
 
 STOP, LOOK = 0, -1  # among the numbers of signals: stop() was called, a slot has ended
@@ -64,20 +61,15 @@ class Runner:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        agents: Sequence[Agent],
-        *,
-        on_execution: Callable[[Run], None] | None = None,
-        watch: Watch | None = None,
-        owns_process: bool = False,
-    ) -> None:
+        self, settings: Settings, agents: Sequence[Agent], *, on_execution: Callable[[Run], None] | None = None,
+        watch: Watch | None = None, owns_process: bool = False,
+    ) -> None:  # fmt: skip
         AGENT_LOG.addHandler(BY_NAME)
         self._settings = settings
         self._owns_process = owns_process
+        self._level = logging.INFO if owns_process else logging.DEBUG  # of the lines about its start and its end
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._target = connect(settings)
-        self.client = self._target.client
+        self._transport, self.client = connect(settings)
         self._is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # The journal's folder is named after these: a result must never reach another platform or tenant.
@@ -87,27 +79,21 @@ class Runner:
         self.watch = watch or Watch()
         stopping, counts = threading.Event(), self.watch.counts
         self._custody = Custody(
-            self.client,
-            self._journal,
-            stopping,
-            counts,
-            workers=sum(settings.resolve(agent).workers for agent in agents),
-            on_run=on_execution,
-            on_extended=self._back,
-            on_delivered=self._heard,
-        )
+            self.client, self._journal, stopping, counts, on_run=on_execution, on_extended=self._back,
+            on_delivered=self._heard, workers=sum(settings.resolve(agent).workers for agent in agents),
+        )  # fmt: skip
         upkeep: Timetable[Callable[[], float | None]] = Timetable("upkeep", lambda job: job(), 1)
-        self._services = Services(self.client, self._custody, upkeep, stopping, counts, SharedLoop())
+        self.services = Services(self.client, self._custody, upkeep, stopping, counts, SharedLoop())
         self._slots: list[tuple[int, Slot]] = []
-        self._gates: list[Gate] = []
-        self.watch.attach(self._services, self._gates)
+        self.gates: list[Gate] = []
+        self.watch.attach(self.services, self.gates)
         for agent in agents:
             self._add(agent, settings.resolve(agent))
         self._crew = Crew(on_end=lambda: self._numbers.put(LOOK))
-        self._drain = Drain(self._crew, self._custody, self._heed_signals)
-        self.hooks = Hooks(self._services.shared_loop.run)
+        self.drain = Drain(self._crew, self._custody, self._heed_signals)
+        self.hooks = Hooks(self.services.shared_loop.run)
         self._limit = Limit()
-        self._is_started = False
+        self.is_started = False
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
@@ -116,21 +102,13 @@ class Runner:
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
         intake = Intake(own.workers, interval_s, random.random, cap_s)
         gate = Gate(
-            self.client,
-            agent_id,
-            own.worker_id,
-            own.domain,
-            intake,
-            self._services.stopping,
-            self._budget,
-            self._back,
-            counts=self.watch.counts,
-            held_up_s=self._custody.held_up_s,
-        )
-        self._gates.append(gate)
+            self.client, agent_id, own.worker_id, own.domain, intake, self.services.stopping, self._budget, self._back,
+            counts=self.watch.counts, held_up_s=self._custody.held_up_s,
+        )  # fmt: skip
+        self.gates.append(gate)
         self.watch.counts.known(agent_id)
         # By number: where threads are short each agent gets one slot before any gets a second.
-        self._slots += [(number, Slot(agent, gate, own.timeout_s, self._services)) for number in range(own.workers)]
+        self._slots += [(number, Slot(agent, gate, own.timeout_s, self.services)) for number in range(own.workers)]
 
     def run(self) -> int:
         """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off.
@@ -140,15 +118,14 @@ class Runner:
         settle()  # for the loggers of modules that were imported since the script was
         with signals.into(self._numbers, breaks=lambda: self._is_checking):
             try:
-                self._check_credentials()
-            except KeyboardInterrupt:  # by a signal: nothing was begun that could be drained
-                self._target.transport.close()
-                return EXIT_OK
-            finally:
-                self._is_checking = False
-            try:
+                try:
+                    self._check_credentials()
+                except KeyboardInterrupt:  # by a signal: nothing was begun that could be drained
+                    return EXIT_OK
+                finally:
+                    self._is_checking = False
                 self._start()
-                self._drain.insist(self._serve)
+                self.drain.insist(self._serve)
                 return self._end()
             finally:
                 self._close()
@@ -156,48 +133,25 @@ class Runner:
     def stop(self, limit_s: float | None = None) -> None:
         """Begin to drain, or with ``limit_s`` end a drain sooner than its timeout would. From any thread."""
         if limit_s is not None:
-            self._drain.deadline = time.monotonic() + limit_s
+            self.drain.deadline = time.monotonic() + limit_s
         self._numbers.put(STOP)
-
-    def close_status(self) -> None:
-        """Give the status port free, for a successor."""
-        self.watch.close()
 
     @property
     def running(self) -> int:
         return len(self._custody.register.running())
 
-    def waits(self) -> Waits:
-        """The wait that the worker is in, as a sentence."""
-        from ..watching.waits import Waits  # here: only those in there ask for it, and they may be left out
-
-        services = self._services
-        return Waits(
-            not self._is_started and self.client.auth is not None,
-            services.stopping.is_set(),
-            self.running,
-            len(self._custody.delivery),
-            self._drain.deadline,
-            min((gate.next_at for gate in self._gates if gate.is_failing), default=None),
-            self._custody.delivery.next_at,
-            any(gate.is_failing and gate.is_refused for gate in self._gates),
-            self.hooks.runs,
-        )
-
     def _check_credentials(self) -> None:
         """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
-        auth = self.client.auth
         try:
-            if auth is not None:
-                auth.headers()
+            if self.client.auth is not None:
+                self.client.auth.headers()
         except AuthRefusedError:
-            self._target.transport.close()
             raise
         except PlatformError as error:
             log.warning("There is no token yet: %s; trying again", error, extra={"action": "no_token"})
 
     def _start(self) -> None:
-        services = self._services
+        services = self.services
         if self._settings.status_port is not None:
             self.watch.open(self._settings.status_port)
         left = self._journal.open()
@@ -215,20 +169,20 @@ class Runner:
             from .running import capture
 
             capture.start()
-        self._is_started = True
+        self.is_started = True
         if not self.hooks.start(self._is_told_to_stop):
             return
         self._crew.start([slot.run for _, slot in sorted(self._slots, key=lambda each: each[0])])
 
     def _is_told_to_stop(self) -> bool:
         """Asked while start hooks run: the first signal begins the drain, a second one ends the process."""
-        if self._services.stopping.is_set():
+        if self.services.stopping.is_set():
             self._heed_signals()
         elif not self._numbers.empty():
             self._numbers.get()
-            self._services.stopping.set()
+            self.services.stopping.set()
         self.watch.beat("main")
-        return self._services.stopping.is_set()
+        return self.services.stopping.is_set()
 
     def _serve(self) -> None:
         is_ready = False
@@ -241,11 +195,10 @@ class Runner:
 
     def _is_ready(self) -> bool:
         """Say once that every agent's poll was answered: nothing else tells a worker that waits from one that hangs."""
-        if any(gate.polled_at is None for gate in self._gates):
+        if any(gate.polled_at is None for gate in self.gates):
             return False
-        level = logging.INFO if self._owns_process else logging.DEBUG
-        names = ", ".join(gate.agent_id for gate in self._gates)
-        log.log(level, "Ready: waiting for tasks of %s; Ctrl+C ends it", names, extra={"action": "ready"})
+        names = ", ".join(gate.agent_id for gate in self.gates)
+        log.log(self._level, "Ready: waiting for tasks of %s; Ctrl+C ends it", names, extra={"action": "ready"})
         return True
 
     def _is_over(self) -> bool:
@@ -257,12 +210,12 @@ class Runner:
         return is_over
 
     def _wake_gates(self) -> None:
-        for gate in self._gates:
+        for gate in self.gates:
             gate.wake()
 
     def _heard(self) -> None:
         """The platform took a result: polls need not wait out an outage. On the way of every task."""
-        for gate in self._gates:
+        for gate in self.gates:
             if gate.is_failing:
                 gate.wake()
 
@@ -282,15 +235,14 @@ class Runner:
         return SWEEP_S
 
     def _end(self) -> int:
-        drain, limit_s = self._drain, self._settings.drain_timeout_s or None
+        drain, limit_s = self.drain, self._settings.drain_timeout_s or None
         if limit_s is not None:
             drain.deadline = drain.deadline or time.monotonic() + limit_s
             self._limit.arm(limit_s + OVERTIME_S)
-        self._services.stopping.set()
+        self.services.stopping.set()
         self._wake_gates()
-        level = logging.INFO if self._owns_process else logging.DEBUG
         running = counted(self.running, "running task")
-        log.log(level, "Stopping; %s", running, extra={"action": "drain_started"})
+        log.log(self._level, "Stopping; %s", running, extra={"action": "drain_started"})
         drain.insist(drain.await_slots)
         cut_off = drain.insist(drain.cancel_coroutines) + drain.insist(drain.cut_off)
         drain.insist(drain.await_deliveries)
@@ -299,7 +251,7 @@ class Runner:
             fate = "kept in the journal" if self._journal.save() else "there is no journal: lost"
             log.error("Undelivered: %s; %s", counted(left, "result"), fate, extra={"action": "undelivered"})
         else:
-            log.log(level, "Stopped", extra={"action": "stopped"})
+            log.log(self._level, "Stopped", extra={"action": "stopped"})
         return EXIT_UNDELIVERED if left or cut_off or self._custody.register.stuck else EXIT_OK
 
     def _heed_signals(self) -> None:
@@ -309,21 +261,21 @@ class Runner:
             os._exit(EXIT_INTERRUPTED)
 
     def _close(self) -> None:
-        self._services.stopping.set()
+        self.services.stopping.set()
         if self.hooks.stop_s:
             self._limit.arm(self.hooks.stop_s + 2 * OVERTIME_S)
             self.hooks.stop(self._heed_signals)
-        self.close_status()
-        tables = (self._services.upkeep, self._custody.delivery, self._custody.leases)
+        self.watch.close()
+        tables = (self.services.upkeep, self._custody.delivery, self._custody.leases)
         for table in tables:
             table.close()
         for table in tables:
             table.join(1.0)
         if not self.has_stragglers:
             self._crew.join(1.0)
-        self._services.shared_loop.close()
+        self.services.shared_loop.close()
         self._journal.close()
-        self._target.transport.close()
+        self._transport.close()
         self._limit.close()  # a script may go on after its run()
 
     @property

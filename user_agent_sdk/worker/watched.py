@@ -62,5 +62,7 @@ class Watch:
     def sentence(self, runner: Runner) -> str | None:
         """What the worker waits for just now, for the person in front of it; None in a copy without ``watching/``."""
         with suppress(ModuleNotFoundError):
-            return runner.waits().sentence(time.monotonic(), time.time())
+            from ..watching import waits
+
+            return waits.of(runner).sentence(time.monotonic(), time.time())
         return None
