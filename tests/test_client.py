@@ -80,18 +80,18 @@ class Polls(ClientTest):
             self.assertEqual(self.client(self.says(body, status)).send_poll("a", "w", None).fetch(), [])
 
     def test_only_conductor_can_be_asked_to_wait(self) -> None:
-        for dialect, path in (
-            (AKABOT, "/api/tasks/external/poll/a?workerid=w"),
-            (CONDUCTOR, "/api/tasks/poll/batch/a?workerid=w&count=1&timeout=5000"),
+        for dialect, wait_ms, path in (
+            (AKABOT, 0, "/api/tasks/external/poll/a?workerid=w"),
+            (CONDUCTOR, 5000, "/api/tasks/poll/batch/a?workerid=w&count=1&timeout=5000"),
         ):
             server = self.says(b"[]")
             client = self.client(server, dialect)
-            client.send_poll("a", "w", None, wait_ms=5000).fetch()
+            client.send_poll("a", "w", None, wait_ms).fetch()
             self.assertEqual(server.requests[0].target, path)
             self.assertEqual(client.can_wait, dialect is CONDUCTOR)
 
     def test_its_deadline_is_what_the_server_may_hold_it_and_some_more(self) -> None:
-        for dialect, wait_ms, expected_s in ((AKABOT, 5000, 10.1), (CONDUCTOR, 5000, 15.0), (CONDUCTOR, 0, 10.1)):
+        for dialect, wait_ms, expected_s in ((AKABOT, 0, 10.1), (CONDUCTOR, 5000, 15.0), (CONDUCTOR, 0, 10.1)):
             client = self.client(self.says(b"[]"), dialect)
             answer = mock.Mock(age_s=0.0, **{"fetch.return_value": Response(204, {}, b"")})
             with mock.patch.object(Transport, "send", return_value=answer) as send:

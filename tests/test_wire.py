@@ -41,20 +41,17 @@ class Paths(unittest.TestCase):
         )
         self.assertEqual(AKABOT.report, "/tasks/external")
         self.assertIsNone(AKABOT.report_and_poll)
-        self.assertIsNone(AKABOT.batch_poll_path("a", "w", None, 5000))
+        self.assertIsNone(AKABOT.batch_poll)
 
     def test_conductor(self) -> None:
         self.assertEqual(CONDUCTOR.poll_path("a", "w", "d&e"), "/tasks/poll/a?workerid=w&domain=d%26e")
         self.assertEqual(CONDUCTOR.report, "/tasks")
         self.assertEqual(CONDUCTOR.report_and_poll, "/tasks/update-v2")
         self.assertEqual(
-            CONDUCTOR.batch_poll_path("a", "w", "d", 4000),
+            CONDUCTOR.poll_path("a", "w", "d", 4000),
             "/tasks/poll/batch/a?workerid=w&domain=d&count=1&timeout=4000",
         )
         self.assertEqual(set(DIALECTS), {"akabot", "conductor"})
-
-    def test_a_wait_that_the_server_would_refuse_is_shortened(self) -> None:
-        self.assertIn("timeout=5000", str(CONDUCTOR.batch_poll_path("a", "w", None, 60000)))
 
     def test_a_host_name_that_is_no_text_does_not_stop_the_polling(self) -> None:
         """A worker is named after its host unless told otherwise, and a host may be called anything."""

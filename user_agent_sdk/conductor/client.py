@@ -66,15 +66,14 @@ class Client:
         self.can_look = dialect.task is not None
 
     def send_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> PollExchange:
-        """Ask for a task, which is waited for in the server up to ``wait_ms`` where the dialect can.
+        """Ask for a task, which is waited for in the server up to ``wait_ms`` (at most LONG_POLL_MAX_MS, and only
+        where :attr:`can_wait`).
 
         The reply must be fetched, never cut short: the server gives the task away before it answers.
         """
-        waiting = self._dialect.batch_poll_path(agent_id, worker_id, domain, wait_ms) if wait_ms else None
-        path = waiting or self._dialect.poll_path(agent_id, worker_id, domain)
-        hold_s = wait_ms / 1000 if waiting else SHORT_POLL_HOLD_S
-        exchange = PollExchange(self, path, None, hold_s + POLL_SLACK_S)
-        exchange.hold_s = hold_s if waiting else 0.0  # a plain one may give a task away at once
+        path = self._dialect.poll_path(agent_id, worker_id, domain, wait_ms)
+        exchange = PollExchange(self, path, None, (wait_ms / 1000 or SHORT_POLL_HOLD_S) + POLL_SLACK_S)
+        exchange.hold_s = wait_ms / 1000  # a plain one may give a task away at once
         return exchange
 
     def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
@@ -114,13 +113,9 @@ class Client:
 
     def extend(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> Outcome:
         """Restart a running task's response timeout. Stores nothing else."""
-        return self.send_extension(task_id, workflow_id, worker_id, timeout_s).fetch()
-
-    def send_extension(self, task_id: str, workflow_id: str, worker_id: str, timeout_s: float) -> ReportExchange:
-        """The first half of :meth:`extend`."""
         wire = {"workflowInstanceId": workflow_id, "taskId": task_id, "workerId": worker_id}
         body = encode({**wire, "status": "IN_PROGRESS", "extendLease": True})
-        return ReportExchange(self, self._dialect.report, body, timeout_s, (task_id, workflow_id), urgent=True)
+        return ReportExchange(self, self._dialect.report, body, timeout_s, (task_id, workflow_id), urgent=True).fetch()
 
     def status_of(self, task_id: str, timeout_s: float) -> str:
         """What the platform says of a task (``IN_PROGRESS``, ``CANCELED``, …); empty without an answer. A gateway that

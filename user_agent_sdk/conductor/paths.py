@@ -8,7 +8,6 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from ..errors import PlatformError
-from .wire import LONG_POLL_MAX_MS
 
 
 class Dialect(NamedTuple):
@@ -22,17 +21,13 @@ class Dialect(NamedTuple):
     task: str | None
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - there are two dialects
-    def poll_path(self, agent_id: str, worker_id: str, domain: str | None) -> str:
-        return self.poll + segment(agent_id) + _query(workerid=worker_id, domain=domain)
-
-    @functools.lru_cache(maxsize=256)  # noqa: B019
-    def batch_poll_path(self, agent_id: str, worker_id: str, domain: str | None, timeout_ms: int) -> str | None:
-        """A poll that waits in the server, for one task: larger counts sit on tasks until they have
-        that many. None where the dialect has no such poll."""
-        if self.batch_poll is None:
-            return None
-        query = _query(workerid=worker_id, domain=domain, count="1", timeout=str(min(timeout_ms, LONG_POLL_MAX_MS)))
-        return self.batch_poll + segment(agent_id) + query
+    def poll_path(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> str:
+        """With ``wait_ms``, a batch poll waits in the server, for one task: larger counts sit on tasks until they have
+        that many."""
+        if not wait_ms:
+            return self.poll + segment(agent_id) + _query(workerid=worker_id, domain=domain)
+        query = _query(workerid=worker_id, domain=domain, count="1", timeout=str(wait_ms))
+        return f"{self.batch_poll}{segment(agent_id)}{query}"
 
 
 AKABOT = Dialect("akabot", "/tasks/external/poll/", "/tasks/external", None, None, None)
@@ -55,6 +50,5 @@ def segment(text: str) -> str:
 
 
 def _query(**fields: str | None) -> str:
-    return "?" + urlencode(
-        {name: value for name, value in fields.items() if value}, quote_via=quote, safe="", errors="replace"
-    )
+    given = {name: value for name, value in fields.items() if value}
+    return "?" + urlencode(given, quote_via=quote, safe="", errors="replace")
