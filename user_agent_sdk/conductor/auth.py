@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import threading
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from .. import logs
@@ -83,13 +84,9 @@ class TokenSource:
         rand: Callable[[], float] = random.random,
         cap_s: float = REFUSED_CAP_S,
     ) -> None:
-        self._fetch = fetch
-        self._header = header
-        self._prefix = prefix
-        self._is_renewed = is_renewed
-        self._clock = clock
-        self._wall = wall
-        self._rand = rand
+        self._fetch, self._is_renewed = fetch, is_renewed
+        self._header, self._prefix = header, prefix
+        self._clock, self._wall, self._rand = clock, wall, rand
         self._cap_s = cap_s  # of the pause after a failure
         # Held during a fetch, the only HTTP under a lock; guards all below. Readers of a living token don't take it.
         self._refreshing = threading.Lock()
@@ -101,8 +98,7 @@ class TokenSource:
     @property
     def is_ready(self) -> bool:
         """True while there is a token that has not expired."""
-        current = self._current
-        return current is not None and self._clock() < current[1].expires_at
+        return self.left_s > 0
 
     @property
     def left_s(self) -> float:
@@ -181,8 +177,7 @@ def client_credentials(transport: Transport, auth_url: str, client_id: str, secr
     def fetch() -> Fetched:
         secret.is_renewed(at_once=True)
         form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret.value})
-        answer = _asked(transport, auth_url, form.encode("ascii"), "application/x-www-form-urlencoded")
-        return Fetched(_checked_token(answer.get("access_token"), auth_url), life_s(answer.get("expires_in")))
+        return _fetched(transport, auth_url, form, "application/x-www-form-urlencoded", "access_token")
 
     cap_s = LOCAL_CAP_S if is_loopback(urlsplit(auth_url).hostname or "") else REFUSED_CAP_S
     return TokenSource(fetch, "Authorization", "Bearer ", is_renewed=secret.is_renewed, cap_s=cap_s)
@@ -195,46 +190,41 @@ def conductor_key(transport: Transport, base_url: str, key: str, secret: str) ->
     form = json.dumps({"keyId": key, "keySecret": secret})
 
     def fetch() -> Fetched:
-        answer = _asked(transport, url, form.encode("ascii"), "application/json")
-        return Fetched(_checked_token(answer.get("token"), url), KEY_TOKEN_LIFE_S)
+        return _fetched(transport, url, form, "application/json", "token", KEY_TOKEN_LIFE_S)
 
     return TokenSource(fetch, "X-Authorization")
 
 
-def _asked(transport: Transport, url: str, form: bytes, media_type: str) -> dict[str, Any]:
-    """The token endpoint's JSON object. Raises AuthRefusedError or TransportError, never with the secret."""
-    headers = {"Content-Type": media_type, "Accept": "application/json"}
+def _fetched(
+    transport: Transport, url: str, form: str, media_type: str, name: str, untold_s: float = NONSENSE_LIFE_S
+) -> Fetched:
+    """The token that the endpoint's JSON object has under ``name``. Raises AuthRefusedError or TransportError, never
+    with the secret."""
+    headers, body = {"Content-Type": media_type, "Accept": "application/json"}, form.encode("ascii")
     reply = transport.send(
-        "POST", url, headers=headers, body=form, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
+        "POST", url, headers=headers, body=body, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
     ).fetch()
     answer = json_object(reply.body)
     error = logs.redactor.brief(str(answer.get("error", "")), 80)
     if reply.status == 401 or (reply.status in (400, 403) and str(answer.get("error")) in _REFUSALS):
-        raise AuthRefusedError(
-            f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")"),
-            hints=("check clientId and clientSecret; a new secret may have been issued",),
-        )
+        what = f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")")
+        raise AuthRefusedError(what, hints=("check clientId and clientSecret; a new secret may have been issued",))
+    token = answer.get(name)
     if reply.status != 200:
-        raise TransportError(
-            f"{url} gave no token: HTTP {reply.status} {error}".rstrip(), sent=True, hints=("check authUrl",)
-        )
-    return answer
-
-
-def _checked_token(value: object, url: str) -> str:
-    """A token that can stand in a header: anything else would be an injection or a crash later."""
-    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise TransportError(f"{url} gave no usable token", sent=True, hints=("check authUrl",))
-    return value
+        problem = f"{url} gave no token: HTTP {reply.status} {error}".rstrip()
+    elif not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token or not token:
+        problem = f"{url} gave no usable token"  # another could not stand in a header, or be an injection there
+    else:
+        return Fetched(token, life_s(answer.get("expires_in", untold_s)))
+    raise TransportError(problem, sent=True, hints=("check authUrl",))
 
 
 def life_s(expires_in: object) -> float:
-    """``expires_in`` in seconds, between 1 s and a day; a minute when it is absent or no number."""
-    if isinstance(expires_in, str):
-        try:
-            expires_in = float(expires_in)
-        except ValueError:
-            return NONSENSE_LIFE_S
-    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)) or expires_in != expires_in:
-        return NONSENSE_LIFE_S
-    return float(min(max(expires_in, 1), 86400))
+    """``expires_in`` in seconds, between 1 s and a day; a minute for what is no number."""
+    try:
+        life = float(expires_in) if isinstance(expires_in, (int, float, str)) else math.nan
+    except ValueError:
+        life = math.nan
+    except OverflowError:
+        life = math.inf
+    return NONSENSE_LIFE_S if math.isnan(life) or isinstance(expires_in, bool) else min(max(life, 1.0), 86400.0)
