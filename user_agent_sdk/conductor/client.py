@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
@@ -17,17 +17,14 @@ from .paths import MAYBE_NO_ROUTE, NO_ROUTE_OF_3_13, Dialect, segment
 from .transport import Response, Transport, TransportError
 from .wire import Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
 log = logging.getLogger(__name__)
-
-Headers = dict[str, str]
 
 SHORT_POLL_HOLD_S = 0.1  # how long the server keeps a plain poll that finds nothing
 POLL_SLACK_S = 10.0
 REPORT_TIMEOUT_S = 30.0
 RETRY_AFTER_MAX_S = 60.0
+_ACCEPT = {"Accept": "application/json, text/plain"}
+_ACCEPT_AND_CONTENT = {**_ACCEPT, "Content-Type": "application/json"}
 
 
 class PollError(PlatformError):
@@ -57,10 +54,8 @@ class Client:
 
     def __init__(self, transport: Transport, dialect: Dialect, base_url: str, auth: TokenSource | None) -> None:
         transport.check(base_url)
-        self._transport = transport
+        self.transport, self.base_url, self.auth = transport, base_url, auth
         self._dialect = dialect
-        self._base_url = base_url
-        self.auth = auth
         self.can_wait = dialect.batch_poll is not None
         self.can_report_and_poll = dialect.report_and_poll is not None
         self.can_look = dialect.task is not None
@@ -131,21 +126,6 @@ class Client:
             log.info("Tasks can't be looked at here (HTTP %d)", reply.status, extra={"action": "no_look"})
         return str(json_object(reply.body).get("status", "")) if reply.status == 200 else ""
 
-    def send_request(self, path: str, body: bytes | None, timeout_s: float, urgent: bool) -> tuple[Connection, Headers]:
-        """The connection that has the reply, and the headers of the token. Raises PlatformError."""
-        headers: Headers = {"Accept": "application/json, text/plain"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        token = self.auth.headers(urgent=urgent) if self.auth is not None else {}
-        connection = self._transport.send(
-            "GET" if body is None else "POST",
-            self._base_url + path,
-            headers={**headers, **token},
-            body=body,
-            timeout_s=timeout_s,
-        )
-        return connection, token
-
 
 class Exchange:
     """One call of the platform, sent when it is made; a subclass's ``fetch`` awaits what comes of it. Both in one
@@ -157,15 +137,20 @@ class Exchange:
     def __init__(
         self, client: Client, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False
     ) -> None:
-        self._client = client
-        self._request = (path, body, timeout_s, urgent)
+        self._client, self._url, self._body = client, client.base_url + path, body
+        self._timeout_s, self._is_urgent = timeout_s, urgent
         self._failure: PlatformError | None = None  # of the sending, raised by the fetching
         self.send()
 
     def send(self) -> None:
         self._sent_at = time.monotonic()
+        auth, transport = self._client.auth, self._client.transport
+        method, headers = ("GET", _ACCEPT) if self._body is None else ("POST", _ACCEPT_AND_CONTENT)
         try:
-            self._connection, self._token = self._client.send_request(*self._request)
+            self._token = auth.headers(urgent=self._is_urgent) if auth is not None else {}
+            self._connection = transport.send(
+                method, self._url, headers={**headers, **self._token}, body=self._body, timeout_s=self._timeout_s
+            )
         except PlatformError as error:
             self._failure = error
 
@@ -174,15 +159,16 @@ class Exchange:
 
         Raises the PlatformError of either half.
         """
-        if self._failure is not None:
-            raise self._failure
-        reply, auth = self._connection.fetch(), self._client.auth
+        reply, auth = self._fetched(), self._client.auth
         if reply.status in (401, 403) and auth is not None and auth.refused(self._token):
             self.send()
-            if self._failure is not None:
-                raise self._failure
-            reply = self._connection.fetch()
+            reply = self._fetched()
         return reply
+
+    def _fetched(self) -> Response:
+        if self._failure is not None:
+            raise self._failure
+        return self._connection.fetch()
 
     @property
     def age_of_reply_s(self) -> float:
