@@ -150,7 +150,7 @@ class ThePathsTest(unittest.TestCase):
             )
             words = [sys.executable, "-m", "vendored.uas", "invoke", "agent.py"]
             done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
-            self.assertEqual(json.loads(done.stdout), {"one": True, "of": "vendored.uas.compat.commands"}, done.stderr)
+            self.assertEqual(json.loads(done.stdout), {"one": True, "of": "vendored.uas.compat.runner"}, done.stderr)
 
     def test_a_program_without_that_room_is_told_by_the_finder(self) -> None:
         with mock.patch.dict(sys.modules, {"user_agent_sdk.compat": None}), self.assertRaises(AttributeError):
@@ -421,7 +421,7 @@ class RunFromPythonTest(CliTest):
         register_user_agent(lambda: "another script's", agent_id="other")
         self.write("agent.py", "from user_agent_sdk import user_agent\nuser_agent(agent_id='u')(lambda: 1)\n")
         self.write("credentials.json", '{"clientId": "i", "clientSecret": "s"}')
-        with mock.patch("user_agent_sdk.compat.commands.UserAgentRunner.run") as run:
+        with mock.patch("user_agent_sdk.compat.runner.UserAgentRunner.run") as run:
             run_command("agent.py")
         self.assertEqual((run.call_count, [agent.agent_id for agent in REGISTRY]), (1, ["u"]))
 

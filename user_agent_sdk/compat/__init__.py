@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -26,15 +27,15 @@ PATHS: _Table = {
     },
     "user_agent_runner": {"compat.runner": ("UserAgentRunner", "RunnerConfig")},
     "agent_worker": {"compat.runner": ("AgentWorker",)},
-    "credentials": {"compat.configuration": ("Credentials",)},
-    "cli": {"compat.commands": ("app",)},
-    "cli.cli": {"compat.commands": ("app",)},
-    "cli.run": {"compat.commands": ("run_command",)},
+    "credentials": {"compat.models": ("Credentials",)},
+    "cli": {"compat.runner": ("app",)},
+    "cli.cli": {"compat.runner": ("app",)},
+    "cli.run": {"compat.runner": ("run_command",)},
     "utils.exception": {"errors": ("NonRetryableException",)},
     "utils.logger": {"compat.logger": ("get_logger", "configure_logging", "LogLevelType")},
     "utils.agent_log_handler": {"compat.logger": ("AgentLogHandler",)},
     "utils.execution_history": {"compat.history": ("ExecutionHistory", "execution_history")},
-    "utils.url_generator": {"compat.configuration": ("generate_service_url", "generate_auth_url")},
+    "utils.url_generator": {"compat.models": ("generate_service_url", "generate_auth_url")},
 }
 _MODELS = "conductor.client.http.models"
 # Of the package ``conductor``, which those releases brought along: served where no such package can be imported.
@@ -45,9 +46,7 @@ CONDUCTOR: _Table = {
     f"{_MODELS}.task_exec_log": {"compat.models": ("TaskExecLog",)},
     f"{_MODELS}.task_result_status": {"compat.models": ("TaskResultStatus",)},
     "conductor.client.worker.worker_interface": {"compat.runner": ("WorkerInterface",)},
-    "conductor.client.configuration.settings.authentication_settings": {
-        "compat.configuration": ("AuthenticationSettings",)
-    },
+    "conductor.client.configuration.settings.authentication_settings": {"compat.models": ("AuthenticationSettings",)},
 }
 ABSENT = ("chrome_bridge", "cua_ui")
 _ALL = {  # for each module its names, and the module of today that has each
@@ -56,19 +55,12 @@ _ALL = {  # for each module its names, and the module of today that has each
 }
 
 
-class _Old(ModuleType):
-    """An old module: an empty one, whose names are those of the table."""
-
-    def __getattr__(self, name: str) -> Any:
-        return attribute(self.__name__, name)
-
-
 class _Loader:
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Old(spec.name)
+    def create_module(self, spec: ModuleSpec) -> None:
+        """None: an empty module, as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__all__ = [*_ALL.get(module.__name__, ())]  # type: ignore[attr-defined]
+        vars(module).update(__all__=[*_ALL.get(module.__name__, ())], __getattr__=partial(attribute, module.__name__))
 
 
 def find_spec(name: str) -> ModuleSpec | None:

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers started from Python, as 0.2.0 had them: on the same worker that ``run`` starts."""
+"""Workers and command lines started from Python, as 0.2.0 had them: on the same worker that ``run`` starts."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import loader, logs, settings
 from ..agents import REGISTRY, Agent
+from ..cli.commands import fail, main
 from ..cli.run import announce, end, recording, watch
 from ..conductor.wire import Task
 from ..credentials import derived
@@ -148,3 +151,24 @@ class AgentWorker(WorkerInterface):
         done = vars(execute(agent, task, self.get_identity(), stopping=threading.Event()))
         done["logs"] = [TaskExecLog(line.log, task.task_id, line.created_ms) for line in done["logs"]]
         return TaskResult(**{name: done[name] for name in TaskResult.__dataclass_fields__ if name in done})
+
+
+def app(tokens: str | Iterable[str] | None = None, **options: Any) -> None:
+    """Run a command line (default: the process's) and end the process with its exit code (SystemExit)."""
+    sys.exit(main(shlex.split(tokens) if isinstance(tokens, str) else None if tokens is None else [*tokens]))
+
+
+def run_command(
+    agent_spec: str,
+    config_file: str | None = None,
+    debug: bool = False,
+    abort_signal: threading.Event | None = None,
+    workers: int | None = None,
+    record_logs: bool = False,
+) -> None:
+    """Load an agent's script and run it until Ctrl+C, SIGTERM or ``abort_signal``; SystemExit when that fails."""
+    try:
+        REGISTRY[:] = loader.load(Path(agent_spec))  # the calling script itself has registered its agents already
+        UserAgentRunner(None, config_file, debug, workers, record_logs, abort_signal).run()
+    except UserAgentError as error:
+        sys.exit(fail(error, []))
