@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``useragent check [AGENT]``: all that could keep a worker from starting or from doing its work, each with
-its remedy.
+"""``useragent check [AGENT]``: all that could keep a worker from starting or from doing its work, each with its remedy.
 
-It never polls: a poll would take a real task. No secret is in what it prints, so that it can be
-pasted into a support ticket.
+It never polls: a poll would take a real task. No secret is in what it prints, which may be pasted into a ticket.
 """
 
 from __future__ import annotations
@@ -28,12 +26,13 @@ from urllib.parse import urlsplit
 from .. import errors, loader, logs, private
 from .._version import __version__, digest
 from ..agents import Agent
-from ..conductor.client import Client
 from ..conductor.renewal import absent_cert_file, bundle
-from ..conductor.transport import Transport
 from ..errors import CODES, EXIT_OK, PlatformError, StorageError, UserAgentError
 from ..settings import TABLE, Settings, load
 from ..values import Secret
+from ..worker.connect import connect
+from ..worker.keeping import journal_file
+from ..worker.keeping.leftovers import leftovers
 from . import definitions, options, terminal, waiting
 from .options import Parser
 
@@ -41,6 +40,12 @@ TIMEOUT_S = 15.0
 CLOCK_OFF_S = 60.0
 DISK_LOW_BYTES = 100 * 1024 * 1024
 _COLORS = {"ok": "green", "warn": "magenta", "FAIL": "red"}
+_REMEDIES = {  # for entries of the journals
+    "undelivered": "start the worker: it delivers them, and reports as failed what was cut off",
+    "of another platform or client": "start a worker with those credentials in this folder: it delivers them",
+    "waiting in a running worker": "see them: useragent journal",
+    "refused for good": "see them: useragent journal",
+}
 
 
 class Row(NamedTuple):
@@ -67,8 +72,7 @@ def main(args: Namespace) -> int:
         rows = [row._replace(message=_safe(row.message), fix=row.fix and _safe(row.fix)) for row in _all(args, script)]
     code = next((CODES[row.code][0] for row in rows if row.code), EXIT_OK)
     if args.json:
-        document = {"ok": code == EXIT_OK, "exit_code": code, "checks": [row._asdict() for row in rows]}
-        terminal.write_json(document)
+        terminal.write_json({"ok": code == EXIT_OK, "exit_code": code, "checks": [row._asdict() for row in rows]})
     else:
         _print(rows, terminal.wants_color(terminal.stdout(), args.color or "auto"))
     return code
@@ -92,10 +96,11 @@ def _print(rows: list[Row], color: bool) -> None:
         terminal.write(terminal.paint(shown[:4], _COLORS[row.status], color) + shown[4:])
         if row.fix:
             terminal.write(wrapped(f"fix: {row.fix}", initial_indent=left))
-    to_mend = sum(row.status == "FAIL" for row in rows)
-    verdict = f"{logs.counted(to_mend, 'thing')} to mend before a worker can start"
-    verdict = verdict if to_mend else "nothing keeps a worker from starting"
-    terminal.write(terminal.paint(verdict, "red" if to_mend else "green", color))
+    if to_mend := sum(row.status == "FAIL" for row in rows):
+        verdict, verdict_color = f"{logs.counted(to_mend, 'thing')} to mend before a worker can start", "red"
+    else:
+        verdict, verdict_color = "nothing keeps a worker from starting", "green"
+    terminal.write(terminal.paint(verdict, verdict_color, color))
 
 
 def _all(args: Namespace, script: Path | None) -> Iterator[Row]:
@@ -196,8 +201,6 @@ def _journal(settings: Settings) -> Iterator[Row]:
         fix = "leave --no-journal out where a lost result matters"
         yield Row("warn", "journal", "off: results are kept in memory only", fix)
         return
-    from ..worker.keeping import journal_file
-
     folder = Path(os.path.abspath(folder))
     own = journal_file.folder_of(folder, settings.platform, settings.service_url, settings.client_id or "")
     existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
@@ -218,9 +221,6 @@ def _journal(settings: Settings) -> Iterator[Row]:
 
 def _kept(root: Path, own: Path) -> Iterator[Row]:
     """The entries of the journals. Leaves alone a file that a worker holds, and a file that can't be read."""
-    from ..worker.keeping import journal_file
-    from ..worker.keeping.leftovers import leftovers
-
     found = leftovers(root)
     for path in found.in_use:
         yield Row("ok", "journal", f"{path} is in use by a running worker")
@@ -230,22 +230,14 @@ def _kept(root: Path, own: Path) -> Iterator[Row]:
     counts: Counter[str] = Counter()
     for left in found.rows:
         whose = "undelivered" if left.path.parent == own else "of another platform or client"
-        if left.is_in_use:
-            whose = "waiting in a running worker"
+        whose = "waiting in a running worker" if left.is_in_use else whose
         counts["refused for good" if left.entry.state == journal_file.REJECTED else whose] += 1
-    for what, fix in (
-        ("undelivered", "start the worker: it delivers them, and reports as failed what was cut off"),
-        ("of another platform or client", "start a worker with those credentials in this folder: it delivers them"),
-        ("waiting in a running worker", "see them: useragent journal"),
-        ("refused for good", "see them: useragent journal"),
-    ):
+    for what, fix in _REMEDIES.items():
         if counts[what]:
             yield Row("warn", "journal", f"{logs.counted(counts[what], 'result')} or started tasks: {what}", fix)
 
 
 def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterator[Row]:
-    from ..worker.connect import connect
-
     addresses = [address for address in (settings.auth_url, settings.service_url) if address]
     try:
         transport, client = connect(settings)
@@ -278,18 +270,15 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
             return
         yield _answer(settings.service_url, reply.status, reply.media_type, reply.body)
         yield from _clock(reply.headers.get("date", ""))
-        if settings.platform == "conductor":
-            yield from _conductor(transport, client, settings, agents)
-
-
-def _conductor(transport: Transport, client: Client, settings: Settings, agents: list[Agent]) -> Iterator[Row]:
-    for status, what, fix in definitions.health(transport, settings.service_url, TIMEOUT_S):
-        yield Row(status, "health", what, fix)
-    try:
-        for status, what, fix in definitions.findings(client, settings, agents):
-            yield Row(status, "task type", what, fix, "config-invalid" if status == "FAIL" else None)
-    except PlatformError as error:  # a gateway may let the tasks' paths through alone
-        yield Row("warn", "task type", error.message, "tasks run all the same, if the server has their definitions")
+        if settings.platform != "conductor":
+            return
+        for status, what, fix in definitions.health(transport, settings.service_url, TIMEOUT_S):
+            yield Row(status, "health", what, fix)
+        try:
+            for status, what, fix in definitions.findings(client, settings, agents):
+                yield Row(status, "task type", what, fix, "config-invalid" if status == "FAIL" else None)
+        except PlatformError as error:  # a gateway may let the tasks' paths through alone
+            yield Row("warn", "task type", error.message, "tasks run all the same, if the server has their definitions")
 
 
 def _trust(settings: Settings) -> Row:
