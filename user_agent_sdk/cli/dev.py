@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import loader
-from ..agents import REGISTRY, Agent
+from ..agents import REGISTRY
 from ..conductor.wire import LONG_POLL_MAX_MS
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, UserAgentError
 from ..logs import counted
@@ -137,12 +137,13 @@ class Session:
                 agents = loader.load(self._script)
             finally:
                 self._is_loading = False
+            submits = []
             if self._sandbox is None:
                 agents = loader.identify(agents, settings.agent_id)
             else:
                 agents = embedded.named(agents, settings)
                 settings = settings.on_sandbox(self._sandbox.credentials(""))
-                self._show_page(self._sandbox, agents)
+                submits = embedded.show_page(self._sandbox, agents, self._script)
             runner = Runner(settings, agents, on_execution=self._on_execution, watch=run.watch(settings))
         except UserAgentError as error:
             if self._is_first and error.code == "agent-missing":
@@ -152,19 +153,14 @@ class Session:
         announced = [settings.service_url, *((agent.name, settings.resolve(agent)) for agent in agents)]
         if announced != self._announced:
             if self._sandbox is not None and not self._announced:
-                _explain(self._sandbox, agents)
+                terminal.note(f"sandbox and page at {self._sandbox.origin}; give it a task from another terminal:")
+                for command in submits:
+                    terminal.note(f"  {command}")
             self._announced = announced
             run.announce(settings, agents)
         self._worker = embedded.Background("dev-worker", runner)
         self._worker.start()
         return True
-
-    def _show_page(self, sandbox: Sandbox, agents: Sequence[Agent]) -> None:
-        """Serve the sandbox's page, with a form for each agent of the script as it is now."""
-        from ..sandbox import page
-
-        forms = embedded.forms_of(agents, self._script)
-        page.install(sandbox, (), [embedded.submit_command(sandbox.origin, agent_id) for agent_id in forms], forms)
 
     def _prepared(self) -> Settings:
         settings = options.prepare(copy(self._args), self._script, target=self._sandbox is None)
@@ -186,8 +182,7 @@ class Session:
                 self._numbers.get(timeout=self._watch.pause_s)
                 break
             except queue.Empty:
-                names = self._watch.changed()
-                if names:
+                if names := self._watch.changed():
                     return names
         return []
 
@@ -216,9 +211,7 @@ class Session:
             self._retired.append(worker)
 
     def _waits(self) -> str | None:
-        old = [worker.runner for worker in self._retired if worker.is_alive()]
-        running = sum(runner.running for runner in old)
-        if running:
+        if running := sum(worker.runner.running for worker in self._retired if worker.is_alive()):
             return f"the old version still runs {counted(running, 'task')}"
         worker = self._worker
         return worker.runner.watch.sentence(worker.runner) if worker and worker.is_alive() else None
@@ -237,12 +230,6 @@ class Session:
         logger.info("Stopped", extra={"action": "stopped"})
         codes = [EXIT_UNDELIVERED if worker.code is None else worker.code for worker in self._retired]
         return EXIT_OK if self._sandbox else max(codes, default=EXIT_OK)
-
-
-def _explain(sandbox: Sandbox, agents: Sequence[Agent]) -> None:
-    terminal.note(f"sandbox and page at {sandbox.origin}; give it a task from another terminal:")
-    for agent in agents:
-        terminal.note(f"  {embedded.submit_command(sandbox.origin, str(agent.agent_id))}")
 
 
 def _short(path: str | Path, folder: Path) -> str:

@@ -20,6 +20,7 @@ from . import terminal
 from .options import about_quotes
 
 if TYPE_CHECKING:
+    from ..sandbox.server import Sandbox
     from ..worker.runner import Runner
 
 SANDBOX_PORT = 8088  # where a sandbox is looked for
@@ -47,25 +48,30 @@ class Background(threading.Thread):
             self.error = error
 
 
-def submit_command(origin: str, agent_id: str) -> str:
-    """The command line that puts a task on the sandbox there."""
-    url = "" if origin.endswith(f":{SANDBOX_PORT}") else f" --url {origin}"
-    return f"{terminal.program()} submit -a {terminal.quoted(agent_id)} -i input.json{url}"
+def show_page(
+    sandbox: Sandbox, agents: Sequence[Agent], script: Path | None, commands: Sequence[str] = (), agent_id: str = ""
+) -> list[str]:
+    """Serve the sandbox's page, with a form for each agent of the script as it is now; ``commands`` start a worker.
+    Returns the command lines that put a task there for each agent, or without any for ``agent_id``.
 
+    A form begins with the ``input.json`` beside the script of an only agent, else with the agent's parameters."""
+    from ..sandbox import page
 
-def forms_of(agents: Sequence[Agent], script: Path) -> dict[str, str]:
-    """The input that a form for each agent begins with, as JSON text by its id: that of the ``input.json`` beside the
-    script of an only agent, else its parameters with their defaults."""
     forms = {}
     for agent in agents:
         own = [parameter for parameter in agent.parameters if parameter.name not in PLATFORM_NAMES]
         given = {one.name: _shown(one.default) for one in own}
         forms[str(agent.agent_id)] = json.dumps(given, indent=2, ensure_ascii=False)
-    with suppress(OSError, ValueError):
-        text = (script.parent / "input.json").read_text("utf-8-sig").strip()
-        if len(forms) == 1 and isinstance(json.loads(text), dict):
-            return dict.fromkeys(forms, text)
-    return forms
+    if script is not None and len(forms) == 1:
+        with suppress(OSError, ValueError):
+            text = (script.parent / "input.json").read_text("utf-8-sig").strip()
+            if isinstance(json.loads(text), dict):
+                forms = dict.fromkeys(forms, text)
+    url = "" if sandbox.port == SANDBOX_PORT else f" --url {sandbox.origin}"
+    program = f"{terminal.program()} submit"
+    submits = [f"{program} -a {terminal.quoted(each)} -i input.json{url}" for each in forms or [agent_id]]
+    page.install(sandbox, commands, submits, forms)
+    return submits
 
 
 def _shown(default: object) -> Any:

@@ -52,10 +52,7 @@ def main(args: Namespace) -> int:
         if path:
             write_credentials(path, credentials)
         commands = {} if agents else {"run a worker": _run_command(sandbox, agent_id, path)}
-        forms = embedded.forms_of(agents, script) if script else {}
-        submits = [embedded.submit_command(sandbox.origin, known_id) for known_id in forms or [agent_id]]
-        page.install(sandbox, list(commands.values()), submits, forms)
-        commands["submit a task"] = submits[0]
+        commands["submit a task"], *_ = embedded.show_page(sandbox, agents, script, [*commands.values()], agent_id)
         if args.json:
             known = {key: credentials[key] for key in ("serviceUrl", "authUrl", "agentId")}
             file = str(path.absolute()) if path else None
