@@ -21,23 +21,18 @@ if TYPE_CHECKING:
 class Counts:
     """What the worker does, in numbers. These forget them at once."""
 
-    def known(self, agent_id: str) -> None:
-        """There will be numbers of this agent."""
+    def known(self, agent_id: str) -> None: ...  # there will be numbers of this agent
 
-    def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
-        """A poll was answered, or failed."""
+    def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None: ...  # was answered, or failed
 
-    def started(self, agent_id: str, task: Task) -> None:
-        """A function was started for the task."""
+    def started(self, agent_id: str, task: Task) -> None: ...  # a function, for that task
 
-    def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None:
-        """A function ended."""
+    def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None: ...  # a function ended
 
     def reported(self, agent_id: str, took_s: float, verdict: Verdict, size_bytes: int | None = None) -> None:
         """A report was answered, or failed; ``size_bytes`` at a result's first one only."""
 
-    def rejected(self, agent_id: str) -> None:
-        """A result is kept for a human: the platform refused it for good."""
+    def rejected(self, agent_id: str) -> None: ...  # the platform refused a result for good: it is kept for a human
 
 
 class Watch:
@@ -46,18 +41,15 @@ class Watch:
     def __init__(self) -> None:
         self.counts = Counts()
 
-    def attach(self, services: Services, gates: Sequence[Gate]) -> None:
-        """The parts to look at; ``gates`` still grows."""
+    def attach(self, services: Services, gates: Sequence[Gate]) -> None: ...  # to be looked at; gates still grow
 
-    def beat(self, loop: str) -> None:
-        """A loop of the worker came round."""
+    def beat(self, loop: str) -> None: ...  # a loop of the worker came round
 
     def open(self, address: str) -> None:
         """Listen at HOST:PORT. Raises UserAgentError."""
         raise ConfigError("this copy was made without watching/, which serves --status-port")
 
-    def close(self) -> None:
-        """Stop listening."""
+    def close(self) -> None: ...  # stop listening
 
     def sentence(self, runner: Runner) -> str | None:
         """What the worker waits for just now, for the person in front of it; None in a copy without ``watching/``."""
