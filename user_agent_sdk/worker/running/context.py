@@ -22,6 +22,7 @@ from ... import forking
 from ...conductor.wire import LogLine, Task
 from ...errors import AgentError
 from ...logs import bounded
+from ...values import utf8
 
 MAX_LINES = 1000  # of a task's log: the first half and the last half are kept
 MAX_BYTES = 256 * 1024
@@ -96,11 +97,7 @@ class CurrentTask:
     def __init__(
         self, task: Task, agent_id: str | None, stopping: threading.Event, logger: TaskLogger, call: Call
     ) -> None:
-        self.task = task
-        self.agent_id = agent_id
-        self.stopping = stopping
-        self.logger = logger
-        self.call = call
+        self.task, self.agent_id, self.stopping, self.logger, self.call = task, agent_id, stopping, logger, call
 
     @property
     def cancelled(self) -> threading.Event:
@@ -131,10 +128,7 @@ def current_task() -> CurrentTask:
 
 def sendable(text: str, max_chars: int) -> str:
     """``text`` without what can't be UTF-8 (lone surrogates), and cut in the middle if it is too long."""
-    text = bounded(text, max_chars)
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return text
+    return str(utf8(bounded(text, max_chars)))
 
 
 class TaskLog:
@@ -149,13 +143,14 @@ class TaskLog:
         self._closed = False
         self._rest = ""  # printed text without its line's end yet
 
-    def add(self, text: str, created_ms: int) -> None:
+    def add(self, text: str, created_ms: int | None = None) -> None:
+        """``created_ms``: epoch milliseconds; now, if there are none."""
         text = sendable(text, MAX_LINE_CHARS)
         size = len(text) if text.isascii() else len(text.encode())
         with self._lock:
             if self._closed:
                 return
-            line = LogLine(text, created_ms)
+            line = LogLine(text, int(time.time() * 1000) if created_ms is None else created_ms)
             if not self._tail and len(self._head) < MAX_LINES // 2 and self._head_bytes + size <= MAX_BYTES // 2:
                 self._head.append(line)
                 self._head_bytes += size
@@ -172,7 +167,7 @@ class TaskLog:
             *lines, rest = (self._rest + text).split("\n")
             self._rest = bounded(rest, MAX_LINE_CHARS)
             for line in lines:
-                self.add(line.rstrip("\r").rpartition("\r")[2], int(time.time() * 1000))
+                self.add(line.rstrip("\r").rpartition("\r")[2])
 
     def close(self) -> list[LogLine]:
         """All lines; a line in the middle says how many were left out there."""
@@ -201,12 +196,8 @@ forking.in_child.add(_free_locks)
 
 def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
     """The fields of every log line about a task; ``trace_id`` when its input has a ``traceparent``."""
-    fields: dict[str, object] = {
-        "agent_id": agent_id,
-        "task_id": task.task_id,
-        "workflow_id": task.workflow_instance_id,
-        "attempt": task.attempt,
-    }
+    fields: dict[str, object] = {"agent_id": agent_id, "task_id": task.task_id}
+    fields.update(workflow_id=task.workflow_instance_id, attempt=task.attempt)
     parent = task.input_data.get("traceparent")
     found = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
     return {**fields, "trace_id": found[1]} if found else fields

@@ -30,18 +30,12 @@ _LOOP_HINT = 'each worker thread has an event loop of its own; @user_agent(loop=
 
 
 def execute(
-    agent: Agent,
-    task: Task,
-    worker_id: str,
-    *,
-    stopping: threading.Event,
-    run_async: Callable[[Awaitable[Any]], Any] | None = None,
-    call: Call | None = None,
-) -> TaskResult:
+    agent: Agent, task: Task, worker_id: str, *, stopping: threading.Event,
+    run_async: Callable[[Awaitable[Any]], Any] = run_once, call: Call | None = None,
+) -> TaskResult:  # fmt: skip
     """Run the agent's function for the task, in this thread; the result is complete and can be sent.
 
-    ``run_async`` runs the awaitable of an async function (``AsyncRunner.run``; None: a loop for it alone). ``call``
-    is how others end it early.
+    ``run_async`` runs the awaitable of an async function. ``call`` is how others end it early.
     A NonRetryableException, a parameter that the input lacks and a value that can't be sent fail the task
     for good; whatever else is raised, SystemExit too, fails this try. The function runs in a copy of the
     thread's context, so no context variable that it sets reaches the next task.
@@ -52,7 +46,7 @@ def execute(
     try:
         logger = TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields)
         current = CurrentTask(task, agent_id, stopping, logger, call)
-        result = copy_context().run(_call, agent, current, run_async or run_once)
+        result = copy_context().run(_call, agent, current, run_async)
         for line in result.logs:
             lines.add(*line)
         if log.isEnabledFor(logging.INFO):
@@ -103,20 +97,18 @@ def _checked(given: Any) -> TaskResult:
     if wait_s is not None and not (isinstance(wait_s, (int, float)) and 0 <= wait_s < math.inf):
         raise OutputError(f"callback_after_seconds={wait_s!r} of the returned TaskResult is not seconds, 0 or more")
     reason = given.reason_for_incompletion
-    result = TaskResult(
-        status=status,
-        reason_for_incompletion=None if reason is None else sendable(str(reason), REASON_MAX_CHARS),
-        callback_after_seconds=None if wait_s is None else math.ceil(wait_s),
-        logs=[_line(line) for line in getattr(given, "logs", None) or ()],
-        extend_lease=True if getattr(given, "extend_lease", None) else None,
-    )
+    result = TaskResult(status=status, extend_lease=True if getattr(given, "extend_lease", None) else None)
+    result.reason_for_incompletion = None if reason is None else sendable(str(reason), REASON_MAX_CHARS)
+    result.callback_after_seconds = None if wait_s is None else math.ceil(wait_s)
+    result.logs = [_line(line) for line in getattr(given, "logs", None) or ()]
     return result if given.output_data is None else _with_output(result, given.output_data)
 
 
 def _line(given: Any) -> LogLine:
     """A line of a returned TaskResult: ours, a TaskExecLog of another package, or text."""
     created_ms = getattr(given, "created_ms", None) or getattr(given, "created_time", None)
-    return LogLine(str(getattr(given, "log", given)), created_ms if isinstance(created_ms, int) else _now_ms())
+    now_ms = int(time.time() * 1000)
+    return LogLine(str(getattr(given, "log", given)), created_ms if isinstance(created_ms, int) else now_ms)
 
 
 def _duration(began: float) -> dict[str, float]:
@@ -148,7 +140,7 @@ def _failure(
         if frames is not None or earlier is not None:  # a coroutine's StopIteration has its frames there
             with suppress(Exception):  # Python 3.11 and 3.12 ask it for __notes__, whatever that raises
                 text = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES).format()
-                lines.add("".join(text).rstrip(), _now_ms())
+                lines.add("".join(text).rstrip())
                 shown = type(error), error, frames
         AGENT_LOG.error(
             "%s failed: %s", agent.name, result.reason_for_incompletion,
@@ -166,10 +158,6 @@ def _first(error: BaseException) -> BaseException | None:
     group = getattr(error, "exceptions", None)  # by its shape: ExceptionGroup is newer than Python 3.9
     firsts = [_first(each) for each in group] if isinstance(group, tuple) else []
     return firsts[0] if firsts and None not in firsts else None
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _message(error: BaseException) -> str:
