@@ -27,9 +27,7 @@ class Drain:
     """``deadline`` is on the clock, None for no limit; ``heed_signals`` is called between two looks."""
 
     def __init__(self, crew: Crew, custody: Custody, heed_signals: Callable[[], None]) -> None:
-        self._crew = crew
-        self._custody = custody
-        self._heed_signals = heed_signals
+        self._crew, self._custody, self._heed_signals = crew, custody, heed_signals
         self.deadline: float | None = None
 
     def is_late(self) -> bool:

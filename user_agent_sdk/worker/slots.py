@@ -46,11 +46,8 @@ class Slot:
     """One place for one task of one agent; its thread runs :meth:`run`."""
 
     def __init__(self, agent: Agent, gate: Gate, timeout_s: float | None, services: Services) -> None:
-        self._agent = agent
-        self._gate = gate
-        self._timeout_s = timeout_s
-        self._services = services
-        self._custody = services.custody
+        self._agent, self._gate, self._timeout_s = agent, gate, timeout_s
+        self._services, self._custody = services, services.custody
         self._loop = AsyncRunner()
         self._run_async = services.shared_loop.run if agent.loop == "shared" else self._loop.run
         self._held: Held | None = None
@@ -126,14 +123,8 @@ class Slot:
         if timeout_s is not None:
             services.upkeep.put(held, lambda: self._out_of_time(held, call, timeout_s), timeout_s)
         try:
-            result = execute(
-                self._agent,
-                task,
-                self._gate.worker_id,
-                stopping=services.stopping,
-                run_async=self._run_async,
-                call=call,
-            )
+            stopping, run_async = services.stopping, self._run_async
+            result = execute(self._agent, task, self._gate.worker_id, stopping=stopping, run_async=run_async, call=call)
             status = result.status
             return result
         finally:
@@ -170,9 +161,8 @@ class Slot:
             self._held = None
             outcome = self._sent(held, body)
         finally:
-            self._services.counts.reported(
-                held.entry.agent_id, time.monotonic() - held.sent_at, outcome.verdict, len(body)
-            )
+            took_s = time.monotonic() - held.sent_at
+            self._services.counts.reported(held.entry.agent_id, took_s, outcome.verdict, len(body))
             delivery.attempt_ended(held, outcome)
 
     def _sent(self, held: Held, body: bytes) -> Outcome:
