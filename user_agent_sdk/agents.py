@@ -54,10 +54,11 @@ class Agent:  # a dataclass costs each start 1 ms
         self.name = self.where = name.rpartition("<locals>.")[2]
         if not callable(inner):
             raise self._unusable("it can't be called", "decorate a function (a class method can't be an agent)")
-        source = inspect.unwrap(inner)
-        call = getattr(type(source), "__call__", None)  # noqa: B004 - for what is in it, not whether it is there
-        code = getattr(source, "__code__", None) or getattr(call, "__code__", None)
-        self.code = code or source  # equal for two imports of the same script
+        written = inspect.unwrap(inner)
+        # The function that somebody wrote: of an object that can be called it is the class's own.
+        self.source: Any = written if hasattr(written, "__code__") else getattr(type(written), "__call__")  # noqa: B004,B009
+        code = getattr(self.source, "__code__", None)
+        self.code = code or written  # equal for two imports of the same script
         if code:
             self.where = f"{self.name} ({code.co_filename}:{code.co_firstlineno})"
         self._settle_options()
@@ -75,20 +76,20 @@ class Agent:  # a dataclass costs each start 1 ms
     def _settle_options(self) -> None:
         self.worker_id = str(self.worker_id) if self.worker_id else None  # of a UUID, a process's number
         self.domain = self.domain or None
-        if self.workers is not None and _is_number(self.workers, int, -math.inf) and self.workers < 1:
+        if self.workers is not None and is_number(self.workers, int, -math.inf) and self.workers < 1:
             log.warning("%s has workers=%s: one is meant", self.where, self.workers, extra={"action": "one_worker"})
             self.workers = 1
         for option, text in (("agent_id", self.agent_id), ("worker_id", self.worker_id), ("domain", self.domain)):
             if text is not None and (not isinstance(text, str) or not text.strip()):
                 raise self._bad_option(option, text, "text that is not empty")
-        if self.workers is not None and not _is_number(self.workers, int):
+        if self.workers is not None and not is_number(self.workers, int):
             raise self._bad_option("workers", self.workers, "a whole number of at least 1")
-        if self.poll_interval_ms is not None and not _is_number(self.poll_interval_ms):
+        if self.poll_interval_ms is not None and not is_number(self.poll_interval_ms):
             raise self._bad_option("poll_interval", self.poll_interval_ms, "milliseconds, 0 or more")
         for option, limit_s in (("timeout_s", self.timeout_s), ("response_timeout_s", self.response_timeout_s)):
-            if limit_s is not None and not (_is_number(limit_s) and limit_s):
+            if limit_s is not None and not (is_number(limit_s) and limit_s):
                 raise self._bad_option(option, limit_s, "seconds, more than 0")
-        if self.retries is not None and not _is_number(self.retries, int):
+        if self.retries is not None and not is_number(self.retries, int):
             raise self._bad_option("retries", self.retries, "a whole number, 0 or more")
         if self.loop not in (None, "own", "shared"):
             raise self._bad_option("loop", self.loop, "'own' (one for each worker thread) or 'shared' (one for all)")
@@ -229,6 +230,6 @@ def register_user_agent(
     return func
 
 
-def _is_number(value: object, kind: Any = (int, float), least: float = 0) -> bool:
+def is_number(value: object, kind: Any = (int, float), least: float = 0) -> bool:
     """Whether ``value`` is a finite number of that kind, ``least`` or more."""
     return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= sys.float_info.max

@@ -24,7 +24,7 @@ import enum
 import inspect
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, Union
@@ -43,16 +43,10 @@ _SETS.update({frozenset: frozenset, collections.abc.Set: frozenset})
 
 def plan(agent: Agent) -> Plan:
     """The conversions that the agent's parameters need."""
-    source: Any = agent.func
-    while hasattr(source, "func"):  # functools.partial
-        source = source.func
-    source = inspect.unwrap(source)
-    if not hasattr(source, "__code__"):  # an object that can be called
-        source = type(source).__call__
     ours = PLATFORM_NAMES - {"input_data"}
     parameters = {parameter.name: parameter for parameter in agent.parameters if parameter.name not in ours}
     kinds, found = _Kinds(), dict[str, Convert]()
-    for name, hint in _hints(source, list(parameters)).items():
+    for name, hint in _hints(agent.source, list(parameters)).items():
         convert = kinds.converter(hint)
         if hint is Task:
             found[name] = _of_task
@@ -201,7 +195,7 @@ class _Kinds:
         if kind is tuple and len(args) > 1 and args[1:] != (...,):  # tuple[float] is often written for any length
             if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
                 return _array(None, tuple)  # of any length
-            return _tuple([self.converter(arg) for arg in args])
+            return _array(None, tuple, [self.converter(arg) for arg in args])
         item = self.converter(args[0]) if args else None
         if kind in _SETS:
             return _array(_hashable(item), _SETS[kind])
@@ -267,23 +261,16 @@ def _at(step: str, convert: Convert, value: Any) -> Any:
         raise
 
 
-def _array(item: Convert | None, make: Any) -> Convert:
+def _array(item: Convert | None, make: Any, places: Sequence[Convert | None] = ()) -> Convert:
+    """``places``: of a tuple, what converts each of its elements, instead of ``item``."""
+
     def convert_array(value: Any) -> Any:
-        if not isinstance(value, list):
-            raise Misfit(f"{shown(value)} is not an array")
-        return make(value) if item is None else make([_at(f"[{at}]", item, each) for at, each in enumerate(value)])
+        if not isinstance(value, list) or (places and len(value) != len(places)):
+            raise Misfit(f"{shown(value)} is not an array{f' of {len(places)}' if places else ''}")
+        pairs = enumerate(zip(places or [item] * len(value), value))
+        return make([_at(f"[{at}]", convert, each) if convert else each for at, (convert, each) in pairs])
 
     return convert_array
-
-
-def _tuple(items: list[Convert | None]) -> Convert:
-    def convert_tuple(value: Any) -> Any:
-        if not isinstance(value, list) or len(value) != len(items):
-            raise Misfit(f"{shown(value)} is not an array of {len(items)}")
-        pairs = enumerate(zip(items, value))
-        return tuple(_at(f"[{at}]", item, each) if item else each for at, (item, each) in pairs)
-
-    return convert_tuple
 
 
 def _hashable(convert: Convert | None) -> Convert:
