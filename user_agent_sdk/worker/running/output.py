@@ -44,7 +44,6 @@ MAX_BYTES = 10 * 1024 * 1024  # more: the server says 200, fails the task and dr
 MAX_DEPTH = 900  # the server refuses 1000; Python 3.9's own json stops at about 970 inside a thread
 MAX_INT = 10**1000 - 1  # the server refuses more digits
 
-
 _SIMPLE = (str, int, float, bool)
 _OF_JSON = (dict, list, type(None), *_SIMPLE)
 _DONE = (*_SIMPLE, abc.Mapping, set, frozenset, tuple, abc.Sequence, abc.MappingView)
@@ -68,17 +67,14 @@ class _Place(NamedTuple):
         return text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
 
 
-_OF_A_RESULT = ("status", "output_data", "reason_for_incompletion")
-
-
 def is_result(value: object) -> bool:
     """Whether a returned value is a TaskResult, of whatever package: by its attributes. A task has an input too."""
     kind = type(value)
     if kind.__module__ == "builtins":
         return False
     own = getattr(value, "__dict__", ())
-    has = [name in own or hasattr(kind, name) for name in (*_OF_A_RESULT, "input_data")]
-    return has == [True, True, True, False]
+    names = ("status", "output_data", "reason_for_incompletion", "input_data")
+    return [name in own or hasattr(kind, name) for name in names] == [True, True, True, False]
 
 
 def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
@@ -110,8 +106,9 @@ def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
     return output, encoded
 
 
-def _fields(value: Any) -> Any:
-    """A model's JSON form, an object's fields as a Mapping; what is neither comes back as it is."""
+def _parts(value: Any) -> Any:
+    """A model's JSON form, an object's fields as a Mapping, the lists and numbers of an array, a column, a table or a
+    number of numpy, pandas and their like; what is none of these comes back as it is."""
     kind = type(value)
     if isinstance(value, abc.Mapping) or kind.__module__ == "builtins":
         return value
@@ -127,12 +124,8 @@ def _fields(value: Any) -> Any:
     if hasattr(kind, "__fields__") and callable(getattr(kind, "json", None)):  # pydantic 1
         return json.loads(value.json())
     names = getattr(kind, "__struct_fields__", None) or [at.name for at in getattr(kind, "__attrs_attrs__", ())]
-    return {name: getattr(value, name) for name in names} if names else value
-
-
-def _columns(value: Any) -> Any:
-    """What is left of an array, a column, a table or a number of numpy, pandas and their like: lists and numbers."""
-    kind = type(value)
+    if names:
+        return {name: getattr(value, name) for name in names}
     if hasattr(kind, "iterrows"):
         return value.to_dict("records")
     if not hasattr(kind, "dtype") or not callable(getattr(kind, "tolist", None)):
@@ -244,12 +237,9 @@ def _settled(value: Any, place: _Place) -> Any:
         if value is None or isinstance(value, _DONE):
             return value
         before = value
-        for step in (_fields, _columns):
-            with suppress(Exception):  # a model that can't be dumped still has attributes
-                value = step(value)
-            if value is not before:
-                break
-        else:
+        with suppress(Exception):  # a model that can't be dumped still has attributes
+            value = _parts(value)
+        if value is before:
             value = _unknown(value)
     return str(value)
 
