@@ -11,9 +11,9 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable
-from sys import float_info
 from typing import Any, Callable, NamedTuple
 
+from ...agents import is_number
 from ...errors import AgentError, ConfigError
 from ...forking import OneProcess
 from .event_loop import GRACE_S, own_frames
@@ -62,7 +62,7 @@ def _registered(func: Any, timeout_s: float, hooks: list[Hook]) -> Any:
     if not callable(func) or inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
         hints = ["a hook is a function without a yield: one with @on_start opens, another with @on_stop closes"]
         raise AgentError(f"{where} can't be a hook", code="agent-signature", hints=hints)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s <= float_info.max:
+    if not (is_number(timeout_s) and timeout_s):
         raise ConfigError(f"timeout_s={timeout_s!r} of {where} can't be used", hints=["it is seconds, more than 0"])
     for twin in [known for known in hooks if known.code == code and known.func.__module__ != func.__module__]:
         hooks.remove(twin)  # a helper has imported the script too
