@@ -17,6 +17,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -27,16 +28,11 @@ from .worker.running.execute import execute
 
 
 def run_task(
-    func: Callable[..., Any],
-    input_data: Mapping[str, Any] | None = None,
-    *,
-    attempt: int = 1,
-    agent_id: str | None = None,
-    platform_task_id: str | None = "test-platform-task",
-    platform_agent_id: str | None = "test-platform-agent",
-    output_data: Mapping[str, Any] | None = None,
+    func: Callable[..., Any], input_data: Mapping[str, Any] | None = None, *, attempt: int = 1,
+    agent_id: str | None = None, platform_task_id: str | None = "test-platform-task",
+    platform_agent_id: str | None = "test-platform-agent", output_data: Mapping[str, Any] | None = None,
     stopping: threading.Event | None = None,
-) -> TaskResult:
+) -> TaskResult:  # fmt: skip
     """Run an agent function, decorated or not, sync or async, for one task; returns what would be reported.
 
     The task's arguments, the conversion of its result and the handling of its errors are the worker's own:
@@ -49,37 +45,26 @@ def run_task(
     not applied, and no hooks run. Raises AgentError for a function that can't be an agent, UsageError for an input that
     is not JSON.
     """
+    import asyncio
+
     agent = next((known for known in reversed(REGISTRY) if known.func is func), None) or Agent(func)
     agent = agent.changed(agent_id=agent_id or agent.agent_id or "test-agent")
     given: dict[str, Any] = {PLATFORM_TASK_ID: platform_task_id, PLATFORM_AGENT_ID: platform_agent_id}
     wire = {
-        "taskId": "test-task",
-        "workflowInstanceId": "test-workflow",
-        "taskType": agent.agent_id,
-        "taskDefName": agent.agent_id,
-        "referenceTaskName": "test-step",
-        "status": "IN_PROGRESS",
-        "retryCount": attempt - 1,
-        "pollCount": 1,
-        "inputData": {**given, **(input_data or {})},
-        "outputData": dict(output_data or {}),
-    }
+        "taskId": "test-task", "workflowInstanceId": "test-workflow", "referenceTaskName": "test-step",
+        "taskType": agent.agent_id, "taskDefName": agent.agent_id,
+        "status": "IN_PROGRESS", "retryCount": attempt - 1, "pollCount": 1,
+        "inputData": {**given, **(input_data or {})}, "outputData": dict(output_data or {}),
+    }  # fmt: skip
     try:
         task = Task(json.loads(encode(wire)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input of the task is not JSON: {error}") from None
     run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
-    if not _loop_runs_here():  # in an async test a loop runs already, and no second one can run inside it
+    loop = None
+    with suppress(RuntimeError):
+        loop = asyncio.get_running_loop()
+    if loop is None:
         return run()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:  # in an async test a loop runs already, and no second one can run inside it
         return pool.submit(run).result()
-
-
-def _loop_runs_here() -> bool:
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
