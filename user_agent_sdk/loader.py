@@ -69,21 +69,15 @@ def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
     for agent in agents:
         agent_id = agent.agent_id or default_id
         if agent_id is None:
-            raise AgentError(
-                f"the agent {agent.where} has no id",
-                code="no-agent",
-                hints=["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"],
-            )
+            hints = ["set agentId in credentials.json, give -a ID, or write @user_agent(agent_id=...)"]
+            raise AgentError(f"the agent {agent.where} has no id", code="no-agent", hints=hints)
         if not {"/", "\\"}.isdisjoint(agent_id):
             why = "no server takes a task type with a slash or a backslash"
             raise AgentError(f"{agent_id!r}, the id of {agent.where}, can't be polled for: {why}", code="no-agent")
         twin = by_id.get((agent_id, agent.domain))
         if twin is not None and twin.code != agent.code:  # else one agent twice: a helper has imported the script
-            raise AgentError(
-                f"two agents have the id {agent_id!r}: {twin.where} and {agent.where}",
-                code="no-agent",
-                hints=["give each its own: @user_agent(agent_id=...)"],
-            )
+            what = f"two agents have the id {agent_id!r}: {twin.where} and {agent.where}"
+            raise AgentError(what, code="no-agent", hints=["give each its own: @user_agent(agent_id=...)"])
         by_id[agent_id, agent.domain] = agent.changed(agent_id=agent_id)
     return list(by_id.values())
 
