@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request -> Response: which connection, which proxy, which trust.
+"""Request -> Response over urllib: which connection, which proxy, which trust.
 
-Of ``urllib.request`` only the search for proxies is used: its openers close the connection after every request. Here
-connections stay, one a thread and origin, and another for each exchange that a thread has under way beside the first.
-An audit hook sees a ``urllib.Request`` of each all the same. Nothing here repeats a request, follows a redirect or
-opens anything but http and https.
+``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
+its own handlers close the connection after every request, so that part is replaced by connections that
+stay: one a thread and origin, and another for each exchange that a thread has under way beside the first. Nothing
+here repeats a request, follows a redirect or opens anything but http and https.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ import base64
 import ipaddress
 import logging
 import os
-import sys
 import threading
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .. import logs
 from .._version import __version__
 from ..credentials import is_loopback
 from ..errors import ConfigError
-from .connection import Connection, Proxy, TransportError, at
+from .connection import Connection, Proxy, TransportError
 from .renewal import Trust
 from .reply import Response
 
@@ -39,7 +37,7 @@ __all__ = ["Response", "Transport", "TransportError", "is_loopback"]
 
 REPLY_LIMIT_BYTES = 16 * 1024 * 1024
 UNDER_WAY_MAX = 32  # exchanges of one thread with one origin
-ADDRESSES_KEPT = 64  # by a thread: a worker needs two for each agent, and the token's
+REQUESTS_KEPT = 64  # addresses a thread: a worker needs two for each agent, and the token's
 _HEADERS = {"User-Agent": f"user-agent-sdk/{__version__}", "Accept-Encoding": "gzip"}
 
 
@@ -54,9 +52,11 @@ class Transport:
     def __init__(
         self, *, ca_file: File = None, client_cert: File = None, client_key: File = None, proxy: str | None = None
     ) -> None:
+        self._opener = urllib.request.OpenerDirector()
+        self._opener.add_handler(_PersistentHandler())
         self._trust = Trust(ca_file, client_cert, client_key)
         self._explicit_proxy = proxy
-        self._mine = threading.local()  # of one thread: .ways by address, .connections by origin
+        self._mine = threading.local()  # of one thread: .requests by address, .connections by origin
         self._lock = threading.Lock()  # guards _all and _origins
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()  # weak: connections end with their threads
         self._origins: dict[tuple[str, str], _Origin] = {}
@@ -76,19 +76,22 @@ class Transport:
 
         Both raise TransportError when there is no usable reply, this one ConfigError where :meth:`check` would.
         """
-        ways: dict[str, _Way] = self._mine.__dict__.setdefault("ways", {})
-        way = ways.get(url)
-        if way is None:
-            if len(ways) >= ADDRESSES_KEPT:
-                ways.clear()
-            way = ways[url] = self._way_to(url)
-        headers = {**way.headers, **headers}
+        requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
+        request = requests.get(url)
+        if request is None:
+            if len(requests) >= REQUESTS_KEPT:
+                requests.clear()
+            request = requests[url] = self._prepared(url)
+        request.method, request.data, request.limit_bytes = method, body, limit_bytes
+        request.headers = {**request.own_headers, **headers}
         if body is not None:
-            headers["Content-Length"] = str(len(body))
-        sys.audit("urllib.Request", url, body, headers, method)
-        connection = self._free_connection(way)
-        connection.send(method, way.target, headers, body, timeout_s, limit_bytes)
-        return connection
+            request.headers["Content-Length"] = str(len(body))
+        request.connection = self._free_connection(request)
+        try:
+            self._opener.open(request, timeout=timeout_s)
+            return request.connection
+        finally:
+            request.data, request.headers = None, {}  # no secret outlives its exchange
 
     def check(self, url: str) -> Proxy | None:
         """The proxy on the way to ``url``, if any. Sends nothing; what passes here stays so.
@@ -96,7 +99,8 @@ class Transport:
         Raises ConfigError when nothing can be sent there: because of the address, the proxy, or the
         files of certificates.
         """
-        origin = self._origin(_taken_apart(url))
+        request = _request(url)
+        origin = self._origin(request.type, request.host)
         if origin.tls is not None:
             origin.tls.context()
         return origin.proxy
@@ -109,40 +113,88 @@ class Transport:
         for connection in connections:
             connection.close()
 
-    def _way_to(self, url: str) -> _Way:
-        address = _taken_apart(url)
-        origin, headers = self._origin(address), {**_HEADERS, "Host": address.netloc}
-        target = (address.path or "/") + (f"?{address.query}" if address.query else "")
-        if origin.proxy is not None and origin.tls is None:
-            target = f"{address.scheme}://{address.netloc}{target}"
-            if origin.proxy.authorization:
-                headers["Proxy-Authorization"] = origin.proxy.authorization
+    def _prepared(self, url: str) -> _Request:
+        request = _request(url)
+        origin = self._origin(request.type, request.host)
         kept: dict[_Origin, list[Connection]] = self._mine.__dict__.setdefault("connections", {})
-        return _Way(target, headers, origin, kept.setdefault(origin, []))
+        request.origin, request.connections = origin, kept.setdefault(origin, [])
+        request.target = request.selector or "/"
+        request.own_headers = {**_HEADERS, "Host": request.host}
+        if origin.proxy is not None and origin.tls is None:
+            request.target = f"{request.type}://{request.host}{request.target}"
+            if origin.proxy.authorization:
+                request.own_headers["Proxy-Authorization"] = origin.proxy.authorization
+        return request
 
-    def _free_connection(self, way: _Way) -> Connection:
+    def _free_connection(self, request: _Request) -> Connection:
         """One of the thread's own that owes no reply; of too many that do, the oldest was forgotten by its caller."""
-        kept = way.connections
+        kept = request.connections
         for connection in kept:
             if not connection.is_busy:
                 return connection
-        connection = Connection(*way.origin)
+        connection = Connection(*request.origin)
         with self._lock:
             self._all.add(connection)
         del kept[: max(0, len(kept) + 1 - UNDER_WAY_MAX)]
         kept.append(connection)
         return connection
 
-    def _origin(self, address: SplitResult) -> _Origin:
+    def _origin(self, scheme: str, netloc: str) -> _Origin:
         """Raises ConfigError. Found out once, so that a worker that started well can't trip later."""
-        place = address.scheme, address.netloc
         with self._lock:
-            if place not in self._origins:
-                tls = self._trust if address.scheme == "https" else None
-                host, port = address.hostname or "", address.port or (443 if tls else 80)
-                proxy = _proxy_for(address.scheme, host, port, self._explicit_proxy)
-                self._origins[place] = _Origin(host, port, tls, proxy)
-            return self._origins[place]
+            known = self._origins.get((scheme, netloc))
+            if known is None:
+                known = self._origins[scheme, netloc] = self._found_out(scheme, netloc)
+            return known
+
+    def _found_out(self, scheme: str, netloc: str) -> _Origin:
+        try:
+            parts = urlsplit(f"{scheme}://{netloc}")
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            host = ""
+        if not host:
+            raise ConfigError(f"{scheme}://{netloc} has no usable host and port")
+        tls = self._trust if scheme == "https" else None
+        port = port or (443 if tls else 80)
+        return _Origin(host, port, tls, _proxy_for(scheme, host, port, self._explicit_proxy))
+
+
+class _Request(urllib.request.Request):
+    """An address and one thread's way to it, used again for each of its exchanges there."""
+
+    origin: _Origin
+    connections: list[Connection]  # the thread's own, to that origin
+    connection: Connection  # on which the request goes out
+    target: str
+    own_headers: dict[str, str]
+    timeout: float
+    limit_bytes: int
+
+
+class _PersistentHandler(urllib.request.BaseHandler):
+    """Opens http and https over connections that are kept; replies are read from them, as they are."""
+
+    def http_open(self, request: _Request) -> Connection:
+        method, target, headers = request.get_method(), request.target, request.headers
+        body: bytes | None = request.data  # type: ignore[assignment]
+        request.connection.send(method, target, headers, body, request.timeout, request.limit_bytes)
+        return request.connection
+
+    https_open = http_open
+
+
+def _request(url: str) -> _Request:
+    """The address, taken apart. Raises ConfigError, which does not show a password in it."""
+    try:
+        request = _Request(url)
+        if request.type in ("http", "https") and request.host and "@" not in request.host:
+            return request
+    except ValueError:
+        pass
+    scheme, colon, rest = url.partition(":")
+    shown = scheme + colon + rest.rpartition("@")[2]
+    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
 
 
 class _Origin(NamedTuple):
@@ -152,27 +204,6 @@ class _Origin(NamedTuple):
     port: int
     tls: Trust | None
     proxy: Proxy | None
-
-
-class _Way(NamedTuple):
-    """What a thread's requests to one address have in common."""
-
-    target: str
-    headers: dict[str, str]
-    origin: _Origin
-    connections: list[Connection]  # the thread's own, to that origin
-
-
-def _taken_apart(url: str) -> SplitResult:
-    """Raises ConfigError, which does not show a password in it, for what is no address."""
-    with suppress(ValueError):
-        address = urlsplit(url)
-        is_plain = url.isprintable() and "@" not in unquote(address.netloc)
-        if address.scheme in ("http", "https") and address.hostname and address.port != 0 and is_plain:
-            return address
-    scheme, colon, rest = url.partition(":")
-    shown = scheme + colon + rest.rpartition("@")[2]
-    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
 
 
 def _proxy_for(scheme: str, host: str, port: int, explicit: str | None) -> Proxy | None:
@@ -189,22 +220,30 @@ def _proxy_for(scheme: str, host: str, port: int, explicit: str | None) -> Proxy
 
 def _is_bypassed(host: str, port: int) -> bool:
     """NO_PROXY as urllib reads it (names, suffixes, ports, ``*``; the system's list), and networks too."""
-    with suppress(ValueError):  # a name
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
         address = ipaddress.ip_address(host)
-        for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
-            with suppress(ValueError):
-                if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
-                    return True
-    return bool(urllib.request.proxy_bypass(at(host, port)))
+    except ValueError:
+        return bool(urllib.request.proxy_bypass(place))
+    for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
+        try:
+            if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
+                return True
+        except ValueError:
+            continue
+    return bool(urllib.request.proxy_bypass(place))
 
 
 def _parse_proxy(url: str) -> Proxy:
     """Raises ConfigError; its message never has the proxy's password."""
     scheme = host = None
-    with suppress(ValueError):
+    port = 80
+    try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        scheme, host, port = parts.scheme, parts.hostname, parts.port or 80
+        scheme, host, port = parts.scheme, parts.hostname, parts.port or port
         host = None if "%40" in (host or "") else host  # whose @ was escaped, behind a password
+    except ValueError:
+        pass
     if scheme != "http" or not host:
         raise ConfigError(
             f"the proxy {scheme}://{host or '?'} can't be used",
