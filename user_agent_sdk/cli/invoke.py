@@ -10,7 +10,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from .. import loader
@@ -49,7 +48,11 @@ def main(args: Namespace) -> int:
         given, ran = _recorded(settings, args.replay)
     else:
         raise UsageError("--input and --replay exclude each other")
-    _log_the_agent_alone(settings)
+    if not settings.debug and settings.sources["log_level"] == "default":
+        # The worker's own lines say nothing about the task, unless something is wrong.
+        package = __name__.partition(".cli.")[0]
+        logging.getLogger(package).setLevel(logging.WARNING)
+        logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
     started = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
         agent = pick(loader.load(script), settings, ran)
@@ -74,14 +77,6 @@ def _recorded(settings: Settings, text: str) -> tuple[dict[str, Any], str | None
     if "input-blanked" in altered:
         terminal.note(f"execution {record.id} was recorded with --redact: its input holds *** where something was")
     return given, record.user_agent_id
-
-
-def _log_the_agent_alone(settings: Settings) -> None:
-    """The worker's own lines say nothing about the task, unless something is wrong."""
-    if not settings.debug and settings.sources["log_level"] == "default":
-        package = __name__.partition(".cli.")[0]
-        logging.getLogger(package).setLevel(logging.WARNING)
-        logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
 
 
 def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
@@ -120,7 +115,8 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
             execution = sandbox.wait(execution_id, 0)
             tried = [attempt for attempt in execution.attempts if attempt.reason]
             if tried and execution.status == "RUNNING":
-                return replace(execution, status="FAILED", reason=tried[-1].reason, attempts=tried)
+                execution.status, execution.reason, execution.attempts = "FAILED", tried[-1].reason, tried
+                return execution
         if execution.status != "RUNNING":
             worker.runner.stop()
             worker.join(STOP_S + worker.runner.hooks.stop_s)
@@ -128,19 +124,14 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
 
 
 def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: float) -> int:
+    is_completed = execution.status == "COMPLETED"
     if args.json:
-        document = {
-            "status": execution.status,
-            "output": execution.output,
-            "logs": [line.log for attempt in execution.attempts for line in attempt.logs],
-            "reason": execution.reason,
-            "attempts": len(execution.attempts),
-            "duration": round(duration_s, 3),
-        }
-        terminal.write_json(document)
-    elif execution.status == "COMPLETED":
+        logs = [line.log for attempt in execution.attempts for line in attempt.logs]
+        told = {"status": execution.status, "output": execution.output, "logs": logs, "reason": execution.reason}
+        terminal.write_json({**told, "attempts": len(execution.attempts), "duration": round(duration_s, 3)})
+    elif is_completed:
         terminal.write_json(execution.output)
-    if execution.status == "COMPLETED":
+    if is_completed:
         return EXIT_OK
     if execution.status != "RUNNING":
         what = f"{agent.name} failed after {counted(len(execution.attempts), 'attempt')}: {execution.reason}"

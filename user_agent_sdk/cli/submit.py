@@ -135,7 +135,8 @@ def _agent(ask: Callable[..., Any], expected: str | None) -> str:
     are those of the real platform, for which ``dev --sandbox`` does not ask."""
     until = time.monotonic() + FIRST_POLL_S
     while True:
-        known = _polled(ask)
+        # Whom a worker has polled for: a queue that somebody's typing error made is no agent.
+        known = sorted({agent["agentId"] for agent in ask("GET", "agents") if agent["polledTime"]})
         if known or expected or time.monotonic() >= until:
             break
         threading.Event().wait(0.05)  # a worker that has just started has not polled yet
@@ -146,11 +147,6 @@ def _agent(ask: Callable[..., Any], expected: str | None) -> str:
     hints = [f"-a {agent_id}" for agent_id in known] or ["name it: -a ID"]
     what = f"it knows {len(known)}" if known else "no worker has polled yet"
     raise UsageError(f"which agent is the task for? The sandbox can't tell: {what}", hints=hints)
-
-
-def _polled(ask: Callable[..., Any]) -> list[str]:
-    """The agents that a worker has polled for; a queue that somebody's typing error made is none."""
-    return sorted({agent["agentId"] for agent in ask("GET", "agents") if agent["polledTime"]})
 
 
 def _awaited(ask: Callable[..., Any], execution_id: str, wait_s: float, page: str) -> Any:
