@@ -66,10 +66,18 @@ def main(args: Namespace) -> None:
             _follow(history, filters, limit, args)
         elif args.html:
             _write_file(args.html, db_path, lambda stream: _report(records, args, limit, db_path, stream))
+        elif args.export_csv == "-":
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", newline="")
+            export.write_csv(records, sys.stdout)
         elif args.export_csv:
-            _export(args.export_csv, db_path, records)
-        elif args.json:
-            _print_array(records)
+            _write_file(args.export_csv, db_path, lambda stream: export.write_csv(records, stream))
+        elif args.json:  # one at a time: together they may not fit into memory
+            before = "["
+            for record in records:
+                terminal.write(before + json_text(record.to_json(), sys.stdout))
+                before = ","
+            terminal.write("[]" if before == "[" else "]")
         elif args.jsonl or not terminal.is_interactive():
             _print(records, args)
         else:
@@ -105,15 +113,6 @@ def _print(records: Iterable[Record], args: Namespace) -> None:
         terminal.note("no execution is recorded here that fits")
 
 
-def _print_array(records: Iterable[Record]) -> None:
-    """One at a time: together they may not fit into memory."""
-    before = "["
-    for record in records:
-        terminal.write(before + json_text(record.to_json(), sys.stdout))
-        before = ","
-    terminal.write("[]" if before == "[" else "]")
-
-
 def _follow(history: History, filters: dict[str, Any], limit: int | None, args: Namespace) -> None:
     """Write the latest executions, oldest first, then each new execution when it has ended."""
     last_id = next((record.id for record in history.find(limit=1, full=False)), 0)
@@ -128,15 +127,6 @@ def _follow(history: History, filters: dict[str, Any], limit: int | None, args: 
             sys.stdout.flush()
             never.wait(LOOK_S)
             shown = list(history.find(**filters, after_id=last_id))
-
-
-def _export(target: str, db_path: Path, records: Iterable[Record]) -> None:
-    if target != "-":
-        _write_file(target, db_path, lambda stream: export.write_csv(records, stream))
-        return
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="")
-    export.write_csv(records, sys.stdout)
 
 
 def _report(records: Iterable[Record], args: Namespace, limit: int | None, db_path: Path, stream: TextIO) -> int:

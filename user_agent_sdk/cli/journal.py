@@ -61,11 +61,15 @@ def main(args: Namespace) -> int:
     if not chosen:
         hints = ["it may run in a worker just now"] if found.in_use else []
         raise NotFoundError(f"no result of a task {args.id!r} is kept in {where}", hints=hints)
-    if args.action == "show":
-        _show(args, chosen[0])
-    else:
+    if args.action != "show":
         for left in chosen:
             _settle(args, left)
+        return EXIT_OK
+    document = {**_fields(chosen[0]), "report": object_in(chosen[0].entry.body)}
+    if args.json or not terminal.is_interactive():
+        terminal.write_json(document)
+    else:
+        terminal.write(escape(json.dumps(document, indent=2, ensure_ascii=False), keep="\n"))
     return EXIT_OK
 
 
@@ -95,11 +99,11 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
     if args.json:
         terminal.write_json([_fields(left) for left in found.rows])
         return
-    if terminal.is_interactive() and found.rows:
-        _print_table(args, found.rows)
-    elif not terminal.is_interactive():
+    if not terminal.is_interactive():
         for cells in (COLUMNS, *([str(_fields(left)[name] or "-") for name in COLUMNS] for left in found.rows)):
             terminal.write("\t".join(map(escape, cells)))
+    elif found.rows:
+        _print_table(args, found.rows)
     waiting = sum(left.is_in_use and left.entry.state != REJECTED for left in found.rows)
     if waiting:
         terminal.note(f"{counted(waiting, 'result')} of these: in a running worker, which goes on trying")
@@ -112,28 +116,19 @@ def _list(args: Namespace, where: str, found: Leftovers) -> None:
 def _print_table(args: Namespace, rows: Sequence[Left]) -> None:
     """A table as wide as the terminal, laid out as the history's."""
     clean, now = partial(encodable, stream=sys.stdout), datetime.now().astimezone()
-    table = [{name.upper(): clean(escape(str(value or "-"))) for name, value in _fields(left).items()} for left in rows]
+    table = [{name: clean(escape(str(value or "-"))) for name, value in _fields(left).items()} for left in rows]
     for row in table:
-        started = datetime.fromisoformat(row["STARTEDTIME"]).astimezone(now.tzinfo)
-        row.update(ID=tables.short(row["ID"]), STARTEDTIME=f"{started:%Y-%m-%d %H:%M:%S}")
-    titles = {"ID": "TASK", "STARTEDTIME": f"STARTED {now.isoformat()[-6:]}", "AGENTID": "AGENT"}
-    fixed = {"ID": max([4, *(tables.width(row["ID"]) for row in table)]), "STATE": 8, "STARTEDTIME": 19}
-    order = [name.upper() for name in COLUMNS]
+        started = datetime.fromisoformat(row["startedTime"]).astimezone(now.tzinfo)
+        row.update(id=tables.short(row["id"]), startedTime=f"{started:%Y-%m-%d %H:%M:%S}")
+    titles = {"id": "TASK", "startedTime": f"STARTED {now.isoformat()[-6:]}", "agentId": "AGENT"}
+    fixed = {"id": max([4, *(tables.width(row["id"]) for row in table)]), "state": 8, "startedTime": 19}
     columns = shutil.get_terminal_size().columns
-    widths = tables.widths_of(table, columns, fixed, {"REASON": 12, "AGENTID": 10, "STATUS": 9}, order)
-    heading = "  ".join(tables.fit(titles.get(name, name), room) for name, room in widths.items()).rstrip()
+    widths = tables.widths_of(table, columns, fixed, {"reason": 12, "agentId": 10, "status": 9}, COLUMNS)
+    heading = "  ".join(tables.fit(titles.get(name, name.upper()), room) for name, room in widths.items()).rstrip()
     terminal.write(terminal.paint(heading, "bold", terminal.wants_color(sys.stdout, args.color or "auto")))
     mark = "…" if clean("…") == "…" else ".."
     for row in table:
         terminal.write("  ".join(tables.fit(row[name], room, mark) for name, room in widths.items()).rstrip())
-
-
-def _show(args: Namespace, left: Left) -> None:
-    document = {**_fields(left), "report": object_in(left.entry.body)}
-    if args.json or not terminal.is_interactive():
-        terminal.write_json(document)
-    else:
-        terminal.write(escape(json.dumps(document, indent=2, ensure_ascii=False), keep="\n"))
 
 
 def _settle(args: Namespace, left: Left) -> None:
