@@ -8,7 +8,7 @@ import os
 import sys
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import errors
@@ -91,12 +91,19 @@ def main(args: Namespace) -> None:
     if args.core:
         del files["test_agent.py"]  # which wants testing.py
     if args.vendor and Path(os.path.realpath(folder / PACKAGE)) != _ROOT:  # a copy must not be written over itself
-        files.update((name, content) for name, content in _package() if not args.core or _is_core(name))
+        ours: Path | zipfile.Path = _ROOT
+        if not _ROOT.is_dir():
+            archive = next(parent for parent in _ROOT.parents if parent.is_file())
+            ours = zipfile.Path(archive, f"{_ROOT.relative_to(archive).as_posix()}/")
+        files.update((name, content) for name, content in _files_in(ours, PACKAGE) if not args.core or _is_core(name))
+    tops = dict.fromkeys(name.partition("/")[0] for name in files)
+    found = ", ".join(sorted(top for top in tops if os.path.lexists(folder / top)))
+    if found and not args.force:
+        hints = ["name another folder: useragent init DIR", "--force overwrites them (.gitignore only gains lines)"]
+        raise UserAgentError(f"already in {folder.resolve()}: {found}", code="exists", hints=hints)
     try:
         if args.force:
             files[".gitignore"] = _with_lines(folder / ".gitignore")
-        else:
-            _refuse_to_overwrite(folder, files)
         for name, content in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,17 +112,7 @@ def main(args: Namespace) -> None:
             target.write_bytes(content)
     except OSError as error:
         raise UserAgentError(f"{error.filename or folder}: {error.strerror or error}", code="io") from None
-    _tell(args, folder, files)
-
-
-def _refuse_to_overwrite(folder: Path, files: Mapping[str, bytes]) -> None:
-    found = sorted({name.partition("/")[0] for name in files if os.path.lexists(folder / name.partition("/")[0])})
-    if found:
-        raise UserAgentError(
-            f"already in {folder.resolve()}: {', '.join(found)}",
-            code="exists",
-            hints=["name another folder: useragent init DIR", "--force overwrites them (.gitignore only gains lines)"],
-        )
+    _tell(args, folder, tops)
 
 
 def _with_lines(path: Path) -> bytes:
@@ -124,14 +121,6 @@ def _with_lines(path: Path) -> bytes:
     missing = [line for line in IGNORED.encode().splitlines() if line not in known]
     gap = b"" if not there or there.endswith(b"\n") else b"\n"
     return there + gap + b"".join(line + b"\n" for line in missing)
-
-
-def _package() -> Iterator[tuple[str, bytes]]:
-    """The files of this copy, under the public name."""
-    if _ROOT.is_dir():
-        return _files_in(_ROOT, PACKAGE)
-    file = next(parent for parent in _ROOT.parents if parent.is_file())
-    return _files_in(zipfile.Path(file, f"{_ROOT.relative_to(file).as_posix()}/"), PACKAGE)
 
 
 def _is_core(name: str) -> bool:
@@ -150,7 +139,7 @@ def _files_in(folder: Path | zipfile.Path, name: str) -> Iterator[tuple[str, byt
             yield f"{name}/{path.name}", path.read_bytes()
 
 
-def _tell(args: Namespace, folder: Path, files: Iterable[str]) -> None:
+def _tell(args: Namespace, folder: Path, made: Iterable[str]) -> None:
     python = Path(sys.executable).name.replace(".exe", "")
     program = f"{python} -m {PACKAGE}" if args.vendor else terminal.program()
     steps = [
@@ -165,7 +154,7 @@ def _tell(args: Namespace, folder: Path, files: Iterable[str]) -> None:
         change = "cd" if folder.resolve().drive == Path.cwd().drive else "pushd"  # cmd's cd stays on its drive
         steps.insert(0, (f'{change} "{shown}"' if " " in shown else f"{change} {shown}", ""))
     place = escape(str(folder.resolve()))
-    terminal.note(f"made in {place}:\n  {'  '.join(dict.fromkeys(name.partition('/')[0] for name in files))}")
+    terminal.note(f"made in {place}:\n  {'  '.join(made)}")
     if not args.vendor and _ROOT.parent != folder.resolve() and not {"site-packages", "dist-packages"} & {*_ROOT.parts}:
         terminal.note("the SDK is not installed, so what follows fails there; init --vendor copies it")
     width = max(len(step) for step, _ in steps)
