@@ -81,10 +81,8 @@ def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str,
         what = f"the platform gives a run {limit_s:g} s, the agent's timeout_s is {own.timeout_s:g} s"
         yield what, {"timeoutSeconds": definitions.described("", timeout_s=own.timeout_s)["timeoutSeconds"]}
     if not of("retryCount"):
-        yield (
-            "a failed task is not tried again, not even after a crash of its worker",
-            {"retryCount": definitions.RETRIES},
-        )
+        what = "a failed task is not tried again, not even after a crash of its worker"
+        yield what, {"retryCount": definitions.RETRIES}
     if 0 < of("concurrentExecLimit") < own.workers:
         what = f"{own.workers} workers here, and the platform lets {of('concurrentExecLimit'):g} run at a time"
         yield what, {"concurrentExecLimit": own.workers}

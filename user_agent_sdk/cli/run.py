@@ -99,14 +99,9 @@ def announce(settings: Settings, agents: Sequence[Agent]) -> None:
     if logger.isEnabledFor(logging.INFO):  # the digest reads all files of this copy
         logger.info("user-agent-sdk %s (%s) %s", __version__, digest(), target, extra={"action": "start"})
     for agent in agents:
-        resolved = settings.resolve(agent)
-        logger.info(
-            "agent %s, %s%s",
-            agent.name,
-            counted(resolved.workers, "worker"),
-            f", domain {resolved.domain}" if resolved.domain else "",
-            extra={"action": "start_agent", "agent_id": resolved.agent_id},
-        )
+        own = settings.resolve(agent)
+        what = counted(own.workers, "worker") + (f", domain {own.domain}" if own.domain else "")
+        logger.info("agent %s, %s", agent.name, what, extra={"action": "start_agent", "agent_id": own.agent_id})
 
 
 def warn_of_others(settings: Settings) -> None:

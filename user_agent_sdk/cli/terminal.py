@@ -182,12 +182,8 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     if trace and not is_json:
         _tell(escape(redactor(trace), keep="\n\t").rstrip("\n"))
     if (as_json or is_json) and stream is not None:
-        fields = {
-            "code": error.code,
-            "message": message,
-            "hint": "\n".join(hints) or None,
-            "exit_code": error.exit_code,
-        }
+        hint = "\n".join(hints) or None
+        fields = {"code": error.code, "message": message, "hint": hint, "exit_code": error.exit_code}
         _tell(json_text({"error": fields}, stream))
         return
     on = wants_color(stream, color)
