@@ -248,6 +248,7 @@ class InputsTest(unittest.TestCase):
             ("set", [1, [1]], "$.value[1]: [1] is not hashable"),
             ("frozenset[dict]", [{"a": 1}], "$.value[0]: {'a': 1} is not hashable"),
             ("Set[Line]", [{}], "$.value[0]: there is no 'sku'"),
+            ("list[Union[int, datetime.date]]", [1, None], "$.value[1]: None is none of int, date"),
             ("Set[Line]", [{"sku": 1, "qty": 1}], "$.value[0]: Line("), ("Level", [1], "[1] is none of 1, 2"),
         ):  # fmt: skip
             with self.subTest(kind, given=given):

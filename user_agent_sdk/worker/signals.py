@@ -41,7 +41,9 @@ def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: F
             if breaks():
                 raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in STOP if not _is_nohup(number)}
+    # A terminal that was lost does not concern a program that was started with nohup.
+    is_nohup = HANGUP is not None and signal.getsignal(HANGUP) is signal.SIG_IGN
+    before = {number: signal.signal(number, handle) for number in STOP if number != HANGUP or not is_nohup}
     forking.former_handlers.update(before)
     try:
         yield
@@ -59,8 +61,3 @@ def is_second(numbers: queue.SimpleQueue[int]) -> bool:
         if number > 0 and number != HANGUP:
             return True
     return False
-
-
-def _is_nohup(number: int) -> bool:
-    """A terminal that was lost does not concern a program that was started with nohup."""
-    return number == HANGUP and signal.getsignal(number) is signal.SIG_IGN

@@ -26,13 +26,14 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Union
 
 from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
-from .scalars import Convert, Misfit, enum_of, path_of, scalar_of, shown
+from .scalars import Convert, Misfit, scalar_of, shown, to_enum, to_path
 
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
 
@@ -49,10 +50,11 @@ def plan(agent: Agent) -> Plan:
     for name, hint in _hints(agent.source, list(parameters)).items():
         convert = kinds.converter(hint)
         if hint is Task:
-            found[name] = _of_task
+            found[name] = _to_task
         elif convert is not None and (name != "input_data" or _is_object(hint)):
             has_default = agent.fills or parameters[name].default is not inspect.Parameter.empty
-            found[name] = _of_parameter(convert, has_default, type(None) in _choices(hint), _is_object(hint))
+            takes_none = type(None) in _choices(hint)
+            found[name] = partial(_to_parameter, convert, has_default, takes_none, _is_object(hint))
     return found
 
 
@@ -63,7 +65,7 @@ def converted(wanted: Plan, task: Task) -> dict[str, Any]:
     """
     result = dict(task.input_data)
     for name, convert in wanted.items():
-        value = task if convert is _of_task else task.input_data if name == "input_data" else result.get(name, _ABSENT)
+        value = task if convert is _to_task else task.input_data if name == "input_data" else result.get(name, _ABSENT)
         try:
             value = _at(f".{name}", convert, value)
         except Misfit as misfit:
@@ -76,17 +78,14 @@ def converted(wanted: Plan, task: Task) -> dict[str, Any]:
     return result
 
 
-def _of_task(task: Task) -> Task:
+def _to_task(task: Task) -> Task:
     return task
 
 
-def _of_parameter(convert: Convert, has_default: bool, takes_none: bool, is_object: bool) -> Convert:
-    def convert_parameter(value: Any) -> Any:
-        if value is _ABSENT:
-            return None if takes_none and not has_default else _ABSENT
-        return None if value is None and (takes_none or not is_object) else convert(value)
-
-    return convert_parameter
+def _to_parameter(convert: Convert, has_default: bool, takes_none: bool, is_object: bool, value: Any) -> Any:
+    if value is _ABSENT:
+        return None if takes_none and not has_default else _ABSENT
+    return None if value is None and (takes_none or not is_object) else convert(value)
 
 
 def _is_object(hint: Any) -> bool:
@@ -176,11 +175,11 @@ class _Kinds:
         if scalar_of(kind):
             return scalar_of(kind)
         if issubclass(kind, enum.Enum):
-            return enum_of(kind)
+            return partial(to_enum, kind)
         if issubclass(kind, PurePath):
-            return path_of(kind)
+            return partial(to_path, kind)
         if hasattr(kind, "model_validate"):
-            return _model(kind)
+            return partial(_to_model, kind)
         if _is_object(kind):
             return self._made.get(kind) or self._object(kind)
         with suppress(TypeError):  # a Protocol that nothing can be asked for
@@ -191,54 +190,25 @@ class _Kinds:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
             name, item = args if len(args) == 2 else (str, None)  # dict[str], which Python lets pass
             is_text = isinstance(name, type) and (scalar_of(name) or issubclass(name, enum.Enum))  # may come as a key
-            return _mapping(self.converter(name) if is_text and name is not str else None, self.converter(item))
+            key = self.converter(name) if is_text and name is not str else None
+            return partial(_to_mapping, key, self.converter(item))
         if kind is tuple and len(args) > 1 and args[1:] != (...,):  # tuple[float] is often written for any length
             if any(str(typing.get_origin(arg)).endswith("Unpack") for arg in args):
-                return _array(None, tuple)  # of any length
-            return _array(None, tuple, [self.converter(arg) for arg in args])
+                return partial(_to_array, None, tuple, ())  # of any length
+            return partial(_to_array, None, tuple, [self.converter(arg) for arg in args])
         item = self.converter(args[0]) if args else None
         if kind in _SETS:
-            return _array(_hashable(item), _SETS[kind])
+            return partial(_to_array, partial(_to_hashable, item), _SETS[kind], ())
         is_array = kind is tuple or (issubclass(list, kind) and issubclass(kind, collections.abc.Iterable))
-        return _array(item, tuple if kind is tuple else list) if is_array else None
+        return partial(_to_array, item, tuple if kind is tuple else list, ()) if is_array else None
 
     def _union(self, args: tuple[Any, ...]) -> Convert | None:
-        kinds = [arg for arg in args if arg is not type(None)]
-        converters = [self.converter(kind) for kind in kinds]
-        if None in converters:
-            return None  # one of them takes anything
-
-        def convert_union(value: Any) -> Any:
-            if type(value) in args:
-                return value
-            said: list[Misfit] = []
-            for convert in converters:
-                try:
-                    return convert(value)  # type: ignore[misc]
-                except Misfit as misfit:
-                    said.append(misfit)
-            raise said[0] if len(said) == 1 else Misfit(f"{shown(value)} is none of {', '.join(map(_name, kinds))}")
-
-        return convert_union
+        converters = [self.converter(arg) for arg in args if arg is not type(None)]
+        return None if None in converters else partial(_to_union, args, converters)  # None: one takes anything
 
     def _object(self, kind: Any) -> Convert:
         is_dict, fields = hasattr(kind, "__required_keys__"), dict[str, tuple[Any, bool]]()
-
-        def convert_object(value: Any) -> Any:
-            if not isinstance(value, dict):
-                raise Misfit(f"{shown(value)} is not an object, as {kind.__name__} needs")
-            result = dict(value) if is_dict else {}
-            for name, (convert, is_needed) in fields.items():
-                if name in value:
-                    result[name] = _at(f".{name}", convert, value[name]) if convert else value[name]
-                elif is_needed:
-                    raise Misfit(f"there is no {name!r}, which {kind.__name__} needs")
-            try:
-                return result if is_dict else kind(**result)
-            except (TypeError, ValueError) as error:  # of its __post_init__
-                raise Misfit(str(error)) from None
-
-        self._made[kind] = convert_object
+        convert = self._made[kind] = partial(_to_object, kind, is_dict, fields)
         known = () if is_dict else kind.__dataclass_fields__.values()  # InitVars too, which fields() leaves out
         own = [field for field in known if field.init and field._field_type.name != "_FIELD_CLASSVAR"]
         needed = {one.name: one.default is one.default_factory for one in own} or {  # both: MISSING
@@ -248,9 +218,8 @@ class _Kinds:
         for base in reversed(kind.__mro__):
             hints.update(_hints(base, list(needed)))
         for name, is_needed in needed.items():
-            hint = hints.get(name)
-            fields[name] = (self.converter(hint), is_needed)
-        return convert_object
+            fields[name] = (self.converter(hints.get(name)), is_needed)
+        return convert
 
 
 def _at(step: str, convert: Convert, value: Any) -> Any:
@@ -261,56 +230,70 @@ def _at(step: str, convert: Convert, value: Any) -> Any:
         raise
 
 
-def _array(item: Convert | None, make: Any, places: Sequence[Convert | None] = ()) -> Convert:
-    """``places``: of a tuple, what converts each of its elements, instead of ``item``."""
-
-    def convert_array(value: Any) -> Any:
-        if not isinstance(value, list) or (places and len(value) != len(places)):
-            raise Misfit(f"{shown(value)} is not an array{f' of {len(places)}' if places else ''}")
-        pairs = enumerate(zip(places or [item] * len(value), value))
-        return make([_at(f"[{at}]", convert, each) if convert else each for at, (convert, each) in pairs])
-
-    return convert_array
-
-
-def _hashable(convert: Convert | None) -> Convert:
-    def convert_hashable(value: Any) -> Any:
-        value = convert(value) if convert else value
-        try:
-            hash(value)
-        except TypeError:
-            raise Misfit(f"{shown(value)} is not hashable") from None
+def _to_union(kinds: Sequence[Any], converters: Sequence[Any], value: Any) -> Any:
+    if type(value) in kinds:
         return value
-
-    return convert_hashable
-
-
-def _mapping(key: Convert | None, item: Convert | None) -> Convert:
-    def convert_mapping(value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise Misfit(f"{shown(value)} is not an object")
-        if key is None and item is None:
-            return value
-        result = {}
-        for text, each in value.items():
-            name = _at(f".{text}", key, text) if key else text
-            if name in result:
-                raise Misfit(f"two of its keys are {shown(name)}")
-            result[name] = _at(f".{text}", item, each) if item else each
-        return result
-
-    return convert_mapping
-
-
-def _model(kind: Any) -> Convert:
-    def convert_model(value: Any) -> Any:
+    said: list[Misfit] = []
+    for convert in converters:
         try:
-            return kind.model_validate(value)
-        except ValueError as error:  # pydantic's own is one, too
-            raise Misfit(" ".join(str(error).split())) from None
+            return convert(value)
+        except Misfit as misfit:
+            said.append(misfit)
+    names = ", ".join(getattr(kind, "__name__", None) or str(kind) for kind in kinds if kind is not type(None))
+    raise said[0] if len(said) == 1 else Misfit(f"{shown(value)} is none of {names}")
 
-    return convert_model
+
+def _to_object(kind: Any, is_dict: bool, fields: Mapping[str, tuple[Convert | None, bool]], value: Any) -> Any:
+    """``fields``: by a field's name, what converts it and whether it is needed."""
+    if not isinstance(value, dict):
+        raise Misfit(f"{shown(value)} is not an object, as {kind.__name__} needs")
+    result = dict(value) if is_dict else {}
+    for name, (convert, is_needed) in fields.items():
+        if name in value:
+            result[name] = _at(f".{name}", convert, value[name]) if convert else value[name]
+        elif is_needed:
+            raise Misfit(f"there is no {name!r}, which {kind.__name__} needs")
+    try:
+        return result if is_dict else kind(**result)
+    except (TypeError, ValueError) as error:  # of its __post_init__
+        raise Misfit(str(error)) from None
 
 
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
+def _to_array(item: Convert | None, make: Any, places: Sequence[Convert | None], value: Any) -> Any:
+    """``places``: of a tuple, what converts each of its elements, instead of ``item``."""
+    if not isinstance(value, list) or (places and len(value) != len(places)):
+        raise Misfit(f"{shown(value)} is not an array{f' of {len(places)}' if places else ''}")
+    if item is None and not places:
+        return make(value)
+    pairs = enumerate(zip(places or [item] * len(value), value))
+    return make([_at(f"[{at}]", convert, each) if convert else each for at, (convert, each) in pairs])
+
+
+def _to_hashable(convert: Convert | None, value: Any) -> Any:
+    value = convert(value) if convert else value
+    try:
+        hash(value)
+    except TypeError:
+        raise Misfit(f"{shown(value)} is not hashable") from None
+    return value
+
+
+def _to_mapping(key: Convert | None, item: Convert | None, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise Misfit(f"{shown(value)} is not an object")
+    if key is None and item is None:
+        return value
+    result = {}
+    for text, each in value.items():
+        name = _at(f".{text}", key, text) if key else text
+        if name in result:
+            raise Misfit(f"two of its keys are {shown(name)}")
+        result[name] = _at(f".{text}", item, each) if item else each
+    return result
+
+
+def _to_model(kind: Any, value: Any) -> Any:
+    try:
+        return kind.model_validate(value)
+    except ValueError as error:  # pydantic's own is one, too
+        raise Misfit(" ".join(str(error).split())) from None

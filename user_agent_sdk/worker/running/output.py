@@ -61,7 +61,8 @@ class _Place(NamedTuple):
     def __str__(self) -> str:
         steps, place = [], self
         while place.outer is not None:
-            steps.append(f"[{place.key}]" if isinstance(place.key, int) else _member(place.key))
+            is_name = isinstance(place.key, str) and place.key.isidentifier()
+            steps.append(f".{place.key}" if is_name else f"[{json.dumps(place.key)}]")
             place = place.outer
         text = "$" + "".join(reversed(steps))
         return text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
@@ -320,10 +321,6 @@ def _too_deep(chain: list[_Place]) -> str:
         if outer is not here:
             return f"{here}: a circular reference, back to {outer}; return only the fields that the next step needs"
     return f"{chain[-1]}: nested more than {MAX_DEPTH} deep; return it flat, or as text"
-
-
-def _member(key: str) -> str:
-    return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
 
 
 def _type(value: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +23,26 @@ class Misfit(Exception):
         self.steps: list[str] = []
 
 
-def enum_of(kind: Any) -> Convert:
-    def convert_enum(value: Any) -> Any:
-        try:
-            return kind(value)
-        except Exception:  # a _missing_ may raise whatever it likes
-            named = {**{str(each.value): each for each in kind}, **kind.__members__}
-            if isinstance(value, str) and value in named:
-                return named[value]
-            known = ", ".join(repr(each.value) for each in list(kind)[:10])
-            raise Misfit(f"{shown(value)} is none of {known}") from None
-
-    return convert_enum
+def to_enum(kind: Any, value: Any) -> Any:
+    try:
+        return kind(value)
+    except Exception:  # a _missing_ may raise whatever it likes
+        named = {**{str(each.value): each for each in kind}, **kind.__members__}
+        if isinstance(value, str) and value in named:
+            return named[value]
+        known = ", ".join(repr(each.value) for each in list(kind)[:10])
+        raise Misfit(f"{shown(value)} is none of {known}") from None
 
 
-def path_of(kind: Any) -> Convert:
-    return lambda value: kind(_SCALARS[str](value))
+def to_path(kind: Any, value: Any) -> Any:
+    return kind(_SCALARS[str](value))
 
 
-def _scalar(what: str, types: Any, make: Convert) -> Convert:
-    def convert_scalar(value: Any) -> Any:
-        try:
-            if isinstance(value, types) and not isinstance(value, bool):
-                return make(value)
-        except (ValueError, ArithmeticError):
-            pass
-        raise Misfit(f"{shown(value)} is not {what}")
-
-    return convert_scalar
+def _to_scalar(what: str, types: Any, make: Convert, value: Any) -> Any:
+    with suppress(ValueError, ArithmeticError):
+        if isinstance(value, types) and not isinstance(value, bool):
+            return make(value)
+    raise Misfit(f"{shown(value)} is not {what}")
 
 
 def _whole(value: Any) -> int:
@@ -72,20 +66,20 @@ def _time(value: str) -> datetime.time:
 _NUMBER = (int, float, str)
 _SCALARS: dict[Any, Convert] = {
     bool: _boolean,
-    int: _scalar("a whole number", _NUMBER, _whole),
-    float: _scalar("a number", _NUMBER, float),
-    str: _scalar("text", (str, int), str),
-    Path: _scalar("a path", str, Path),
-    datetime.datetime: _scalar("a date with a time, such as 2026-01-31T08:00:00", str, moment),
-    datetime.date: _scalar("a date, such as 2026-01-31", str, lambda value: moment(value).date()),
-    datetime.time: _scalar("a time, such as 08:00:00", str, _time),
+    int: partial(_to_scalar, "a whole number", _NUMBER, _whole),
+    float: partial(_to_scalar, "a number", _NUMBER, float),
+    str: partial(_to_scalar, "text", (str, int), str),
+    Path: partial(_to_scalar, "a path", str, Path),
+    datetime.datetime: partial(_to_scalar, "a date with a time, such as 2026-01-31T08:00:00", str, moment),
+    datetime.date: partial(_to_scalar, "a date, such as 2026-01-31", str, lambda value: moment(value).date()),
+    datetime.time: partial(_to_scalar, "a time, such as 08:00:00", str, _time),
 }
 
 
 # By name, since a script that annotates with these has loaded their modules, and most scripts don't.
 _LOADED: dict[str, Callable[[Any], Convert]] = {
-    "decimal.Decimal": lambda kind: _scalar("a decimal number", _NUMBER, lambda value: kind(str(value))),
-    "uuid.UUID": lambda kind: _scalar("a UUID", str, kind),
+    "decimal.Decimal": lambda kind: partial(_to_scalar, "a decimal number", _NUMBER, lambda value: kind(str(value))),
+    "uuid.UUID": lambda kind: partial(_to_scalar, "a UUID", str, kind),
 }
 
 
