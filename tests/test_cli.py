@@ -59,7 +59,7 @@ class ErrorTest(CliTest):
             first, *examples = shown.partition("\nexamples:\n")[2].splitlines()
             self.assertEqual(len(examples), 1, name)
             module = importlib.import_module(f"user_agent_sdk.cli.{name.replace('-', '_')}")
-            parser = options.Parser(f"useragent {name}", *commands.COMMANDS[name], name)
+            parser = options.Parser(f"useragent {name}", *commands.COMMANDS[name])
             module.configure(parser)
             options.add_settings(parser, name)
             for example in (first, *examples):
@@ -75,10 +75,10 @@ class ErrorTest(CliTest):
 
     def test_several_scripts_of_any_kind_are_scripts(self) -> None:
         """A second .pyw, as a bot without a window is called, was taken for a file of credentials."""
-        parser = options.Parser("useragent run", *commands.COMMANDS["run"], "run")
+        parser = options.Parser("useragent run", *commands.COMMANDS["run"])
         run.configure(parser)
         options.add_settings(parser, "run")
-        args = parser.parse(["a.pyw", "b.pyw", "c.pyc", "-w", "2"], options.IN_ORDER["run"])
+        args = parser.parse(["a.pyw", "b.pyw", "c.pyc", "-w", "2"])
         self.assertEqual((args.agent, args.more, args.config_file), ("a.pyw", ["b.pyw", "c.pyc"], None))
 
     def test_options_are_not_abbreviated(self) -> None:

@@ -165,7 +165,7 @@ class ExamplesTest(unittest.TestCase):
 
     def test_each_services_command_line_is_understood(self) -> None:
         """supervisord's had an option that does not exist: the worker ended with 2, and was not started again."""
-        parser = options.Parser("useragent run", *COMMANDS["run"], "run")
+        parser = options.Parser("useragent run", *COMMANDS["run"])
         run.configure(parser)
         options.add_settings(parser, "run")
         files = set()

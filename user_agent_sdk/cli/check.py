@@ -59,6 +59,7 @@ class Row(NamedTuple):
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("agent.py", "agent.py --offline --json")
     options.add_agent(parser)
     parser.add_argument("--offline", action="store_true", help="leave out what needs the network")
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")

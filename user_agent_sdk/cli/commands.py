@@ -172,10 +172,10 @@ def _run(words: list[str], args: list[Namespace]) -> int:
     from . import options
 
     module = import_module("." + name.replace("-", "_"), __package__)
-    parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name], name)
+    parser = options.Parser(f"{PROGRAM} {words[0]}", *COMMANDS[name])
     module.configure(parser)
     options.add_settings(parser, name)
-    args.append(parser.parse(words[1:], options.IN_ORDER.get(name, ())))
+    args.append(parser.parse(words[1:]))
     exit_code: int = module.main(args[0]) or EXIT_OK
     return exit_code
 

@@ -46,6 +46,8 @@ ENDED_S = 10.0
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("agent.py --sandbox", "agent.py -c credentials.json --watch ../lib")
+    parser.in_order = ("agent", "config_file", "workers", "log_level", "debug")
     options.add_agent(parser)
     group = parser.titled("development")
     group.add_argument("--watch", action="append", metavar="DIR", default=[], help="load afresh for changes there too")

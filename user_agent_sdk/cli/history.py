@@ -30,6 +30,8 @@ LOOK_S = 0.5
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("--status error --since 2h", "-n all --html report.html")
+    parser.in_order = ("agent", "user_agent", "limit", "db_path", "export_csv")
     group = parser.titled("which")
     group.add_argument("-a", "--agent-id", dest="agent", metavar="ID", help="those of this akaBot agent")
     group.add_argument("-u", "--user-agent-id", dest="user_agent", metavar="ID", help="those of this user agent")

@@ -17,6 +17,8 @@ LISTS = "useragent history lists what there is"
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("last", "0f8fad5b")
+    parser.in_order = ("id", "db_path")
     parser.titled("which").add_argument("id", metavar="ID", help=WHICH)
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 

@@ -15,6 +15,7 @@ from .options import Parser
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("--older-than 30d --dry-run", "--older-than 2026-01-31")
     group = parser.titled("which")
     group.add_argument("--older-than", metavar="AGE", required=True, help="ended before: an age such as 30d, or a date")
     parser.titled("output").add_argument("--dry-run", action="store_true", help="count them, and delete nothing")

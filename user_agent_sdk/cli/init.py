@@ -77,6 +77,7 @@ FILES = {"agent.py": AGENT, "input.json": '{"num1": 2, "num2": 3}\n', "test_agen
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("my_bot", "my_bot --vendor")
     parser.add_argument("folder", nargs="?", default=".", metavar="DIR", help="where (default: the current folder)")
     parser.add_argument("--vendor", action="store_true", help="copy this SDK into DIR too: nothing to install")
     parser.add_argument("--core", action="store_true", help="with --vendor: only what the command run needs")

@@ -29,6 +29,7 @@ STOP_S = 5.0  # for a worker whose only task has ended
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("agent.py -i input.json", "agent.py --replay 17")
     options.add_agent(parser)
     group = parser.titled("task")
     group.add_argument("-i", "--input", metavar="INPUT", help="a file, - for stdin, or JSON (default: {})")

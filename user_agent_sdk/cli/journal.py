@@ -30,6 +30,7 @@ COLUMNS = ("id", "state", "status", "agentId", "startedTime", "reason")
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("list", "retry 0f8fad5b")
     group = parser.titled("what")
     group.add_argument("action", nargs="?", default="list", choices=ACTIONS, metavar="list|show|retry|drop",
                        help="list what is there (the default), show one result, have the next worker deliver one"

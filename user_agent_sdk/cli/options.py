@@ -18,43 +18,20 @@ from . import terminal
 
 logger = logging.getLogger(__name__)
 
-# Options that 0.2.0 and 0.3.0 take without a name, in order; and an option of theirs for an argument without one.
-IN_ORDER = {
-    "run": ("agent", "config_file", "workers", "record", "log_level", "debug"),
-    "dev": ("agent", "config_file", "workers", "log_level", "debug"),
-    "history": ("agent", "user_agent", "limit", "db_path", "export_csv"),
-    "history-detail": ("id", "db_path"),
-}
-UNNAMED = "--record-id"
+UNNAMED = "--record-id"  # of 0.2.0, before an argument without a name
 SCRIPTS = (".py", ".pyw", ".pyc")
 PREFIX_CHARS = 6  # of an id, which may stand for the whole
 
-# Two examples of each command, the most usual first.
-EXAMPLES = {
-    "run": ("agent.py -w 4 -r", "agent.py --conductor http://host:8080/api -a my_task_type"),
-    "dev": ("agent.py --sandbox", "agent.py -c credentials.json --watch ../lib"),
-    "invoke": ("agent.py -i input.json", "agent.py --replay 17"),
-    "sandbox": ("--credentials credentials.json", "agent.py --port 0"),
-    "submit": ("-i input.json", "-a sum_agent -i input.json --wait 120"),
-    "check": ("agent.py", "agent.py --offline --json"),
-    "history": ("--status error --since 2h", "-n all --html report.html"),
-    "history-detail": ("last", "0f8fad5b"),
-    "history-prune": ("--older-than 30d --dry-run", "--older-than 2026-01-31"),
-    "journal": ("list", "retry 0f8fad5b"),
-    "init": ("my_bot", "my_bot --vendor"),
-    "version": ("", "--verify SHA256SUMS"),
-}
-
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations, whose errors are UsageErrors that know what was meant. ``program`` ends with the
-    command, which ``name`` is without its alias."""
+    """argparse without abbreviations, whose errors are UsageErrors that know what was meant. ``in_order``: the options
+    that 0.2.0 and 0.3.0 take without a name."""
 
-    def __init__(self, program: str, usage: str, description: str, name: str = "") -> None:
-        lines = [terminal.as_started(f"  {program} {words}".rstrip()) for words in EXAMPLES.get(name, ())]
+    in_order: Sequence[str] = ()
+
+    def __init__(self, program: str, usage: str, description: str) -> None:
         super().__init__(
             prog=program,
-            epilog="\n".join(["examples:", *lines]) if lines else None,
             usage=terminal.as_started(f"{program} {usage}"),
             description=description[0].upper() + description[1:] + ".",
             allow_abbrev=False,
@@ -68,14 +45,19 @@ class Parser(argparse.ArgumentParser):
             self._titled[title] = self.add_argument_group(title)
         return self._titled[title]
 
-    def parse(self, words: Sequence[str], in_order: Sequence[str] = ()) -> argparse.Namespace:
-        """``in_order``: what words without an option's name are. Raises UsageError."""
+    def show_examples(self, *examples: str) -> None:
+        """At the end of the help: words after the command, the most usual first."""
+        lines = [terminal.as_started(f"  {self.prog} {words}".rstrip()) for words in examples]
+        self.epilog = "\n".join(["examples:", *lines])
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Raises UsageError."""
         args, rest = self.parse_known_args([spelled for word in words for spelled in self._spelled(word)])
         rest = [word for word in rest if word != "--"]
         if "more" in args:  # scripts
             args.more = [word for word in rest if word.endswith(SCRIPTS)]
             rest = [word for word in rest if word not in args.more]
-        for name in in_order:
+        for name in self.in_order:
             if rest and not rest[0].startswith("-") and not rest[0].endswith(SCRIPTS) and vars(args)[name] is None:
                 setattr(args, name, rest.pop(0))
         if rest:

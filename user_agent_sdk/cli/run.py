@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("agent.py -w 4 -r", "agent.py --conductor http://host:8080/api -a my_task_type")
+    parser.in_order = ("agent", "config_file", "workers", "record", "log_level", "debug")
     options.add_agent(parser)
     parser.set_defaults(more=[])  # all scripts but the first; the agents of all run in one process
 

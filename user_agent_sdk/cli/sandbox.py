@@ -31,6 +31,7 @@ LOOK_S = 0.5  # how long the main thread waits at a time: Windows does not inter
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("--credentials credentials.json", "agent.py --port 0")
     options.add_agent(parser)
     group = parser.titled("sandbox")
     group.add_argument("--port", metavar="N", default=str(embedded.SANDBOX_PORT),

@@ -30,6 +30,7 @@ UNPOLLED_S = 1.5  # after so long, with Python's start 2 s, say that no worker h
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("-i input.json", "-a sum_agent -i input.json --wait 120")
     group = parser.titled("task")
     text = "a file, - for stdin, or JSON (default: {})"
     group.add_argument("-i", "--input", metavar="INPUT", default="{}", help=text)

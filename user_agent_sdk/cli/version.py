@@ -18,6 +18,7 @@ from .options import Parser
 
 
 def configure(parser: Parser) -> None:
+    parser.show_examples("", "--verify SHA256SUMS")
     parser.add_argument("--verify", metavar="SHA256SUMS", help="compare each file of this copy with a release's list")
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 

@@ -195,7 +195,7 @@ def ours(line: str) -> Understood:
     module.configure(parser)
     options.add_settings(parser, name)
     try:
-        args = vars(parser.parse(words[1:], options.IN_ORDER.get(name, ())))
+        args = vars(parser.parse(words[1:]))
         found = {there: args[here] for there, here in NAMES[name].items() if args.get(here) is not None}
         if name in ("run", "dev"):
             found["agent_spec"] = args["agent"] or args["path"]
