@@ -64,10 +64,8 @@ def _cut_is_damage(data: bytes, decode: Any = log_files.decode) -> Any:
 def _hurry(self: Any, *keys: Any) -> None:
     now = self._clock()
     for key in keys or list(self._items):
-        if key in self._items:
-            _, due, item = self._items[key]
-            if due > now or key in self._acting:
-                self._push(key, item, now)
+        if key in self._items and (self._items[key][1] > now or key in self._acting):
+            self._push(key, now)
 
 
 def _starts_without_row(self: Any, held: Any, starts: Any = deliveries.Delivery.attempt_starts) -> None:

@@ -65,7 +65,7 @@ def of(runner: Runner) -> Waits:
         results=len(services.custody.delivery),
         until=runner.drain.deadline,
         next_poll=min((gate.next_at for gate in failing), default=None),
-        next_report=services.custody.delivery.next_at,
+        next_report=services.custody.delivery.next_due(),
         is_refused=any(gate.is_refused for gate in failing),
         hook=runner.hooks.runs,
     )

@@ -163,8 +163,8 @@ class Runner:
         except (RuntimeError, MemoryError) as error:
             raise no_threads(error) from None
         take_over(self._custody, left)
-        services.upkeep.put("adopt", self._adopt, 0.0)
-        services.upkeep.put("sweep", self._sweep, SWEEP_S)
+        services.upkeep.put(self._adopt, 0.0)
+        services.upkeep.put(self._sweep, SWEEP_S)
         if self._settings.capture_output:
             from .running import capture
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Callable, NamedTuple
 
 from ..agents import Agent
@@ -120,8 +121,10 @@ class Slot:
         self._custody.register.move(held, RUNNING)
         services.counts.started(held.entry.agent_id, task)
         status = TaskStatus.FAILED
+        out_of_time = None
         if timeout_s is not None:
-            services.upkeep.put(held, lambda: self._out_of_time(held, call, timeout_s), timeout_s)
+            out_of_time = partial(self._out_of_time, held, call, timeout_s)
+            services.upkeep.put(out_of_time, timeout_s)
         try:
             stopping, run_async = services.stopping, self._run_async
             result = execute(self._agent, task, self._gate.worker_id, stopping=stopping, run_async=run_async, call=call)
@@ -130,8 +133,8 @@ class Slot:
         finally:
             held.ended_s = time.time()
             services.counts.executed(held.entry.agent_id, time.monotonic() - held.began_at, status)
-            if timeout_s is not None:
-                services.upkeep.drop(held)
+            if out_of_time is not None:
+                services.upkeep.drop(out_of_time)
 
     def _out_of_time(self, held: Held, call: Call, timeout_s: float) -> float | None:
         """Called by the upkeep thread. A coroutine is cancelled, and looked at again after its grace; any other

@@ -70,19 +70,15 @@ class Delivery:
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self.flush = self._table.wait_empty  # true once everything is delivered or rejected
         self.hurry = self._table.hurry  # the platform answers again: no need to wait
+        self.next_due = self._table.next_due
 
     def __len__(self) -> int:
         return len(self._table)
 
-    @property
-    def next_at(self) -> float | None:
-        """When the next try is due, on the clock."""
-        return self._table.next_due()
-
     def post(self, held: Held) -> None:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
         self._register.move(held, WAITING)
-        self._table.put(held, held, 0.0)
+        self._table.put(held, 0.0)
 
     def attempt_starts(self, held: Held) -> None:
         """A report is about to be sent."""
@@ -94,7 +90,7 @@ class Delivery:
         """A slot's own attempt to report is over; further attempts, if needed, are made here."""
         delay_s = self._settled(held, outcome)
         if delay_s is not None:
-            self._table.put(held, held, delay_s)
+            self._table.put(held, delay_s)
 
     def supersede(self, earlier: Held) -> None:
         """The result of ``earlier`` went to its retry too. It is still sent under the old id: an extension that meets

@@ -123,7 +123,7 @@ class LeaseKeeper:
         """Extend its lease from now on; one of unknown age (an adopted result's) at once."""
         lease = held.lease
         due_in_s = max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
-        self._table.put(held, held, due_in_s)
+        self._table.put(held, due_in_s)
 
     def drop(self, held: Held) -> None:
         held.lease.is_put_off = False
