@@ -16,7 +16,7 @@ from user_agent_sdk.sandbox.exchange import Reply
 
 class OverTest(unittest.TestCase):
     def setUp(self) -> None:
-        hasten(self, over_LOOK_AFTER_S=0.0)
+        hasten(self, lease_LOOK_AFTER_S=0.0)
         self.box = entered(self, Box())
         self.began, self.ended = threading.Event(), threading.Event()
         self.looks = 0

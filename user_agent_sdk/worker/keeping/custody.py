@@ -21,7 +21,6 @@ from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
 from .journal_file import ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
-from .over import Over
 from .retries import Case
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class Custody:
         self.register = Register()
         self._is_full = False  # of results that wait, which was said
         pace = self.pace = Pace(time.monotonic)
-        self.leases = LeaseKeeper(client, pace, on_extended, on_overslept=self._overslept, look=Over(client).look)
+        self.leases = LeaseKeeper(client, pace, on_extended, on_overslept=self._overslept)
         self.delivery = Delivery(
             client, self.register, journal, self.leases, pace, on_contact=on_delivered, counts=counts
         )

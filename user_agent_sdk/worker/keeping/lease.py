@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SENDERS, SENDERS_MOST = 4, 64  # a thousand leases of 15 s at 300 ms a request need 60
 LOOKED_AT_MOST = 100  # leases: where more are kept, the senders have no time for looks at the tasks
+LOOK_AFTER_S = 2.0  # of running: most tasks end sooner, and cost no look
 BEHIND = 0.8  # share of a lease: past it without an extension, the lease will not be kept
 ECHOES = 2  # extensions in a row after which the same task came again
 OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
@@ -33,6 +34,7 @@ SEND_TIMEOUT_S = 5.0
 LINGER_S = 10.0  # how long the platform may still work on an extension that was not answered
 STALLED_S = 3.0  # until the next extension of a lapsed lease, when the last was not answered: the platform queues them
 _NEVER_MS = 2**62
+_OVER = ("CANCELED", "COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED_WITH_TERMINAL_ERROR", "SKIPPED")
 
 
 class Lease:
@@ -97,10 +99,8 @@ class LeaseKeeper:
         wall: Callable[[], float] = time.time,
         *,
         on_overslept: Callable[[float, float], None] | None = None,
-        look: Callable[[Held, bool, float], None] = lambda held, is_known, timeout_s: None,
     ) -> None:
         self._client = client
-        self._look = look  # after an extension: at the task, which may be over
         self._pace = pace
         self._on_contact = on_contact
         self._clock = clock
@@ -222,8 +222,22 @@ class LeaseKeeper:
             flight.set()
         before, is_known = self._clock(), delay_s is not None
         if not is_known or (lease.renewed_at == sent_at and len(self._table) <= LOOKED_AT_MOST):
-            self._look(held, is_known, lease.send_timeout_s)
+            self._look(held, is_known)
         return None if delay_s is None else max(0.0, delay_s - (self._clock() - before))
+
+    def _look(self, held: Held, is_known: bool) -> None:
+        """Tell a running function that its task is over: its workflow was ended, restarted or removed meanwhile. The
+        reply to an extension tells that of a removed task alone (then ``is_known`` is False), so there is one look at
+        the task after it. A task that failed or timed out on the platform goes on: its result may answer the retry."""
+        call = held.call
+        if call is None or held.ended_s or call.reason:
+            return
+        if not is_known:
+            call.cancel("the platform does not know this task any more")
+        elif self._client.can_look and self._clock() - held.began_at >= LOOK_AFTER_S:
+            status = self._client.status_of(held.ids[0], held.lease.send_timeout_s)
+            if status in _OVER:
+                call.cancel(f"the task was ended on the platform meanwhile ({status})")
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
