@@ -8,6 +8,7 @@ import threading
 import time
 import unittest
 from typing import Any
+from unittest import mock
 
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import LogLine, TaskResult, TaskStatus, Verdict
@@ -17,6 +18,7 @@ from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import LATE, REJECTED, RESULT, Entry
 from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
 from user_agent_sdk.worker.polling.backoff import Pace
+from user_agent_sdk.worker.watched import Counts
 
 from .workerbox import hasten
 
@@ -44,17 +46,16 @@ class DeliveryTest(unittest.TestCase):
         self.now = 1000.0
         self.journal = Journal(None)
         self.contacts = 0
+        chance = mock.patch("user_agent_sdk.worker.keeping.delivery.random.random", lambda: 1.0)
+        chance.start()
+        self.addCleanup(chance.stop)
 
     def delivery(self, platform: Any = None, clock: Any = None) -> Delivery:
         client = platform or Platform()
         clock = clock or (lambda: self.now)
         self.register, self.clock = Register(), clock
-        pace = Pace(clock)
-        self.leases = LeaseKeeper(client, pace, clock=clock, wall=lambda: clock() + 1.7e9)
-        return Delivery(
-            client, self.register, self.journal, self.leases, pace,
-            on_contact=self.contact, clock=clock, wall=lambda: clock() + 1.7e9, rand=lambda: 1.0,
-        )  # fmt: skip
+        self.leases = LeaseKeeper(client, Pace(clock), wall=lambda: clock() + 1.7e9)
+        return Delivery(client, self.register, self.journal, self.leases, Counts(), self.contact)
 
     def contact(self) -> None:
         self.contacts += 1

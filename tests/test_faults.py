@@ -199,7 +199,7 @@ class WireFaultsTest(Faults):
                 one = self.box.put()
                 self.box.faults.remove(fault)
                 worker.runner.client.auth._retry_at = 0.0  # type: ignore[union-attr]
-                worker.runner._back()
+                worker.runner._custody.contact()
                 self.assertEqual(self.box.wait(one, LONG_S).status, "COMPLETED")
 
     def test_outputs_that_the_platform_would_spoil_fail_for_good_and_name_the_place(self) -> None:

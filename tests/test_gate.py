@@ -16,6 +16,7 @@ from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
 from user_agent_sdk.worker.polling.budget import Budget
 from user_agent_sdk.worker.polling.gate import Gate, Sent
 from user_agent_sdk.worker.polling.intake import TURNS, Intake, Poll
+from user_agent_sdk.worker.watched import Counts
 
 LONG_S = 20.0
 
@@ -56,7 +57,7 @@ class GateTest(unittest.TestCase):
     def gate(self, platform: Any, workers: int = 8, budget: Budget | None = None, interval_s: float = 0.01) -> Gate:
         intake = Intake(workers, interval_s, random.Random(5).random)
         budget = budget or Budget(None)
-        return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1))
+        return Gate(platform, "a", "w", None, intake, self.stopping, budget, lambda: self.contacts.append(1), Counts())
 
     def slots(self, gate: Gate, count: int, work: Callable[[list[Task]], None]) -> list[threading.Thread]:
         def run() -> None:

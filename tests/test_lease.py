@@ -103,7 +103,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def hold(self, keeper: LeaseKeeper, *held: Held) -> None:
         for one in held:
-            one.lease.renewed(keeper._clock(), keeper._clock(), keeper._wall())
+            one.lease.renewed(keeper.clock(), keeper.clock(), keeper.wall())
             keeper.track(one)
 
     def test_64_leases_lose_none_though_a_request_takes_a_fiftieth_of_the_lease(self) -> None:
@@ -239,7 +239,7 @@ class LeaseKeeperTest(unittest.TestCase):
                 return outcomes.pop(0)
 
         now = [100.0]
-        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
+        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), wall=lambda: 1000.0)  # type: ignore[arg-type]
         outcomes, held = [Outcome(Verdict.MAYBE), APPLIED, Outcome(Verdict.LATER)], held_for()
         keeper._extend(held)
         self.assertEqual(held.lease.quiet_at, 110.0)
@@ -260,7 +260,7 @@ class LeaseKeeperTest(unittest.TestCase):
                 return Outcome(Verdict.MAYBE)
 
         now = [100.0]
-        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), clock=lambda: now[0], wall=lambda: 1000.0)  # type: ignore[arg-type]
+        keeper = LeaseKeeper(Client(), Pace(lambda: now[0]), wall=lambda: 1000.0)  # type: ignore[arg-type]
         held = held_for("called again")
         keeper._extend(held)
         self.assertEqual(keeper.quiet_at("called again"), 0.0, "it was not put back")
@@ -277,7 +277,7 @@ class LeaseKeeperTest(unittest.TestCase):
         them given up here, and each could bring an ended attempt back to life."""
         now, held, outcomes = [100.0], held_for(lease_s=2.0), [Outcome(Verdict.MAYBE)] * 2 + [Outcome(Verdict.LATER)]
         client = Platform(lambda task_id: outcomes.pop(0))
-        keeper = LeaseKeeper(client, Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        keeper = LeaseKeeper(client, Pace(lambda: now[0]))  # type: ignore[arg-type]
         held.lease.renewed(100.0, 100.0, time.time())
         self.assertEqual(keeper._extend(held), 0.2, "it may still be saved")
         now[0] = 102.0
@@ -300,7 +300,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def test_a_report_that_was_not_taken_holds_no_extension_back(self) -> None:
         now = [100.0]
-        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]))  # type: ignore[arg-type]
         held = held_for()
         self.hold(keeper, held)
         keeper.pause(held)
@@ -352,7 +352,7 @@ class LeaseKeeperTest(unittest.TestCase):
 
     def stopped_clock(self, now: list[float]) -> tuple[LeaseKeeper, Platform]:
         platform = Platform()
-        keeper = LeaseKeeper(platform, Pace(lambda: now[0]), clock=lambda: now[0])  # type: ignore[arg-type]
+        keeper = LeaseKeeper(platform, Pace(lambda: now[0]))  # type: ignore[arg-type]
         keeper._table._most = 0  # no thread comes
         return keeper, platform
 

@@ -171,7 +171,7 @@ class RunTest(WorkerTest):
         runner = Runner(settings_for(self.box), [agent(lambda: 1)])
 
         broken = mock.Mock(side_effect=RuntimeError("can't start new thread"))
-        with mock.patch("user_agent_sdk.worker.runner.take_over", broken), self.assertRaises(RuntimeError):
+        with mock.patch.object(runner._custody, "take_over", broken), self.assertRaises(RuntimeError):
             runner.run()
         self.assertLessEqual(threading.active_count(), before + 1)  # the box's connection
 

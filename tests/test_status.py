@@ -31,6 +31,7 @@ from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.polling.budget import Budget
 from user_agent_sdk.worker.polling.gate import Gate
 from user_agent_sdk.worker.polling.intake import Intake
+from user_agent_sdk.worker.watched import Counts
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\n"])*"'
@@ -192,8 +193,9 @@ class Judged(unittest.TestCase):
         self.gate = Gate(
             SimpleNamespace(send_poll=lambda *ids: SimpleNamespace(fetch=self.poll, age_s=0.0), can_wait=False),  # type: ignore[arg-type]
             "a", "w", None, Intake(1, 1.0, lambda: 0.5), self.stopping, Budget(None), lambda: None,
-            self.clock,
+            Counts(),
         )  # fmt: skip
+        self.gate._clock = self.clock
         custody = SimpleNamespace(register=self.register, journal=Journal(None))
         services: Any = SimpleNamespace(
             client=SimpleNamespace(auth=self.auth), custody=custody, stopping=self.stopping, counts=Metrics()

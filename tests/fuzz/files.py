@@ -19,7 +19,6 @@ from user_agent_sdk.conductor.wire import Task
 from user_agent_sdk.errors import ConfigError
 from user_agent_sdk.worker.connect import connect
 from user_agent_sdk.worker.keeping import journal_file
-from user_agent_sdk.worker.keeping.adopt import take_over
 from user_agent_sdk.worker.keeping.held import Held
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.lease import Lease
@@ -176,8 +175,8 @@ class JournalFiles(Target):
         found = first._journal.open()
         if first._journal._file is not None and first._journal._file.path == path and not set(found) >= before:
             raise Wrong(f"rows {before} were in the file, {set(found)} were found")
-        take_over(first._custody, found)
-        take_over(first._custody, first._journal.adopt())
+        first._custody.take_over(found)
+        first._custody.take_over(first._journal.adopt())
         for one in first._journal.live().values():
             case_of(first._custody.register, Held(self._entry(1), Lease(9.0)), Task({"retriedTaskId": one.task_id}))
         first._journal.add(self._entry(5))

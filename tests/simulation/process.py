@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 wire, paths, clients = (part(f"conductor.{name}") for name in ("wire", "paths", "client"))
 gates, intakes, budgets = (part(f"worker.polling.{name}") for name in ("gate", "intake", "budget"))
-custodies, journals, adopting = (part(f"worker.keeping.{name}") for name in ("custody", "journal", "adopt"))
+custodies, journals = (part(f"worker.keeping.{name}") for name in ("custody", "journal"))
 helds, watched = part("worker.keeping.held"), part("worker.watched")
 TaskStatus = wire.TaskStatus
 
@@ -110,18 +110,18 @@ class Process:
         on_run = self.checker.recorded if setting.has_history else None
         self.custody = custodies.Custody(
             self.client, self.journal, self.stopping, counts, workers=setting.workers, on_run=on_run,
-            on_extended=self._back, on_delivered=self._heard,
+            on_contact=self._heard,
         )  # fmt: skip
         left = self.journal.open()
         intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, 2.0)
         self.gate = Gate(
-            self.client, "agent", self.name, None, intake, self.stopping, budgets.Budget(None), self._back,
-            counts=counts, held_up_s=self.custody.held_up_s,
+            self.client, "agent", self.name, None, intake, self.stopping, budgets.Budget(None), self.custody.contact,
+            counts, self.custody.held_up_s,
         )  # fmt: skip
         self.custody.leases.start()
         self.custody.delivery.start()
         self.checker.adopts(self)
-        adopting.take_over(self.custody, left)
+        self.custody.take_over(left)
         self._adopt()
         self.hasten()
         self.slots = [Slot(self, number) for number in range(setting.workers)]
@@ -134,14 +134,10 @@ class Process:
         if self.gate.is_failing:
             self.gate.wake()
 
-    def _back(self) -> None:
-        self.custody.delivery.hurry()
-        self._heard()
-
     def _adopt(self) -> None:
         if self.setting.has_two:
             self.checker.adopts(self)
-        adopting.take_over(self.custody, self.journal.adopt())
+        self.custody.take_over(self.journal.adopt())
         world.at(world.now + ADOPT_S, self, self._adopt)
 
     def hasten(self) -> None:

@@ -29,7 +29,6 @@ from .connect import connect
 from .crew import Crew, Limit, no_threads
 from .drain import Drain
 from .keeping import journal_file
-from .keeping.adopt import take_over
 from .keeping.custody import Custody
 from .keeping.held import Run
 from .keeping.journal import Journal
@@ -79,8 +78,8 @@ class Runner:
         self.watch = watch or Watch()
         stopping, counts = threading.Event(), self.watch.counts
         self._custody = Custody(
-            self.client, self._journal, stopping, counts, on_run=on_execution, on_extended=self._back,
-            on_delivered=self._heard, workers=sum(settings.resolve(agent).workers for agent in agents),
+            self.client, self._journal, stopping, counts, on_run=on_execution,
+            on_contact=self._heard, workers=sum(settings.resolve(agent).workers for agent in agents),
         )  # fmt: skip
         upkeep: Timetable[Callable[[], float | None]] = Timetable("upkeep", lambda job: job(), 1)
         self.services = Services(self.client, self._custody, upkeep, stopping, counts, SharedLoop())
@@ -102,8 +101,8 @@ class Runner:
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
         intake = Intake(own.workers, interval_s, random.random, cap_s)
         gate = Gate(
-            self.client, agent_id, own.worker_id, own.domain, intake, self.services.stopping, self._budget, self._back,
-            counts=self.watch.counts, held_up_s=self._custody.held_up_s,
+            self.client, agent_id, own.worker_id, own.domain, intake, self.services.stopping, self._budget,
+            self._custody.contact, self.watch.counts, self._custody.held_up_s,
         )  # fmt: skip
         self.gates.append(gate)
         self.watch.counts.known(agent_id)
@@ -162,7 +161,7 @@ class Runner:
                 table.start()
         except (RuntimeError, MemoryError) as error:
             raise no_threads(error) from None
-        take_over(self._custody, left)
+        self._custody.take_over(left)
         services.upkeep.put(self._adopt, 0.0)
         services.upkeep.put(self._sweep, SWEEP_S)
         if self._settings.capture_output:
@@ -214,18 +213,13 @@ class Runner:
             gate.wake()
 
     def _heard(self) -> None:
-        """The platform took a result: polls need not wait out an outage. On the way of every task."""
+        """The platform answers: polls need not wait out an outage. On the way of every task."""
         for gate in self.gates:
             if gate.is_failing:
                 gate.wake()
 
-    def _back(self) -> None:
-        """The platform answers again: nobody need wait."""
-        self._custody.delivery.hurry()
-        self._heard()
-
     def _adopt(self) -> float:
-        take_over(self._custody, self._journal.adopt())
+        self._custody.take_over(self._journal.adopt())
         return ADOPT_S
 
     def _sweep(self) -> float:

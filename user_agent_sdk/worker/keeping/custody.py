@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import Callable
 
 from ...conductor.client import Client
@@ -19,7 +20,7 @@ from . import retries
 from .delivery import Delivery
 from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
-from .journal_file import ONCE, TAKEN, Entry, task_of
+from .journal_file import LATE, ONCE, TAKEN, Entry, object_in, task_of
 from .lease import Lease, LeaseKeeper
 from .retries import Case
 
@@ -33,8 +34,8 @@ HELD_UP_S = 0.2  # for so long no more is taken; then that is looked at again
 class Custody:
     """The register, and what acts on what it holds: the journal, the leases and the delivery. Safe from any thread.
 
-    ``on_run`` hears of each run of a function after its report; ``on_extended`` that the platform takes extensions
-    again, and ``on_delivered`` that it took a report.
+    ``on_run`` hears of each run of a function after its report; ``on_contact`` that the platform took a report, or
+    takes extensions again.
     """
 
     def __init__(
@@ -46,22 +47,20 @@ class Custody:
         *,
         workers: int = 1,
         on_run: Callable[[Run], None] | None = None,
-        on_extended: Callable[[], None] = lambda: None,
-        on_delivered: Callable[[], None] = lambda: None,
+        on_contact: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._stopping = stopping
         self._counts = counts
         self._on_run = on_run
+        self._on_contact = on_contact
         self._most_waiting = max(WAITING_LEAST, WAITING_PER_WORKER * workers)
         self.journal = journal
         self.register = Register()
         self._is_full = False  # of results that wait, which was said
         pace = self.pace = Pace(time.monotonic)
-        self.leases = LeaseKeeper(client, pace, on_extended, on_overslept=self._overslept)
-        self.delivery = Delivery(
-            client, self.register, journal, self.leases, pace, on_contact=on_delivered, counts=counts
-        )
+        self.leases = LeaseKeeper(client, pace, self.contact, on_overslept=self._overslept)
+        self.delivery = Delivery(client, self.register, journal, self.leases, counts, on_contact)
 
     # -- how much ----------------------------------------------------------------------------------
 
@@ -97,6 +96,11 @@ class Custody:
                 text = "Task %s of %s may have held the interpreter for %.1f s, at %s, and no lease was kept meanwhile:"
                 text += " such a call belongs in a process of its own"
                 log.warning(text, held.ids[0], held.entry.agent_id, late_s, where, extra=held.said("interpreter_held"))
+
+    def contact(self) -> None:
+        """The platform answers again: nobody need wait."""
+        self.delivery.hurry()
+        self._on_contact()
 
     # -- in ----------------------------------------------------------------------------------------
 
@@ -148,6 +152,43 @@ class Custody:
         text = "Task %s retries %s, which completed here too late to count: that result is sent again"
         log.info(text, held.ids[0], earlier.ids[0], extra=held.said("late_result_reused"))
         return case, retries.result_again(earlier, held.entry.worker_id)
+
+    def take_over(self, rows: Mapping[int, Entry]) -> None:
+        """Hold the journal's rows of a process that has ended. Its results are delivered, and what it had started is
+        reported as failed, so that the platform decides about a retry at once, not when the response timeout is over.
+        Rejected results stay in the journal."""
+        for row, entry in rows.items():
+            held = Held(entry, Lease(entry.lease_s))
+            held.row = row
+            held.lease.adopted(entry.lease_until_ms, time.monotonic(), time.time())
+            if entry.is_pending:
+                self._take_over(held)
+            elif entry.state == LATE:
+                replaced = self.register.keep(held)
+                if replaced is not None:
+                    self.journal.free(replaced.row)
+        pending = sum(entry.is_pending for entry in rows.values())
+        if pending:
+            log.info("Took over %s of an ended process", counted(pending, "task"), extra={"action": "adopted"})
+
+    def _take_over(self, held: Held) -> None:
+        # A row marked as sent must not be sent twice, and a task held here already came back to this process.
+        if held.entry.state == ONCE or not self.register.hold(held):
+            self.journal.free(held.row)
+            return
+        held.is_adopted = True
+        task = task_of(held.entry)
+        if held.entry.state == TAKEN:
+            result = failure(held, TaskStatus.FAILED, "the worker process ended while the task ran")
+            self.post(held, result)
+            self.record(held, task, result)
+            return
+        self.register.move(held, ENDED)
+        self.leases.track(held)
+        if held.entry.task:  # a row keeps its task until the run is recorded
+            held.ended_s = held.started_s  # nobody knows when it ended
+            self.record(held, task, _reported(held.entry))
+        self.delivery.post(held)
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -252,3 +293,11 @@ class Custody:
             held.owed.is_recorded = True
         except Exception:
             log.exception("Task %s was not recorded", task.task_id, extra=held.said("record_failed"))
+
+
+def _reported(entry: Entry) -> TaskResult:
+    """The result that an entry's report has; its log stays there."""
+    report = object_in(entry.body) or {}
+    status = TaskStatus(entry.status) if entry.status in list(TaskStatus) else TaskStatus.FAILED
+    output, reason = report.get("outputData"), report.get("reasonForIncompletion")
+    return TaskResult(status=status, output_data=output, reason_for_incompletion=reason, worker_id=entry.worker_id)

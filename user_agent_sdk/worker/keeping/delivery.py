@@ -12,12 +12,11 @@ import json
 import logging
 import random
 import threading
-import time
 from typing import Callable
 
 from ...conductor.client import Client, Outcome
 from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, TaskStatus, Verdict, encode
-from ..polling.backoff import REPORT, Backoff, Outage, Pace
+from ..polling.backoff import REPORT, Backoff, Outage
 from ..watched import Counts
 from . import journal_file, retries
 from .held import GONE, LATE, REPORTING, SUPERSEDED, WAITING, Held, Register, State
@@ -45,28 +44,20 @@ class Delivery:
         register: Register,
         journal: Journal,
         leases: LeaseKeeper,
-        pace: Pace,
-        *,
-        on_contact: Callable[[], None] = lambda: None,
-        counts: Counts | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        rand: Callable[[], float] = random.random,
+        counts: Counts,
+        on_contact: Callable[[], None],
     ) -> None:
         self._client = client
         self._register = register
         self._journal = journal
         self._leases = leases
-        self._pace = pace
+        self._pace, self._clock, self._wall = leases.pace, leases.clock, leases.wall
+        self._counts = counts
         self._on_contact = on_contact
-        self._clock = clock
-        self._wall = wall
-        self._counts = counts or Counts()
-        self._rand = rand
         self._lock = threading.Lock()  # guards the next two
         self._failing: set[Held] = set()  # results whose last report failed
         self._outage = Outage(log, "Results can't be delivered")
-        self._table: Timetable[Held] = Timetable("delivery", self._send, SENDERS, clock, most=SENDERS_MOST)
+        self._table: Timetable[Held] = Timetable("delivery", self._send, SENDERS, self._clock, most=SENDERS_MOST)
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self.flush = self._table.wait_empty  # true once everything is delivered or rejected
         self.hurry = self._table.hurry  # the platform answers again: no need to wait
@@ -160,7 +151,7 @@ class Delivery:
             self._failing.add(held)
             self._outage.failed(outcome.reason, now, outcome.verdict is Verdict.AUTH)
         if held.backoff is None:
-            held.backoff = Backoff(self._rand)
+            held.backoff = Backoff(random.random)
         return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
 
     def _meets_no_store(self, held: Held, outcome: Outcome, now: float) -> bool:

@@ -95,18 +95,15 @@ class LeaseKeeper:
         client: Client,
         pace: Pace,
         on_contact: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
         *,
+        wall: Callable[[], float] = time.time,
         on_overslept: Callable[[float, float], None] | None = None,
     ) -> None:
         self._client = client
-        self._pace = pace
+        self.pace, self.clock, self.wall = pace, pace.clock, wall
         self._on_contact = on_contact
-        self._clock = clock
-        self._wall = wall
         self._table: Timetable[Held] = Timetable(
-            "lease", self._extend, SENDERS, clock, most=SENDERS_MOST, on_overslept=on_overslept
+            "lease", self._extend, SENDERS, self.clock, most=SENDERS_MOST, on_overslept=on_overslept
         )
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
         self._put_back: dict[str, Lease] = {}  # by task id: the platform may still work on an extension of them
@@ -122,7 +119,7 @@ class LeaseKeeper:
     def track(self, held: Held) -> None:
         """Extend its lease from now on; one of unknown age (an adopted result's) at once."""
         lease = held.lease
-        due_in_s = max(0.0, lease.renewed_at + lease.period_s - self._clock()) if lease.renewed_at else 0.0
+        due_in_s = max(0.0, lease.renewed_at + lease.period_s - self.clock()) if lease.renewed_at else 0.0
         self._table.put(held, due_in_s)
 
     def drop(self, held: Held) -> None:
@@ -134,20 +131,20 @@ class LeaseKeeper:
         may then undo the report of its next run."""
         self.pause(held)
         self.drop(held)
-        if held.lease.quiet_at > self._clock():
+        if held.lease.quiet_at > self.clock():
             self._put_back[held.entry.task_id] = held.lease
 
     def quiet_at(self, task_id: str) -> float:
         """From when on (monotonic) the platform works on no extension of an earlier run, an unanswered one included."""
         lease = self._put_back.get(task_id)
-        return 0.0 if lease is None else min(lease.quiet_at, self._clock() + LINGER_S)
+        return 0.0 if lease is None else min(lease.quiet_at, self.clock() + LINGER_S)
 
     def pause(self, held: Held) -> None:
         """A report is about to be sent: Conductor takes no lock, and an extension that it works on at the same
         time may undo the report. So none is sent beside it, but for a report that takes a third of the lease;
         and one that is on its way is waited for."""
         lease = held.lease
-        lease.paused_until = self._clock() + lease.period_s
+        lease.paused_until = self.clock() + lease.period_s
         if lease.flight is not None:
             lease.flight.wait(lease.send_timeout_s)
 
@@ -160,13 +157,13 @@ class LeaseKeeper:
             self.track(held)
 
     def has_lapsed(self, held: Held) -> bool:
-        return held.lease.has_lapsed(self._clock(), self._wall())
+        return held.lease.has_lapsed(self.clock(), self.wall())
 
     def watch(self) -> None:
         """Say before leases lapse that they will. When our own threads fall behind, and not the platform refuses, no
         more tasks are taken until leases are kept again."""
         self._table.watch()
-        now, is_refusing = self._clock(), self._pace.is_refusing
+        now, is_refusing = self.clock(), self.pace.is_refusing
         for task_id, left in list(self._put_back.items()):
             if left.quiet_at <= now:
                 del self._put_back[task_id]
@@ -189,7 +186,7 @@ class LeaseKeeper:
         """A poll returned a task that is held here. After each of two extensions of that task in a row: the platform
         may not know extendLease, and take each for "put the task back". So for a while none is sent, for twice as long
         when that happens again soon. Any other copy is the queue's own doing."""
-        lease, now = held.lease, self._clock()
+        lease, now = held.lease, self.clock()
         if lease.extensions == lease.echoed:
             return
         lease.echoes = lease.echoes + 1 if lease.extensions == lease.echoed + 1 else 1
@@ -204,26 +201,26 @@ class LeaseKeeper:
         log.warning(text, held.ids[0], ECHOES, self._off_s, extra=held.said("lease"))
 
     def _extend(self, held: Held) -> float | None:
-        if self._off_until > self._clock():
-            return self._off_until - self._clock()
-        wait_s = self._pace.wait_s(EXTENSION)
+        if self._off_until > self.clock():
+            return self._off_until - self.clock()
+        wait_s = self.pace.wait_s(EXTENSION)
         if wait_s > 0:
             return wait_s
         lease = held.lease
         # Publish the flight before reading paused_until, so that pause() sees it or we see paused_until.
         flight = lease.flight = threading.Event()
         try:
-            sent_at = self._clock()
+            sent_at = self.clock()
             if sent_at < lease.paused_until:
                 lease.is_put_off = True
                 return lease.paused_until - sent_at
             delay_s = self._extended(held, lease, sent_at)
         finally:
             flight.set()
-        before, is_known = self._clock(), delay_s is not None
+        before, is_known = self.clock(), delay_s is not None
         if not is_known or (lease.renewed_at == sent_at and len(self._table) <= LOOKED_AT_MOST):
             self._look(held, is_known)
-        return None if delay_s is None else max(0.0, delay_s - (self._clock() - before))
+        return None if delay_s is None else max(0.0, delay_s - (self.clock() - before))
 
     def _look(self, held: Held, is_known: bool) -> None:
         """Tell a running function that its task is over: its workflow was ended, restarted or removed meanwhile. The
@@ -234,7 +231,7 @@ class LeaseKeeper:
             return
         if not is_known:
             call.cancel("the platform does not know this task any more")
-        elif self._client.can_look and self._clock() - held.began_at >= LOOK_AFTER_S:
+        elif self._client.can_look and self.clock() - held.began_at >= LOOK_AFTER_S:
             status = self._client.status_of(held.ids[0], held.lease.send_timeout_s)
             if status in _OVER:
                 call.cancel(f"the task was ended on the platform meanwhile ({status})")
@@ -245,12 +242,12 @@ class LeaseKeeper:
         try:
             outcome = self._client.extend(*held.ids, held.entry.worker_id, lease.send_timeout_s)
         finally:
-            lease.quiet_at = max(before, self._clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
+            lease.quiet_at = max(before, self.clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
         if outcome.verdict is Verdict.APPLIED:
-            now = self._clock()
-            lease.renewed(sent_at, now, self._wall())
+            now = self.clock()
+            lease.renewed(sent_at, now, self.wall())
             lease.has_failed = False
-            self._pace.succeeded(EXTENSION)
+            self.pace.succeeded(EXTENSION)
             if self._failed:
                 self._failed = False
                 self._on_contact()
@@ -263,7 +260,7 @@ class LeaseKeeper:
             if outcome.status == 404:
                 return None  # there is no such task; any other refusal may be a gateway's
         else:
-            self._pace.failed(EXTENSION)
+            self.pace.failed(EXTENSION)
         lease.has_failed = self._failed = True
         log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=held.said("lease"))
         is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(held)

@@ -48,7 +48,7 @@ class Pace:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._gap_s = 0.0
         self._grown_at = 0.0
         self._refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
@@ -62,7 +62,7 @@ class Pace:
         """0 for whoever may begin such an exchange now, else the seconds until it is worth asking again."""
         if not self._refused_at:
             return 0.0
-        now = self._clock()
+        now = self.clock()
         for refused, at in list(self._refused_at.items()):
             if now - at > REFUSING_S:  # nobody has tried since
                 self.succeeded(refused)
@@ -75,7 +75,7 @@ class Pace:
         return 0.0
 
     def failed(self, kind: str) -> None:
-        now = self._clock()
+        now = self.clock()
         if now - self._grown_at >= self._gap_s:  # exchanges that were under way together count once
             self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
             self._grown_at = now

@@ -45,8 +45,7 @@ class Gate:
         stopping: threading.Event,
         budget: Budget,
         on_contact: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-        counts: Counts | None = None,
+        counts: Counts,
         held_up_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.agent_id = agent_id
@@ -58,8 +57,8 @@ class Gate:
         self._stopping = stopping
         self._budget = budget
         self._on_contact = on_contact
-        self._clock = clock
-        self._counts = counts or Counts()
+        self._clock = time.monotonic
+        self._counts = counts
         self._held_up_s = held_up_s  # seconds for which no task may be taken, mostly 0
         self._lock = threading.RLock()  # guards all below
         self._changed = threading.Condition(self._lock)
