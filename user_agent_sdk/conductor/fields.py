@@ -49,11 +49,9 @@ class TaskFields:
     wire: Mapping[str, Any]
 
     def __getattr__(self, name: str) -> Any:
-        key = camel(name)
-        if name.startswith("_") or name == "wire" or not (name in TASK_FIELDS or key in self.wire):
+        if name.startswith("_") or name == "wire" or not (name in TASK_FIELDS or camel(name) in self.wire):
             raise AttributeError(f"a task has no {name!r}")
-        value = self.wire.get(key)
-        return Fields(value) if type(value) is dict else value
+        return Fields(self.wire).__getattr__(name)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field that a task may have, in snake case."""

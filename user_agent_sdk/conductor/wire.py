@@ -66,23 +66,8 @@ class Task(TaskFields):
     milliseconds. A test may make one of ``fields`` in snake case alone.
     """
 
-    task_id: str
-    workflow_instance_id: str
-    task_type: str | None
-    task_def_name: str | None
-    reference_task_name: str | None
-    retried_task_id: str | None
-    retry_count: int
-    poll_count: int
-    response_timeout_s: float | None
-    input_data: dict[str, Any]
-    output_data: dict[str, Any]
-    platform_task_id: str | None
-    platform_agent_id: str | None
-
     def __init__(self, wire: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
-        self.wire = wire
+        self.wire = wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
         self.raw = b""  # the reply that brought this task and no other
         self.fault: str | None = None  # why the task can't be run, though its ids are known
         self.task_id = _text(wire.get("taskId")) or ""
@@ -160,14 +145,10 @@ class TaskResult:
         logs: Sequence[LogLine] = (),
         extend_lease: bool | None = None,
     ) -> None:
-        self.task_id = task_id
-        self.workflow_instance_id = workflow_instance_id
-        self.status = TaskStatus(status)
-        self.output_data = output_data
+        self.task_id, self.workflow_instance_id, self.worker_id = task_id, workflow_instance_id, worker_id
+        self.status, self.output_data, self.logs = TaskStatus(status), output_data, logs
         self.reason_for_incompletion = reason_for_incompletion
         self.callback_after_seconds = callback_after_seconds
-        self.worker_id = worker_id
-        self.logs = logs
         self.extend_lease = extend_lease
         self.encoded_output = b""  # output_data as JSON, where that is known
 
