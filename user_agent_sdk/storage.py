@@ -38,7 +38,8 @@ def open_shared(path: Path) -> Connection:
     Raises Error, OSError, UnusableFileError, ForeignFileError for what others may have put there.
     """
     _check_own(path)
-    _create_private(path)
+    with suppress(FileExistsError):  # SQLite would make it with the umask's mode
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     db = _connect(str(path))
     try:
         try:
@@ -50,7 +51,9 @@ def open_shared(path: Path) -> Connection:
         db.execute("PRAGMA secure_delete=ON")  # the default of Debian's SQLite; most others leave deleted rows
     except _FAILURES as error:
         db.close()
-        raise _explained(path, error) from error
+        if is_damage(error):
+            raise UnusableFileError(f"{path} is damaged or not a database: {error}") from error
+        raise
     return db
 
 
@@ -66,11 +69,8 @@ def open_existing(path: Path, is_named: bool = True) -> Connection:
     except (ForeignFileError, OSError) as error:
         raise StorageError(str(error), hints=("name it with -db if you trust it",)) from None
     if not os.path.isfile(path) and not is_hidden(path):  # not Path.is_file, which raises for a name that is too long
-        raise StorageError(
-            f"there is no database {path}",
-            code="db-missing",
-            hints=("run the agent with -r to record executions", "or name the file with -db PATH"),
-        )
+        hints = ("run the agent with -r to record executions", "or name the file with -db PATH")
+        raise StorageError(f"there is no database {path}", code="db-missing", hints=hints)
     names = [str(path)]
     if not os.path.exists(f"{path}-wal"):
         # On a read-only disk SQLite can't make -wal and -shm; then nobody else writes either.
@@ -94,9 +94,9 @@ def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
     if str(error) == "unsupported file format":  # SQLite raises OperationalError for a header that a disk has changed
         return True
-    return isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError)) and not isinstance(
-        error, (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
-    )
+    is_fault = isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError))
+    passing = (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+    return is_fault and not isinstance(error, passing)
 
 
 def _check_own(path: Path, or_roots: bool = False) -> None:
@@ -109,16 +109,3 @@ def _uri(path: PurePath) -> str:
     """A file's address for SQLite, which takes no host: a share must be ``file:////HOST/SHARE/…``, unlike as_uri."""
     name = path.as_posix()
     return f"file://{'' if name.startswith('/') else '/'}{quote(os.fsencode(name), safe='/:')}"
-
-
-def _create_private(path: Path) -> None:
-    """Make the file with mode 0600 before SQLite would make it with the umask's."""
-    if not os.path.lexists(path):
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def _explained(path: Path, error: Exception) -> Exception:
-    if is_damage(error):
-        return UnusableFileError(f"{path} is damaged or not a database: {error}")
-    return error
