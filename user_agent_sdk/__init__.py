@@ -32,18 +32,10 @@ if TYPE_CHECKING:
 
 earlier.install()
 
-_HOMES = {
-    "user_agent": ".agents",
-    "register_user_agent": ".agents",
-    "current_task": ".worker.running.context",
-    "on_start": ".worker.running.hooks",
-    "on_stop": ".worker.running.hooks",
-    "Task": ".conductor.wire",
-    "TaskResult": ".conductor.wire",
-    "TaskStatus": ".conductor.wire",
-    "NonRetryableException": ".errors",
-    "UserAgentError": ".errors",
-}
+_HOMES = dict.fromkeys(("user_agent", "register_user_agent"), ".agents")
+_HOMES.update(dict.fromkeys(("Task", "TaskResult", "TaskStatus"), ".conductor.wire"))
+_HOMES.update(dict.fromkeys(("NonRetryableException", "UserAgentError"), ".errors"))
+_HOMES.update(dict.fromkeys(("on_start", "on_stop"), ".worker.running.hooks"), current_task=".worker.running.context")
 
 __all__ = [
     "NonRetryableException",

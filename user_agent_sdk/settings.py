@@ -20,24 +20,9 @@ from urllib.parse import unquote, urlsplit
 from . import credentials
 from .credentials import url
 from .errors import ConfigError, UsageError, UserAgentError
-from .values import (
-    Secret,
-    age,
-    choice,
-    existing_file,
-    from_home,
-    host_and_port,
-    journal_folder,
-    milliseconds,
-    name_list,
-    number,
-    parsed,
-    plain,
-    secret,
-    switch,
-    whole,
-    worker_count,
-)  # fmt: skip
+from .values import Secret, age, choice, existing_file, from_home, host_and_port, journal_folder, milliseconds
+
+from .values import name_list, number, parsed, plain, secret, switch, whole, worker_count  # isort: skip
 
 RUN = ("run", "dev")
 AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
