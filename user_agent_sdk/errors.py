@@ -91,7 +91,7 @@ def json_advice(problem: str) -> list[str]:
 class UserAgentError(Exception):
     """Root of everything that this package raises.
 
-    ``code`` is a key of :data:`CODES`; ``hints`` are one-line remedies.
+    ``code`` is a key of :data:`CODES`, which says what it means; ``hints`` are one-line remedies.
     """
 
     code = "internal"
@@ -109,44 +109,30 @@ class UserAgentError(Exception):
 
 
 class UsageError(UserAgentError):
-    """The command line asks for something that does not exist or contradicts itself."""
-
     code = "usage"
 
 
-class ConfigError(UserAgentError):
-    """Settings or credentials are missing or unusable. Nothing was sent."""
-
+class ConfigError(UserAgentError):  # nothing was sent
     code = "config-invalid"
 
 
-class AgentError(UserAgentError):
-    """The agent script, or a function in it, can't be used. Nothing was polled."""
-
+class AgentError(UserAgentError):  # nothing was polled
     code = "agent-load"
 
 
-class StorageError(UserAgentError):
-    """A local database (history or journal) can't be used."""
-
+class StorageError(UserAgentError):  # of the history or the journal
     code = "db-invalid"
 
 
 class NotFoundError(UserAgentError):
-    """An id names nothing."""
-
     code = "not-found"
 
 
 class PlatformError(UserAgentError):
-    """The platform gave no usable answer."""
-
     code = "platform-unreachable"
 
 
 class AuthRefusedError(PlatformError):
-    """The token endpoint answered, and refused these credentials."""
-
     code = "auth-refused"
 
 
