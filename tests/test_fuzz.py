@@ -60,7 +60,7 @@ class FuzzTest(unittest.TestCase):
             ("updates", wire, "own_input", raising(wire.own_input, lambda given: not str(given).isascii())),
             ("updates", client, "parse_tasks", losing(client.parse_tasks)),
             ("tokens", auth, "life_s", raising(auth.life_s, lambda given: isinstance(given, dict))),
-            ("tokens", auth, "_checked_token", lambda value, url: value),
+            ("tokens", auth, "_is_usable", lambda token: True),
             ("credentials", credentials, "nearest", raising(credentials.nearest, lambda key, _: not key)),
             ("journals", journal_file, "_is_known", lambda entry: True),
             ("journals", journal_file, "_row", raising(journal_file._row, lambda content: content.isascii())),

@@ -12,7 +12,7 @@ import math
 import random
 import threading
 import time
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from .. import logs
@@ -209,14 +209,19 @@ def _fetched(
     if reply.status == 401 or (reply.status in (400, 403) and str(answer.get("error")) in _REFUSALS):
         what = f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")")
         raise AuthRefusedError(what, hints=("check clientId and clientSecret; a new secret may have been issued",))
-    token = answer.get(name)
+    token: Any = answer.get(name)
     if reply.status != 200:
         problem = f"{url} gave no token: HTTP {reply.status} {error}".rstrip()
-    elif not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token or not token:
-        problem = f"{url} gave no usable token"  # another could not stand in a header, or be an injection there
+    elif not _is_usable(token):
+        problem = f"{url} gave no usable token"
     else:
         return Fetched(token, life_s(answer.get("expires_in", untold_s)))
     raise TransportError(problem, sent=True, hints=("check authUrl",))
+
+
+def _is_usable(token: object) -> bool:
+    """Whether it can stand in a header: anything else would be an injection or a crash later."""
+    return isinstance(token, str) and token.isascii() and token.isprintable() and " " not in token and token != ""
 
 
 def life_s(expires_in: object) -> float:
