@@ -80,20 +80,15 @@ def derived(base_url: str) -> tuple[str, str]:
     if not {"", "api", "auth"}.issuperset(parts.path.split("/")) or _NUMERIC.fullmatch(host):
         raise ValueError(f"must be https:// and a host name, such as {DEFAULT_BASE_URL}, not {base_url!r}")
     netloc = host if parts.port is None else f"{host}:{parts.port}"
-    return (
-        f"https://external-api.{netloc}/api",
-        f"https://auth.{netloc}/realms/user-agent/protocol/openid-connect/token",
-    )
+    token = f"https://auth.{netloc}/realms/user-agent/protocol/openid-connect/token"
+    return f"https://external-api.{netloc}/api", token
 
 
 def is_loopback(host: str) -> bool:
     """True for ``localhost`` and loopback addresses: what never leaves this machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return host.lower().rstrip(".") == "localhost"
 
 
 def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Path | None) -> Path | None:
@@ -232,25 +227,21 @@ def complete(values: dict[str, Any], sources: dict[str, str], path: Path | None,
 def _complete_akabot(values: dict[str, Any], sources: dict[str, str], path: Path | None, warnings: list[str]) -> None:
     absent = [key for key, name in (("clientId", "client_id"), ("clientSecret", "client_secret")) if not values[name]]
     if absent and path is None:
-        raise ConfigError(
-            f"no {FILE_NAME} in this folder or beside the agent, and no {' and '.join(absent)} in the environment",
-            code="config-missing",
-            hints=[
-                "download it from the akaBot Workflow Builder, or name it: -c FILE",
-                "to try an agent without an account: useragent invoke AGENT",
-                "for a plain Conductor server: --conductor http://HOST:8080/api",
-            ],
-        )
+        what = f"no {FILE_NAME} in this folder or beside the agent, and no {' and '.join(absent)} in the environment"
+        hints = [
+            "download it from the akaBot Workflow Builder, or name it: -c FILE",
+            "to try an agent without an account: useragent invoke AGENT",
+            "for a plain Conductor server: --conductor http://HOST:8080/api",
+        ]
+        raise ConfigError(what, code="config-missing", hints=hints)
     if absent:
         raise ConfigError(f"{path} has no {' and no '.join(absent)}", code="config-missing", hints=warnings)
     service_url, auth_url = derived(DEFAULT_BASE_URL)
     values.update(service_url=values["service_url"] or service_url, auth_url=values["auth_url"] or auth_url)
     for name in ("service_url", "auth_url"):
         if not _private(values[name]):
-            raise ConfigError(
-                f"{sources[name]}: plain http would show the credentials to the network: {values[name]}",
-                hints=["use https:// (plain http is for this machine only)"],
-            )
+            what = f"{sources[name]}: plain http would show the credentials to the network: {values[name]}"
+            raise ConfigError(what, hints=["use https:// (plain http is for this machine only)"])
 
 
 def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warnings: list[str]) -> None:
@@ -258,14 +249,13 @@ def _complete_conductor(values: dict[str, Any], sources: dict[str, str], warning
     if not address:
         raise ConfigError("platform is conductor, but no serviceUrl is set", code="config-missing")
     if bool(values["auth_key"]) != bool(values["auth_secret"]):
-        what = "CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together"
-        raise ConfigError(what, code="config-missing", hints=["set both, or neither"])
+        what, hints = "CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET go together", ["set both, or neither"]
+        raise ConfigError(what, code="config-missing", hints=hints)
     if not _private(address):
         if values["auth_key"]:
-            raise ConfigError(
-                f"{sources['service_url']}: plain http would show CONDUCTOR_AUTH_SECRET to the network: {address}",
-                hints=["use https:// (plain http is for this machine, or for a server without a key)"],
-            )
+            what = f"{sources['service_url']}: plain http would show CONDUCTOR_AUTH_SECRET to the network: {address}"
+            hint = "use https:// (plain http is for this machine, or for a server without a key)"
+            raise ConfigError(what, hints=[hint])
         warnings.append(f"with plain http tasks can be read and changed on the way: use https:// if {address} has it")
     if not urlsplit(address).path:
         warnings.append(f"{address} has no path: a Conductor's API is usually at {address}/api")

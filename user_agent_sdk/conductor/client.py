@@ -90,7 +90,8 @@ class Client:
             return self.report(report, ids), []
         exchange = ReportExchange(self, path, report, REPORT_TIMEOUT_S, ids)
         outcome, reply = exchange.fetch(), exchange.reply
-        if reply is not None and reply.status in MAYBE_NO_ROUTE and not _names_the_task(outcome):
+        is_of_the_task = outcome.status == 404 and outcome.verdict is Verdict.REFUSED
+        if reply is not None and reply.status in MAYBE_NO_ROUTE and not is_of_the_task:
             refused, outcome = outcome, self.report(report, ids)
             if outcome.verdict is Verdict.APPLIED and self.can_report_and_poll:
                 self.can_report_and_poll = False
@@ -227,17 +228,15 @@ class ReportExchange(Exchange):
 def _in_time(tasks: list[Task], age_s: float) -> list[Task]:
     """The tasks whose leases are not over: while this process was stopped, or the computer slept, a reply may have
     waited here for so long that the platform gave its task to somebody else."""
+    in_time = []
     for task in tasks:
-        if task.response_timeout_s is not None and task.response_timeout_s <= age_s:
+        if task.response_timeout_s is None or age_s < task.response_timeout_s:
+            in_time.append(task)
+        else:
             text = "Task %s came up to %.0f s ago, and its response timeout is %g s: it is left to the platform"
             extra = {"action": "came_too_late", "task_id": task.task_id}
             log.warning(text, task.task_id, age_s, task.response_timeout_s, extra=extra)
-    return [task for task in tasks if task.response_timeout_s is None or age_s < task.response_timeout_s]
-
-
-def _names_the_task(outcome: Outcome) -> bool:
-    """A 404 that is about the task: no missing route."""
-    return outcome.status == 404 and outcome.verdict is Verdict.REFUSED
+    return in_time
 
 
 def retry_after_s(reply: Response, wall: float | None = None) -> float | None:

@@ -160,6 +160,5 @@ def _readable(name: str, path: File) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"{name} {path}: {said}", hints=(f"{name} must be a readable PEM file, its key without a password",)
-        ) from None
+        hint = f"{name} must be a readable PEM file, its key without a password"
+        raise ConfigError(f"{name} {path}: {said}", hints=(hint,)) from None

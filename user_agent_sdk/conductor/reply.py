@@ -66,8 +66,11 @@ class Reader:
         keep = "close" not in connection if minor else "keep-alive" in connection
         body, framed = self._body(status, fields, limit_bytes)
         reply = Response(status, fields, _unpacked(body, fields, limit_bytes))
-        if not framed and reply.body[:1] in (b"{", b"[") and not _is_whole(reply.body):
-            raise BadReplyError("the JSON is cut off, and nothing told its length")
+        if not framed and reply.body[:1] in (b"{", b"["):
+            try:
+                json.loads(reply.body)
+            except (ValueError, RecursionError):
+                raise BadReplyError("the JSON is cut off, and nothing told its length") from None
         return reply, keep and framed
 
     def read_head(self) -> tuple[int, int, Mapping[str, str]]:
@@ -177,15 +180,6 @@ def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
         name = name.strip().lower()
         fields[name] = f"{fields[name]}, {value.strip()}" if name in fields else value.strip()
     return int(found[1]), int(found[2]), MappingProxyType(fields)
-
-
-def _is_whole(document: bytes) -> bool:
-    """Whether a JSON object or array without a told length is complete: a cut one never parses."""
-    try:
-        json.loads(document)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _unpacked(body: bytes, fields: Mapping[str, str], limit_bytes: int) -> bytes:

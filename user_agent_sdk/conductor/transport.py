@@ -245,10 +245,8 @@ def _parse_proxy(url: str) -> Proxy:
     except ValueError:
         pass
     if scheme != "http" or not host:
-        raise ConfigError(
-            f"the proxy {scheme}://{host or '?'} can't be used",
-            hints=("a proxy is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; PAC and NTLM are not supported",),
-        )
+        hint = "a proxy is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; PAC and NTLM are not supported"
+        raise ConfigError(f"the proxy {scheme}://{host or '?'} can't be used", hints=(hint,))
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -220,7 +220,8 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
     if 300 <= status < 400:
         return Verdict.LATER, f"HTTP {status}: redirects are not followed; serviceUrl must be the service's own address"
     reply = json_object(body)
-    reason = f"HTTP {status}" + _described(reply)
+    told = (reply.get(key) for key in ("message", "error_description", "error"))
+    reason = f"HTTP {status}" + next((f": {text}" for text in told if isinstance(text, str)), "")
     if status in (401, 403):
         return Verdict.AUTH, reason
     if status == 413 or (status == 400 and reply):
@@ -247,13 +248,6 @@ def json_object(body: bytes) -> dict[str, Any]:
         return _object(json.loads(body))
     except (ValueError, RecursionError):
         return {}
-
-
-def _described(reply: Mapping[str, Any]) -> str:
-    for key in ("message", "error_description", "error"):
-        if isinstance(reply.get(key), str):
-            return f": {reply[key]}"
-    return ""
 
 
 def parse_tasks(body: bytes) -> list[Task]:
