@@ -58,10 +58,10 @@ class Proxy(NamedTuple):
     authorization: str | None
 
     def __repr__(self) -> str:
-        return f"Proxy({_at(self.host, self.port)})"
+        return f"Proxy({at(self.host, self.port)})"
 
 
-def _at(host: str, port: int) -> str:
+def at(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -81,7 +81,7 @@ class Connection(Reader):
     def __init__(self, host: str, port: int, tls: Trust | None, proxy: Proxy | None) -> None:
         super().__init__()
         self._host, self._port, self._tls, self._proxy = host, port, tls, proxy
-        self._where = _at(host, port) + (f" through the proxy {_at(proxy.host, proxy.port)}" if proxy else "")
+        self._where = at(host, port) + (f" through the proxy {at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
         self._deadline = 0.0  # monotonic; every wait ends then
         self._limit_bytes = 0  # of the reply
@@ -202,7 +202,7 @@ class Connection(Reader):
         return sock
 
     def _tunnel_through(self, sock: socket.socket, proxy: Proxy) -> None:
-        to = _at(self._host, self._port)
+        to = at(self._host, self._port)
         headers = {"Host": to}
         if proxy.authorization:
             headers["Proxy-Authorization"] = proxy.authorization

@@ -17,6 +17,7 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +25,7 @@ from .. import logs
 from .._version import __version__
 from ..credentials import is_loopback
 from ..errors import ConfigError
-from .connection import Connection, Proxy, TransportError
+from .connection import Connection, Proxy, TransportError, at
 from .renewal import Trust
 from .reply import Response
 
@@ -142,22 +143,12 @@ class Transport:
     def _origin(self, scheme: str, netloc: str) -> _Origin:
         """Raises ConfigError. Found out once, so that a worker that started well can't trip later."""
         with self._lock:
-            known = self._origins.get((scheme, netloc))
-            if known is None:
-                known = self._origins[scheme, netloc] = self._found_out(scheme, netloc)
-            return known
-
-    def _found_out(self, scheme: str, netloc: str) -> _Origin:
-        try:
-            parts = urlsplit(f"{scheme}://{netloc}")
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            host = ""
-        if not host:
-            raise ConfigError(f"{scheme}://{netloc} has no usable host and port")
-        tls = self._trust if scheme == "https" else None
-        port = port or (443 if tls else 80)
-        return _Origin(host, port, tls, _proxy_for(scheme, host, port, self._explicit_proxy))
+            if (scheme, netloc) not in self._origins:
+                tls, parts = self._trust if scheme == "https" else None, urlsplit(f"//{netloc}")
+                host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+                proxy = _proxy_for(scheme, host, port, self._explicit_proxy)
+                self._origins[scheme, netloc] = _Origin(host, port, tls, proxy)
+            return self._origins[scheme, netloc]
 
 
 class _Request(urllib.request.Request):
@@ -186,12 +177,11 @@ class _PersistentHandler(urllib.request.BaseHandler):
 
 def _request(url: str) -> _Request:
     """The address, taken apart. Raises ConfigError, which does not show a password in it."""
-    try:
+    with suppress(ValueError):
         request = _Request(url)
-        if request.type in ("http", "https") and request.host and "@" not in request.host:
+        place = urlsplit(f"//{request.host}")
+        if request.type in ("http", "https") and place.hostname and place.port != 0 and "@" not in place.netloc:
             return request
-    except ValueError:
-        pass
     scheme, colon, rest = url.partition(":")
     shown = scheme + colon + rest.rpartition("@")[2]
     raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
@@ -220,30 +210,22 @@ def _proxy_for(scheme: str, host: str, port: int, explicit: str | None) -> Proxy
 
 def _is_bypassed(host: str, port: int) -> bool:
     """NO_PROXY as urllib reads it (names, suffixes, ports, ``*``; the system's list), and networks too."""
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
+    with suppress(ValueError):  # a name
         address = ipaddress.ip_address(host)
-    except ValueError:
-        return bool(urllib.request.proxy_bypass(place))
-    for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
-        try:
-            if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
-                return True
-        except ValueError:
-            continue
-    return bool(urllib.request.proxy_bypass(place))
+        for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
+            with suppress(ValueError):
+                if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
+                    return True
+    return bool(urllib.request.proxy_bypass(at(host, port)))
 
 
 def _parse_proxy(url: str) -> Proxy:
     """Raises ConfigError; its message never has the proxy's password."""
     scheme = host = None
-    port = 80
-    try:
+    with suppress(ValueError):
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        scheme, host, port = parts.scheme, parts.hostname, parts.port or port
+        scheme, host, port = parts.scheme, parts.hostname, parts.port or 80
         host = None if "%40" in (host or "") else host  # whose @ was escaped, behind a password
-    except ValueError:
-        pass
     if scheme != "http" or not host:
         hint = "a proxy is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; PAC and NTLM are not supported"
         raise ConfigError(f"the proxy {scheme}://{host or '?'} can't be used", hints=(hint,))
