@@ -164,9 +164,7 @@ class Custody:
             if entry.is_pending:
                 self._take_over(held)
             elif entry.state == LATE:
-                replaced = self.register.keep(held)
-                if replaced is not None:
-                    self.journal.free(replaced.row)
+                self.register.move(held, State.LATE)
         pending = sum(entry.is_pending for entry in rows.values())
         if pending:
             log.info("Took over %s of an ended process", counted(pending, "task"), extra={"action": "adopted"})

@@ -55,7 +55,7 @@ class State(enum.Enum):
 
 TAKEN, RUNNING, ENDED, REPORTING, WAITING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
 _NEXT = {
-    TAKEN: {RUNNING, ENDED, ONCE, GONE},
+    TAKEN: {RUNNING, ENDED, LATE, ONCE, GONE},  # LATE: of an ended process
     RUNNING: {ENDED, GONE},
     ENDED: {REPORTING, WAITING, SUPERSEDED, ONCE, GONE},
     REPORTING: {WAITING, SUPERSEDED, LATE, REJECTED, GONE},
@@ -132,9 +132,8 @@ class Register:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below, and the state, heir, result and is_given_up of every Held
         self._held: dict[str, Held] = {}  # in no state of _LEFT
-        self._once: set[Held] = set()
-        self._late: dict[str, Held] = {}
-        self._stuck = 0
+        self._left: set[Held] = set()  # ONCE and LATE
+        self.stuck = 0  # slots that are lost to functions that were given up and still run
 
     def hold(self, held: Held) -> bool:
         """Begin to hold a task; False when it is held already."""
@@ -148,16 +147,17 @@ class Register:
             return self._moved(held, to)
 
     def find(self, task_id: str) -> Held | None:
-        """The Held of a task, also one whose result is kept as late."""
+        """The Held of a task; else the newest whose result is kept as late."""
         with self._lock:
-            return self._held.get(task_id) or self._late.get(task_id)
+            late = [held for held in self._left if held.state is LATE and held.entry.task_id == task_id]
+            return self._held.get(task_id) or max(late, key=lambda held: held.entry.taken_ms, default=None)
 
     def finish(self, held: Held, result: TaskResult) -> Held | None:
         """The slot is done with the function. The Held that the result counts for, None when that was given up."""
         with self._lock:
             owed = held.owed
             if owed.is_given_up:
-                self._stuck -= 1
+                self.stuck -= 1
                 return None
             owed.result = result
             self._moved(owed, ENDED)
@@ -170,7 +170,7 @@ class Register:
             if owed.state is not RUNNING:
                 return None
             owed.result, owed.is_given_up = result, True
-            self._stuck += 1
+            self.stuck += 1
             self._moved(owed, ENDED)
             return owed
 
@@ -185,28 +185,16 @@ class Register:
             self._moved(earlier, GONE)
             return self._moved(retry, RUNNING)
 
-    def keep(self, late: Held) -> Held | None:
-        """Keep a result that another process kept; the one of the same task that it replaces."""
-        with self._lock:
-            replaced = self._late.pop(late.entry.task_id, None)
-            late.state = LATE
-            self._late[late.entry.task_id] = late
-            return replaced
-
     def _moved(self, held: Held, to: State) -> bool:
         if to not in _NEXT[held.state]:
             return False
         task_id = held.entry.task_id
         if to in _LEFT and self._held.get(task_id) is held:
             del self._held[task_id]
-        if held.state is ONCE:
-            self._once.discard(held)
-        elif held.state is LATE and self._late.get(task_id) is held:
-            del self._late[task_id]
-        if to is LATE:
-            self._late[task_id] = held
-        elif to is ONCE:
-            self._once.add(held)
+        if to is ONCE or to is LATE:
+            self._left.add(held)
+        else:
+            self._left.discard(held)
         held.state = to
         return True
 
@@ -219,17 +207,12 @@ class Register:
 
     def late(self) -> list[Held]:
         with self._lock:
-            return list(self._late.values())
+            return [held for held in self._left if held.state is LATE]
 
     def pending(self) -> list[Held]:
         """Tasks for which something is still to be sent to the platform."""
         with self._lock:
-            return [*self._held.values(), *self._once]
-
-    @property
-    def stuck(self) -> int:
-        """How many slots are lost to functions that were given up and still run."""
-        return self._stuck
+            return [*self._held.values(), *(held for held in self._left if held.state is ONCE)]
 
 
 def failure(held: Held, status: TaskStatus, reason: str) -> TaskResult:
