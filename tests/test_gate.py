@@ -28,7 +28,7 @@ def tasks(count: int = 1) -> list[Task]:
 def turns(gate: Gate, turn_s: float) -> None:
     """As many as tell how long they are."""
     for number in range(TURNS + 1):
-        gate._intake.goes_on(1.0 + number, turn_s)
+        gate.intake.goes_on(1.0 + number, turn_s)
 
 
 def wake_all(gates: list[Gate]) -> None:
@@ -104,7 +104,7 @@ class GateTest(unittest.TestCase):
                         hits.release()
 
                 gate = self.gate(Platform(answer))
-                gate._intake._backoff._rand = lambda: 0.001  # failures cost 30 ms at most
+                gate.intake._backoff._rand = lambda: 0.001  # failures cost 30 ms at most
                 with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO"):
                     threads = self.slots(gate, 8, work)
                     for _ in range(150):
@@ -112,7 +112,7 @@ class GateTest(unittest.TestCase):
                     self.stopping.set()
                     gate.wake()
                     self.join(threads)
-                self.assertFalse(gate._intake.is_awaited)
+                self.assertFalse(gate.intake._polling)
 
     def test_a_running_function_keeps_no_other_slot_from_polling_however_short_turns_were(self) -> None:
         for turn_s in (1.0, 0.0):
@@ -159,8 +159,8 @@ class GateTest(unittest.TestCase):
         turns(gate, 0.0)
         self.assertIsNotNone(gate.take())
         looked: list[float | None] = []
-        real = gate._intake.wait_s
-        gate._intake.wait_s = lambda now: looked.append(now) or real(now)  # type: ignore[method-assign,func-returns-value]
+        real = gate.intake.wait_s
+        gate.intake.wait_s = lambda now: looked.append(now) or real(now)  # type: ignore[method-assign,func-returns-value]
         threads = self.slots(gate, 7, lambda found: None)
         for _ in range(2000):
             poll = gate.go_on(time.monotonic())
@@ -171,17 +171,17 @@ class GateTest(unittest.TestCase):
         self.stopping.set()
         gate.wake()
         self.join(threads)
-        self.assertFalse(gate._intake.is_awaited)
+        self.assertFalse(gate.intake._polling)
 
     def test_a_waiting_slot_looks_soon_when_a_reply_brings_a_task(self) -> None:
         """All of them once slept on to the end of the pause that the poll before had set."""
         came = threading.Semaphore(0)
         answers = [[], tasks(), tasks()]
         gate = self.gate(Platform(lambda: answers.pop(0) if answers else []), interval_s=3600.0)
-        gate._intake._pause_s = 3600.0
+        gate.intake._pause_s = 3600.0
         gate.take()
         threads = self.slots(gate, 2, lambda found: came.release() if found else None)
-        gate._intake.next_at = 0.0
+        gate.intake.next_at = 0.0
         poll = gate.go_on(0.0)
         assert poll is not None
         gate.fetch(gate.send(poll))
@@ -203,7 +203,7 @@ class GateTest(unittest.TestCase):
 
                 for _ in range(3):
                     gates.append(self.gate(Platform(answer), workers=4, budget=budget, interval_s=60.0))
-                    gates[-1]._intake._interval_s = 0.005
+                    gates[-1].intake._interval_s = 0.005
                 threads = [thread for gate in gates for thread in self.slots(gate, 4, taken.extend)]
                 self.join(threads)
                 self.assertEqual(len(taken), 37)
@@ -219,7 +219,7 @@ class GateTest(unittest.TestCase):
             return []
 
         gates.append(self.gate(Platform(nothing), budget=budget, interval_s=3600.0))
-        gates[0]._intake._pause_s = 3600.0
+        gates[0].intake._pause_s = 3600.0
         idle = self.slots(gates[0], 4, lambda found: None)
         self.assertTrue(polled.wait(LONG_S))
         gates.append(self.gate(Platform(tasks), budget=budget))
@@ -230,10 +230,10 @@ class GateTest(unittest.TestCase):
     def test_a_reservation_for_a_report_that_brought_nothing_is_given_back(self) -> None:
         budget = Budget(2)
         gate = self.gate(Platform(tasks), budget=budget)
-        gate._intake._changes_at = float("inf")  # somebody waits in each turn: slots stand in nobody's way
+        gate.intake._changes_at = float("inf")  # somebody waits in each turn: slots stand in nobody's way
         for _ in range(2):
-            gate._intake.begin(0.0)
-            gate._intake.hit(0.0)
+            gate.intake.begin(0.0)
+            gate.intake.hit(0.0)
         self.assertIsNotNone(gate.go_on(0.0))
         self.assertIsNotNone(gate.go_on(0.0))
         self.assertIsNone(gate.go_on(0.0))
@@ -326,7 +326,7 @@ class GateTest(unittest.TestCase):
 
                 platform = Platform(answer, can_wait=True)
                 gate = self.gate(platform, budget=budget)
-                gate._intake._hit_at = float("inf")  # a task came just now
+                gate.intake._hit_at = float("inf")  # a task came just now
                 gate.polled_at = 0.0
                 threads = self.slots(gate, 4, lambda found: None)
                 for _ in range(polls):
@@ -350,7 +350,7 @@ class GateTest(unittest.TestCase):
 
         platform = Platform(answer, can_wait=True)
         gate = self.gate(platform)
-        gate._intake._hit_at = float("inf")
+        gate.intake._hit_at = float("inf")
         send = gate.send
 
         def send_when_the_other_has_looked(poll: Poll, *, beside: bool = True) -> Sent:
@@ -379,7 +379,7 @@ class GateTest(unittest.TestCase):
             return list(said)
 
         gate = self.gate(Platform(answer))
-        gate._intake._backoff._rand = lambda: 0.0
+        gate.intake._backoff._rand = lambda: 0.0
         with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO") as logged:
             for _ in range(3):
                 gate.take()
@@ -393,13 +393,13 @@ class GateTest(unittest.TestCase):
 
         gate = self.gate(Platform(answer), workers=8)
         for _ in range(4):
-            gate._intake.begin(0.0)
-            gate._intake.hit(0.0)  # it was at full width
+            gate.intake.begin(0.0)
+            gate.intake.hit(0.0)  # it was at full width
         with self.assertLogs("user_agent_sdk.worker.polling.gate", "WARNING"):
             gate.take()
-        self.assertTrue(gate.is_failing)
-        gate._intake.begin(0.0)
-        self.assertIsNone(gate._intake.wait_s(0.0))
+        self.assertTrue(gate.intake.is_failing)
+        gate.intake.begin(0.0)
+        self.assertIsNone(gate.intake.wait_s(0.0))
         self.assertIsNone(gate.go_on(0.0))
 
     def test_a_poll_that_can_not_even_be_sent_counts_as_one_that_failed(self) -> None:
@@ -416,8 +416,8 @@ class GateTest(unittest.TestCase):
                 poll = gate.go_on(0.0)
                 assert poll is not None
                 self.assertRaises(type(error), gate.send, poll)
-                self.assertTrue(gate.is_failing)
-                self.assertFalse(gate._intake.is_awaited)
+                self.assertTrue(gate.intake.is_failing)
+                self.assertFalse(gate.intake._polling)
                 self.assertTrue(budget.reserve(self))
 
     def test_a_server_that_misses_what_comes_while_it_keeps_a_poll_is_not_asked_to_keep_one(self) -> None:

@@ -209,7 +209,7 @@ class Judged(unittest.TestCase):
         return self.answer
 
     def take(self) -> None:
-        self.clock.advance(max(0.0, self.gate.next_at - self.clock.now))
+        self.clock.advance(max(0.0, self.gate.intake.next_at - self.clock.now))
         self.gate.take()
 
     def test_a_loop_that_does_not_come_round_makes_it_ill(self) -> None:

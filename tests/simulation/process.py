@@ -131,7 +131,7 @@ class Process:
     # -- what runner.py does ---------------------------------------------------------------------------
 
     def _heard(self) -> None:
-        if self.gate.is_failing:
+        if self.gate.intake.is_failing:
             self.gate.wake()
 
     def _adopt(self) -> None:

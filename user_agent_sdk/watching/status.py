@@ -54,7 +54,7 @@ class Status(Watch):
         """Why the process should be replaced. An outage that only the platform can mend is no reason."""
         now = self._clock()
         found = [f"the {loop} loop hangs" for loop, at in list(self._beats.items()) if now - at > SILENT_S]
-        found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.overdue_s(now) > SILENT_S]
+        found += [f"polling for {gate.agent_id} hangs" for gate in self._gates if gate.intake.overdue_s(now) > SILENT_S]
         stuck = self._services.custody.register.stuck
         return [*found, *([f"{counted(stuck, 'slot')} stuck in functions past their timeout"] if stuck else [])]
 
@@ -65,9 +65,10 @@ class Status(Watch):
         if auth is not None and not auth.is_ready:
             found.append("there is no valid token")
         for gate in self._gates:
+            intake = gate.intake
             if gate.polled_at is None:
                 found.append(f"no poll for {gate.agent_id} was answered yet")
-            elif (gate.is_failing and now - gate.polled_at > ANSWERED_S) or gate.overdue_s(now) > ANSWERED_S:
+            elif (intake.is_failing and now - gate.polled_at > ANSWERED_S) or intake.overdue_s(now) > ANSWERED_S:
                 found.append(f"no poll for {gate.agent_id} was answered for {now - gate.polled_at:.0f} s")
         return found
 
@@ -79,7 +80,7 @@ class Status(Watch):
         gauges.update({("journal_depth", state): rows[state] for state in (TAKEN, RESULT, ONCE, REJECTED)})
         now, wall = self._clock(), time.time()
         for gate in self._gates:
-            gauges["worker_slots", gate.agent_id] = gate.slots
+            gauges["worker_slots", gate.agent_id] = gate.intake.workers
             answered_s = 0.0 if gate.polled_at is None else wall - (now - gate.polled_at)
             gauges["last_contact_timestamp_seconds", gate.agent_id] = answered_s
         auth = self._services.client.auth

@@ -57,14 +57,14 @@ class Waits(NamedTuple):
 
 def of(runner: Runner) -> Waits:
     """The wait that the worker is in."""
-    services, failing = runner.services, [gate for gate in runner.gates if gate.is_failing]
+    services, failing = runner.services, [gate for gate in runner.gates if gate.intake.is_failing]
     return Waits(
         asks_for_token=not runner.is_started and services.client.auth is not None,
         stopping=services.stopping.is_set(),
         running=runner.running,
         results=len(services.custody.delivery),
         until=runner.drain.deadline,
-        next_poll=min((gate.next_at for gate in failing), default=None),
+        next_poll=min((gate.intake.next_at for gate in failing), default=None),
         next_report=services.custody.delivery.next_due(),
         is_refused=any(gate.is_refused for gate in failing),
         hook=runner.hooks.runs,

@@ -215,7 +215,7 @@ class Runner:
     def _heard(self) -> None:
         """The platform answers: polls need not wait out an outage. On the way of every task."""
         for gate in self.gates:
-            if gate.is_failing:
+            if gate.intake.is_failing:
                 gate.wake()
 
     def _adopt(self) -> float:

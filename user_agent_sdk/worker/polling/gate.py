@@ -36,18 +36,10 @@ class Gate:
     """The polling of one agent: which slot may poll, when, and what came of it."""
 
     def __init__(
-        self,
-        client: Client,
-        agent_id: str,
-        worker_id: str,
-        domain: str | None,
-        intake: Intake,
-        stopping: threading.Event,
-        budget: Budget,
-        on_contact: Callable[[], None],
-        counts: Counts,
+        self, client: Client, agent_id: str, worker_id: str, domain: str | None, intake: Intake,
+        stopping: threading.Event, budget: Budget, on_contact: Callable[[], None], counts: Counts,
         held_up_s: Callable[[], float] = lambda: 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.agent_id = agent_id
         self.worker_id = worker_id
         self.polled_at: float | None = None  # when a poll was last answered, on the clock
@@ -62,28 +54,10 @@ class Gate:
         self._held_up_s = held_up_s  # seconds for which no task may be taken, mostly 0
         self._lock = threading.RLock()  # guards all below
         self._changed = threading.Condition(self._lock)
-        self._intake = intake
+        self.intake = intake
         self._sight = Sight()
         self._outage = Outage(log, "Polling fails", agent_id=agent_id, worker_id=worker_id)
         self._look_at = _NEVER  # when the first of the slots that wait looks again
-
-    @property
-    def slots(self) -> int:
-        """How many of the agent's tasks may run at once."""
-        return self._intake.workers
-
-    @property
-    def is_failing(self) -> bool:
-        return self._intake.is_failing
-
-    @property
-    def next_at(self) -> float:
-        """When the next poll may be sent, on the clock."""
-        return self._intake.next_at
-
-    def overdue_s(self, now: float) -> float:
-        """How long ago the last poll was sent, while a poll waits for its answer."""
-        return now - self._intake.begun_at if self._intake.is_awaited else 0.0
 
     def take(self) -> Taken | None:
         """Wait for a turn, poll, and say what came. None once the worker stops or has had its last task."""
@@ -95,8 +69,8 @@ class Gate:
         a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
         with self._lock:
             now = self._clock()
-            goes_on = self._intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
-            return self._intake.begin(now) if goes_on and self._budget.reserve(self) else None
+            goes_on = self.intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
+            return self.intake.begin(now) if goes_on and self._budget.reserve(self) else None
 
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
@@ -105,7 +79,7 @@ class Gate:
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         if may_wait:
             with self._lock:
-                self._intake.waits(wait_ms / 1000)
+                self.intake.waits(wait_ms / 1000)
                 self._changed.notify()  # another slot may join this poll
         try:
             return Sent(poll, wait_ms, self._client.send_poll(self.agent_id, self.worker_id, self._domain, wait_ms))
@@ -133,26 +107,26 @@ class Gate:
             if tasks:
                 self._found(self._clock())
             else:
-                self._intake.unchained()
+                self.intake.unchained()
 
     def wake(self) -> None:
         """The worker stops, or the platform answers again: waiting slots look anew."""
         with self._lock:
-            self._intake.recovered(self._clock())
+            self.intake.recovered(self._clock())
             self._changed.notify_all()
 
     def _enter(self) -> Poll | None:
         with self._lock:
             while not self._is_over():
                 now = self._clock()
-                wait_s = self._intake.wait_s(now)
+                wait_s = self.intake.wait_s(now)
                 if wait_s is None and not self._budget.is_limited:
-                    wait_s = self._intake.joins_in_s(now)
+                    wait_s = self.intake.joins_in_s(now)
                 if wait_s == 0:
                     wait_s = self._held_up_s()
                 if wait_s == 0 and self._budget.reserve(self):
                     self._changed.notify()  # another waiting slot looks from now on for silence
-                    return self._intake.begin(now)
+                    return self.intake.begin(now)
                 self._wait(now + (_NEVER if wait_s is None else wait_s or 0.1))  # 0.1: others poll for the last tasks
             return None
 
@@ -179,7 +153,7 @@ class Gate:
                 self._client.can_wait = False
                 text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
                 log.info(text, extra={"action": "no_long_poll"})
-            was_failing = self._found(now) if tasks else self._intake.empty(poll, now, sent.wait_ms > 0)
+            was_failing = self._found(now) if tasks else self.intake.empty(poll, now, sent.wait_ms > 0)
             if was_failing:
                 self._changed.notify_all()
             self._outage.succeeded(now)
@@ -187,8 +161,8 @@ class Gate:
             self._on_contact()
 
     def _found(self, now: float) -> bool:
-        was_failing = self._intake.hit(now)
-        if self._look_at > now + self._intake.horizon_s:
+        was_failing = self.intake.hit(now)
+        if self._look_at > now + self.intake.horizon_s:
             self._changed.notify()
         return was_failing
 
@@ -198,5 +172,5 @@ class Gate:
         self._counts.polled(self.agent_id, now - poll.sent_at, type(error).__name__)
         self.is_refused = error.code == AuthRefusedError.code
         with self._lock:
-            self._intake.failed(poll, now, error.retry_after_s)
+            self.intake.failed(poll, now, error.retry_after_s)
             self._outage.failed(error.message, now, self.is_refused)

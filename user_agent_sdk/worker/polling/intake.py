@@ -73,10 +73,9 @@ class Intake:
     def is_failing(self) -> bool:
         return self._backoff.failures > 0
 
-    @property
-    def is_awaited(self) -> bool:
-        """A poll is under way."""
-        return self._polling > 0
+    def overdue_s(self, now: float) -> float:
+        """How long ago the last poll was sent, while a poll waits for its answer."""
+        return now - self.begun_at if self._polling > 0 else 0.0
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until a free slot may poll or asks again; None: until something has changed."""
