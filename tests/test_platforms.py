@@ -89,7 +89,7 @@ BRANCHES = {
 ENDLESS = {
     ("compat/runner.py", "_stop"),
     ("history/recorder.py", "_run"),
-    ("worker/crew.py", "_run"),  # until a stop begins
+    ("worker/drain.py", "_run"),  # until a stop begins
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/polling/gate.py", "_wait"),
     ("worker/running/event_loop.py", "run"),  # the same

@@ -26,8 +26,7 @@ from ..logs import counted, settle
 from ..settings import AgentSettings, Settings
 from . import signals
 from .connect import connect
-from .crew import Crew, Limit, no_threads
-from .drain import Drain
+from .drain import Crew, Drain, Limit, no_threads
 from .keeping import journal_file
 from .keeping.custody import Custody
 from .keeping.held import Run
@@ -64,8 +63,7 @@ class Runner:
         watch: Watch | None = None, owns_process: bool = False,
     ) -> None:  # fmt: skip
         AGENT_LOG.addHandler(BY_NAME)
-        self._settings = settings
-        self._owns_process = owns_process
+        self._settings, self._owns_process = settings, owns_process
         self._level = logging.INFO if owns_process else logging.DEBUG  # of the lines about its start and its end
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._transport, self.client = connect(settings)
@@ -187,18 +185,14 @@ class Runner:
         is_ready = False
         while not self._is_over():
             self.watch.beat("main")
-            is_ready = is_ready or self._is_ready()
+            if not is_ready and all(gate.polled_at is not None for gate in self.gates):
+                is_ready = True  # said once: nothing else tells a worker that waits from one that hangs
+                names = ", ".join(gate.agent_id for gate in self.gates)
+                text = "Ready: waiting for tasks of %s; Ctrl+C ends it"
+                log.log(self._level, text, names, extra={"action": "ready"})
             with contextlib.suppress(queue.Empty):
                 if self._numbers.get(timeout=LOOK_S) != LOOK:
                     return
-
-    def _is_ready(self) -> bool:
-        """Say once that every agent's poll was answered: nothing else tells a worker that waits from one that hangs."""
-        if any(gate.polled_at is None for gate in self.gates):
-            return False
-        names = ", ".join(gate.agent_id for gate in self.gates)
-        log.log(self._level, "Ready: waiting for tasks of %s; Ctrl+C ends it", names, extra={"action": "ready"})
-        return True
 
     def _is_over(self) -> bool:
         """Every slot has ended (--max-tasks) or is stuck."""

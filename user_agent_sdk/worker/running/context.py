@@ -116,13 +116,11 @@ def current_task() -> CurrentTask:
     """The task that runs in this thread or coroutine. Raises AgentError where there is none."""
     current = CURRENT.get(None)
     if current is None:
-        raise AgentError(
-            "current_task() was called where no task runs",
-            hints=[
-                "call it inside an agent function, not while the script is loaded",
-                "a thread that you start does not know its task: contextvars.copy_context().run(function) tells it",
-            ],
-        )
+        hints = [
+            "call it inside an agent function, not while the script is loaded",
+            "a thread that you start does not know its task: contextvars.copy_context().run(function) tells it",
+        ]
+        raise AgentError("current_task() was called where no task runs", hints=hints)
     return current
 
 
@@ -222,11 +220,10 @@ class TaskLogger(logging.Logger):
         found = inspect.getattr_static(kind, name)
         return found.__get__(self, kind) if hasattr(found, "__get__") else found
 
-    def __copy__(self) -> TaskLogger:
+    def __deepcopy__(self, memo: object = None) -> TaskLogger:
         return self
 
-    def __deepcopy__(self, memo: object) -> TaskLogger:
-        return self
+    __copy__ = __deepcopy__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return logger_named, (self.name,)
