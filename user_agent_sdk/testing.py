@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """For the unit tests of your own agents: run one as the worker would, without a platform.
 
-    from user_agent_sdk.testing import run_task
-
-    def test_sum():
-        result = run_task(sum_agent, {"num1": 2, "num2": 3})
-        assert result.status == "COMPLETED", result.reason_for_incompletion
-        assert result.output_data == {"result": 5}
+    result = run_task(sum_agent, {"num1": 2, "num2": 3})
+    assert result.output_data == {"result": 5}, result.reason_for_incompletion
 
 Nothing is polled and nothing is sent.
 """
