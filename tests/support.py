@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Callable, NamedTuple, TypeVar
 
+from user_agent_sdk.sandbox.engine import Engine
+from user_agent_sdk.sandbox.tasks import Execution
+
 IS_WINE = os.name == "nt" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")  # type: ignore[attr-defined]
 Value = TypeVar("Value")
 PATIENCE_S = 10.0  # a test that waits longer has failed
@@ -25,6 +28,11 @@ PATIENCE_S = 10.0  # a test that waits longer has failed
 def unless_wine_lacks(what: str) -> Callable[[Any], Any]:
     """Marks a test that Wine, which stands for Windows on a Linux machine, can't run: for want of ``what``."""
     return unittest.skipIf(IS_WINE, f"Wine lacks {what}")
+
+
+def executions(engine: Engine) -> list[Execution]:
+    """Those of a sandbox, the newest first."""
+    return engine.view(lambda found, _: [one.snapshot() for one in found])
 
 
 class Telling(logging.Handler):

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from tests.cli import CliTest, Ended
-from tests.support import PATIENCE_S, Request, Server, answering, entered
+from tests.support import PATIENCE_S, Request, Server, answering, entered, executions
 from user_agent_sdk.cli import submit
 from user_agent_sdk.sandbox.server import Sandbox
 
@@ -48,7 +48,7 @@ class Outcomes(SubmitCase):
         self.worker("a", "COMPLETED", outputData={"total": 5, "name": "Müller"})
         ended = self.submit("-a", "a", "-i", '{"n": 1180591620717411303424}')
         self.assertEqual((ended.code, ended.out, ended.err), (0, '{"total": 5, "name": "Müller"}\n', ""))
-        [execution] = self.sandbox.engine.executions()
+        [execution] = executions(self.sandbox.engine)
         self.assertEqual((execution.agent_id, execution.input), ("a", {"n": 2**70}))
 
     def test_a_task_that_fails_is_exit_1_with_its_reason_and_where_to_see_more(self) -> None:
@@ -56,11 +56,11 @@ class Outcomes(SubmitCase):
         ended = self.submit("-a", "a")
         self.assertEqual((ended.code, ended.out), (1, ""))
         self.assertIn("error[task-failed]: the task failed after 1 attempt: no such\\x1b[31m customer", ended.err)
-        self.assertIn(f"{self.sandbox.origin}/#{self.sandbox.engine.executions()[0].id}", ended.err)
+        self.assertIn(f"{self.sandbox.origin}/#{executions(self.sandbox.engine)[0].id}", ended.err)
 
     def test_no_wait_prints_the_id(self) -> None:
         ended = self.submit("-a", "a", "--wait", "0")
-        self.assertEqual((ended.code, ended.out), (0, self.sandbox.engine.executions()[0].id + "\n"))
+        self.assertEqual((ended.code, ended.out), (0, executions(self.sandbox.engine)[0].id + "\n"))
 
     def test_a_task_that_nobody_takes_asks_for_the_worker(self) -> None:
         ended = self.submit("-a", "a", "--wait", "0.05")
@@ -86,7 +86,7 @@ class Outcomes(SubmitCase):
         ):
             ended = self.submit("-a", "a")
         self.assertEqual(ended.code, 130)
-        self.assertIn(f"it goes on: {self.sandbox.origin}/#{self.sandbox.engine.executions()[0].id}\n", ended.err)
+        self.assertIn(f"it goes on: {self.sandbox.origin}/#{executions(self.sandbox.engine)[0].id}\n", ended.err)
 
     def test_a_task_that_still_runs_is_not_said_to_be_untaken(self) -> None:
         taken = threading.Thread(target=self.sandbox.engine.poll, args=("a",), kwargs={"wait_s": PATIENCE_S})
@@ -101,18 +101,18 @@ class Outcomes(SubmitCase):
         self.write("input.json", '{"from": "file"}')
         self.submit("-a", "a", "-i", "input.json", "--wait", "0")
         self.submit("-a", "a", "-i", "-", "--wait", "0", stdin=b'{"from": "stdin"}')
-        inputs = [execution.input["from"] for execution in self.sandbox.engine.executions()]
+        inputs = [execution.input["from"] for execution in executions(self.sandbox.engine)]
         self.assertEqual(inputs, ["stdin", "file"])
 
     def test_what_cannot_be_a_task_is_a_usage_error(self) -> None:
         for words in (("-i", "[1]"), ("-i", "absent.json"), ("--wait", "-1"), ("--wait", "soon")):
             self.assertEqual(self.submit("-a", "a", *words).code, 2, words)
-        self.assertEqual(self.sandbox.engine.executions(), [])
+        self.assertEqual(executions(self.sandbox.engine), [])
 
     def test_the_domain_of_the_environment_is_the_tasks(self) -> None:
         with mock.patch.dict(os.environ, {"USERAGENT_DOMAIN": "far"}):
             self.submit("-a", "a", "--wait", "0")
-        self.assertEqual(self.sandbox.engine.executions()[0].domain, "far")
+        self.assertEqual(executions(self.sandbox.engine)[0].domain, "far")
 
 
 class WhichAgent(SubmitCase):
@@ -120,7 +120,7 @@ class WhichAgent(SubmitCase):
         self.sandbox.engine.poll("0000#user-agent", "here")
         self.sandbox.engine.poll("0000#user-agent", "here", "far")
         self.submit("--wait", "0")
-        self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "0000#user-agent")
+        self.assertEqual(executions(self.sandbox.engine)[0].agent_id, "0000#user-agent")
 
     def test_of_none_or_several_it_must_be_named(self) -> None:
         with mock.patch.object(submit, "FIRST_POLL_S", 0.1):
@@ -139,7 +139,7 @@ class WhichAgent(SubmitCase):
         self.sandbox.engine.poll("mine", "here")
         self.submit("-a", "mien", "--wait", "0")
         self.assertEqual(self.submit("--wait", "0").code, 0)
-        self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "mine")
+        self.assertEqual(executions(self.sandbox.engine)[0].agent_id, "mine")
 
     def test_a_worker_that_has_only_just_started_is_waited_for(self) -> None:
         """Typed right after ``dev --sandbox``, submit once came before the first poll, and gave up at once."""
@@ -152,7 +152,7 @@ class WhichAgent(SubmitCase):
 
         with mock.patch.object(self.sandbox, "handle", before_the_poll):
             self.assertEqual(self.submit("--wait", "0").code, 0)
-        self.assertEqual(self.sandbox.engine.executions()[0].agent_id, "mine")
+        self.assertEqual(executions(self.sandbox.engine)[0].agent_id, "mine")
 
 
 class WhichSandbox(SubmitCase):
@@ -160,7 +160,7 @@ class WhichSandbox(SubmitCase):
         self.write(name, json.dumps({**self.sandbox.credentials("mine"), **changed})).chmod(0o600)
 
     def agents(self) -> list[str]:
-        return [execution.agent_id for execution in self.sandbox.engine.executions()]
+        return [execution.agent_id for execution in executions(self.sandbox.engine)]
 
     def test_the_one_that_the_credentials_file_points_at(self) -> None:
         self.credentials()

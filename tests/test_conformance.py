@@ -9,9 +9,9 @@ from typing import Any
 from unittest import mock
 
 from user_agent_sdk.sandbox import server
-from user_agent_sdk.sandbox.engine import Clock
 
 from . import conformance
+from .support import executions
 
 
 class SandboxPlatform(conformance.Platform):
@@ -19,7 +19,7 @@ class SandboxPlatform(conformance.Platform):
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
-        self._sandbox = sandbox = server.Sandbox(clock=Clock(lambda: time.monotonic() + self._ahead_s)).__enter__()
+        self._sandbox = sandbox = server.Sandbox(clock=lambda: time.monotonic() + self._ahead_s).__enter__()
         self.close = sandbox.close
         self.base_url = sandbox.url
         credentials = sandbox.credentials("")
@@ -43,7 +43,7 @@ class SandboxPlatform(conformance.Platform):
         ]
 
     def logs(self, task_id: str) -> list[str]:
-        attempts = [attempt for execution in self._sandbox.engine.executions() for attempt in execution.attempts]
+        attempts = [attempt for execution in executions(self._sandbox.engine) for attempt in execution.attempts]
         return [line.log for attempt in attempts if attempt.task_id == task_id for line in attempt.logs]
 
     def pass_time(self, seconds: float) -> None:

@@ -84,6 +84,7 @@ class WireFaultsTest(Faults):
                     threading.Event().wait(0.01)
             back = Box(port=gone.port)
             back.engine, back._client_secret = gone.engine, gone._client_secret
+            back.submit, back.wait = gone.submit, gone.wait
             back.engine._closed = False
             self.box = back
             back.__enter__()

@@ -8,7 +8,7 @@ import threading
 import unittest
 from typing import Any
 
-from tests.support import entered
+from tests.support import entered, executions
 from tests.workerbox import LONG_S, PASS, Box, agent, hasten, working
 from user_agent_sdk import current_task
 from user_agent_sdk.sandbox.exchange import Reply
@@ -65,7 +65,7 @@ class OverTest(unittest.TestCase):
         def gone(kind: str, request: Any, proceed: Any) -> Any:
             if kind != "extend":
                 return PASS
-            task_id = self.box.engine.executions()[0].attempts[-1].task_id
+            task_id = executions(self.box.engine)[0].attempts[-1].task_id
             return Reply.error(404, f"No such task found by id: {task_id}")
 
         self.box.faults.append(gone)

@@ -35,7 +35,7 @@ from typing import Any
 from unittest import mock
 
 from tests.cli import ROOT, SUM, CliTest
-from tests.support import Server, answering
+from tests.support import Server, answering, executions
 from tests.test_cli_journal import entry
 from tests.workerbox import LONG_S, Box, agent, working
 from user_agent_sdk import credentials, forking, private, storage, values
@@ -622,5 +622,5 @@ class OutputTest(CliTest):
             ended = subprocess.run(command, env=environ, capture_output=True, timeout=LONG_S)
             self.assertEqual(ended.returncode, 0, ended.stderr)
             self.assertIn(b"\\u0111\\u01a1n \\u2713 \xe9 \\U0001f680", ended.stdout)
-            ran = [one for one in sandbox.engine.executions() if one.status == "COMPLETED"]
+            ran = [one for one in executions(sandbox.engine) if one.status == "COMPLETED"]
             self.assertEqual([one.output for one in ran], [{"result": NASTY}])

@@ -8,10 +8,12 @@ import threading
 import time
 import unittest
 from typing import Any
+from unittest import mock
 
+from tests.support import executions
 from user_agent_sdk.errors import NotFoundError, UsageError
 from user_agent_sdk.sandbox import engine as engine_module
-from user_agent_sdk.sandbox.engine import Clock, Engine
+from user_agent_sdk.sandbox.engine import Engine
 from user_agent_sdk.sandbox.tasks import ReportRefused
 
 Wire = dict[str, Any]
@@ -20,7 +22,7 @@ Wire = dict[str, Any]
 class FakeTime:
     def __init__(self) -> None:
         self.now_s = 1000.0
-        self.clock = Clock(lambda: self.now_s, lambda: int(self.now_s * 1000))
+        self.clock = lambda: self.now_s
 
 
 def report(task: Wire, status: str = "COMPLETED", **fields: Any) -> Wire:
@@ -70,7 +72,7 @@ class Submitting(EngineCase):
 
 class Waiting(EngineCase):
     def setUp(self) -> None:
-        self.engine = Engine()  # these wait for real, for the blink that another thread needs
+        self.engine = Engine(time.monotonic)  # these wait for real, for the blink that another thread needs
         self.addCleanup(setattr, engine_module, "_SLICE_S", engine_module._SLICE_S)
         engine_module._SLICE_S = 60  # nobody is saved by looking again
 
@@ -204,14 +206,14 @@ class Memory(EngineCase):
         self.keep("KEPT_EXECUTIONS", 3)
         running = self.engine.submit("other", {})
         ids = [self.run_one() for _ in range(5)]
-        self.assertEqual([*reversed(ids[2:]), running], [execution.id for execution in self.engine.executions()])
+        self.assertEqual([*reversed(ids[2:]), running], [execution.id for execution in executions(self.engine)])
         with self.assertRaises(NotFoundError):
             self.engine.wait(ids[0], 0)
 
     def test_large_reports_push_older_executions_out_sooner(self) -> None:
         self.keep("KEPT_BYTES", 2500)
         ids = [self.run_one() for _ in range(4)]
-        self.assertEqual(ids[:1:-1], [execution.id for execution in self.engine.executions()])
+        self.assertEqual(ids[:1:-1], [execution.id for execution in executions(self.engine)])
 
     def test_a_report_for_an_execution_that_was_dropped_is_refused_as_unknown(self) -> None:
         self.keep("KEPT_EXECUTIONS", 0)
@@ -233,7 +235,7 @@ class Memory(EngineCase):
         self.engine.submit("a", {})
         lines = [{"log": str(n), "createdTime": n} for n in range(engine_module.KEPT_LOG_LINES + 5)]
         self.engine.update(report(self.take(), "IN_PROGRESS", logs=lines))
-        kept = self.engine.executions()[0].attempts[0].logs
+        kept = executions(self.engine)[0].attempts[0].logs
         self.assertEqual((engine_module.KEPT_LOG_LINES, "5"), (len(kept), kept[0].log))
 
 
@@ -248,18 +250,18 @@ class Views(EngineCase):
 
     def test_executions_are_listed_newest_first(self) -> None:
         ids = [self.engine.submit("a", {}) for _ in range(3)]
-        self.assertEqual(ids[:0:-1], [execution.id for execution in self.engine.executions(limit=2)])
+        self.assertEqual(ids[:0:-1], [execution.id for execution in executions(self.engine)[:2]])
 
     def test_agents_show_what_waits_and_what_runs(self) -> None:
-        for _ in range(3):
-            self.engine.submit("a", {})
-        self.take()
-        self.engine.poll("b", "w2", "red")
-        now_ms = int(self.time.now_s * 1000)
+        with mock.patch.object(engine_module, "wall_ms", return_value=5):
+            for _ in range(3):
+                self.engine.submit("a", {})
+            self.take()
+            self.engine.poll("b", "w2", "red")
         self.assertEqual(
             [
-                {"agentId": "a", "domain": None, "queued": 2, "running": 1, "polledTime": now_ms, "workerId": "w"},
-                {"agentId": "b", "domain": "red", "queued": 0, "running": 0, "polledTime": now_ms, "workerId": "w2"},
+                {"agentId": "a", "domain": None, "queued": 2, "running": 1, "polledTime": 5, "workerId": "w"},
+                {"agentId": "b", "domain": "red", "queued": 0, "running": 0, "polledTime": 5, "workerId": "w2"},
             ],
             self.engine.agents(),
         )
@@ -287,11 +289,11 @@ class Views(EngineCase):
             else:
                 self.time.now_s += rng.choice((0.5, 2, 4))
         (books,) = self.engine.agents()
-        executions = self.engine.executions(1000)
-        statuses_now = [attempt.status for execution in executions for attempt in execution.attempts]
+        found = executions(self.engine)
+        statuses_now = [attempt.status for execution in found for attempt in execution.attempts]
         self.assertEqual(statuses_now.count("SCHEDULED"), books["queued"])
         self.assertEqual(statuses_now.count("IN_PROGRESS"), books["running"])
-        for execution in executions:
+        for execution in found:
             alive = [attempt.status in ("SCHEDULED", "IN_PROGRESS") for attempt in execution.attempts]
             self.assertEqual([False] * (len(alive) - 1) + [execution.status == "RUNNING"], alive)
             self.assertLessEqual(len(alive), execution.retries + 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.real import WANTED
 from tests.real.browser import BORDERS, BROWSER, CONTRAST, DRIVER, Chromium
-from tests.support import PATIENCE_S, entered
+from tests.support import PATIENCE_S, entered, executions
 from user_agent_sdk.conductor.wire import LogLine
 from user_agent_sdk.sandbox import page
 from user_agent_sdk.sandbox.server import Sandbox
@@ -88,7 +88,7 @@ class PageInBrowser(unittest.TestCase):
         for given, said in (("{num: 1}", "Not JSON"), ("[1]", "must be a JSON object"), ("", "Not JSON")):
             self.submit("a", given)
             self.browser.until("return document.getElementById('wrong').textContent.includes(arguments[0])", said)
-        self.assertEqual([], self.sandbox.engine.executions())
+        self.assertEqual([], executions(self.sandbox.engine))
 
     def test_nothing_that_a_task_holds_runs_or_loads(self) -> None:
         evil = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
@@ -266,13 +266,13 @@ class PageInBrowser(unittest.TestCase):
             field.value = field.value.replace('Müll', 'Mill')""")
         self.browser.run(SUBMIT)
         self.browser.until("return document.querySelectorAll('.row').length === 2")
-        again, first = self.sandbox.engine.executions()
+        again, first = executions(self.sandbox.engine)
         self.assertEqual((first.agent_id, {**first.input, "text": "Miller\u202e"}), (again.agent_id, again.input))
         self.assertEqual(again.domain, "far")
         self.browser.run(TYPE, "agent", "another")
         self.browser.run(SUBMIT)
         self.browser.until("return document.querySelectorAll('.row').length === 3")
-        self.assertIsNone(self.sandbox.engine.executions()[0].domain)
+        self.assertIsNone(executions(self.sandbox.engine)[0].domain)
 
     def test_the_form_begins_with_what_the_agent_takes_until_somebody_types(self) -> None:
         self.forms["invoices"] = '{"path": null}'

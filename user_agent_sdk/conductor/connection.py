@@ -207,7 +207,7 @@ class Connection(Reader):
         if proxy.authorization:
             headers["Proxy-Authorization"] = proxy.authorization
         self._write(sock, _encoded("CONNECT", to, headers, None))
-        _, status, _ = self.read_head()
+        status = int(self.read_head()[0][1])
         if status == 407:
             raise self._refused_by(proxy)
         if status != 200 or self.held:

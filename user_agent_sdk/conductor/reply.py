@@ -20,7 +20,6 @@ from .. import logs
 HEAD_LIMIT_BYTES = 65536
 _MAX_INTERIM = 8  # a server may send "100 Continue" as often as it likes; we don't listen as long
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(r"HTTP/1\.(\d+)[ \t]+([1-9]\d\d)(?:[ \t]|\r?$)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 
 
@@ -44,6 +43,8 @@ class Response(NamedTuple):
 class Reader:
     """Takes replies off a stream, one after the other."""
 
+    first_line = re.compile(r"HTTP/1\.(\d+)[ \t]+([1-9]\d\d)(?:[ \t]|\r?$)")
+
     def __init__(self) -> None:
         self.held = bytearray()  # received and not yet part of a reply; at rest there is nothing
 
@@ -57,13 +58,14 @@ class Reader:
         Raises BadReplyError, for a body over ``limit_bytes`` too (packed or unpacked).
         """
         for _ in range(_MAX_INTERIM):
-            minor, status, fields = self.read_head()
+            (minor, text), fields = self.read_head()
+            status = int(text)
             if status >= 200:
                 break
         else:
             raise BadReplyError("more interim replies than one exchange may have")
         connection = fields.get("connection", "").lower()
-        keep = "close" not in connection if minor else "keep-alive" in connection
+        keep = "close" not in connection if minor != "0" else "keep-alive" in connection
         body, framed = self._body(status, fields, limit_bytes)
         reply = Response(status, fields, _unpacked(body, fields, limit_bytes))
         if not framed and reply.body[:1] in (b"{", b"["):
@@ -73,8 +75,8 @@ class Reader:
                 raise BadReplyError("the JSON is cut off, and nothing told its length") from None
         return reply, keep and framed
 
-    def read_head(self) -> tuple[int, int, Mapping[str, str]]:
-        """HTTP/1.x's x, the status, and the header fields."""
+    def read_head(self) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """The groups of ``first_line`` (HTTP/1.x's x, the status), and the header fields."""
         held = self.held
         seen = 0
         while (end := _HEAD_END.search(held, seen, HEAD_LIMIT_BYTES + 4)) is None:
@@ -84,7 +86,7 @@ class Reader:
             self._receive_more("within the headers" if held else "without a reply")
         head = bytes(held[: end.start()])
         del held[: end.end()]
-        return _parsed(head)
+        return _parsed(head, self.first_line)
 
     def _body(self, status: int, fields: Mapping[str, str], limit_bytes: int) -> tuple[bytes, bool]:
         """The body as sent, and whether its end was told from within."""
@@ -105,7 +107,7 @@ class Reader:
             raise BadReplyError(f"Content-Length is {logs.redactor.brief(announced, 40)!r}")
         if int(length) > limit_bytes:
             raise BadReplyError(f"the reply announces {length} bytes, {limit_bytes} are allowed")
-        return self._exactly(int(length)), True
+        return self.exactly(int(length)), True
 
     def _chunks(self, limit_bytes: int) -> bytes:
         body = bytearray()
@@ -119,7 +121,7 @@ class Reader:
                 break
             if len(body) + count > limit_bytes:
                 raise BadReplyError(f"the reply is over {limit_bytes} bytes")
-            body += self._exactly(count)
+            body += self.exactly(count)
             if self._line():
                 raise BadReplyError("a chunk is longer than it says")
         trailers = 0
@@ -139,7 +141,7 @@ class Reader:
         del held[: end + 1]
         return line
 
-    def _exactly(self, count: int) -> bytes:
+    def exactly(self, count: int) -> bytes:
         held = self.held
         while len(held) < count:
             self._receive_more(f"after {len(held)} of {count} bytes")
@@ -165,9 +167,9 @@ class Reader:
 
 
 @lru_cache(maxsize=8)  # a busy server's heads differ in their Date alone, once a second
-def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
+def _parsed(head: bytes, first_line: re.Pattern[str]) -> tuple[tuple[str, ...], Mapping[str, str]]:
     lines = head.decode("latin-1").split("\n")
-    found = _STATUS_LINE.match(lines[0])
+    found = first_line.match(lines[0])
     if found is None:
         raise BadReplyError(f"the reply is not HTTP/1.1: it begins {logs.redactor.brief(lines[0], 40)!r}")
     fields: dict[str, str] = {}
@@ -179,7 +181,7 @@ def _parsed(head: bytes) -> tuple[int, int, Mapping[str, str]]:
         name, _, value = line.partition(":")
         name = name.strip().lower()
         fields[name] = f"{fields[name]}, {value.strip()}" if name in fields else value.strip()
-    return int(found[1]), int(found[2]), MappingProxyType(fields)
+    return found.groups(), MappingProxyType(fields)
 
 
 def _unpacked(body: bytes, fields: Mapping[str, str], limit_bytes: int) -> bytes:

@@ -16,8 +16,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, TypeVar
 
 from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS, LogLine
 from ..errors import NotFoundError, UsageError
@@ -27,6 +26,7 @@ OUTPUT_MAX_BYTES = 10 * 1024 * 1024  # more is accepted with a 200, and fails th
 KEPT_EXECUTIONS = 10_000  # ended ones; the oldest go first
 KEPT_BYTES = 256 * 1024 * 1024  # of reports, over all ended executions
 KEPT_LOG_LINES = 10_000  # log lines of one attempt
+KEPT_LIVE_LINES = 1000  # those that a worker of this process writes
 BRIEF_CHARS = 500  # characters of an input that a list shows and a search looks into
 _SLICE_S = 0.1
 _ENDED_AS = {  # the end of an execution that is not tried again, by its status
@@ -37,25 +37,22 @@ _ENDED_AS = {  # the end of an execution that is not tried again, by its status
     "TIMED_OUT": "TIMED_OUT",
 }
 
-
 Seen = TypeVar("Seen")
 
 
-class Clock(NamedTuple):
-    """Where time comes from: ``monotonic`` in seconds, ``wall_ms`` in epoch milliseconds."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+def wall_ms() -> int:
+    """Now, in milliseconds of the epoch."""
+    return time.time_ns() // 1_000_000
 
 
-@dataclass(eq=False)
 class Queue:
     """The tasks of one agent in one domain that wait for a poll."""
 
-    arrived: threading.Condition
-    polled_ms: int = 0
-    worker_id: str | None = None
-    waiting: list[tuple[float, int, Attempt]] = field(default_factory=list)  # a heap: (ready at, place, attempt)
+    def __init__(self, lock: threading.RLock) -> None:
+        self.arrived = threading.Condition(lock)
+        self.polled_ms = 0
+        self.worker_id: str | None = None
+        self.waiting: list[tuple[float, int, Attempt]] = []  # a heap: (ready at, place, attempt)
 
     def take(self, now: float) -> Attempt | None:
         while self.waiting and self.waiting[0][0] <= now:
@@ -66,17 +63,15 @@ class Queue:
 
 
 class Engine:
-    """The platform's state. Every method may be called from any thread; none does I/O."""
+    """The platform's state. Every method may be called from any thread; none does I/O. ``clock``: in seconds."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self._lock = threading.RLock()  # guards everything below, and every record reached from it
         self._moved = threading.Condition(self._lock)  # some attempt has another status
         self._executions: dict[str, Execution] = {}  # oldest first
         self._tasks: dict[str, Attempt] = {}
-        self._queues: defaultdict[tuple[str, str | None], Queue] = defaultdict(
-            lambda: Queue(threading.Condition(self._lock))
-        )
+        self._queues: defaultdict[tuple[str, str | None], Queue] = defaultdict(lambda: Queue(self._lock))
         self._leased: set[Attempt] = set()
         self._ended: deque[str] = deque()
         self._ended_bytes = 0
@@ -103,9 +98,8 @@ class Engine:
             raise UsageError("a task needs retries and a delay >= 0, and a response timeout > 0 (seconds)")
         with self._lock:
             now = self._settle()
-            policy = (retries, retry_delay_s, response_timeout_s)
-            brief = text[:BRIEF_CHARS]
-            execution = Execution(agent_id, domain or None, given, *policy, self.clock.wall_ms(), brief=brief)
+            execution = Execution(agent_id, domain or None, given, text[:BRIEF_CHARS], retries, retry_delay_s,
+                                  response_timeout_s, wall_ms())  # fmt: skip
             self._executions[execution.id] = execution
             self._schedule(execution, None, now)
             return execution.id
@@ -117,8 +111,8 @@ class Engine:
         tasks: list[dict[str, Any]] = []
         with self._lock:
             queue = self._queues[agent_id, domain or None]
-            queue.polled_ms, queue.worker_id = self.clock.wall_ms(), worker_id
-            deadline = self.clock.monotonic() + wait_s
+            queue.polled_ms, queue.worker_id = wall_ms(), worker_id
+            deadline = self.clock() + wait_s
             while len(tasks) < count:
                 now = self._settle()
                 attempt = queue.take(now)
@@ -131,23 +125,33 @@ class Engine:
                     queue.arrived.wait(self._patience(now, min(deadline, due)))
         return tasks
 
-    def update(self, report: Mapping[str, Any], size_bytes: int = 0) -> str:
-        """Apply a TaskResult of the wire, ``size_bytes`` long, and return the task's id.
-
-        A report for what has ended is ignored, without an error. Raises ReportRefused.
-        """
+    def update(self, report: Mapping[str, Any], size_bytes: int = 0) -> Execution | None:
+        """Apply a TaskResult of the wire, ``size_bytes`` long: the execution whose attempt is over, by this report or
+        before it (which ignores the report, without an error), None if it goes on. Raises ReportRefused."""
+        check_report(report)
         with self._lock:
-            self._apply(report, size_bytes)
-        return str(report["taskId"])
-
-    def update_and_poll(self, report: Mapping[str, Any], size_bytes: int = 0) -> dict[str, Any] | None:
-        """Apply a report and, unless its task goes on, hand out the next one of its agent and domain:
-        for a late report too, as the real server does, so a repeated call takes one task more.
-        Raises ReportRefused."""
-        with self._lock:
-            over = self._apply(report, size_bytes)
-            tasks = self.poll(over.agent_id, report.get("workerId"), over.domain) if over else []
-            return tasks[0] if tasks else None
+            now = self._settle()
+            attempt = self._tasks.get(report["taskId"])
+            extend = report.get("extendLease") is True  # whatever the status says, as the real server does
+            if not extend and report["workflowInstanceId"] not in self._executions:
+                raise ReportRefused(404, f"No such workflow found by id: {report['workflowInstanceId']}")
+            if attempt is None:
+                raise ReportRefused(404, f"No such task found by id: {report['taskId']}")
+            execution = self._executions[attempt.execution_id]
+            if attempt.status not in ("SCHEDULED", "IN_PROGRESS"):
+                return None if extend else execution
+            attempt.update_ms = wall_ms()
+            if extend:
+                attempt.lease_until = now + execution.response_timeout_s
+                return None
+            status = self._store(report, size_bytes, execution, attempt)
+            if status != "IN_PROGRESS":
+                self._end(execution, attempt, status, now)
+                return execution
+            attempt.callback_after_s = max(report.get("callbackAfterSeconds") or 0, 0)
+            self._enqueue(execution, attempt, now + attempt.callback_after_s)
+            self._move(attempt, "SCHEDULED")
+            return None
 
     def wait(self, execution_id: str, timeout_s: float, until: Callable[[Execution], bool] | None = None) -> Execution:
         """The execution when it has ended, or ``until`` is true of it, or after ``timeout_s``.
@@ -156,7 +160,7 @@ class Engine:
             execution = self._executions.get(execution_id)
             if execution is None:
                 raise NotFoundError(f"no execution has the id {execution_id!r}")
-            deadline = self.clock.monotonic() + timeout_s
+            deadline = self.clock() + timeout_s
             while True:
                 now = self._settle()
                 done = execution.status != "RUNNING" or (until is not None and until(execution))
@@ -171,13 +175,7 @@ class Engine:
             attempt = self._tasks.get(task_id)
             if attempt is None:
                 raise NotFoundError(f"No such task found by id: {task_id}")
-            return {**to_wire(self._executions[attempt.execution_id], attempt), "status": attempt.status}
-
-    def executions(self, limit: int = 100) -> list[Execution]:
-        """Snapshots, newest first."""
-        with self._lock:
-            self._settle()
-            return [execution.snapshot() for execution in itertools.islice(reversed(self._executions.values()), limit)]
+            return to_wire(self._executions[attempt.execution_id], attempt)
 
     def view(self, show: Callable[[Iterable[Execution], float], Seen]) -> Seen:
         """What ``show`` makes of all executions, newest first, and of the monotonic time; nothing changes meanwhile."""
@@ -203,7 +201,7 @@ class Engine:
         with self._lock:
             attempt = self._tasks.get(task_id)
             if attempt is not None:
-                attempt.live.append((level, line))
+                attempt.live = [*attempt.live, (level, line)][-KEPT_LIVE_LINES:]
 
     def agents(self) -> list[dict[str, Any]]:
         """One row for each agent and domain that was polled or given a task."""
@@ -231,7 +229,7 @@ class Engine:
 
     def _settle(self) -> float:
         """Time out every lapsed lease; the time that the caller is to go by."""
-        now = self.clock.monotonic()
+        now = self.clock()
         lapsed = [leased for leased in self._leased if leased.lease_until <= now]
         for attempt in sorted(lapsed, key=lambda leased: leased.lease_until):
             execution = self._executions[attempt.execution_id]
@@ -241,9 +239,7 @@ class Engine:
         return now
 
     def _schedule(self, execution: Execution, retried: Attempt | None, now: float) -> None:
-        attempt = Attempt(execution.id, self.clock.wall_ms())
-        if retried:
-            attempt.retried_task_id, attempt.retry_count = retried.task_id, retried.retry_count + 1
+        attempt = Attempt(execution.id, wall_ms(), retried)
         execution.attempts.append(attempt)
         self._tasks[attempt.task_id] = attempt
         self._enqueue(execution, attempt, now + execution.retry_delay_s if retried else now)
@@ -259,7 +255,7 @@ class Engine:
         execution = self._executions[attempt.execution_id]
         attempt.worker_id = worker_id
         attempt.poll_count += 1
-        attempt.update_ms = self.clock.wall_ms()
+        attempt.update_ms = wall_ms()
         attempt.start_ms = attempt.start_ms or attempt.update_ms
         attempt.callback_after_s = 0
         attempt.lease_until = now + execution.response_timeout_s
@@ -271,40 +267,8 @@ class Engine:
         attempt.status = status
         self._moved.notify_all()
 
-    def _apply(self, report: Mapping[str, Any], size_bytes: int) -> Execution | None:
-        """The execution whose attempt is over, by this report or before it; None if it goes on."""
-        check_report(report)
-        now = self._settle()
-        attempt = self._tasks.get(report["taskId"])
-        extend = report.get("extendLease") is True  # whatever the status says, as the real server does
-        if not extend and report["workflowInstanceId"] not in self._executions:
-            raise ReportRefused(404, f"No such workflow found by id: {report['workflowInstanceId']}")
-        if attempt is None:
-            raise ReportRefused(404, f"No such task found by id: {report['taskId']}")
-        execution = self._executions[attempt.execution_id]
-        if attempt.status not in ("SCHEDULED", "IN_PROGRESS"):
-            return None if extend else execution
-        attempt.update_ms = self.clock.wall_ms()
-        if extend:
-            attempt.lease_until = now + execution.response_timeout_s
-            return None
-        self._store(report, size_bytes, execution, attempt)
-        status = report["status"]
-        if size_bytes > OUTPUT_MAX_BYTES:
-            output_bytes = len(json.dumps(attempt.output, ensure_ascii=False, separators=(",", ":")).encode())
-            if output_bytes > OUTPUT_MAX_BYTES:
-                status, attempt.output = "FAILED_WITH_TERMINAL_ERROR", {}
-                attempt.reason = (f"The payload size: {output_bytes} of task: {attempt.task_id} is greater than "
-                                  f"the permissible limit: {OUTPUT_MAX_BYTES} bytes")  # fmt: skip
-        if status != "IN_PROGRESS":
-            self._end(execution, attempt, status, now)
-            return execution
-        attempt.callback_after_s = max(report.get("callbackAfterSeconds") or 0, 0)
-        self._enqueue(execution, attempt, now + attempt.callback_after_s)
-        self._move(attempt, "SCHEDULED")
-        return None
-
-    def _store(self, report: Mapping[str, Any], size_bytes: int, execution: Execution, attempt: Attempt) -> None:
+    def _store(self, report: Mapping[str, Any], size_bytes: int, execution: Execution, attempt: Attempt) -> str:
+        """Keep what a report says; the status that its attempt gets."""
         attempt.worker_id = report.get("workerId") or attempt.worker_id
         attempt.output = report.get("outputData") or {}
         reason = report.get("reasonForIncompletion")
@@ -312,12 +276,20 @@ class Engine:
         execution.size_bytes += size_bytes
         logs = report.get("logs")
         if logs and isinstance(logs, list):
-            lines = [*attempt.logs, *map(log_line, logs)]  # make a new list: snapshots keep the old one
+            lines = [*attempt.logs, *map(log_line, logs)]
             attempt.logs = sorted(lines, key=lambda line: line.created_ms)[-KEPT_LOG_LINES:]
+        if size_bytes > OUTPUT_MAX_BYTES:
+            output_bytes = len(json.dumps(attempt.output, ensure_ascii=False, separators=(",", ":")).encode())
+            if output_bytes > OUTPUT_MAX_BYTES:
+                attempt.output = {}
+                attempt.reason = (f"The payload size: {output_bytes} of task: {attempt.task_id} is greater than "
+                                  f"the permissible limit: {OUTPUT_MAX_BYTES} bytes")  # fmt: skip
+                return "FAILED_WITH_TERMINAL_ERROR"
+        return str(report["status"])
 
     def _end(self, execution: Execution, attempt: Attempt, status: str, now: float) -> None:
         """End an attempt, and with it the execution unless it is to be tried again."""
-        attempt.end_ms = self.clock.wall_ms()
+        attempt.end_ms = wall_ms()
         if status in ("FAILED", "TIMED_OUT") and attempt.retry_count < execution.retries:
             self._schedule(execution, attempt, now)
         else:

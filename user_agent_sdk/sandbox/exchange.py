@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import socket
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 from urllib.parse import parse_qsl
 
+from ..conductor.reply import BadReplyError, Reader
 from .tasks import ReportRefused
 
 BODY_MAX_BYTES = 64 * 1024 * 1024
@@ -68,36 +70,26 @@ class Reply(NamedTuple):
         return f"{head}\r\n".encode() + self.body
 
 
-class Connection(BaseHTTPRequestHandler):
-    """Answers the requests of one connection with ``server.handle``, whose None hangs up without a reply."""
+class Requests(Reader):
+    """Takes requests off a connection, one after the other."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Any
+    first_line = re.compile(r"([A-Z]+) (/[!-~]*) HTTP/1\.(\d)\r?$")
 
-    def do_GET(self) -> None:
-        try:
-            reply: Reply | None = self.server.handle(self._request())
-        except ReportRefused as error:
-            self.send_error(error.http_status, error.message)
-            return
-        if reply is None:
-            self.close_connection = True
-        else:
-            self.wfile.write(reply.encode(keep=not self.close_connection))
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
 
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the last two are refused as the real server does
+    def receive(self) -> bytes:
+        piece = self._connection.recv(65536)
+        if not piece:
+            raise ConnectionError("the client has left")
+        return piece
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what can't be answered, or not even read; the connection is of no more use."""
-        self.close_connection = True
-        self.wfile.write(Reply.error(code, message or "").encode(keep=False))
-
-    def _request(self) -> Request:
-        """Raises ReportRefused."""
-        headers = {name.lower(): ", ".join(map(str.strip, self.headers.get_all(name, ()))) for name in self.headers}
-        if not self.path.isascii():
-            raise ReportRefused(400, "not an HTTP request")
+    def take(self) -> tuple[Request, bool]:
+        """The next request, and whether another may follow it. Raises BadReplyError, ReportRefused, OSError."""
+        (method, target, minor), headers = self.read_head()
+        if method not in ("GET", "POST", "PUT", "DELETE"):  # the last two are refused as the real server does
+            raise ReportRefused(501, f"Unsupported method ({method!r})")
         if "transfer-encoding" in headers:
             raise ReportRefused(411, "a body needs a Content-Length")
         given = headers.get("content-length", "0")
@@ -106,11 +98,29 @@ class Connection(BaseHTTPRequestHandler):
         length = int(given[:12])
         if length > BODY_MAX_BYTES:
             raise ReportRefused(413, f"the body is larger than {BODY_MAX_BYTES} bytes")
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ReportRefused(400, "the body is cut short")
-        path, _, query = self.path.partition("?")
-        return Request(self.command, path, dict(parse_qsl(query)), headers, body)
+        if headers.get("expect", "").lower() == "100-continue":
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        path, _, query = target.partition("?")
+        request = Request(method, path, dict(parse_qsl(query)), headers, self.exactly(length))
+        return request, minor != "0" and "close" not in headers.get("connection", "").lower()
+
+
+def serve(connection: socket.socket, handle: Callable[[Request], Reply | None]) -> None:
+    """Answer a connection's requests until one side ends it; where ``handle`` returns None it is ended without a reply.
+    Raises OSError when the client has left."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    requests, keep = Requests(connection), True
+    while keep:
+        try:
+            request, keep = requests.take()
+            reply = handle(request)
+        except BadReplyError:
+            reply, keep = Reply.error(400, "not an HTTP request, or too long"), False
+        except ReportRefused as error:
+            reply, keep = Reply.error(error.http_status, error.message), False
+        if reply is None:
+            return
+        connection.sendall(reply.encode(keep))
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from .. import pages
 from ..conductor.wire import LogLine
 from ..logs import escape
-from .engine import Engine
+from .engine import Engine, wall_ms
 from .exchange import Reply, Request
 from .server import Sandbox
 from .tasks import Attempt, Execution, describe, lease_left_s
@@ -52,7 +52,7 @@ def install(
     def overview(request: Request, _: str) -> Reply:
         agents = [{**agent, "template": known.get(agent["agentId"], "")} for agent in engine.agents()]
         told = engine.view(lambda executions, now_s: _overview(executions, now_s, request))
-        return Reply.of({"now": engine.clock.wall_ms(), "agents": agents, **told})
+        return Reply.of({"now": wall_ms(), "agents": agents, **told})
 
     def cancel(request: Request, execution_id: str) -> Reply:
         engine.cancel(execution_id)
@@ -162,7 +162,7 @@ def _reason(execution: Execution) -> str | None:
 
 def _detail(execution: Execution, engine: Engine) -> dict[str, Any]:
     """``describe`` for the page: inputs and outputs as text, in which a browser rounds no number."""
-    now_s = engine.clock.monotonic()
+    now_s = engine.clock()
     told = describe(execution, now_s)
     output = _text(told["output"]) if told["output"] else ""
     told.update(state=_state(execution, now_s), input=_text(told["input"]), output=output)

@@ -7,14 +7,12 @@ browser makes for another site, or to poll, are refused. One daemon thread a con
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Callable
 from urllib.parse import parse_qsl, unquote
@@ -22,9 +20,9 @@ from urllib.parse import parse_qsl, unquote
 from .. import forking
 from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_ID
 from ..errors import NotFoundError, UsageError, UserAgentError
-from .engine import Clock, Engine
-from .exchange import Connection, Reply, Request, parse_object
-from .tasks import Execution, ReportRefused, describe, whole
+from .engine import Engine
+from .exchange import Reply, Request, parse_object, serve
+from .tasks import ReportRefused, describe, whole
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +44,13 @@ class Sandbox:
     :meth:`handle`.
     """
 
-    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Clock | None = None,
+    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Callable[[], float] = time.monotonic,
                  client_secret: str | None = None) -> None:  # fmt: skip
         self.engine = Engine(clock)
+        self.submit, self.wait = self.engine.submit, self.engine.wait
         self.port = port
         self._token_life_s = token_life_s
-        self._client_secret = client_secret or secrets.token_urlsafe(24)
+        self._client_secret = client_secret or os.urandom(24).hex()
         self._connections: dict[socket.socket, threading.Thread] = {}  # connections that are still open
         self._closed = threading.Event()
         self._routes: dict[str, dict[str, Handler]] = {}
@@ -86,9 +85,6 @@ class Sandbox:
         self._acceptor.start()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -103,15 +99,7 @@ class Sandbox:
         return {"clientId": CLIENT_ID, "clientSecret": self._client_secret, "agentId": agent_id,
                 "serviceUrl": self.url, "authUrl": self.origin + _AUTH_PATH}  # fmt: skip
 
-    def submit(self, agent_id: str, given: Mapping[str, Any], **policy: Any) -> str:
-        """See :meth:`Engine.submit`."""
-        return self.engine.submit(agent_id, given, **policy)
-
-    def wait(self, execution_id: str, timeout_s: float) -> Execution:
-        """See :meth:`Engine.wait`."""
-        return self.engine.wait(execution_id, timeout_s)
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Stop listening, end every connection and its thread. May be called twice."""
         if self._closed.is_set() or not hasattr(self, "_acceptor"):
             return
@@ -133,6 +121,8 @@ class Sandbox:
         for thread in connections.values():
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    __exit__ = close
+
     def _accept(self) -> None:
         while not self._closed.is_set():
             try:
@@ -152,7 +142,7 @@ class Sandbox:
 
     def _serve(self, connection: socket.socket, address: object) -> None:
         with suppress(OSError), connection:  # the client may go away
-            Connection(connection, address, self)  # type: ignore[arg-type]  # answers until one side ends it
+            serve(connection, self.handle)
         del self._connections[connection]
 
     def handle(self, request: Request) -> Reply | None:
@@ -221,12 +211,17 @@ class Sandbox:
         return self.engine.poll(agent_id, query.get("workerid"), query.get("domain"), wait_s=wait_s, count=count)
 
     def _report(self, request: Request, _: str) -> Reply:
-        task_id = self.engine.update(parse_object(request.body), len(request.body))
-        return Reply(200, task_id.encode(), "text/plain;charset=UTF-8")
+        report = parse_object(request.body)
+        self.engine.update(report, len(request.body))
+        return Reply(200, report["taskId"].encode(), "text/plain;charset=UTF-8")
 
     def _report_and_poll(self, request: Request, _: str) -> Reply:
-        task = self.engine.update_and_poll(parse_object(request.body), len(request.body))
-        return Reply.of(task) if task else Reply(204)
+        """The next task of the reported one's agent and domain, unless that goes on: for a late report too, as the
+        real server does, so a repeated call takes one task more."""
+        report = parse_object(request.body)
+        over = self.engine.update(report, len(request.body))
+        tasks = self.engine.poll(over.agent_id, report.get("workerId"), over.domain) if over else []
+        return Reply.of(tasks[0]) if tasks else Reply(204)
 
     def _submit(self, request: Request, _: str) -> Reply:
         """``{agentId, input, domain, retries, retryDelaySeconds, responseTimeoutSeconds}``, the first needed. The
@@ -247,7 +242,7 @@ class Sandbox:
 
     def _execution(self, request: Request, execution_id: str) -> Reply:
         execution = self.engine.wait(execution_id, min(request.number("wait_ms", 0), 60_000) / 1000)
-        return Reply.of(describe(execution, self.engine.clock.monotonic()))
+        return Reply.of(describe(execution, self.engine.clock()))
 
     def _token(self, request: Request, _: str) -> Reply:
         form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
@@ -255,20 +250,23 @@ class Sandbox:
             return Reply.of({"error": "unsupported_grant_type", "error_description": "Unsupported grant_type"}, 400)
         if form.get("client_id") != CLIENT_ID:
             return Reply.of({"error": "invalid_client", "error_description": "Invalid client credentials"}, 401)
-        if not secrets.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
+        if self._seal(form.get("client_secret", "")) != self._seal(self._client_secret):
             return Reply.of({"error": "unauthorized_client", "error_description": "Invalid client credentials"}, 401)
-        claim = f"{secrets.token_urlsafe(16)}.{self.engine.clock.monotonic() + self._token_life_s}"
+        claim = f"{os.urandom(16).hex()}.{self.engine.clock() + self._token_life_s}"
         token = f"{claim}.{self._seal(claim)}"
         return Reply.of({"access_token": token, "expires_in": whole(self._token_life_s), "token_type": "Bearer"})
 
     def _unauthorized(self, request: Request) -> Reply | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         claim, _, seal = token.rpartition(".")
-        if kind.lower() != "bearer" or not secrets.compare_digest(seal.encode(), self._seal(claim).encode()):
+        if kind.lower() != "bearer" or self._seal(seal) != self._seal(self._seal(claim)):
             return Reply.of({"error": "INVALID_TOKEN"}, 401)
         ends = float(claim.partition(".")[2])
-        return Reply.of({"error": "EXPIRED_TOKEN"}, 401) if ends <= self.engine.clock.monotonic() else None
+        return Reply.of({"error": "EXPIRED_TOKEN"}, 401) if ends <= self.engine.clock() else None
 
     def _seal(self, claim: str) -> str:
-        """The signature that makes a claim our token: a sandbox with the same secret knows the token too."""
-        return hmac.new(self._client_secret.encode(), claim.encode(), "sha256").hexdigest()
+        """The signature that makes a claim our token: a sandbox with the same secret knows the token too. What others
+        send is compared by its seal, of which they can't learn a part by the time that it takes."""
+        key = self._client_secret.encode()
+        once = hashlib.sha256(key + claim.encode()).digest()
+        return hashlib.sha256(key + once).hexdigest()  # twice: of a hash that was made once a longer one can be made

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import uuid
-from collections import deque
+import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from ..conductor.fields import camel
 from ..conductor.wire import LogLine, TaskStatus
 from ..errors import PlatformError
 
-KEPT_LIVE_LINES = 1000  # of one attempt
 _REPORTABLE = {status.value for status in TaskStatus}
+Record = TypeVar("Record", "Attempt", "Execution")
 
 
 class ReportRefused(PlatformError):
@@ -25,61 +24,70 @@ class ReportRefused(PlatformError):
         self.http_status = http_status
 
 
-@dataclass(eq=False)
 class Attempt:
     """One task on the wire: one try of an execution. Times are epoch ms, 0 when not yet.
 
     ``status``: SCHEDULED (in the queue), IN_PROGRESS (leased until ``lease_until``, monotonic
     seconds), TIMED_OUT, CANCELED, or what was reported. ``place`` is the ticket of its last place in the queue, from
     which it is handed out at ``ready_at`` (monotonic) or later. ``live``: the lines of its log, each with its level,
-    as a worker in this process writes them; ``logs`` those that were reported.
+    as a worker in this process writes them; ``logs`` those that were reported. Both lists are replaced, never changed.
     """
 
-    execution_id: str
-    scheduled_ms: int
-    retry_count: int = 0
-    retried_task_id: str | None = None
-    task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    status: str = "SCHEDULED"
-    worker_id: str | None = None
-    poll_count: int = 0
-    start_ms: int = 0
-    update_ms: int = 0
-    end_ms: int = 0
-    callback_after_s: float = 0
-    lease_until: float = 0
-    ready_at: float = 0
-    output: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    logs: list[LogLine] = field(default_factory=list)
-    live: deque[tuple[str, LogLine]] = field(default_factory=partial(deque, maxlen=KEPT_LIVE_LINES))
-    place: int = 0
+    def __init__(self, execution_id: str, scheduled_ms: int, retried: Attempt | None) -> None:
+        self.execution_id = execution_id
+        self.scheduled_ms = scheduled_ms
+        self.retry_count: int = retried.retry_count + 1 if retried else 0
+        self.retried_task_id: str | None = retried.task_id if retried else None
+        self.task_id: str = _new_id()
+        self.status = "SCHEDULED"
+        self.worker_id: str | None = None
+        self.poll_count = self.start_ms = self.update_ms = self.end_ms = self.place = 0
+        self.callback_after_s: float = 0
+        self.lease_until = self.ready_at = 0.0
+        self.output: dict[str, Any] = {}
+        self.reason: str | None = None
+        self.logs: list[LogLine] = []
+        self.live: list[tuple[str, LogLine]] = []
 
 
-@dataclass(eq=False)
 class Execution:
     """One submitted input and its attempts, oldest first. ``status``: RUNNING, COMPLETED, FAILED,
     TIMED_OUT or TERMINATED. ``output`` and ``reason`` are those of the attempt that ended it."""
 
-    agent_id: str
-    domain: str | None
-    input: dict[str, Any]
-    retries: int
-    retry_delay_s: float
-    response_timeout_s: float
-    created_ms: int
-    end_ms: int = 0
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    status: str = "RUNNING"
-    output: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    size_bytes: int = 0
-    brief: str = ""  # the beginning of the input as JSON
+    def __init__(self, agent_id: str, domain: str | None, given: dict[str, Any], brief: str, retries: int,
+                 retry_delay_s: float, response_timeout_s: float, created_ms: int) -> None:  # fmt: skip
+        self.agent_id = agent_id
+        self.domain = domain
+        self.input = given
+        self.brief = brief  # the beginning of the input as JSON
+        self.retries = retries
+        self.retry_delay_s = retry_delay_s
+        self.response_timeout_s = response_timeout_s
+        self.created_ms = created_ms
+        self.end_ms = self.size_bytes = 0
+        self.id = _new_id()
+        self.status = "RUNNING"
+        self.output: dict[str, Any] = {}
+        self.reason: str | None = None
+        self.attempts: list[Attempt] = []
 
     def snapshot(self) -> Execution:
         """A copy that no later report changes."""
-        return replace(self, attempts=[replace(one, live=one.live.copy()) for one in self.attempts])
+        twin = _twin(self)
+        twin.attempts = [_twin(attempt) for attempt in self.attempts]
+        return twin
+
+
+def _new_id() -> str:
+    """A random UUID: to load the uuid module takes longer than all else that an id needs."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def _twin(record: Record) -> Record:
+    twin = object.__new__(type(record))
+    twin.__dict__.update(record.__dict__)
+    return twin
 
 
 def check_report(report: Mapping[str, Any]) -> None:
@@ -108,8 +116,14 @@ def log_line(line: object) -> LogLine:
 
 def to_wire(execution: Execution, attempt: Attempt) -> dict[str, Any]:
     """The Task that a poll is answered with: the fields of the real one that say something."""
+    definition = {
+        "name": execution.agent_id,
+        "retryCount": execution.retries,
+        "retryDelaySeconds": whole(execution.retry_delay_s),
+        "responseTimeoutSeconds": whole(execution.response_timeout_s),
+    }
     wire = {
-        **_told(attempt, *_ON_THE_WIRE),
+        **_told(attempt, f"{_OF_ATTEMPT} callback_after_s update_ms"),
         "workflowInstanceId": execution.id,
         "taskType": execution.agent_id,
         "taskDefName": execution.agent_id,
@@ -118,15 +132,8 @@ def to_wire(execution: Execution, attempt: Attempt) -> dict[str, Any]:
         "outputData": attempt.output,
         "referenceTaskName": "step",
         "iteration": 0,
-        "responseTimeoutSeconds": whole(execution.response_timeout_s),
-        "workflowTask": {
-            "taskDefinition": {
-                "name": execution.agent_id,
-                "retryCount": execution.retries,
-                "retryDelaySeconds": whole(execution.retry_delay_s),
-                "responseTimeoutSeconds": whole(execution.response_timeout_s),
-            }
-        },
+        "responseTimeoutSeconds": definition["responseTimeoutSeconds"],
+        "workflowTask": {"taskDefinition": definition},
     }
     return {key: value for key, value in wire.items() if value is not None}
 
@@ -136,30 +143,23 @@ def describe(execution: Execution, now_s: float) -> dict[str, Any]:
     attempts = []
     for attempt in execution.attempts:
         logs = [{"log": line.log, "createdTime": line.created_ms} for line in attempt.logs]
-        told = _told(attempt, *_OF_ATTEMPT)
+        told = _told(attempt, f"{_OF_ATTEMPT} end_ms output reason")
         attempts.append({**told, "logs": logs, "leaseLeftSeconds": lease_left_s(attempt, now_s)})
-    return {**_told(execution, *_OF_EXECUTION), "attempts": attempts}
+    return {**_told(execution, _OF_EXECUTION), "attempts": attempts}
 
 
 def lease_left_s(attempt: Attempt, now_s: float) -> float | None:
     return max(attempt.lease_until - now_s, 0) if attempt.status == "IN_PROGRESS" else None
 
 
-_ON_THE_WIRE = ("task_id", "status", "worker_id", "retry_count", "retried_task_id", "poll_count", "callback_after_s",
-                "scheduled_ms", "start_ms", "update_ms")  # fmt: skip
-_OF_ATTEMPT = ("task_id", "status", "worker_id", "retry_count", "retried_task_id", "poll_count", "scheduled_ms",
-               "start_ms", "end_ms", "output", "reason")  # fmt: skip
-_OF_EXECUTION = ("id", "agent_id", "domain", "status", "created_ms", "end_ms", "input", "output", "reason", "retries",
-                 "response_timeout_s")  # fmt: skip
+_OF_ATTEMPT = "task_id status worker_id retry_count retried_task_id poll_count scheduled_ms start_ms"
+_OF_EXECUTION = "id agent_id domain status created_ms end_ms input output reason retries response_timeout_s"
 
 
-def _told(record: Attempt | Execution, *names: str) -> dict[str, Any]:
+def _told(record: Attempt | Execution, names: str) -> dict[str, Any]:
     """These fields under the wire's kind of name: ``start_ms`` is startTime, ``delay_s`` delaySeconds."""
-    told, units = {}, {"ms": "Time", "s": "Seconds"}
-    for name in names:
-        first, *others = name.split("_")
-        told[first + "".join(units.get(part, part.capitalize()) for part in others)] = getattr(record, name)
-    return told
+    keys = {name: camel(re.sub("_s$", "_seconds", re.sub("_ms$", "_time", name))) for name in names.split()}
+    return {key: getattr(record, name) for name, key in keys.items()}
 
 
 def whole(value: float) -> float:
