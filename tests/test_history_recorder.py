@@ -68,7 +68,7 @@ class WhatIsRecordedTest(HistoryTest):
         )
         self.assertEqual((record.status, record.platform_status), ("error", "FAILED"))
         self.assertEqual((record.error_message, record.output_data), ("no total", None))
-        self.assertEqual(record.log_lines(), [(NOON_S, "reading 中文")])
+        self.assertEqual(record.log_lines(), [(times.clock(NOON_S * 1000), "reading 中文")])
 
     def test_the_input_is_what_came_whatever_the_function_did_to_it(self) -> None:
         one = execution({"invoice": 7})

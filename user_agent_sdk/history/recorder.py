@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -42,8 +42,7 @@ PRUNE_EVERY_S = 86400.0
 CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
-# The values of COLUMNS but for the id, then those of FACTS and INSTANTS, then about how many bytes it takes in memory.
-Row = tuple[Any, ...]
+Row = tuple[Any, ...]  # COLUMNS but for the id, FACTS, INSTANTS, then about how many bytes it takes in memory
 _COLUMNS = len(schema.COLUMNS) - 1
 
 
@@ -79,37 +78,21 @@ class Recorder:
             return
         given, given_done = shape.shaped(own_input(task.wire), self._secret_keys)  # as the platform sent it
         output, output_done = shape.shaped(result.output_data, self._secret_keys)
-        lines = [{"log": line.log, "created_ms": line.created_ms} for line in result.logs]
-        logs, logs_done = shape.shaped(lines) if lines else ("[]", "")
-        done = (("input", given_done), ("output", output_done), ("logs", logs_done))
+        logs, logs_done = shape.shaped([{"log": line.log, "created_ms": line.created_ms} for line in result.logs])
+        done = {"input": given_done, "output": output_done, "logs": logs_done}
+        altered = " ".join([f"{name}-{what}" for name, what in done.items() if what]) or None
         reason = result.reason_for_incompletion
         error = reason and utf8(shape.cut(str(reason), shape.VALUE_MAX_BYTES))
         ended_s = max(started_s, ended_s)  # a clock may be set back
-        row = (
-            task.platform_task_id,
-            task.platform_agent_id,
-            utf8(agent_id),
-            times.local(started_s),
-            times.local(ended_s),
-            "success" if result.status in _FINE else "error",
-            given,
-            None if output == "null" else output,
-            error,
-            round((ended_s - started_s) * 1000),
-            task.attempt,
-            utf8(worker_id),
-            task.workflow_instance_id,
-            task.task_id,
-            result.status.value,
-            logs,
-            " ".join([f"{name}-{what}" for name, what in done if what]) or None,
-            round(started_s * 1e6),
-            round(ended_s * 1e6),
-            1000 + len(given) + len(output) + len(error or "") + len(logs),
-        )
-        self._put(row)
-
-    def _put(self, row: Row) -> None:
+        status, kept = "success" if result.status in _FINE else "error", None if output == "null" else output
+        local_times = times.local(started_s), times.local(ended_s)
+        ids = task.platform_task_id, task.platform_agent_id, utf8(agent_id)
+        columns = *ids, *local_times, status, given, kept, error
+        wire_ids = task.workflow_instance_id, task.task_id
+        duration_ms, platform_status = round((ended_s - started_s) * 1000), result.status.value
+        facts = duration_ms, task.attempt, utf8(worker_id), *wire_ids, platform_status, logs, altered
+        size_bytes = 1000 + len(given) + len(output) + len(error or "") + len(logs)
+        row = *columns, *facts, round(started_s * 1e6), round(ended_s * 1e6), size_bytes
         with self._changed:
             if len(self._rows) < QUEUE_MAX_ROWS and self._bytes + row[-1] < QUEUE_MAX_BYTES:
                 self._rows.append(row)
@@ -219,10 +202,8 @@ def recording(path: Path, redact: Iterable[str], keep_s: float | None = None) ->
     """What a ``worker.runner.Runner`` takes as ``on_execution``."""
     recorder = Recorder(path, redact, keep_s)
     recorder.start()
-    try:
+    with closing(recorder):
         yield lambda execution: recorder.record(*execution)
-    finally:
-        recorder.close()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import partial
 from math import ceil
 from string import Template
@@ -80,26 +80,15 @@ def write_report(records: Iterable[Record], stream: TextIO, source: str, scope: 
             chars += len(rows[-1])
         elif runs[-1].failed and len(failures) < FAILURES_MAX:
             failures.append(fill("failure", **_heading(record)))
-    now, count, failed = datetime.now().astimezone(), len(runs), sum(run.failed for run in runs)
+    count, now = len(runs), datetime.now().astimezone()
     points = [(run.when, run.failed) for run in runs if run.when is not None]
-    page = fill(
-        "page",
-        policy=Html(_POLICY),
-        source=source,
-        scope=scope + (f", the newest {limit:,}" if count == limit else ""),
-        span=_span(points),
-        made=f"{now:%d %b %Y %H:%M} {timezone(now.utcoffset() or timedelta())}",
-        count=f"{count:,}",
-        rate=_rate(failed, count),
-        failed=f"{failed:,}",
-        alarm="alarm" if failed else "",
-        **_percentiles(runs),
-        figures=_figures(runs, points) if runs else "",
-        newest=_newest(len(rows), len(failures), count),
+    stream.write(fill(
+        "page", policy=Html(_POLICY), source=source, version=__version__, **_totals(runs),
+        scope=scope + (f", the newest {limit:,}" if count == limit else ""), span=_span(points),
+        made=f"{now:%d %b %Y %H:%M}{views.zone(now.isoformat())}", newest=_newest(len(rows), len(failures), count),
+        alarm="alarm" if any(run.failed for run in runs) else "", figures=_figures(runs, points) if runs else "",
         rows=Html("\n".join([fill("head"), *rows, *failures])) if rows else fill("nothing"),
-        version=__version__,
-    )
-    stream.write(page)
+    ))  # fmt: skip
     return count
 
 
@@ -137,10 +126,13 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def _percentiles(runs: Iterable[Run]) -> dict[str, str]:
+def _totals(runs: Sequence[Run]) -> dict[str, object]:
+    """How many they were and failed, and how long they took."""
     ordered = sorted(run.duration_ms for run in runs if run.duration_ms is not None)
     shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
-    return {name: times.lasted(percentile(ordered, share)) if ordered else "–" for name, share in shares.items()}
+    told = {name: times.lasted(percentile(ordered, share)) if ordered else "–" for name, share in shares.items()}
+    failed = sum(run.failed for run in runs)
+    return {**told, "count": f"{len(runs):,}", "failed": f"{failed:,}", "rate": _rate(failed, len(runs))}
 
 
 def _rate(failures: int, count: int) -> str:
@@ -161,27 +153,16 @@ def _figures(runs: Sequence[Run], points: Sequence[tuple[datetime, bool]]) -> Ht
         by_agent.setdefault(run.agent, []).append(run)
     agents = sorted(by_agent.values(), key=len, reverse=True)
     more = len(agents) - AGENTS_MAX
-    return fill(
-        "figures",
-        charts=[fill("chart", title=title, svg=Html(svg)) for title, svg in drawn.items() if svg],
-        agents=[_agent(of_one) for of_one in agents[:AGENTS_MAX]],
-        more=f"and {more:,} more agents" if more > 0 else "",
-        errors=_errors(runs),
-    )
+    shown = [fill("chart", title=title, svg=Html(svg)) for title, svg in drawn.items() if svg]
+    rows = [_agent(of_one) for of_one in agents[:AGENTS_MAX]]
+    others = f"and {more:,} more agents" if more > 0 else ""
+    return fill("figures", charts=shown, agents=rows, more=others, errors=_errors(runs))
 
 
 def _agent(runs: Sequence[Run]) -> Html:
-    count, failed = len(runs), sum(run.failed for run in runs)
-    return fill(
-        "agent",
-        agent=runs[0].agent[:_BRIEF_CHARS],
-        runs=f"{count:,}",
-        rate=_rate(failed, count),
-        good=f"{64 * (count - failed) / count:.1f}",
-        radius=0 if failed else 3,
-        failed=f"{failed:,}",
-        **_percentiles(runs),
-    )
+    good = sum(not run.failed for run in runs) / len(runs)
+    name = runs[0].agent[:_BRIEF_CHARS]
+    return fill("agent", agent=name, good=f"{64 * good:.1f}", radius=3 if good == 1 else 0, **_totals(runs))
 
 
 def _errors(runs: Sequence[Run]) -> str:
@@ -198,31 +179,21 @@ def _errors(runs: Sequence[Run]) -> str:
 
 
 def _heading(record: Record) -> dict[str, object]:
-    return {
-        "id": record.id,
-        "started": views.local(record.started_at)[:19],
-        "duration": times.lasted(record.duration_ms),
-        "agent": (record.user_agent_id or record.agent_id or "")[:_BRIEF_CHARS],
-        "error": _brief(record.error_message or ""),
-    }
+    agent, error = (record.user_agent_id or record.agent_id or "")[:_BRIEF_CHARS], _brief(record.error_message or "")
+    started, duration = views.local(record.started_at)[:19], times.lasted(record.duration_ms)
+    return {"id": record.id, "started": started, "duration": duration, "agent": agent, "error": error}
 
 
 def _row(record: Record, room: int) -> Html:
     """``room``: how many characters of a value are shown."""
-    is_error = record.status == "error"
-    return fill(
-        "row",
-        kind="fail" if is_error else "fine",
-        pill="failed" if is_error else "completed",
-        status=record.status or "?",
-        facts=[fill("fact", name=name, value=value) for name, value in views.facts(record).items()],
-        values=list(_values(record, room)),
-        **_heading(record),
-    )
+    kind, pill = ("fail", "failed") if record.status == "error" else ("fine", "completed")
+    facts = [fill("fact", name=name, value=value) for name, value in views.facts(record).items()]
+    shown: dict[str, object] = {"facts": facts, "values": [*_values(record, room)], "status": record.status or "?"}
+    return fill("row", kind=kind, pill=pill, **shown, **_heading(record))
 
 
 def _values(record: Record, room: int) -> Iterable[Html]:
-    log = "\n".join(f"{times.clock(when_s):<12}  {line}" for when_s, line in record.log_lines())
+    log = "\n".join(f"{when}  {line}" for when, line in record.log_lines())
     if record.error_message:
         yield fill("value", size="wide", title="Error", kind="err", text=_shortened(record.error_message, room))
     for title, value in (("Input", record.input_data), ("Output", record.output_data)):

@@ -53,15 +53,11 @@ class Record(NamedTuple):
         document["extra"] = {name: document.pop(name) for name in schema.FACTS}
         return document
 
-    def log_lines(self) -> list[tuple[float | None, str]]:
-        """(epoch seconds, text) of each line."""
+    def log_lines(self) -> list[tuple[str, str]]:
+        """(local time of day, text) of each line."""
         lines = parse(self.logs)
-        pairs = []
-        for line in lines if isinstance(lines, list) else []:
-            created = line.get("created_ms") if isinstance(line, dict) else None
-            text = line.get("log", "") if isinstance(line, dict) else line
-            pairs.append((created / 1000 if isinstance(created, (int, float)) else None, str(text)))
-        return pairs
+        known = [line if isinstance(line, dict) else {"log": line} for line in lines] if isinstance(lines, list) else []
+        return [(times.clock(line.get("created_ms")), str(line.get("log", ""))) for line in known]
 
 
 def parse(text: str | None) -> Any:
@@ -108,19 +104,9 @@ class History:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def find(
-        self,
-        *,
-        agent_id: str | None = None,
-        user_agent_id: str | None = None,
-        status: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        task: str | None = None,
-        after_id: int | None = None,
-        limit: int | None = None,
-        full: bool = True,
-    ) -> Iterator[Record]:
+    def find(self, *, agent_id: str | None = None, user_agent_id: str | None = None, status: str | None = None,
+             since: datetime | None = None, until: datetime | None = None, task: str | None = None,
+             after_id: int | None = None, limit: int | None = None, full: bool = True) -> Iterator[Record]:  # fmt: skip
         """Newest first; with ``after_id`` what came after that one, oldest first. None = all.
 
         ``since``: those that ended then or later; ``until``: before then. ``task``: those one of whose ids (of the

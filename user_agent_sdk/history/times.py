@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from typing import Any
 
 from .. import values
 
@@ -81,9 +82,9 @@ def lasted(ms: float | None) -> str:
     return f"{hours}h {minutes:02d}m"
 
 
-def clock(epoch_s: float | None) -> str:
-    """The local time of day, in milliseconds; empty where there is none."""
+def clock(epoch_ms: Any) -> str:
+    """The local time of day, in milliseconds; as many spaces where there is none."""
     try:
-        return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S.%f")[:12] if epoch_s else ""
-    except (ValueError, OverflowError, OSError):
-        return ""
+        return datetime.fromtimestamp(epoch_ms / 1000).strftime("%H:%M:%S.%f")[:12]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return " " * 12

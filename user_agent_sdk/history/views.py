@@ -36,17 +36,10 @@ def table(
 
     def cells(record: Record) -> dict[str, str]:
         started = local(record.started_at, now.tzinfo)[:19]
-        texts = (
-            str(record.id),
-            record.status or "",
-            started[5:] if is_short else started,
-            times.lasted(record.duration_ms),
-            record.user_agent_id or "",
-            short(record.wire_task_id or record.task_id or ""),
-            record.agent_id or "",
-            record.error_message or "",
-        )
-        return {name: clean(escape(text[:300])) for name, text in zip(_NAMES, texts)}
+        when, task = started[5:] if is_short else started, short(record.wire_task_id or record.task_id or "")
+        texts = (record.id, record.status, when, times.lasted(record.duration_ms), record.user_agent_id, task,
+                 record.agent_id, record.error_message)  # fmt: skip
+        return {name: clean(escape(str(text or "")[:300])) for name, text in zip(_NAMES, texts)}
 
     def line(row: dict[str, str], color: str | None = None) -> str:
         parts = []
@@ -74,7 +67,7 @@ def piped(record: Record) -> str:
     return "\t".join("" if value is None else escape(str(value)) for value in record)
 
 
-def _zone(text: str | None) -> str:
+def zone(text: str | None) -> str:
     """The zone that a stored time is shown in, to be written behind the time."""
     when = times.moment(text)
     return f" {timezone(when.utcoffset() or timedelta())}" if when else ""
@@ -91,8 +84,8 @@ def facts(record: Record) -> dict[str, str]:
         "Worker": record.worker_id,
         "Attempt": record.attempt,
         "Reported as": record.platform_status,
-        "Started": local(record.started_at) + _zone(record.started_at),
-        "Ended": local(record.ended_at) + _zone(record.ended_at),
+        "Started": local(record.started_at) + zone(record.started_at),
+        "Ended": local(record.ended_at) + zone(record.ended_at),
         "Duration": times.lasted(record.duration_ms),
         "Not as it was": record.altered,
     }
@@ -113,9 +106,8 @@ def detail(record: Record, paint: Paint, max_chars: int | None) -> list[str]:
             lines += ["", paint(title, "bold"), *highlighted(value, paint, max_chars).split("\n")]
     log = record.log_lines()
     lines += ["", paint("Log", "bold")] if log else []
-    for when_s, text in log:
-        first = f"{times.clock(when_s):<12}"
-        lines += [f"{first}  {escape(line)}" for line in shortened(text, max_chars).split("\n")]
+    for when, text in log:
+        lines += [f"{when}  {escape(line)}" for line in shortened(text, max_chars).split("\n")]
     return lines
 
 
