@@ -49,8 +49,8 @@ WHEEL = f"{BASE}-py3-none-any.whl"
 SBOM = f"{NAME}.cdx.json"
 TOP = ("LICENSE", "README.md", "pyproject.toml")
 # Suffixes of the files that are packed: not the database that a tried example leaves, nor an editor's copy.
-_IN_EXAMPLES = (".cmd", ".conf", ".Dockerfile", ".service", ".xml", ".yml")
-KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh", *_IN_EXAMPLES)
+KEPT = (".py", ".typed", ".md", ".html", ".json", ".pem", ".sh",
+        ".cmd", ".conf", ".Dockerfile", ".service", ".xml", ".yml")  # fmt: skip
 NEVER = "credentials.json"
 ZIPAPP_MAIN = b"""\
 import sys
@@ -136,19 +136,11 @@ def _epoch() -> int:
 
 
 def _metadata() -> bytes:
-    fields = [
-        ("Metadata-Version", "2.4"),
-        ("Name", NAME),
-        ("Version", __version__),
-        ("Summary", SUMMARY),
-        ("Author", AUTHOR),
-        ("License-Expression", LICENSE),
-        ("License-File", "LICENSE"),
-        *(("Classifier", classifier) for classifier in CLASSIFIERS),
-        ("Requires-Python", REQUIRES_PYTHON),
-        ("Description-Content-Type", "text/markdown"),
-    ]
-    head = "".join(f"{name}: {value}\n" for name, value in fields)
+    fields = {"Metadata-Version": "2.4", "Name": NAME, "Version": __version__, "Summary": SUMMARY, "Author": AUTHOR,
+              "License-Expression": LICENSE, "License-File": "LICENSE", "Requires-Python": REQUIRES_PYTHON,
+              "Description-Content-Type": "text/markdown"}  # fmt: skip
+    pairs = [*fields.items(), *(("Classifier", classifier) for classifier in CLASSIFIERS)]
+    head = "".join(f"{name}: {value}\n" for name, value in pairs)
     return head.encode("utf-8") + b"\n" + _content(ROOT / "README.md")
 
 
@@ -175,30 +167,19 @@ def _with_dist_info(files: Files) -> dict[str, bytes]:
 def _sbom(files: Files) -> bytes:
     """CycloneDX 1.6: this package, each file's SHA-256, and that there is no dependency to list."""
     ref = f"pkg:pypi/{NAME}@{__version__}"
-    parts = [
-        {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}]}
-        for name, data in files.items()
-    ]
+    sums = {name: [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}] for name, data in files.items()}
+    component = {
+        "type": "library", "bom-ref": ref, "supplier": {"name": AUTHOR}, "name": NAME, "version": __version__,
+        "description": SUMMARY, "licenses": [{"license": {"id": LICENSE}}], "purl": ref,
+        "components": [{"type": "file", "name": name, "hashes": hashes} for name, hashes in sums.items()],
+    }  # fmt: skip
+    made = datetime.fromtimestamp(_epoch(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {
-            "timestamp": datetime.fromtimestamp(_epoch(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "authors": [{"name": AUTHOR}],
-            "component": {
-                "type": "library",
-                "bom-ref": ref,
-                "supplier": {"name": AUTHOR},
-                "name": NAME,
-                "version": __version__,
-                "description": SUMMARY,
-                "licenses": [{"license": {"id": LICENSE}}],
-                "purl": ref,
-                "components": parts,
-            },
-        },
+        "metadata": {"timestamp": made, "authors": [{"name": AUTHOR}], "component": component},
         "components": [],
         "dependencies": [{"ref": ref, "dependsOn": []}],
         "compositions": [{"aggregate": "complete", "assemblies": [ref], "dependencies": [ref]}],

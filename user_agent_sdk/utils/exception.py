@@ -3,6 +3,4 @@
 
 from __future__ import annotations
 
-from ..errors import NonRetryableException
-
-__all__ = ["NonRetryableException"]
+from ..errors import NonRetryableException as NonRetryableException
