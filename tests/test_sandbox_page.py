@@ -193,7 +193,7 @@ class Feed(PageCase):
         log = logging.getLogger("tests.page")
         log.addHandler(logging.NullHandler())
         log.propagate = False
-        with page.listening(self.sandbox.engine, log):
+        with page.Listener(self.sandbox.engine, log):
             log.warning("page %d is\x1b[1m rotated", 2, extra={"task_id": task["taskId"]})
             log.warning("of no task")
         log.warning("too late", extra={"task_id": task["taskId"]})
@@ -212,7 +212,7 @@ class Feed(PageCase):
         [task] = self.sandbox.engine.poll("a", "here")
         log = logging.getLogger("tests.page")
         log.propagate = False
-        with page.listening(self.sandbox.engine, log):
+        with page.Listener(self.sandbox.engine, log):
             log.warning("%d items", "x", extra={"task_id": task["taskId"]})
             log.warning("one", extra={"task_id": task["taskId"]})
         self.assertEqual([line["log"] for line in self.detail(execution_id)["attempts"][0]["logs"]], ["one"])

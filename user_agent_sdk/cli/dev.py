@@ -64,8 +64,8 @@ def main(args: Namespace) -> int:
                 sandbox = stack.enter_context(server.Sandbox(embedded.SANDBOX_PORT))
             except UserAgentError:  # somebody has the port
                 sandbox = stack.enter_context(server.Sandbox())
-            page.install(sandbox)
-            stack.enter_context(page.listening(sandbox.engine, AGENT_LOG))
+            page.install(sandbox, (), (), {})
+            stack.enter_context(page.Listener(sandbox.engine, AGENT_LOG))
         session = Session(args, options.script_of(args), sandbox)
         stack.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True  # two saves within a second would look the same to a .pyc file

@@ -63,7 +63,7 @@ def main(args: Namespace) -> int:
             for name, command in {"page": sandbox.origin + "/", **commands}.items():
                 terminal.note(f"  {name:<14} {escape(command)}")
         if agents:
-            with contextlib.redirect_stdout(sys.stderr), page.listening(sandbox.engine, AGENT_LOG):
+            with contextlib.redirect_stdout(sys.stderr), page.Listener(sandbox.engine, AGENT_LOG):
                 return run.work(settings.on_sandbox(credentials), agents)
         _wait_for_signal()
         if not settings.quiet:

@@ -29,13 +29,8 @@ KEPT_LOG_LINES = 10_000  # log lines of one attempt
 KEPT_LIVE_LINES = 1000  # those that a worker of this process writes
 BRIEF_CHARS = 500  # characters of an input that a list shows and a search looks into
 _SLICE_S = 0.1
-_ENDED_AS = {  # the end of an execution that is not tried again, by its status
-    "COMPLETED": "COMPLETED",
-    "FAILED": "FAILED",
-    "FAILED_WITH_TERMINAL_ERROR": "FAILED",
-    "CANCELED": "TERMINATED",
-    "TIMED_OUT": "TIMED_OUT",
-}
+# What an execution ends as whose last attempt ends so; as any other it ends too.
+_ENDED_AS = {"FAILED_WITH_TERMINAL_ERROR": "FAILED", "CANCELED": "TERMINATED"}
 
 Seen = TypeVar("Seen")
 
@@ -101,7 +96,7 @@ class Engine:
             execution = Execution(agent_id, domain or None, given, text[:BRIEF_CHARS], retries, retry_delay_s,
                                   response_timeout_s, wall_ms())  # fmt: skip
             self._executions[execution.id] = execution
-            self._schedule(execution, None, now)
+            self._schedule(execution, now)
             return execution.id
 
     def poll(self, agent_id: str, worker_id: str | None = None, domain: str | None = None, *,
@@ -137,20 +132,19 @@ class Engine:
                 raise ReportRefused(404, f"No such workflow found by id: {report['workflowInstanceId']}")
             if attempt is None:
                 raise ReportRefused(404, f"No such task found by id: {report['taskId']}")
-            execution = self._executions[attempt.execution_id]
+            execution = attempt.execution
             if attempt.status not in ("SCHEDULED", "IN_PROGRESS"):
                 return None if extend else execution
             attempt.update_ms = wall_ms()
             if extend:
                 attempt.lease_until = now + execution.response_timeout_s
                 return None
-            status = self._store(report, size_bytes, execution, attempt)
+            status = self._store(report, size_bytes, attempt)
             if status != "IN_PROGRESS":
-                self._end(execution, attempt, status, now)
+                self._end(attempt, status, now)
                 return execution
             attempt.callback_after_s = max(report.get("callbackAfterSeconds") or 0, 0)
-            self._enqueue(execution, attempt, now + attempt.callback_after_s)
-            self._move(attempt, "SCHEDULED")
+            self._enqueue(attempt, now + attempt.callback_after_s)
             return None
 
     def wait(self, execution_id: str, timeout_s: float, until: Callable[[Execution], bool] | None = None) -> Execution:
@@ -175,7 +169,7 @@ class Engine:
             attempt = self._tasks.get(task_id)
             if attempt is None:
                 raise NotFoundError(f"No such task found by id: {task_id}")
-            return to_wire(self._executions[attempt.execution_id], attempt)
+            return to_wire(attempt)
 
     def view(self, show: Callable[[Iterable[Execution], float], Seen]) -> Seen:
         """What ``show`` makes of all executions, newest first, and of the monotonic time; nothing changes meanwhile."""
@@ -192,9 +186,8 @@ class Engine:
             if execution is None:
                 raise NotFoundError(f"no execution has the id {execution_id!r}")
             if execution.status == "RUNNING":
-                attempt = execution.attempts[-1]
-                attempt.reason = "cancelled by hand"
-                self._end(execution, attempt, "CANCELED", now)
+                execution.attempts[-1].reason = "cancelled by hand"
+                self._end(execution.attempts[-1], "CANCELED", now)
 
     def heard(self, task_id: str, level: str, line: LogLine) -> None:
         """A worker in this process wrote ``line`` to the log of a task."""
@@ -232,48 +225,47 @@ class Engine:
         now = self.clock()
         lapsed = [leased for leased in self._leased if leased.lease_until <= now]
         for attempt in sorted(lapsed, key=lambda leased: leased.lease_until):
-            execution = self._executions[attempt.execution_id]
-            attempt.reason = (f"responseTimeout: {execution.response_timeout_s:g} exceeded for the taskId: "
-                              f"{attempt.task_id} with Task Definition: {execution.agent_id}")  # fmt: skip
-            self._end(execution, attempt, "TIMED_OUT", now)
+            attempt.reason = (f"responseTimeout: {attempt.execution.response_timeout_s:g} exceeded for the taskId: "
+                              f"{attempt.task_id} with Task Definition: {attempt.execution.agent_id}")  # fmt: skip
+            self._end(attempt, "TIMED_OUT", now)
         return now
 
-    def _schedule(self, execution: Execution, retried: Attempt | None, now: float) -> None:
-        attempt = Attempt(execution.id, wall_ms(), retried)
+    def _schedule(self, execution: Execution, ready_at: float) -> None:
+        attempt = Attempt(execution, wall_ms())
         execution.attempts.append(attempt)
         self._tasks[attempt.task_id] = attempt
-        self._enqueue(execution, attempt, now + execution.retry_delay_s if retried else now)
+        self._enqueue(attempt, ready_at)
 
-    def _enqueue(self, execution: Execution, attempt: Attempt, ready_at: float) -> None:
+    def _enqueue(self, attempt: Attempt, ready_at: float) -> None:
         """Give ``attempt`` a place in its queue; an older place is void from now on."""
         attempt.place, attempt.ready_at = next(self._tickets), ready_at
-        queue = self._queues[execution.agent_id, execution.domain]
+        queue = self._queues[attempt.execution.agent_id, attempt.execution.domain]
         heapq.heappush(queue.waiting, (ready_at, attempt.place, attempt))
         queue.arrived.notify()
+        self._move(attempt, "SCHEDULED")
 
     def _hand_out(self, attempt: Attempt, worker_id: str | None, now: float) -> dict[str, Any]:
-        execution = self._executions[attempt.execution_id]
         attempt.worker_id = worker_id
         attempt.poll_count += 1
         attempt.update_ms = wall_ms()
         attempt.start_ms = attempt.start_ms or attempt.update_ms
         attempt.callback_after_s = 0
-        attempt.lease_until = now + execution.response_timeout_s
+        attempt.lease_until = now + attempt.execution.response_timeout_s
         self._move(attempt, "IN_PROGRESS")
-        return to_wire(execution, attempt)
+        return to_wire(attempt)
 
     def _move(self, attempt: Attempt, status: str) -> None:
         (self._leased.add if status == "IN_PROGRESS" else self._leased.discard)(attempt)
         attempt.status = status
         self._moved.notify_all()
 
-    def _store(self, report: Mapping[str, Any], size_bytes: int, execution: Execution, attempt: Attempt) -> str:
+    def _store(self, report: Mapping[str, Any], size_bytes: int, attempt: Attempt) -> str:
         """Keep what a report says; the status that its attempt gets."""
         attempt.worker_id = report.get("workerId") or attempt.worker_id
         attempt.output = report.get("outputData") or {}
         reason = report.get("reasonForIncompletion")
         attempt.reason = str(reason)[:REASON_MAX_CHARS] if reason else None
-        execution.size_bytes += size_bytes
+        attempt.execution.size_bytes += size_bytes
         logs = report.get("logs")
         if logs and isinstance(logs, list):
             lines = [*attempt.logs, *map(log_line, logs)]
@@ -287,13 +279,13 @@ class Engine:
                 return "FAILED_WITH_TERMINAL_ERROR"
         return str(report["status"])
 
-    def _end(self, execution: Execution, attempt: Attempt, status: str, now: float) -> None:
+    def _end(self, attempt: Attempt, status: str, now: float) -> None:
         """End an attempt, and with it the execution unless it is to be tried again."""
-        attempt.end_ms = wall_ms()
+        execution, attempt.end_ms = attempt.execution, wall_ms()
         if status in ("FAILED", "TIMED_OUT") and attempt.retry_count < execution.retries:
-            self._schedule(execution, attempt, now)
+            self._schedule(execution, now + execution.retry_delay_s)
         else:
-            execution.status = _ENDED_AS[status]
+            execution.status = _ENDED_AS.get(status, status)
             execution.end_ms = attempt.end_ms
             execution.output, execution.reason = attempt.output, attempt.reason
             self._ended.append(execution.id)

@@ -10,8 +10,8 @@ import html
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .. import pages
@@ -26,31 +26,21 @@ SHOWN_EXECUTIONS = 200  # executions in one reply: more than any window shows
 SHOWN_CHARS = 200_000  # characters of an input, an output, or one attempt's logs
 SHOWN_LINES = 1000  # the last log lines of one attempt
 NOTE_CHARS = 200  # of the reason or the input in a row
-# The page's counters in their order, each with the states that it counts.
-KINDS = {
-    "failed": ("FAILED", "TIMED_OUT"), "running": ("RUNNING",), "waiting": ("WAITING",), "queued": ("QUEUED",),
-    "completed": ("COMPLETED",), "cancelled": ("TERMINATED",),
-}  # fmt: skip
-_KIND_OF = {state: kind for kind, states in KINDS.items() for state in states}
+KINDS = ("failed", "running", "waiting", "queued", "completed", "cancelled")  # the page's counters in their order
+_KIND_OF = {"TIMED_OUT": "failed", "TERMINATED": "cancelled"}  # of any other state it has that state's own name
 _STATES = {"SCHEDULED": "QUEUED", "IN_PROGRESS": "RUNNING"}
 
 
-def install(
-    sandbox: Sandbox,
-    commands: Sequence[str] = (),
-    submits: Sequence[str] = (),
-    templates: Mapping[str, str] | None = None,
-) -> None:
+def install(sandbox: Sandbox, commands: Sequence[str], submits: Sequence[str], templates: Mapping[str, str]) -> None:
     """Serve the page at the sandbox's address.
 
     ``commands``: how to start a worker, shown until one polls; ``submits``: how to give it a task, shown until there
     is one. ``templates``: the input that the form begins with, as JSON text by agent id; it may change later.
     """
     engine, document = sandbox.engine, _document(commands, submits)
-    known: Mapping[str, str] = {} if templates is None else templates
 
     def overview(request: Request, _: str) -> Reply:
-        agents = [{**agent, "template": known.get(agent["agentId"], "")} for agent in engine.agents()]
+        agents = [{**agent, "template": templates.get(agent["agentId"], "")} for agent in engine.agents()]
         told = engine.view(lambda executions, now_s: _overview(executions, now_s, request))
         return Reply.of({"now": wall_ms(), "agents": agents, **told})
 
@@ -64,21 +54,18 @@ def install(
     sandbox.route("POST", "/sandbox/cancel/*", cancel)
 
 
-@contextmanager
-def listening(engine: Engine, log: logging.Logger) -> Iterator[None]:
-    """While this lasts, what the tasks of this process write to ``log`` is shown as they write it."""
-    handler = _Heard(engine)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
+class Listener(logging.Handler):
+    """A context manager: what the tasks of this process write to ``log`` meanwhile is shown as they write it."""
 
-
-class _Heard(logging.Handler):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, log: logging.Logger) -> None:
         super().__init__()
-        self._engine = engine
+        self._engine, self._log = engine, log
+
+    def __enter__(self) -> None:
+        self._log.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._log.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):  # a %d for a text, a __str__ that raises
@@ -117,7 +104,7 @@ def _overview(executions: Iterable[Execution], now_s: float, request: Request) -
     rows, found, place, chosen, latest = [], 0, -1, None, None
     for execution in executions:
         state = _state(execution, now_s)
-        kind = _KIND_OF.get(state, "cancelled")
+        kind = _KIND_OF.get(state, state.lower())
         counts[kind] += 1
         if kind == "failed" and (latest is None or execution.end_ms > latest.end_ms):
             latest = execution

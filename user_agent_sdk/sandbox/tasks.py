@@ -33,11 +33,11 @@ class Attempt:
     as a worker in this process writes them; ``logs`` those that were reported. Both lists are replaced, never changed.
     """
 
-    def __init__(self, execution_id: str, scheduled_ms: int, retried: Attempt | None) -> None:
-        self.execution_id = execution_id
+    def __init__(self, execution: Execution, scheduled_ms: int) -> None:
+        self.execution = execution
         self.scheduled_ms = scheduled_ms
-        self.retry_count: int = retried.retry_count + 1 if retried else 0
-        self.retried_task_id: str | None = retried.task_id if retried else None
+        self.retry_count = len(execution.attempts)
+        self.retried_task_id = execution.attempts[-1].task_id if execution.attempts else None
         self.task_id: str = _new_id()
         self.status = "SCHEDULED"
         self.worker_id: str | None = None
@@ -114,27 +114,18 @@ def log_line(line: object) -> LogLine:
     return LogLine(str(line.get("log", "")), created if isinstance(created, int) else 0)
 
 
-def to_wire(execution: Execution, attempt: Attempt) -> dict[str, Any]:
+def to_wire(attempt: Attempt) -> dict[str, Any]:
     """The Task that a poll is answered with: the fields of the real one that say something."""
-    definition = {
-        "name": execution.agent_id,
-        "retryCount": execution.retries,
-        "retryDelaySeconds": whole(execution.retry_delay_s),
-        "responseTimeoutSeconds": whole(execution.response_timeout_s),
-    }
+    execution = attempt.execution
+    name, timeout_s, delay_s = execution.agent_id, whole(execution.response_timeout_s), whole(execution.retry_delay_s)
+    definition = {"name": name, "retryCount": execution.retries, "retryDelaySeconds": delay_s,
+                  "responseTimeoutSeconds": timeout_s}  # fmt: skip
     wire = {
         **_told(attempt, f"{_OF_ATTEMPT} callback_after_s update_ms"),
-        "workflowInstanceId": execution.id,
-        "taskType": execution.agent_id,
-        "taskDefName": execution.agent_id,
-        "domain": execution.domain,
-        "inputData": execution.input,
-        "outputData": attempt.output,
-        "referenceTaskName": "step",
-        "iteration": 0,
-        "responseTimeoutSeconds": definition["responseTimeoutSeconds"],
-        "workflowTask": {"taskDefinition": definition},
-    }
+        "workflowInstanceId": execution.id, "taskType": name, "taskDefName": name, "domain": execution.domain,
+        "referenceTaskName": "step", "iteration": 0, "inputData": execution.input, "outputData": attempt.output,
+        "responseTimeoutSeconds": timeout_s, "workflowTask": {"taskDefinition": definition},
+    }  # fmt: skip
     return {key: value for key, value in wire.items() if value is not None}
 
 
