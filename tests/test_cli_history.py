@@ -187,7 +187,7 @@ class FileTest(HistoryCliTest):
             self.assertEqual(ended.code, 1 if os.name == "nt" else 2)  # Windows knows where a home would be
             self.assertNotIn("bug", ended.err)
         Path("out.csv").write_text("kept", "utf-8")
-        with mock.patch("user_agent_sdk.history.export.write_csv", side_effect=OSError("No space left on device")):
+        with mock.patch("user_agent_sdk.history.views.write_csv", side_effect=OSError("No space left on device")):
             self.assertEqual(self.run_main("history", "-e", "out.csv").code, 1)
         self.assertEqual(Path("out.csv").read_text("utf-8"), "kept")
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [DB, "out.csv"])

@@ -15,7 +15,7 @@ from unittest import mock
 
 from tests.historybox import NOON_S, SEED_TABLE, HistoryTest, execution
 from user_agent_sdk.errors import NotFoundError, StorageError
-from user_agent_sdk.history import export, store, times
+from user_agent_sdk.history import store, times, views
 from user_agent_sdk.history.store import History, parse, prune
 
 NOON = datetime.fromtimestamp(NOON_S, timezone.utc)
@@ -289,6 +289,6 @@ class OldFilesTest(HistoryTest):
         self.assertEqual(again, old)
         self.assertEqual(times.moment(new.started_at).timestamp(), NOON_S)  # type: ignore[union-attr]
         stream = io.StringIO()
-        export.write_csv([new, again], stream)
+        views.write_csv([new, again], stream)
         for line in stream.getvalue().splitlines()[1:]:
             self.assertIsNone(datetime.fromisoformat(line.split(",")[4]).tzinfo)

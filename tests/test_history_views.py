@@ -17,7 +17,7 @@ from unittest import mock
 
 from tests.historybox import HOSTILE, NOON_S, HistoryTest, execution
 from user_agent_sdk import tables
-from user_agent_sdk.history import charts, export, report, views
+from user_agent_sdk.history import charts, report, views
 from user_agent_sdk.history.store import Record
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -126,14 +126,14 @@ class HostileTest(HistoryTest):
 
     def test_csv_cells_are_not_formulas_and_come_back_as_they_were(self) -> None:
         stream = io.StringIO(newline="")
-        self.assertEqual(export.write_csv(self.records, stream), len(HOSTILE))
+        self.assertEqual(views.write_csv(self.records, stream), len(HOSTILE))
         text = stream.getvalue()
         self.assertIsNone(re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", text))
         self.assertTrue(text.endswith("\r\n"))
         csv.field_size_limit(2**30)
         self.addCleanup(csv.field_size_limit, csv.field_size_limit())
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        self.assertEqual(rows[0].keys(), set(export.TITLES))
+        self.assertEqual(rows[0].keys(), set(views.TITLES))
         by_task = {row["Task ID"]: row for row in rows}
         self.assertEqual(by_task[r"\u202etxt.exe"]["Error Message"], "'=cmd|' /C calc'!A0")
         self.assertEqual(by_task[r"\x1b[31mred\x1b]0;title\x07"]["Error Message"], "one\r\ntwo\\x00three")

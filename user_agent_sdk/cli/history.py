@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, TextIO
 
 from ..errors import UsageError, UserAgentError
-from ..history import export, times, views
+from ..history import times, views
 from ..history.store import History, Record
 from ..logs import encodable, escape, json_text
 from ..values import from_home, parsed, whole
@@ -71,9 +71,9 @@ def main(args: Namespace) -> None:
         elif args.export_csv == "-":
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8", newline="")
-            export.write_csv(records, sys.stdout)
+            views.write_csv(records, sys.stdout)
         elif args.export_csv:
-            _write_file(args.export_csv, db_path, lambda stream: export.write_csv(records, stream))
+            _write_file(args.export_csv, db_path, lambda stream: views.write_csv(records, stream))
         elif args.json:  # one at a time: together they may not fit into memory
             before = "["
             for record in records:

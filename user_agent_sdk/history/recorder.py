@@ -171,7 +171,10 @@ class Recorder:
             schema.prepare(self._db)
         db = self._db
         db.execute("BEGIN IMMEDIATE")
-        for rows in _portions(batch):
+        rest = batch
+        while rest:
+            size = next(size for size in STATEMENT_ROWS if size <= len(rest))
+            rows, rest = rest[:size], rest[size:]
             columns = [value for row in rows for value in row[:_COLUMNS]]
             last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
@@ -211,14 +214,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
         found = os.stat(path)
         return found.st_dev, found.st_ino
     return None
-
-
-def _portions(batch: list[Row]) -> Iterator[list[Row]]:
-    start = 0
-    while start < len(batch):
-        size = next(size for size in STATEMENT_ROWS if start + size <= len(batch))
-        yield batch[start : start + size]
-        start += size
 
 
 def _insertion(table: str, names: Sequence[str], count: int) -> str:

@@ -45,12 +45,6 @@ def moment(text: object) -> datetime | None:
         return None
 
 
-def local_text(text: str | None) -> str | None:
-    """A stored time as 0.2.0 shows it, without its offset."""
-    when = moment(text) if text and text[19:].strip(".0123456789") else None
-    return text if when is None else when.replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
 def parse_since(text: str) -> datetime:
     """``2h`` (ago; s, m, h, d, w), or a date or time in ISO 8601. Raises ValueError saying what it must be."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])", text.strip())
