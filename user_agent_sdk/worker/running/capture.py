@@ -32,9 +32,7 @@ def start() -> None:
     """After a script was loaded, which may have put streams of its own into ``sys``: capture all. (A handler that the
     root logger had before would have kept the script's ``basicConfig`` from doing anything.)"""
     streams()
-    root = logging.getLogger()
-    if not any(isinstance(handler, _Handler) for handler in root.handlers):
-        root.addHandler(_Handler())
+    logging.getLogger().addHandler(_HANDLER)  # once, however often
 
 
 class _Stream:
@@ -109,3 +107,6 @@ class _Handler(logging.Handler):
             with suppress(Exception):  # a %d for a text: the script's own handlers say so
                 current.logger.lines.add(self.format(record), int(record.created * 1000))
         return True
+
+
+_HANDLER = _Handler()
