@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``@user_agent``, the registry, and how a task's input reaches a function's parameters.
-
-A function's signature is read when it is registered, not for each task; annotations are never evaluated.
-"""
+"""``@user_agent``, the registry, and how a task's input reaches a function's parameters. A function's signature is read
+when it is registered, not for each task; annotations are never evaluated."""
 
 from __future__ import annotations
 
@@ -98,8 +96,7 @@ class Agent:  # a dataclass costs each start 1 ms
         """Set ``parameters``, which a task fills, by name unless they are positional-only; and ``taken``, the names
         that ``**kwargs`` does not get, or None when it gets nothing. A decorator's ``(*args, **kwargs)`` stands for
         what it wraps, but one that names its parameters means them; of a wrapper that does not say what it wraps,
-        ``*args`` stays empty. ``fills``: such a decorator may add what the input lacks.
-        """
+        ``*args`` stays empty. ``fills``: such a decorator may add what the input lacks."""
         wraps_c = not hasattr(inner, "__code__") and hasattr(inner, "__wrapped__")  # functools.lru_cache and its like
         found = self._signature(self.func, follow_wrapped=wraps_c)
         variable = {each.kind for each in found} & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
@@ -142,10 +139,8 @@ class Agent:  # a dataclass costs each start 1 ms
     ) -> tuple[list[Any], dict[str, Any]]:
         """The arguments for one call: ``platform``'s attributes of the five documented names, or of those in ``ours``,
         first, then ``given``, the task's input, by name; ``**kwargs`` receives what is left of the input, unless the
-        function takes one of the five names or ``*args``.
-
-        Raises NonRetryableException when the input lacks a required parameter: a retry would lack it too.
-        """
+        function takes one of the five names or ``*args``. Raises NonRetryableException when the input lacks a required
+        parameter: a retry would lack it too."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter in self.parameters:
@@ -200,16 +195,15 @@ def user_agent(
     The function stays what it was and can be called as before. It may take any of ``input_data`` (dict), ``logger``,
     ``task``, ``platform_task_id``, ``platform_agent_id``; any other parameter is taken from ``input_data`` by name.
 
-    ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls under (default:
-    the host's). ``domain``: the task domain. ``poll_interval``: the longest pause between two polls while idle, in
+    ``agent_id``: whose tasks it takes (default: the credentials'). ``worker_id``: the name it polls under (default: the
+    host's). ``domain``: the task domain. ``poll_interval``: the longest pause between two polls while idle, in
     milliseconds (default 1000; 200 on Conductor). ``workers``: tasks at a time (default 1). ``timeout_s``: a task that
     runs longer fails (default: no limit). ``retries`` and ``response_timeout_s`` (seconds): what ``run --register``
     tells a Conductor server that does not know the task type. ``loop``: ``"shared"`` runs all tasks of async agents on
     one event loop (default ``"own"``: one for each worker thread). A flag and the environment win over what is set
     here, but for ``timeout_s``: what an agent needs is its own.
 
-    Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for a senseless option.
-    """
+    Raises AgentError (``agent-signature``) for a function that no task can call, ConfigError for a senseless option."""
     if callable(agent_id) or isinstance(agent_id, staticmethod):
         return register_user_agent(agent_id)
     options = (agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
@@ -221,10 +215,8 @@ def register_user_agent(
     poll_interval: float | None = None, workers: int | None = None, timeout_s: float | None = None,
     retries: int | None = None, response_timeout_s: float | None = None, loop: str | None = None,
 ) -> F:  # fmt: skip
-    """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate, and return it.
-
-    The same options and errors. Bound methods, ``functools.partial`` and callable objects will do.
-    """
+    """Do what ``@user_agent(…)`` does, for a callable that you can't or won't decorate, and return it. The same options
+    and errors. Bound methods, ``functools.partial`` and callable objects will do."""
     options = (agent_id, worker_id, domain, poll_interval, workers, timeout_s, retries, response_timeout_s, loop)
     REGISTRY.append(Agent(func, *options))
     return func

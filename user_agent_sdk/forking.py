@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child that this process forks must not keep of the worker: a child is a plain Python process.
-
-It gets the signals' former handlers back (a Pool ends its children by SIGTERM), and the worker's sockets and files
-are closed in it: an orphan would hold the status port. Threads are never copied.
-"""
+"""What a child that this process forks must not keep of the worker: a child is a plain Python process. It gets the
+signals' former handlers back (a Pool ends its children by SIGTERM), and the worker's sockets and files are closed in
+it: an orphan would hold the status port. Threads are never copied."""
 
 from __future__ import annotations
 
@@ -13,14 +11,9 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any, Callable, NoReturn, Protocol, TypeVar
+from typing import Any, Callable, NoReturn, TypeVar
 
-
-class _File(Protocol):
-    def fileno(self) -> int: ...
-
-
-File = TypeVar("File", bound=_File)
+File = TypeVar("File")
 FLUSH_S = 1.0  # for what a child printed: a thread that it does not have may have held the stream's lock in the fork
 
 former_handlers: dict[int, Any] = {}  # the former handlers of the signals that the worker handles meanwhile

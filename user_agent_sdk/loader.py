@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import an agent script by its path, and find the agents in it.
-
-The script sees what a plain ``python script.py`` would give it: its folder on ``sys.path``, right after the standard
-library (last if it is called like another module), and a module in ``sys.modules`` that carries its name.
-``user_agent_sdk`` is always this running copy, whatever its folder is called, so there is one registry and one
-NonRetryableException.
-"""
+"""Import an agent script by its path, and find the agents in it. The script sees what a plain ``python script.py``
+would give it: its folder on ``sys.path``, right after the standard library (last if it is called like another module),
+and a module in ``sys.modules`` that carries its name. ``user_agent_sdk`` is always this running copy, whatever its
+folder is called, so there is one registry and one NonRetryableException."""
 
 from __future__ import annotations
 
@@ -36,11 +33,9 @@ _OWN_CODE = (str(Path(__file__).parent) + os.sep, "<frozen ")
 
 
 def load(path: Path) -> list[Agent]:
-    """Run the script at ``path`` and return the agents that it registered, in order.
-
-    Its ``if __name__ == "__main__"`` part does not run. Raises AgentError: agent-missing, agent-load
-    (the message ends with the script's own traceback), no-agent; and what the decorator raises.
-    """
+    """Run the script at ``path`` and return the agents that it registered, in order. Its ``if __name__ == "__main__"``
+    part does not run. Raises AgentError: agent-missing, agent-load (the message ends with the script's own traceback),
+    no-agent; and what the decorator raises."""
     is_frozen = getattr(sys, "frozen", False) and str(path) == sys.executable
     path = path if is_frozen else _script(path)
     main_script = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -61,10 +56,8 @@ def load(path: Path) -> list[Agent]:
 
 
 def identify(agents: Iterable[Agent], default_id: str | None) -> list[Agent]:
-    """The same agents, each with an id: its own, else ``default_id``.
-
-    Raises AgentError (no-agent) for one without, and for one id that two functions claim in the same domain.
-    """
+    """The same agents, each with an id: its own, else ``default_id``. Raises AgentError (no-agent) for one without, and
+    for one id that two functions claim in the same domain."""
     by_id: dict[tuple[str, str | None], Agent] = {}
     for agent in agents:
         agent_id = agent.agent_id or default_id

@@ -68,9 +68,9 @@ class Crew:
             return self._changed.wait_for(lambda: self.at_work <= most, timeout_s)
 
     def join(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        """Once none is at work: each thread is about to end."""
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(timeout_s)
 
 
 class Limit:

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a worker from settings and agents, runs it, drains it, stops it.
-
-Stop order: polls first, then running functions, then deliveries; leases last, since a task that runs
-or a result that waits needs its lease to the end.
-"""
+"""Builds a worker from settings and agents, runs it, drains it, stops it. Stop order: polls first, then running
+functions, then deliveries; leases last, since a task that runs or a result that waits needs its lease to the end."""
 
 from __future__ import annotations
 
@@ -52,11 +49,9 @@ OVERTIME_S = GRACE_S + 5.0  # after the drain timeout the process ends, whatever
 
 
 class Runner:
-    """One worker: all slots of all agents of a script, against one platform.
-
-    ``on_execution`` hears of each run after its report. ``owns_process``: a stop that can't be clean
-    (a second signal, a drain that hangs) may end the process at once, without returning.
-    """
+    """One worker: all slots of all agents of a script, against one platform. ``on_execution`` hears of each run after
+    its report. ``owns_process``: a stop that can't be clean (a second signal, a drain that hangs) may end the process
+    at once, without returning."""
 
     def __init__(
         self, settings: Settings, agents: Sequence[Agent], *, on_execution: Callable[[Run], None] | None = None,
@@ -108,10 +103,8 @@ class Runner:
         self._slots += [(number, Slot(agent, gate, own.timeout_s, self.services)) for number in range(own.workers)]
 
     def run(self) -> int:
-        """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off.
-
-        Raises AuthRefusedError when the credentials are refused at the start, AgentError for a start hook.
-        """
+        """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off. Raises
+        AuthRefusedError when the credentials are refused at the start, AgentError for a start hook."""
         settle()  # for the loggers of modules that were imported since the script was
         with signals.into(self._numbers, breaks=lambda: self._is_checking):
             try:

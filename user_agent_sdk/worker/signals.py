@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals become numbers in a queue, which the main thread reads.
-
-A handler does nothing else: setting an Event in one can deadlock with a main thread that waits on it
-(seen on every Python), SimpleQueue.put can't.
-"""
+"""Signals become numbers in a queue, which the main thread reads. A handler does nothing else: setting an Event in one
+can deadlock with a main thread that waits on it (seen on every Python), SimpleQueue.put can't."""
 
 from __future__ import annotations
 
@@ -22,11 +19,10 @@ HANGUP = getattr(signal, "SIGHUP", None)
 
 @contextmanager
 def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """While this lasts, each signal that asks to stop puts its number into ``numbers``, and while ``breaks``
-    says so raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing.
-
-    A hangup is no second signal, nor is what comes second to one: the shell and the kernel send one each when a
-    terminal is lost, and systemd sends one with its SIGTERM, in any order."""
+    """While this lasts, each signal that asks to stop puts its number into ``numbers``, and while ``breaks`` says so
+    raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing. A hangup is no
+    second signal, nor is what comes second to one: the shell and the kernel send one each when a terminal is lost, and
+    systemd sends one with its SIGTERM, in any order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

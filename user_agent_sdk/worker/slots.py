@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop of one slot: take a task, run its function, report the result.
-
-A slot is one thread that does one task at a time; it polls only while it is free.
-"""
+"""The loop of one slot: take a task, run its function, report the result. A slot is one thread that does one task at a
+time; it polls only while it is free."""
 
 from __future__ import annotations
 

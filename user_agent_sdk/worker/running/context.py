@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The task that is running here, and the log that belongs to it alone.
-
-A task's logger is in no registry, so memory does not grow with the number of tasks. Its lines go into
-that task's result, and on to the handlers of the logger ``<package>.agent``.
-"""
+"""The task that is running here, and the log that belongs to it alone. A task's logger is in no registry, so memory
+does not grow with the number of tasks. Its lines go into that task's result, and on to the handlers of the logger
+``<package>.agent``."""
 
 from __future__ import annotations
 
@@ -79,12 +77,10 @@ class Call:
 
 
 class CurrentTask:
-    """What a function may ask about the task that it runs for; more is in ``task``.
-
-    ``attempt`` is 1 for the first try. ``key`` is the same over all tries: an idempotency key.
-    ``stopping`` is set when the worker starts to drain; a long function may look at it and end early.
-    ``cancelled`` is set when nobody waits for this task any more (its workflow was ended, its time is up): end now.
-    """
+    """What a function may ask about the task that it runs for; more is in ``task``. ``attempt`` is 1 for the first try.
+    ``key`` is the same over all tries: an idempotency key. ``stopping`` is set when the worker starts to drain; a long
+    function may look at it and end early. ``cancelled`` is set when nobody waits for this task any more (its workflow
+    was ended, its time is up): end now."""
 
     task_id: str
     workflow_instance_id: str
@@ -202,11 +198,9 @@ def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
 
 
 class TaskLogger(logging.Logger):
-    """The ``logger`` that a function receives.
-
-    INFO and above ride in the result whatever the process's own level is; DEBUG does when the process
-    logs it, or after ``setLevel``. Every record carries ``fields``, unless its ``extra`` has others.
-    """
+    """The ``logger`` that a function receives. INFO and above ride in the result whatever the process's own level is;
+    DEBUG does when the process logs it, or after ``setLevel``. Every record carries ``fields``, unless its ``extra``
+    has others."""
 
     def __init__(self, name: str, lines: TaskLog, fields: Mapping[str, object]) -> None:
         super().__init__(name)

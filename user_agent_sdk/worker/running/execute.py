@@ -35,11 +35,10 @@ def execute(
 ) -> TaskResult:  # fmt: skip
     """Run the agent's function for the task, in this thread; the result is complete and can be sent.
 
-    ``run_async`` runs the awaitable of an async function. ``call`` is how others end it early.
-    A NonRetryableException, a parameter that the input lacks and a value that can't be sent fail the task
-    for good; whatever else is raised, SystemExit too, fails this try. The function runs in a copy of the
-    thread's context, so no context variable that it sets reaches the next task.
-    """
+    ``run_async`` runs the awaitable of an async function. ``call`` is how others end it early. A NonRetryableException,
+    a parameter that the input lacks and a value that can't be sent fail the task for good; whatever else is raised,
+    SystemExit too, fails this try. The function runs in a copy of the thread's context, so no context variable that it
+    sets reaches the next task."""
     lines, began, call = TaskLog(), time.monotonic(), call or Call()
     agent_id = agent.agent_id or task.task_def_name
     fields = log_fields(task, agent_id)

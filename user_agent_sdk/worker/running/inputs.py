@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a task's input, which is JSON, to what a function's annotations ask for.
 
-==========================================  ===========================================================
 int, float, bool, Decimal, str              also from text that says one (``"5"``); str from a whole number
 date, datetime, time, UUID, Path            from text
 Enum                                        from a value, or from a name
@@ -10,7 +9,6 @@ Optional, Union, ``X | None``               exact types first, then the first th
                                             decorator may supply it
 dataclass, TypedDict                        from an object, field by field; a model of pydantic as it wishes
 Task                                        the task itself
-==========================================  ===========================================================
 
 Any other annotation, and one that can't be resolved, leaves its value as it came; so does null for a parameter of a
 simple kind, since scripts annotate those without Optional. The plan is made once for each function.
@@ -60,9 +58,7 @@ def plan(agent: Agent) -> Plan:
 
 def converted(wanted: Plan, task: Task) -> dict[str, Any]:
     """A copy of the task's input with its parts as ``wanted`` has them; under ``input_data`` all of it, if wanted.
-
-    Raises NonRetryableException, which names the place.
-    """
+    Raises NonRetryableException, which names the place."""
     result = dict(task.input_data)
     for name, convert in wanted.items():
         value = task if convert is _to_task else task.input_data if name == "input_data" else result.get(name, _ABSENT)

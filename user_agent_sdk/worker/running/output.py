@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a function returns to a JSON object that the platform takes as it is.
 
-=====================================  ==========================================================
 dict, Mapping                          object; keys become text as ``json`` does it, also UUID, date, Enum keys
 dataclass, attrs, msgspec              object of its fields
 pydantic and any ``model_dump``        the model's own JSON form, whatever that is
@@ -16,7 +15,6 @@ UUID, Path                             text
 Enum                                   its value
 bytes, bytearray, memoryview           base64 text
 anything else                          object of its attributes that are not None, else its text, as in 0.2.0
-=====================================  ==========================================================
 
 Other packages' types are known by their shape: nothing is imported for them. The platform changes or drops in
 silence what breaks its limits, so they are checked here; each message ends with what to do.
@@ -79,12 +77,9 @@ def is_result(value: object) -> bool:
 
 
 def to_output(value: Any) -> tuple[dict[str, Any], bytes]:
-    """The output for a returned value, objects as they are, anything else as ``{"result": value}``; and its JSON,
-    which has to be made to know its size.
-
-    The output is made of dict, list, str, int, float, bool and None only; a dict that already is comes
-    back itself. Raises OutputError, naming the place, for what can't be sent.
-    """
+    """The output for a returned value, objects as they are, anything else as ``{"result": value}``; and its JSON, which
+    has to be made to know its size. The output is made of dict, list, str, int, float, bool and None only; a dict that
+    already is comes back itself. Raises OutputError, naming the place, for what can't be sent."""
     if type(value) not in _OF_JSON:
         value = _settled(value, _Place(_Place(None, "", value), "result", value))
     output = value if isinstance(value, abc.Mapping) else {"result": value}
@@ -157,9 +152,7 @@ def _unknown(value: Any) -> Any:
 
 def _is_plain(output: Any) -> bool:
     """Whether ``output`` is made of JSON's own types, in sizes that the platform takes. Level by level: no recursion.
-
-    json.dumps alone would not do: it takes two keys that become the same text, and any depth.
-    """
+    json.dumps alone would not do: it takes two keys that become the same text, and any depth."""
     level, least_bytes = [output], 0  # counted here, since json.dumps would first build it all in memory
     for _ in range(MAX_DEPTH):
         deeper: list[Any] = []
