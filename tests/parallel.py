@@ -66,7 +66,7 @@ LEAVE_S = 60.0  # for what tests leave behind: a server of theirs is stopped at 
 def load(loader: unittest.TestLoader, pattern: str | None) -> unittest.TestSuite:
     found = loader.discover(str(HERE), pattern or "test*.py", str(HERE.parent))
     wanted = os.environ.get("USERAGENT_TEST_JOBS")
-    jobs = int(wanted) if wanted else min(8, max(2, (os.cpu_count() or 1) + 2))
+    jobs = int(wanted) if wanted else min(8, 4 * (os.cpu_count() or 1))  # most of a test's time is waiting
     return found if jobs < 2 or loader.testNamePatterns else Suite(found, jobs)
 
 

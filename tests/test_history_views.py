@@ -20,6 +20,7 @@ from user_agent_sdk import tables
 from user_agent_sdk.history import charts, report, views
 from user_agent_sdk.history.store import Record
 
+IS_CI = os.environ.get("CI") == "true"
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -312,22 +313,23 @@ class LargeTest(HistoryTest):
         report.write_report([large], stream, "history.db", "all executions", None)
         self.assertLess(len(stream.getvalue()), 100_000)
 
-    def test_a_report_of_a_hundred_thousand_takes_seconds_and_megabytes(self) -> None:
+    def test_a_report_of_very_many_takes_seconds_and_megabytes(self) -> None:
+        """Of a hundred thousand in CI, of a tenth of them elsewhere."""
         self.record(*(execution({"n": n}, {"total": n}, logs=["read"]) for n in range(9)),
                     execution({}, {}, status="FAILED", reason_for_incompletion="TimeoutError: closed"))  # fmt: skip
         with contextlib.closing(sqlite3.connect(str(self.path))) as db:
             for table in ("execution_history", "execution_facts"):
                 names = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] != "id")
-                for count in (10, 100, 1_000, 10_000):  # ten times as many each time
+                for count in (10, 100, 1_000, 10_000)[: 4 if IS_CI else 3]:  # ten times as many each time
                     for n in range(1, 10):
                         db.execute(f"INSERT INTO {table} (id, {names}) SELECT id + {count * n}, {names} FROM {table}"
                                    f" WHERE id <= {count}")  # fmt: skip
             db.commit()
         stream, began = io.StringIO(), time.process_time()
         report.write_report(self.found(), stream, "history.db", "all executions", None)
-        self.assertLess(time.process_time() - began, 10)
+        self.assertLess(time.process_time() - began, 10 if IS_CI else 1)
         self.assertLess(len(stream.getvalue().encode()), 5_000_000)
-        self.assertIn("<b>100,000</b>", stream.getvalue())
+        self.assertIn("<b>100,000</b>" if IS_CI else "<b>10,000</b>", stream.getvalue())
 
 
 class PayloadTest(HistoryTest):
