@@ -107,19 +107,17 @@ class Agent:  # a dataclass costs each start 1 ms
             raise self._unusable(why, "register a bound method: register_user_agent(x.run)")
         self.fills = bool(variable) and hasattr(inner, "__wrapped__")
         self.parameters: list[Parameter] = []
-        self.taken: set[str] | None = None
+        kinds = {each.kind for each in found}
         for each in found:
-            if each.kind is Parameter.VAR_POSITIONAL:
-                continue
-            if each.kind is Parameter.VAR_KEYWORD:
-                known = self._signature(inner)  # including the arguments that a partial fills by position
-                self.taken = preset.union(own.name for own in known if own.kind is not Parameter.VAR_KEYWORD)
-            elif each.name not in preset:
+            if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) and each.name not in preset:
                 is_positional = variable == {Parameter.VAR_POSITIONAL} and each.kind is Parameter.POSITIONAL_OR_KEYWORD
                 self.parameters.append(each.replace(kind=Parameter.POSITIONAL_ONLY) if is_positional else each)
-        kinds = {each.kind for each in found}
-        if Parameter.VAR_POSITIONAL in kinds or not PLATFORM_NAMES.isdisjoint(each.name for each in found):
-            self.taken = None  # a wrapper passes its **kwargs on to a function that does not know the input's keys
+        self.taken: set[str] | None = None
+        # One with *args or a platform's name passes its **kwargs on to a function that does not know the input's keys.
+        is_own = Parameter.VAR_POSITIONAL not in kinds and PLATFORM_NAMES.isdisjoint(each.name for each in found)
+        if Parameter.VAR_KEYWORD in kinds and is_own:
+            known = self._signature(inner)  # including the arguments that a partial fills by position
+            self.taken = preset.union(own.name for own in known if own.kind is not Parameter.VAR_KEYWORD)
 
     def _signature(self, func: Callable[..., Any], follow_wrapped: bool = True) -> list[Parameter]:
         try:

@@ -59,7 +59,7 @@ def of(runner: Runner) -> Waits:
     """The wait that the worker is in."""
     services, failing = runner.services, [gate for gate in runner.gates if gate.intake.is_failing]
     return Waits(
-        asks_for_token=not runner.is_started and services.client.auth is not None,
+        asks_for_token=runner.is_checking and services.client.auth is not None,
         stopping=services.stopping.is_set(),
         running=runner.running,
         results=len(services.custody.delivery),

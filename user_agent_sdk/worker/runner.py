@@ -62,7 +62,7 @@ class Runner:
         self._level = logging.INFO if owns_process else logging.DEBUG  # of the lines about its start and its end
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._transport, self.client = connect(settings)
-        self._is_checking = True  # the credentials, which comes before all else
+        self.is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # The journal's folder is named after these: a result must never reach another platform or tenant.
         whose = (settings.platform, settings.service_url, settings.client_id or "")
@@ -85,7 +85,6 @@ class Runner:
         self.drain = Drain(self._crew, self._custody, self._heed_signals)
         self.hooks = Hooks(self.services.shared_loop.run)
         self._limit = Limit()
-        self.is_started = False
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
@@ -106,14 +105,14 @@ class Runner:
         """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off. Raises
         AuthRefusedError when the credentials are refused at the start, AgentError for a start hook."""
         settle()  # for the loggers of modules that were imported since the script was
-        with signals.into(self._numbers, breaks=lambda: self._is_checking):
+        with signals.into(self._numbers, breaks=lambda: self.is_checking):
             try:
                 try:
                     self._check_credentials()
                 except KeyboardInterrupt:  # by a signal: nothing was begun that could be drained
                     return EXIT_OK
                 finally:
-                    self._is_checking = False
+                    self.is_checking = False
                 self._start()
                 self.drain.insist(self._serve)
                 return self._end()
@@ -159,7 +158,6 @@ class Runner:
             from .running import capture
 
             capture.start()
-        self.is_started = True
         if not self.hooks.start(self._is_told_to_stop):
             return
         self._crew.start([slot.run for _, slot in sorted(self._slots, key=lambda each: each[0])])

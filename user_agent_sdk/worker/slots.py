@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Callable, NamedTuple
 
@@ -85,13 +85,14 @@ class Slot:
 
     def _work(self, task: Task, surplus: Sequence[Task], given_at: float) -> None:
         """One task, from the platform's reply to the report's; and what came with it, which nobody asked for."""
-        custody = self._custody
+        custody, gate, held = self._custody, self._gate, None
         if self._services.stopping.is_set():
-            self._hand_back([task, *surplus], given_at)
-            return
-        self._held = held = custody.hold(task, self._gate.agent_id, self._gate.worker_id, given_at)
+            surplus = [task, *surplus]
+        else:
+            self._held = held = custody.hold(task, gate.agent_id, gate.worker_id, given_at)
         accepted = custody.accept(held, task) if held is not None else None
-        self._hand_back(surplus, given_at)  # the lease of the task in hand is kept meanwhile
+        for unasked in surplus:  # the lease of the task in hand is kept meanwhile
+            custody.hand_back(unasked, gate.agent_id, gate.worker_id, given_at)
         if held is None or accepted is None:
             return
         case, result = accepted
@@ -107,10 +108,6 @@ class Slot:
                 if held.earlier is not None:
                     custody.delivery.supersede(held.earlier)
         self._held = None
-
-    def _hand_back(self, tasks: Iterable[Task], given_at: float) -> None:
-        for task in tasks:
-            self._custody.hand_back(task, self._gate.agent_id, self._gate.worker_id, given_at)
 
     def _run(self, held: Held, task: Task) -> TaskResult:
         services, timeout_s = self._services, self._timeout_s

@@ -141,10 +141,8 @@ def _failure(
                 text = traceback.TracebackException(type(error), error, frames, limit=-_MAX_FRAMES).format()
                 lines.add("".join(text).rstrip())
                 shown = type(error), error, frames
-        AGENT_LOG.error(
-            "%s failed: %s", agent.name, result.reason_for_incompletion,
-            exc_info=shown, extra={"action": "task_failed", **fields},
-        )  # fmt: skip
+        extra = {"action": "task_failed", **fields}
+        AGENT_LOG.error("%s failed: %s", agent.name, result.reason_for_incompletion, exc_info=shown, extra=extra)
     except BaseException:  # noqa: S110 - out of memory, or an exception that breaks whoever looks at it
         pass  # the result stands as it is
     return result
