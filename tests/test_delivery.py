@@ -79,7 +79,7 @@ class DeliveryTest(unittest.TestCase):
     def test_what_is_delivered_leaves_nothing(self) -> None:
         delivery = self.delivery()
         delivery.attempt_ended(self.held(), APPLIED)
-        self.assertEqual((self.left(), len(delivery), len(self.leases)), ([], 0, 0))
+        self.assertEqual((self.left(), len(delivery), len(self.leases._table)), ([], 0, 0))
         self.assertEqual(self.journal.live(), {})
         self.assertEqual(self.contacts, 1)
 
@@ -90,7 +90,7 @@ class DeliveryTest(unittest.TestCase):
             delays = [delivery._settled(first, DOWN) for _ in range(10)]
             self.assertEqual(delays[:4] + delays[-2:], [0.25, 0.5, 1, 2, 30, 30])
             self.assertEqual(delivery._settled(second, DOWN), 0.25)
-        self.assertEqual((self.left(), len(self.journal.live()), len(self.leases)), (["1", "2"], 2, 2))
+        self.assertEqual((self.left(), len(self.journal.live()), len(self.leases._table)), (["1", "2"], 2, 2))
 
     def test_retry_after_is_a_floor(self) -> None:
         delivery = self.delivery()
@@ -118,7 +118,7 @@ class DeliveryTest(unittest.TestCase):
         (row,) = self.journal.live().values()
         self.assertEqual((row.state, row.reason, row.status), (REJECTED, "HTTP 400: no", "COMPLETED"))
         self.assertIn(b'"a":1', row.body)
-        self.assertEqual((self.left(), len(self.leases)), ([], 0))
+        self.assertEqual((self.left(), len(self.leases._table)), ([], 0))
 
     def test_a_result_whose_task_the_platform_knows_no_longer_is_settled_at_once(self) -> None:
         """A stop waited its whole 30 s for it, and ended with 7, though the platform had given its last word."""
@@ -129,7 +129,7 @@ class DeliveryTest(unittest.TestCase):
                 delivery, held = self.delivery(), self.held(status=status)
                 with self.assertLogs(LOG, "WARNING") as said:
                     delivery.attempt_ended(held, gone)
-                self.assertEqual((self.left(), len(delivery), len(self.leases)), ([], 0, 0))
+                self.assertEqual((self.left(), len(delivery), len(self.leases._table)), ([], 0, 0))
                 self.assertEqual([one.entry.task_id for one in self.register.late()], kept)
                 self.assertEqual([one.state for one in self.journal.live().values()], [LATE] * len(kept))
                 self.assertEqual(len(said.output), 1)
@@ -258,7 +258,7 @@ class DeliveryTest(unittest.TestCase):
         held = self.held()
         held.lease.quiet_at = float("inf")  # it is on its way
         self.assertEqual(delivery._settled(held, APPLIED), 0.5)
-        self.assertEqual((self.left(), len(self.journal.live()), len(self.leases)), (["t"], 1, 0))
+        self.assertEqual((self.left(), len(self.journal.live()), len(self.leases._table)), (["t"], 1, 0))
         held.lease.quiet_at = self.now + 3.0  # it was not answered
         self.assertEqual(delivery._settled(held, APPLIED), 3.5)
         self.assertEqual(delivery._send(held), 3.5, "others may hurry it: it waits all the same")
@@ -277,7 +277,7 @@ class DeliveryTest(unittest.TestCase):
         self.now += 61  # the lease has lapsed
         delivery.supersede(held)
         delivery.supersede(held)
-        self.assertEqual((len(delivery), len(self.leases), platform.sent), (1, 0, []))
+        self.assertEqual((len(delivery), len(self.leases._table), platform.sent), (1, 0, []))
         delivery.start()
         self.addCleanup(delivery.close)
         self.assertTrue(delivery.flush(LONG_S))

@@ -42,7 +42,7 @@ class SlotsTest(unittest.TestCase):
         worker.stop()
         self.assertEqual([entry for entry in services.custody.journal.live().values() if entry.is_pending], [])
         self.assertEqual((services.custody.register.pending(), services.custody.register.stuck), ([], 0))
-        self.assertEqual(len(services.custody.leases), 0)
+        self.assertEqual(len(services.custody.leases._table), 0)
 
     @contextlib.contextmanager
     def patched(self, name: str, value: Any) -> Iterator[None]:

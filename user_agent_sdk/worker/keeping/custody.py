@@ -39,16 +39,9 @@ class Custody:
     """
 
     def __init__(
-        self,
-        client: Client,
-        journal: Journal,
-        stopping: threading.Event,
-        counts: Counts,
-        *,
-        workers: int = 1,
-        on_run: Callable[[Run], None] | None = None,
-        on_contact: Callable[[], None] = lambda: None,
-    ) -> None:
+        self, client: Client, journal: Journal, stopping: threading.Event, counts: Counts, *, workers: int = 1,
+        on_run: Callable[[Run], None] | None = None, on_contact: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._client = client
         self._stopping = stopping
         self._counts = counts
@@ -111,17 +104,10 @@ class Custody:
         lease.renewed(given_at, time.monotonic(), now_s)
         lease.quiet_at = self.leases.quiet_at(task.task_id)
         entry = Entry(
-            TAKEN,
-            task.task_id,
-            task.workflow_instance_id,
-            agent_id,
-            worker_id,
-            input_hash=input_hash(task),
-            taken_ms=int(now_s * 1000),
-            lease_until_ms=lease.until_ms,
-            lease_s=lease.lease_s,
+            TAKEN, task.task_id, task.workflow_instance_id, agent_id, worker_id, input_hash=input_hash(task),
+            taken_ms=int(now_s * 1000), lease_until_ms=lease.until_ms, lease_s=lease.lease_s,
             task=task.raw if self._on_run is not None else b"",
-        )
+        )  # fmt: skip
         held = Held(entry, lease, given_at)
         if self.register.hold(held):
             return held

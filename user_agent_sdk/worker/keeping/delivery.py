@@ -39,14 +39,9 @@ class Delivery:
     """
 
     def __init__(
-        self,
-        client: Client,
-        register: Register,
-        journal: Journal,
-        leases: LeaseKeeper,
-        counts: Counts,
+        self, client: Client, register: Register, journal: Journal, leases: LeaseKeeper, counts: Counts,
         on_contact: Callable[[], None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._client = client
         self._register = register
         self._journal = journal

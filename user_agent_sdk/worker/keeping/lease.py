@@ -91,14 +91,9 @@ class LeaseKeeper:
     that hangs delays no other lease, and more while extensions are overdue."""
 
     def __init__(
-        self,
-        client: Client,
-        pace: Pace,
-        on_contact: Callable[[], None] = lambda: None,
-        *,
-        wall: Callable[[], float] = time.time,
-        on_overslept: Callable[[float, float], None] | None = None,
-    ) -> None:
+        self, client: Client, pace: Pace, on_contact: Callable[[], None] = lambda: None, *,
+        wall: Callable[[], float] = time.time, on_overslept: Callable[[float, float], None] | None = None,
+    ) -> None:  # fmt: skip
         self._client = client
         self.pace, self.clock, self.wall = pace, pace.clock, wall
         self._on_contact = on_contact
@@ -112,9 +107,6 @@ class LeaseKeeper:
         self._is_ending = False  # of leases whose extensions fail, which was said
         self._off_s = 0.0
         self._off_until = 0.0  # monotonic; no extension before
-
-    def __len__(self) -> int:
-        return len(self._table)
 
     def track(self, held: Held) -> None:
         """Extend its lease from now on; one of unknown age (an adopted result's) at once."""

@@ -30,15 +30,9 @@ class Timetable(Generic[Item]):
     """
 
     def __init__(
-        self,
-        name: str,
-        act: Callable[[Item], float | None],
-        threads: int,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        most: int | None = None,
-        on_overslept: Callable[[float, float], None] | None = None,
-    ) -> None:
+        self, name: str, act: Callable[[Item], float | None], threads: int, clock: Callable[[], float] = time.monotonic,
+        *, most: int | None = None, on_overslept: Callable[[float, float], None] | None = None,
+    ) -> None:  # fmt: skip
         self._name = name
         self._act = act
         self._count, self._most = threads, most or threads
