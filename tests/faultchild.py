@@ -74,15 +74,15 @@ def kill(
 
 
 def is_result(args: Any, _: Any) -> bool:
-    return args[2].state == "result"
+    return args[1].state == "result"
 
 
 POINTS: dict[str, Callable[[], None]] = {
     "polled": lambda: kill(Gate, "_answered", lambda args, _: bool(args[2]), before=True),
     "journaled": lambda: kill(slots, "execute", before=True),
     "ran": lambda: kill(slots, "execute"),
-    "committed": lambda: kill(Journal, "replace", is_result),
-    "stopped while committing": lambda: kill(Journal, "replace", is_result, before=True, number=signal.SIGTERM),
+    "committed": lambda: kill(Journal, "write", is_result),
+    "stopped while committing": lambda: kill(Journal, "write", is_result, before=True, number=signal.SIGTERM),
     "posted": lambda: kill(Delivery, "attempt_ended", before=True),
     "marked": lambda: kill(Client, "report", before=True),
     "put-back": lambda: kill(Client, "report"),

@@ -299,7 +299,7 @@ class CheckTest(CliTest):
             journal.open()
             done = ("COMPLETED", b'{"status":"COMPLETED"}')
             for row, state in enumerate(states):
-                journal.add(Entry(state, f"t{row}", "w", "a", "me", *done))
+                journal.write(Entry(state, f"t{row}", "w", "a", "me", *done))
             self.check()
             self.assertIn(f"{folder / '1.log'} is in use by a running worker", self.found("ok", "journal"))
             journal.close()

@@ -33,7 +33,7 @@ class JournalCommandTest(CliTest):
         journal = Journal(self.root / target)
         journal.open()
         for one in entries:
-            journal.add(one)
+            journal.write(one)
         self.addCleanup(journal.close)
         if dead:
             assert journal._file is not None

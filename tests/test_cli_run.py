@@ -58,8 +58,8 @@ class RunTest(CliTest):
         """A changed address or client stranded them, and only ``check`` said so."""
         journal = Journal(self.folder / ".useragent" / "journal" / "0123456789ab")
         journal.open()
-        journal.add(entry("theirs", RESULT))
-        journal.add(entry("refused"))
+        journal.write(entry("theirs", RESULT))
+        journal.write(entry("refused"))
         self.give_credentials()
         for is_running, said in ((True, 0), (False, 1)):
             self.sandbox.submit(AGENT_ID, {"num1": 2, "num2": 3})

@@ -68,7 +68,7 @@ class DeliveryTest(unittest.TestCase):
         self.register.finish(one, TaskResult(status=status))
         one.encode(TaskResult(status=status, output_data={"a": 1}, logs=[LogLine("line", 0)]))
         one.result = None
-        one.row = self.journal.add(one.entry)
+        one.row = self.journal.write(one.entry)
         self.leases.track(one)
         self.register.move(one, REPORTING)
         return one
@@ -304,7 +304,7 @@ class DeliveryTest(unittest.TestCase):
         delivery.supersede(held)
         go.release()
         self.assertTrue(delivery.flush(LONG_S))
-        row = self.journal.add(held.entry._replace(task_id="another"))
+        row = self.journal.write(held.entry._replace(task_id="another"))
         self.assertEqual(row, held.row)
         delivery.forget(held)
         self.assertEqual([one.task_id for one in self.journal.live().values()], ["another"])

@@ -40,7 +40,7 @@ def done(task_id: str, body: bytes = b"{}", **changes: object) -> Entry:
 
 
 def keep_late(journal: Journal, late: Entry) -> None:
-    journal.replace(journal.add(late), late._replace(state=LATE))
+    journal.write(late._replace(state=LATE), journal.write(late))
 
 
 def file_of(journal: Journal) -> log_file.LogFile:
@@ -94,7 +94,7 @@ class RowsTest(Kept):
     def test_a_row_survives_its_process_in_every_state(self) -> None:
         journal = self.opened()
         for state in (TAKEN, RESULT, ONCE, REJECTED):
-            journal.add(entry(state, state, body=b'{"a": 1}', lease_s=2.5, reason="why", task=b"{}", taken_ms=7))
+            journal.write(entry(state, state, body=b'{"a": 1}', lease_s=2.5, reason="why", task=b"{}", taken_ms=7))
         before = journal.live()
         self.die(journal)
         self.assertEqual(self.journal().open(), before)
@@ -102,17 +102,17 @@ class RowsTest(Kept):
     def test_one_row_a_slot_is_replaced_in_place(self) -> None:
         journal = self.opened()
         for number in range(500):
-            row = journal.add(entry(str(number)))
-            journal.replace(row, done(str(number)))
+            row = journal.write(entry(str(number)))
+            journal.write(done(str(number)), row)
             journal.free(row)
         self.assertEqual(row, 1)
-        journal.add(entry("last"))
+        journal.write(entry("last"))
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["last"])
 
     def test_a_delivered_row_is_gone_from_the_disk_within_two_sweeps(self) -> None:
         journal = self.opened()
-        row = journal.add(done("t", b"SECRET-OUTPUT" * 50))
+        row = journal.write(done("t", b"SECRET-OUTPUT" * 50))
         self.assertIn(b"SECRET-OUTPUT", self.content())
         journal.free(row)
         journal.sweep()
@@ -123,7 +123,7 @@ class RowsTest(Kept):
         """After an outage thousands of results are delivered in a moment; one statement that named them
         all was refused by older SQLite (999 variables), and the journal was thought broken."""
         journal = self.opened()
-        rows = [journal.add(done(str(number))) for number in range(2500)]
+        rows = [journal.write(done(str(number))) for number in range(2500)]
         for row in rows:
             journal.free(row)
         journal.sweep()
@@ -134,9 +134,9 @@ class RowsTest(Kept):
 
     def test_the_file_shrinks_when_all_is_delivered_though_a_rejected_result_stays(self) -> None:
         journal = self.opened()
-        kept = journal.add(done("kept"))
-        journal.replace(kept, entry("kept", REJECTED))
-        rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(50)]
+        kept = journal.write(done("kept"))
+        journal.write(entry("kept", REJECTED), kept)
+        rows = [journal.write(done(str(number), b"x" * 5000)) for number in range(50)]
         journal.sweep()
         self.assertGreater(self.path.stat().st_size, 100_000)
         for row in rows:
@@ -150,7 +150,7 @@ class RowsTest(Kept):
         journal = self.opened()
         keep_late(journal, done("large", b"x" * 100_000))
         journal.sweep()  # of which the row of its delivery was replaced
-        row = journal.add(done("small", b"SECRET-OUTPUT"))
+        row = journal.write(done("small", b"SECRET-OUTPUT"))
         journal.free(row)
         self.now += journal_module.REWRITE_EVERY_S - 1
         journal.sweep()
@@ -165,8 +165,8 @@ class RowsTest(Kept):
 
     def test_closing_leaves_nothing_that_was_delivered(self) -> None:
         journal = self.opened()
-        rows = [journal.add(done(str(size), b"SECRET-OUTPUT" * size)) for size in (1, 300, 20_000)]
-        journal.replace(journal.add(done("rejected")), entry("rejected", REJECTED))
+        rows = [journal.write(done(str(size), b"SECRET-OUTPUT" * size)) for size in (1, 300, 20_000)]
+        journal.write(entry("rejected", REJECTED), journal.write(done("rejected")))
         for row in rows:
             journal.free(row)
         journal.close()
@@ -174,7 +174,7 @@ class RowsTest(Kept):
 
     @unittest.skipUnless(os.name == "posix", "file modes are POSIX")
     def test_folder_and_files_are_private(self) -> None:
-        self.opened().add(entry("t"))
+        self.opened().write(entry("t"))
         self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
         for path in self.folder.iterdir():
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600, path)
@@ -197,7 +197,7 @@ class RowsTest(Kept):
     def test_without_a_folder_it_is_kept_in_memory(self) -> None:
         journal = Journal(None)
         self.assertEqual((journal.open(), journal.adopt()), ({}, {}))
-        row = journal.add(done("t"))
+        row = journal.write(done("t"))
         self.assertFalse(journal.is_on_disk)
         journal.free(row)
         journal.sweep()
@@ -207,8 +207,8 @@ class RowsTest(Kept):
     def test_an_id_that_is_half_a_character_costs_neither_the_next_start_nor_another_row(self) -> None:
         """The fuzzer found it: the report of such a task could not be encoded, and no later worker started."""
         journal = self.opened()
-        journal.add(entry("\ud800"))
-        journal.add(entry("good"))
+        journal.write(entry("\ud800"))
+        journal.write(entry("good"))
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["?", "good"])
 
@@ -218,8 +218,8 @@ class RowsTest(Kept):
 
         def work(name: int) -> None:
             for number in range(200):
-                row = journal.add(entry(f"{name}-{number}"))
-                journal.replace(row, done(f"{name}-{number}", b"x" * 200))
+                row = journal.write(entry(f"{name}-{number}"))
+                journal.write(done(f"{name}-{number}", b"x" * 200), row)
                 if number % 3:
                     journal.free(row)
 
@@ -251,14 +251,14 @@ class LogTest(Kept):
 
     def test_what_came_changed_or_went_is_known_to_the_next_process(self) -> None:
         journal = self.opened()
-        changed, replaced = journal.add(entry("changed")), journal.add(entry("went"))
-        journal.add(done("stayed", b'{"a":"\\u00e9"}'))
-        gone = journal.add(entry("gone"))
-        journal.replace(changed, done("changed"))
+        changed, replaced = journal.write(entry("changed")), journal.write(entry("went"))
+        journal.write(done("stayed", b'{"a":"\\u00e9"}'))
+        gone = journal.write(entry("gone"))
+        journal.write(done("changed"), changed)
         journal.free(gone)
         journal._write()
         journal.free(replaced)
-        self.assertEqual(journal.add(entry("came", task=b'[{\n"taskId": "came"}]\n')), replaced)
+        self.assertEqual(journal.write(entry("came", task=b'[{\n"taskId": "came"}]\n')), replaced)
         before = journal.live()
         self.die(journal)
         self.assertEqual(self.journal().open(), before)
@@ -266,9 +266,9 @@ class LogTest(Kept):
     def test_it_is_rewritten_when_it_grows(self) -> None:
         hasten(self, journal_LOG_MAX_BYTES=10_000)
         journal = self.opened()
-        row = journal.add(done("t"))
+        row = journal.write(done("t"))
         for _ in range(100):
-            journal.replace(row, done("t", b"x" * 1000))
+            journal.write(done("t", b"x" * 1000), row)
             self.assertLess(self.path.stat().st_size, 15_000)
         self.assertEqual(self.reopened(journal), {"t": RESULT})
 
@@ -277,16 +277,16 @@ class LogTest(Kept):
         journal = self.opened()
         with unittest.mock.patch.object(log_file, "encode", wraps=log_file.encode) as encoded:
             for number in range(200):
-                journal.add(done(str(number), b"x" * 1000))
+                journal.write(done(str(number), b"x" * 1000))
         self.assertLess(encoded.call_count, 200 * 200 / 12)
         self.assertEqual(len(self.reopened(journal)), 200)
 
     def test_wherever_a_kill_or_a_power_cut_ended_it_the_records_before_are_used(self) -> None:
         """And it is no damage: nothing is said, nothing is set aside, and what comes next can be read."""
         journal = self.opened()
-        journal.add(done("a"))
+        journal.write(done("a"))
         first = self.path.stat().st_size
-        journal.add(done("b"))
+        journal.write(done("b"))
         self.die(journal)
         log = self.path.read_bytes()
         for size in range(len(log) + 1):
@@ -295,7 +295,7 @@ class LogTest(Kept):
                 expected = [task_id for task_id, end in (("a", first), ("b", len(log))) if size >= end]
                 again = self.journal()
                 self.assertEqual([one.task_id for one in again.open().values()], expected)
-                again.add(done("next"))
+                again.write(done("next"))
                 self.assertTrue(again.is_on_disk)
                 self.die(again)
                 self.assertEqual([one.task_id for one in self.stored()[0].values()], [*expected, "next"])
@@ -314,10 +314,10 @@ class LogTest(Kept):
             with self.subTest(where):
                 self.folder = self.folder.with_name(where)
                 journal = self.opened()
-                journal.add(done("a"))
+                journal.write(done("a"))
                 first = self.path.stat().st_size
-                journal.add(done("b"))
-                journal.add(done("c"))
+                journal.write(done("b"))
+                journal.write(done("c"))
                 log = bytearray(self.path.read_bytes())
                 log[first + change] ^= 1
                 self.path.write_bytes(log)
@@ -361,7 +361,7 @@ class LogTest(Kept):
     def test_zeros_at_its_end_are_damage(self) -> None:
         """A file system may have made room for what a power cut then kept from the disk."""
         journal = self.opened()
-        journal.add(done("a"))
+        journal.write(done("a"))
         with self.path.open("ab") as log:
             log.write(b"\0" * 100)
         with self.assertLogs(FILE_LOG, "ERROR"):
@@ -369,7 +369,7 @@ class LogTest(Kept):
 
     def test_killed_between_setting_a_damaged_one_aside_and_replacing_it_nothing_is_lost(self) -> None:
         journal = self.opened()
-        journal.add(done("a"))
+        journal.write(done("a"))
         self.die(journal)
         self.path.rename(self.folder / "1.log.new")
         self.assertEqual(self.reopened(self.opened_with("a")), {"a": RESULT})
@@ -382,7 +382,7 @@ class LogTest(Kept):
 
     def test_killed_before_the_new_one_is_in_its_place_the_old_one_counts(self) -> None:
         journal = self.opened()
-        journal.add(done("a"))
+        journal.write(done("a"))
         (self.folder / "1.log.new").write_bytes(HEADER)
         self.assertEqual(self.reopened(journal), {"a": RESULT})
 
@@ -390,9 +390,9 @@ class LogTest(Kept):
         journal = self.journal(sync="full")
         journal.open()
         with unittest.mock.patch.object(log_file, "_flush", wraps=log_file._flush) as flushed:
-            row = journal.add(entry("t"))
+            row = journal.write(entry("t"))
             self.assertEqual(flushed.call_count, 1)
-            journal.replace(row, done("t"))
+            journal.write(done("t"), row)
             self.assertEqual(flushed.call_count, 2)
         self.assertEqual(self.reopened(journal), {"t": RESULT})
 
@@ -400,10 +400,10 @@ class LogTest(Kept):
         """A power cut takes the last moments only, whatever --journal-sync says."""
         journal = self.opened()
         with unittest.mock.patch.object(log_file, "_flush", wraps=log_file._flush) as flushed:
-            journal.add(done("stays"))
+            journal.write(done("stays"))
             for expected in (0, 1):
-                row = journal.add(entry("t"))
-                journal.replace(row, done("t", b"x" * 500))
+                row = journal.write(entry("t"))
+                journal.write(done("t", b"x" * 500), row)
                 journal.free(row)
                 self.now += journal_module.REWRITE_EVERY_S
                 journal.sweep()
@@ -411,7 +411,7 @@ class LogTest(Kept):
 
     def test_a_task_whose_bytes_would_pass_for_a_record_is_left_out(self) -> None:
         journal = self.opened()
-        journal.add(entry("t", task=b"a" + journal_file._MARK + b"b"))
+        journal.write(entry("t", task=b"a" + journal_file._MARK + b"b"))
         self.die(journal)
         self.assertEqual([one.task for one in self.stored()[0].values()], [b""])
 
@@ -424,7 +424,7 @@ class LogTest(Kept):
 
     def test_a_file_that_is_adopted_is_empty_afterwards(self) -> None:
         dead, mine = self.opened(), self.opened()
-        dead.add(done("theirs", b"SECRET-OUTPUT"))
+        dead.write(done("theirs", b"SECRET-OUTPUT"))
         self.die(dead)
         self.assertEqual([one.task_id for one in mine.adopt().values()], ["theirs"])
         self.assertEqual(self.path.read_bytes(), HEADER)
@@ -466,17 +466,17 @@ class HashTest(unittest.TestCase):
 class FilesTest(Kept):
     def test_each_process_has_a_file_of_its_own(self) -> None:
         first, second = self.opened(), self.opened()
-        first.add(entry("1"))
-        second.add(entry("2"))
+        first.write(entry("1"))
+        second.write(entry("2"))
         self.assertEqual(second.adopt(), {})  # the first lives
         self.assertEqual([path.name for path in journal_file.files_of(self.folder)], ["1.log", "2.log"])
 
     def test_the_rows_of_the_dead_are_adopted_once(self) -> None:
         first, second, third = self.opened(), self.opened(), self.opened()
-        first.add(done("1"))
-        second.add(entry("2"))
+        first.write(done("1"))
+        second.write(entry("2"))
         keep_late(first, done("late"))
-        mine = third.add(entry("3"))
+        mine = third.write(entry("3"))
         self.die(first)
         self.die(second)
         found = third.adopt()
@@ -520,7 +520,7 @@ class FilesTest(Kept):
                 self.path.chmod(0o600)
                 journal = self.journal()
                 self.assertEqual(journal.open(), {})
-                journal.add(entry("t"))
+                journal.write(entry("t"))
                 self.assertTrue(journal.is_on_disk)
                 self.assertEqual(len(said.output), 1)
                 kept = list(self.folder.glob("1.log.corrupt-*"))
@@ -536,7 +536,7 @@ class FilesTest(Kept):
         dead = self.opened()
         (self.folder / "7.log").write_bytes(b"noise" * 1000)
         (self.folder / "7.log").chmod(0o600)
-        dead.add(done("t"))
+        dead.write(done("t"))
         mine = self.opened()
         self.die(dead)
         with self.assertLogs(FILE_LOG, "ERROR"):
@@ -578,10 +578,10 @@ class TroubleTest(Kept):
 
     def test_a_full_disk_is_said_once_and_what_was_kept_in_memory_is_written_later(self) -> None:
         journal = self.opened()
-        kept = journal.add(entry("kept"))
+        kept = journal.write(entry("kept"))
         with self.assertLogs(LOG, "WARNING") as said:
             with self.full_disk(journal):
-                rows = [journal.add(done(str(number), b"x" * 5000)) for number in range(20)]
+                rows = [journal.write(done(str(number), b"x" * 5000)) for number in range(20)]
                 keep_late(journal, done("late", b"y" * 9000))
                 self.assertFalse(journal.is_on_disk)
                 self.assertEqual(len(journal.live()), 22)
@@ -599,7 +599,7 @@ class TroubleTest(Kept):
             self.assertTrue(journal.is_on_disk)
         self.assertEqual(len(said.output), 2)
         self.assertIn("written again", said.output[1])
-        journal.add(entry("after"))
+        journal.write(entry("after"))
         self.die(journal)
         rows_kept, late = self.stored()
         self.assertEqual(sorted(one.task_id for one in rows_kept.values()), sorted([*map(str, range(10, 20)), "after"]))
@@ -610,8 +610,8 @@ class TroubleTest(Kept):
         journal = self.opened()
         with self.assertLogs(LOG, "WARNING"):
             with self.full_disk(journal):
-                journal.add(done("t", b"x" * 9000))
-                self.assertFalse(journal.save())
+                journal.write(done("t", b"x" * 9000))
+                self.assertFalse(journal.sweep(at_once=True))
             journal.close()
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
@@ -622,9 +622,9 @@ class TroubleTest(Kept):
             keep_late(journal, done(str(number), b"x" * 5000))
         with self.assertLogs(LOG, "WARNING"):
             with self.full_disk(journal):
-                journal.add(done("t"))
+                journal.write(done("t"))
             before = self.path.stat().st_size
-            self.assertTrue(journal.save())
+            self.assertTrue(journal.sweep(at_once=True))
         self.assertLess(self.path.stat().st_size - before, 1000)
 
     def test_room_for_a_record_is_enough(self) -> None:
@@ -634,20 +634,20 @@ class TroubleTest(Kept):
         keep_late(journal, done("late"))
         with unittest.mock.patch.object(file_of(journal), "rewrite", side_effect=full) as tried:
             for number in range(3):
-                journal.free(journal.add(entry(str(number))))
+                journal.free(journal.write(entry(str(number))))
                 self.now += journal_module.REWRITE_EVERY_S
                 journal.sweep()
                 self.assertTrue(journal.is_on_disk)
             self.assertTrue(tried.called)
-            journal.add(done("t"))
+            journal.write(done("t"))
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
     def test_what_lies_on_a_read_only_disk_is_delivered_and_written_when_that_can_be(self) -> None:
         """Opening a journal wrote to it: results on such a disk were not delivered, their tasks ran again."""
         dead, other = self.opened(), self.opened()
-        dead.add(done("mine"))
-        other.add(done("adopted"))
+        dead.write(done("mine"))
+        other.write(done("adopted"))
         self.die(dead)
         self.die(other)
         before = [(self.folder / f"{number}.log").read_bytes() for number in (1, 2)]
@@ -657,7 +657,7 @@ class TroubleTest(Kept):
                 self.assertEqual([one.task_id for one in journal.open().values()], ["mine"])
                 self.assertEqual([one.task_id for one in journal.adopt().values()], ["adopted"])
                 self.assertEqual(journal.adopt(), {})
-                self.assertFalse(journal.save())
+                self.assertFalse(journal.sweep(at_once=True))
                 journal.free(min(journal.live()))
                 self.now += journal_module.REOPEN_EVERY_S
                 journal.sweep()
@@ -672,7 +672,7 @@ class TroubleTest(Kept):
 
     def test_what_lies_damaged_on_a_full_disk_is_delivered_and_stays_for_the_next_process(self) -> None:
         dead = self.opened()
-        dead.add(done("t"))
+        dead.write(done("t"))
         self.die(dead)
         self.path.write_bytes(damaged := self.path.read_bytes() + bytes(100))
         for _ in range(2):
@@ -686,16 +686,16 @@ class TroubleTest(Kept):
 
     def test_while_it_cannot_write_it_adopts_and_leaves_their_file_as_it_is(self) -> None:
         dead, journal = self.opened(), self.opened()
-        dead.add(done("t", b"x" * 9000))
+        dead.write(done("t", b"x" * 9000))
         self.die(dead)
-        journal.add(entry("own"))
+        journal.write(entry("own"))
         before = self.path.read_bytes()
         with self.assertLogs(LOG, "WARNING"):
             file = file_of(journal)
             with unittest.mock.patch.object(file, "append", side_effect=OSError(errno.ENOSPC, "No space left")):
                 self.assertEqual([one.task_id for one in journal.adopt().values()], ["t"])
                 self.assertEqual(self.path.read_bytes(), before)
-            self.assertTrue(journal.save())
+            self.assertTrue(journal.sweep(at_once=True))
         self.assertEqual(self.stored(), ({}, []))
         self.die(journal)
         self.assertEqual([one.task_id for one in self.stored("2.log")[0].values()], ["own", "t"])
@@ -705,7 +705,7 @@ class TroubleTest(Kept):
         journal = self.journal()
         with self.assertLogs(LOG, "WARNING") as said:
             self.assertEqual(journal.open(), {})
-            journal.add(done("t"))
+            journal.write(done("t"))
             for _ in range(3):
                 self.now += 6
                 journal.sweep()
@@ -721,14 +721,14 @@ class TroubleTest(Kept):
             with self.subTest(is_free=is_free):
                 self.folder = self.folder.with_name(f"late-{is_free}")
                 dead = self.opened()
-                dead.add(done("theirs"))
+                dead.write(done("theirs"))
                 self.die(dead)
                 self.folder.rename(self.folder.with_name("away"))
                 self.folder.write_text("in the way")
                 journal = self.journal()
                 with self.assertLogs(LOG, "WARNING"):
                     journal.open()
-                    mine = journal.add(done("mine"))
+                    mine = journal.write(done("mine"))
                     if is_free:
                         journal.free(mine)
                     self.folder.unlink()
@@ -738,21 +738,21 @@ class TroubleTest(Kept):
                 found = journal.adopt()
                 self.assertEqual([one.task_id for one in found.values()], ["theirs"])
                 self.assertNotIn(mine, found)
-                journal.add(done("later"))
+                journal.write(done("later"))
                 self.die(journal)
                 names = ["later", *(["mine"] if not is_free else []), "theirs"]
                 self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), names)
 
     def test_what_could_not_be_read_is_read_later_and_not_cleared(self) -> None:
         dead = self.opened()
-        dead.add(done("t"))
+        dead.write(done("t"))
         self.die(dead)
         journal = self.journal()
         broken = OSError(errno.EIO, "the disk does not answer")
         with self.assertLogs(LOG, "WARNING"):
             with unittest.mock.patch.object(log_file, "read", side_effect=broken):
                 self.assertEqual(journal.open(), {})
-                journal.add(entry("own"))
+                journal.write(entry("own"))
             self.now += journal_module.REOPEN_EVERY_S
             journal.sweep()
         self.assertEqual([one.task_id for one in journal.adopt().values()], ["t"])
@@ -763,7 +763,7 @@ class TroubleTest(Kept):
                 journal = self.journal()
                 with unittest.mock.patch.object(log_file, "_lock", side_effect=answer, return_value=False):
                     journal.open()
-                    journal.add(done("t"))
+                    journal.write(done("t"))
                 self.assertEqual((len(said.output), journal.is_on_disk), (1, False))
                 self.assertEqual([one.body for one in journal.live().values()], [b"{}"])
 
@@ -780,15 +780,15 @@ class GoneTest(Kept):
         self.assertTrue(journal.is_on_disk)
         self.assertEqual(journal.adopt(), {})
         self.assertEqual(sorted(one.task_id for one in journal.live().values()), sorted(task_ids))
-        row = journal.add(done("after"))
+        row = journal.write(done("after"))
         self.die(journal)
         self.assertEqual(sorted(one.task_id for one in self.stored()[0].values()), sorted([*task_ids, "after"]))
         self.assertTrue(row)
 
     def with_rows(self) -> Journal:
         journal = self.opened()
-        journal.add(done("a"))
-        journal.add(entry("b"))
+        journal.write(done("a"))
+        journal.write(entry("b"))
         return journal
 
     @unittest.skipUnless(os.name == "posix", "Windows removes and moves no open file")
@@ -821,9 +821,9 @@ class GoneTest(Kept):
         shutil.rmtree(self.folder)
         self.folder.write_text("in the way")
         with self.assertLogs(LOG, "ERROR"):
-            self.assertFalse(journal.save())
+            self.assertFalse(journal.sweep(at_once=True))
             self.folder.unlink()
-            self.assertTrue(journal.save())
+            self.assertTrue(journal.sweep(at_once=True))
         self.die(journal)
         self.assertEqual(len(self.stored()[0]), 2)
 
@@ -863,7 +863,7 @@ class ForeignTest(Kept):
         super().setUp()
         self.folder.mkdir()
         forged = self.opened()
-        forged.add(done("forged"))
+        forged.write(done("forged"))
         self.die(forged)
         self.theirs = self.folder.with_name("theirs")
         self.theirs.write_bytes(self.path.read_bytes())
@@ -874,7 +874,7 @@ class ForeignTest(Kept):
         journal = self.journal()
         with self.assertLogs(FILE_LOG, "WARNING") as said:
             self.assertEqual(journal.open(), {})
-            journal.add(entry("t"))
+            journal.write(entry("t"))
             self.assertEqual(journal.adopt(), {})
             journal.sweep()
         self.assertEqual((len(said.output), self.theirs.read_bytes()), (1, before))
@@ -918,8 +918,8 @@ class ForeignTest(Kept):
         journal = self.journal()
         with unittest.mock.patch.object(os, "geteuid", lambda: stranger), self.assertLogs(LOG, "ERROR") as said:
             self.assertEqual(journal.open(), {})
-            journal.add(done("t"))
-            self.assertFalse(journal.save())
+            journal.write(done("t"))
+            self.assertFalse(journal.sweep(at_once=True))
         self.assertIn(f"belongs to user {stranger - 1}", said.output[0])
 
     def test_whatever_the_umask_folders_and_files_are_for_the_owner_alone(self) -> None:
@@ -929,7 +929,7 @@ class ForeignTest(Kept):
                 before = os.umask(umask)
                 try:
                     journal = self.opened()
-                    journal.add(entry("t"))
+                    journal.write(entry("t"))
                 finally:
                     os.umask(before)
                 for path in (self.folder, self.folder.parent, self.folder.parent.parent):

@@ -449,21 +449,21 @@ class FilesTest(CliTest):
             with self.assertLogs("user_agent_sdk.worker.keeping.log_file", "ERROR"):
                 journal.open()
             other.open()
-            row = other.add(entry("left"))
+            row = other.write(entry("left"))
             self.assertTrue(row)
             assert other._file is not None
             other._file.close()  # its process ends
             self.assertEqual([one.task_id for one in journal.adopt().values()], ["left"])
-            journal.free(journal.add(entry("gone", task=b"x" * 999)))
+            journal.free(journal.write(entry("gone", task=b"x" * 999)))
             journal.sweep()  # which replaces the file
             self.assertEqual((refused, journal.is_on_disk), ([], True))
             self.assertLess(Path("journal/1.log").stat().st_size, 500)
             with open("journal/1.log", "rb"):  # by ``useragent journal``: it is done later
-                journal.free(journal.add(entry("gone", task=b"x" * 999)))
+                journal.free(journal.write(entry("gone", task=b"x" * 999)))
                 journal.sweep()
                 self.assertEqual((len(refused), journal.is_on_disk), (1, True))
                 refused.clear()
-                journal.add(entry("next"))
+                journal.write(entry("next"))
             journal.sweep()
             self.assertEqual(sorted(one.task_id for one in journal.live().values()), ["left", "next"])
             journal.close()
@@ -595,7 +595,7 @@ class OutputTest(CliTest):
         recorder.close()
         journal = Journal(Path("journal/one"))
         journal.open()
-        journal.add(entry(NASTY))
+        journal.write(entry(NASTY))
         journal.close()
         Path(f"{NASTY}.json").write_text("{}", "utf-8")
         with Sandbox() as sandbox:

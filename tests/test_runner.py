@@ -278,7 +278,7 @@ class TakeOverTest(WorkerTest):
         journal = Journal(folder)
         journal.open()
         for entry in entries:
-            journal.add(entry)
+            journal.write(entry)
         assert journal._file is not None
         journal._file.close()
 

@@ -131,9 +131,9 @@ class JournalFiles(Target):
         journal = Journal(folder)
         journal.open()
         for number in range(rows):
-            journal.add(self._entry(number))
+            journal.write(self._entry(number))
         late = self._entry(1)._replace(task_id="late-1")
-        journal.add(late._replace(state=journal_file.LATE))
+        journal.write(late._replace(state=journal_file.LATE))
         log = (folder / "1.log").read_bytes()
         journal.close()
         return log
@@ -179,7 +179,7 @@ class JournalFiles(Target):
         first._custody.take_over(first._journal.adopt())
         for one in first._journal.live().values():
             case_of(first._custody.register, Held(self._entry(1), Lease(9.0)), Task({"retriedTaskId": one.task_id}))
-        first._journal.add(self._entry(5))
+        first._journal.write(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()
         self._deliver(first)

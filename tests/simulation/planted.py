@@ -78,7 +78,9 @@ def _starts_without_lease(self: Any, held: Any, starts: Any = deliveries.Deliver
     self._leases.drop(held)
 
 
-def _added_in_memory(self: Any, entry: Any) -> int:
+def _added_in_memory(self: Any, entry: Any, row: int = 0, write: Any = journals.Journal.write) -> int:
+    if row:
+        return int(write(self, entry, row))
     row = next(self._ids)
     self._live[row] = entry
     return int(row)
@@ -118,7 +120,7 @@ PLANTED: dict[str, tuple[Patch, ...]] = {
     "any retry is the same work": (Patch(entries.Entry, "is_same_work", lambda self, other: True),),
     "a row goes before its report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_row),),
     "a lease ends with the first report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_lease),),
-    "a task is written down when it has ended": (Patch(journals.Journal, "add", _added_in_memory),),
+    "a task is written down when it has ended": (Patch(journals.Journal, "write", _added_in_memory),),
     "what an ended process left is not adopted": (Patch(journals.Journal, "open", _opened_for_nobody),),
 }
 

@@ -187,7 +187,7 @@ class Process:
         while not custody.delivery.flush(0) and world.now < deadline:
             yield 0.05
         left = len(register.pending())
-        is_kept = bool(left) and self.journal.save()
+        is_kept = bool(left) and self.journal.sweep(at_once=True)
         self.checker.stopped(self, began, left, is_kept)
         custody.delivery.close()
         custody.leases.close()

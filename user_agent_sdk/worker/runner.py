@@ -227,7 +227,7 @@ class Runner:
         drain.insist(drain.await_deliveries)
         left = len(self._custody.register.pending())
         if left:
-            fate = "kept in the journal" if self._journal.save() else "there is no journal: lost"
+            fate = "kept in the journal" if self._journal.sweep(at_once=True) else "there is no journal: lost"
             log.error("Undelivered: %s; %s", counted(left, "result"), fate, extra={"action": "undelivered"})
         else:
             log.log(self._level, "Stopped", extra={"action": "stopped"})

@@ -120,7 +120,7 @@ class Custody:
     def accept(self, held: Held, task: Task) -> tuple[Case, TaskResult | None]:
         """Write down that a task starts, before its function's first line, and keep its lease from now on. Which case
         it is, and the result that is known without a run."""
-        held.row = self.journal.add(held.entry)
+        held.row = self.journal.write(held.entry)
         self.leases.track(held)
         case, earlier = retries.case_of(self.register, held, task)
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
@@ -206,7 +206,7 @@ class Custody:
         owed = held.owed
         try:
             if not owed.row:
-                owed.row = self.journal.add(owed.entry)
+                owed.row = self.journal.write(owed.entry)
             # A Held with a report and no result was written down before; one that was given up frees its slot.
             if owed.is_given_up or owed.result is not None or not owed.entry.body:
                 why = f"the worker failed: {type(error).__name__}"
@@ -225,15 +225,12 @@ class Custody:
     def _write(self, owed: Held, result: TaskResult) -> None:
         owed.encode(result)
         if result.status is not TaskStatus.IN_PROGRESS:  # put_back() writes an IN_PROGRESS, as ONCE
-            self.journal.replace(owed.row, owed.entry)
+            self.journal.write(owed.entry, owed.row)
         owed.result = None  # frees memory: a thousand results may wait for their delivery
 
     def put_back(self, held: Held) -> None:
-        """Report an IN_PROGRESS, which puts the task back in the queue. Sent twice it would give the task to somebody
-        else while a third runs it: so its row says so before it is sent, once."""
+        """Report an IN_PROGRESS, which puts the task back in the queue."""
         self.leases.put_back(held)
-        held.entry = held.entry._replace(state=ONCE, task=b"")
-        self.journal.replace(held.row, held.entry)
         self._send_once(held)
 
     def hand_back(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> None:
@@ -242,12 +239,13 @@ class Custody:
         if held is not None:
             wire = TaskResult(status=TaskStatus.IN_PROGRESS, callback_after_seconds=0, worker_id=worker_id)
             held.encode(wire)
-            held.entry = held.entry._replace(state=ONCE, task=b"")
-            held.row = self.journal.add(held.entry)
             self._send_once(held, unread=(0,))  # not after a 429: a task in hand waits for this
             log.info("Task %s is handed back", task.task_id, extra=held.said("hand_back"))
 
     def _send_once(self, held: Held, unread: tuple[int, ...] = (0, 429)) -> None:
+        """Sent twice it would give the task to somebody else while a third runs it: so its row says so before."""
+        held.entry = held.entry._replace(state=ONCE, task=b"")
+        held.row = self.journal.write(held.entry, held.row)
         self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
         pauses = Backoff(random.random)
         try:

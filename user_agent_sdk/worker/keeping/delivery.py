@@ -114,7 +114,7 @@ class Delivery:
             return wait_s
         if held.is_recorded and held.entry.task:
             held.entry = held.entry._replace(task=b"")
-            self._journal.replace(held.row, held.entry)
+            self._journal.write(held.entry, held.row)
         self.attempt_starts(held)
         outcome = self._client.report(held.entry.body, held.ids)
         self._counts.reported(held.entry.agent_id, self._clock() - held.sent_at, outcome.verdict)
@@ -187,7 +187,7 @@ class Delivery:
         """Keep a late result. Its row is written before the register shows it, and :meth:`_limit_late` may free it."""
         self._leases.drop(held)
         held.entry = held.entry._replace(state=journal_file.LATE, task=b"", taken_ms=int(self._wall() * 1000))
-        self._journal.replace(held.row, held.entry)
+        self._journal.write(held.entry, held.row)
         if self._register.move(held, LATE):
             self._ended(held)
             self._limit_late()
@@ -206,7 +206,7 @@ class Delivery:
         is_large = outcome.status == 413 or not is_sure
         if is_large and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
             held.entry = _too_large(held.entry, outcome.reason)
-            self._journal.replace(held.row, held.entry)
+            self._journal.write(held.entry, held.row)
             held.refusals, held.refused_at = 0, None
             return 0.0
         if self._register.move(held, State.REJECTED):
@@ -215,7 +215,7 @@ class Delivery:
             self._counts.rejected(held.entry.agent_id)
             self._leases.drop(held)
             held.entry = held.entry._replace(state=journal_file.REJECTED, task=b"", reason=outcome.reason)
-            self._journal.replace(held.row, held.entry)
+            self._journal.write(held.entry, held.row)
             self._ended(held)
         return None
 

@@ -76,20 +76,14 @@ class Journal:
 
     # -- the life of a row -------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> int:
-        """Write a new row; its id. Back when a kill can't take it any more, as is :meth:`replace`."""
-        return self._write_now(None, entry)
-
-    def replace(self, row: int, entry: Entry) -> None:
-        self._write_now(row, entry)
-
-    def _write_now(self, known: int | None, entry: Entry) -> int:
-        """Append not under the lock: Python lets other threads run during a write, and all would come to stand before
-        the lock. A rewrite waits for the append."""
+    def write(self, entry: Entry, row: int = 0) -> int:
+        """Write a row, a new one without its number; the number. Back when a kill can't take it any more."""
+        # Append not under the lock: Python lets other threads run during a write, and all would come to stand before
+        # the lock. A rewrite waits for the append.
         with self._lock:
             while self._is_closed:
                 self._ended.wait(LONG_S)
-            row = known if known is not None else self._free.pop() if self._free else next(self._ids)
+            row = row or (self._free.pop() if self._free else next(self._ids))
             self._live[row] = entry
             file = self._file
             if file is None or self._trouble:
@@ -120,12 +114,9 @@ class Journal:
     def free(self, row: int) -> None:
         """The row is done with. It goes within a second."""
         with self._lock:
-            self._let_go(row)
-
-    def _let_go(self, row: int) -> None:
-        if self._live.pop(row, None) is not None:
-            self._free.append(row)
-            self._unwritten.add(row)
+            if self._live.pop(row, None) is not None:
+                self._free.append(row)
+                self._unwritten.add(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
@@ -160,31 +151,22 @@ class Journal:
         found, self._found = self._found, {}
         return {row: entry for row, entry in found.items() if row in self._live}
 
-    def sweep(self) -> None:
+    def sweep(self, *, at_once: bool = False) -> bool:
         """Upkeep, twice a second: what is gone is marked so, a file that is gone is made anew, one with much in it
-        that is done with is rewritten, one that could not be written is tried again."""
+        that is done with is rewritten, one that could not be written is tried again: after a pause, if not ``at_once``.
+        Whether a next process would find all rows."""
         with self._turn():
             self._check()
-            if self._trouble and self._clock() >= self._retry_at:
+            if self._trouble and (at_once or self._clock() >= self._retry_at):
                 self._recover()
             self._write()
             self._tidy()
-
-    def save(self) -> bool:
-        """Write what is in memory only, without the pause that follows on trouble; whether a next process would find
-        all of it."""
-        with self._turn():
-            self._check()
-            if self._trouble:
-                self._recover()
-            self._write()
             return self.is_on_disk
 
     def close(self) -> None:
-        self.save()
+        self._rewrite_at = 0.0
+        self.sweep(at_once=True)
         with self._turn():
-            self._rewrite_at = 0.0
-            self._tidy()
             for file in (*self._borrowed, self._file):
                 if file is not None:
                     file.close()
@@ -209,10 +191,7 @@ class Journal:
 
     def _begin(self, file: LogFile) -> None:
         try:
-            if file.is_sound:
-                file.begin()
-            else:
-                file.rewrite(self._live, is_old=True)
+            if file.begin(self._live):
                 self._unwritten.clear()
         except (OSError, StorageError) as error:
             self._failed(error)
@@ -252,14 +231,10 @@ class Journal:
         except (OSError, ValueError) as error:
             self._failed(error)
             return
-        self._borrowed = [file for file in self._borrowed if not self._is_given_back(file)]
-
-    def _is_given_back(self, file: LogFile) -> bool:
-        """Our file has the rows of that ended process now. In both files: twice is better than not at all."""
-        if self._is_done(file.clear):
-            file.close()
-            return True
-        return False
+        for file in self._borrowed.copy():  # ours has their rows now; in both files: twice is better than not at all
+            if self._is_done(file.clear):
+                file.close()
+                self._borrowed.remove(file)
 
     def _tidy(self) -> None:
         """Rewrite the file when what is done with outgrows the rest, and now and then if there is anything."""

@@ -55,23 +55,22 @@ class LogFile:
         return self._found.rows
 
     @property
-    def is_sound(self) -> bool:
-        """Whether the log can be appended to; else it must be rewritten."""
-        return self._found.damaged is None and os.path.lexists(self.path)
-
-    @property
     def is_open(self) -> bool:
         return self._log is not None
 
-    def begin(self) -> None:
-        """Open it for appending, after :meth:`read`. Raises OSError, ForeignFileError."""
-        self._open()
-        assert self._log is not None
+    def begin(self, rows: Mapping[int, Entry]) -> bool:
+        """Open it for appending, after :meth:`read`; one that is damaged or missing is rewritten with these rows: then
+        True. Raises OSError, ForeignFileError."""
+        if self._found.damaged is not None or not os.path.lexists(self.path):
+            self.rewrite(rows, is_old=True)
+            return True
+        log = self._open()
         if self.size_bytes > self._found.end:  # a kill cut the last record off: no record may follow its rest
-            self._log.truncate(self._found.end)
+            log.truncate(self._found.end)
             self.size_bytes = self._found.end
         if not self._found.end:
             self.size_bytes += self.append(HEADER)
+        return False
 
     def append(self, data: bytes) -> int:
         """Write whole records at the end; how many bytes. Raises OSError, ValueError when it is not open."""
@@ -87,7 +86,7 @@ class LogFile:
     def rewrite(self, rows: Mapping[int, Entry], *, is_old: bool) -> None:
         """Put a log with these rows alone in place of the old one, which stays as it was if that fails. ``is_old``:
         they must be on the disk itself before the old log goes. Raises OSError, ForeignFileError."""
-        new = self._new()
+        new = _new_path(self.path)
         with suppress(FileNotFoundError):
             os.unlink(new)  # of a process that was killed; the lock is ours
         try:
@@ -118,21 +117,17 @@ class LogFile:
         if self._found.damaged is not None:
             self.rewrite({}, is_old=False)
         elif os.path.lexists(self.path):
-            if self._log is None:
-                self._open()
-            assert self._log is not None
+            log = self._log or self._open()
             self.size_bytes, self.records = min(self.size_bytes, len(HEADER)), 0
-            self._log.truncate(self.size_bytes)
+            log.truncate(self.size_bytes)
 
     def is_there(self) -> bool:
         """Whether the next process would find this lock, and the whole log, under their names."""
-        descriptors = [(self._lock, _lock_path(self.path))]
-        if self._log is not None:
-            descriptors.append((self._log.fileno(), self.path))
         try:
-            if not all(_is_at(path, descriptor) for descriptor, path in descriptors):
+            if not _is_at(_lock_path(self.path), self._lock):
                 return False
-            return self._log is None or os.lstat(self.path).st_size >= self.size_bytes
+            is_whole = self._log is None or os.lstat(self.path).st_size >= self.size_bytes
+            return is_whole and (self._log is None or _is_at(self.path, self._log.fileno()))
         except OSError:
             return False
 
@@ -142,17 +137,15 @@ class LogFile:
             _held.discard(self._lock)
             os.close(self._lock)
 
-    def _open(self) -> None:
-        self._log = os.fdopen(private.open_own(self.path, os.O_WRONLY | os.O_APPEND), "ab", 0)
-        self.size_bytes = os.fstat(self._log.fileno()).st_size
+    def _open(self) -> io.FileIO:
+        self._log = log = os.fdopen(private.open_own(self.path, os.O_WRONLY | os.O_APPEND), "ab", 0)
+        self.size_bytes = os.fstat(log.fileno()).st_size
+        return log
 
     def _close_log(self) -> None:
         if self._log is not None:
             self._log.close()
             self._log = None
-
-    def _new(self) -> Path:
-        return self.path.with_name(self.path.name + ".new")
 
     def _set_aside(self) -> None:
         """A damaged log is kept for a human; renamed, which takes no room on a full disk."""
@@ -233,7 +226,7 @@ def take(path: Path, sync: str = "normal") -> LogFile | None:
 def read(path: Path) -> Decoded:
     """The rows of a log, at the moment of reading: another process may be writing it. Raises OSError, ForeignFileError,
     NewerFileError."""
-    for name in (path, path.with_name(path.name + ".new")):
+    for name in (path, _new_path(path)):
         with suppress(FileNotFoundError), os.fdopen(private.open_own(name, os.O_RDONLY), "rb") as stream:
             return decode(stream.read())
     return decode(b"")
@@ -241,6 +234,10 @@ def read(path: Path) -> Decoded:
 
 def _lock_path(path: Path) -> Path:
     return path.with_suffix(".lock")
+
+
+def _new_path(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
 
 
 def _open_lock(path: Path) -> int:
