@@ -64,6 +64,11 @@ class Line:
 
 
 @dataclass
+class Ping:
+    """Without a field: its plan was that of a TypedDict, and each try failed with an AttributeError."""
+
+
+@dataclass
 class Order:
     lines: list[Line]
     due: datetime.date | None = None
@@ -177,7 +182,7 @@ class InputsTest(unittest.TestCase):
             ("int | None", None, None), ("int | None", "5", 5), ("Dict[str, List[Decimal]]", {"a": [1]}, {"a": [1]}),
             ("Set[int]", ["1"], {1}), ("Tuple[int, ...]", ["1"], (1,)), ("Sequence[Path]", ["a"], [Path("a")]),
             ("list", [1], [1]), ("dict", {"a": 1}, {"a": 1}), ("Any", "x", "x"), ("Union[int, Any]", "x", "x"),
-            ("int", None, None), ("Line | None", None, None), ("Color | None", "r", Color.RED),
+            ("int", None, None), ("Line | None", None, None), ("Color | None", "r", Color.RED), ("Ping", {}, Ping()),
         ):  # fmt: skip
             with self.subTest(kind, given=given):
                 f.__annotations__ = {"value": kind}

@@ -205,11 +205,12 @@ class _Kinds:
     def _object(self, kind: Any) -> Convert:
         is_dict, fields = hasattr(kind, "__required_keys__"), dict[str, tuple[Any, bool]]()
         convert = self._made[kind] = partial(_to_object, kind, is_dict, fields)
-        known = () if is_dict else kind.__dataclass_fields__.values()  # InitVars too, which fields() leaves out
-        own = [field for field in known if field.init and field._field_type.name != "_FIELD_CLASSVAR"]
-        needed = {one.name: one.default is one.default_factory for one in own} or {  # both: MISSING
-            name: name in kind.__required_keys__ for name in kind.__required_keys__ | kind.__optional_keys__
-        }
+        if is_dict:
+            needed = {name: name in kind.__required_keys__ for name in kind.__required_keys__ | kind.__optional_keys__}
+        else:
+            known = kind.__dataclass_fields__.values()  # InitVars too, which fields() leaves out
+            own = [field for field in known if field.init and field._field_type.name != "_FIELD_CLASSVAR"]
+            needed = {one.name: one.default is one.default_factory for one in own}  # both: MISSING
         hints: dict[str, Any] = {}
         for base in reversed(kind.__mro__):
             hints.update(_hints(base, list(needed)))
