@@ -272,9 +272,9 @@ class ReportTest(HistoryTest):
             self.assertEqual(report._rate(failed, count), shown)
 
     def test_percentiles_are_nearest_ranks(self) -> None:
-        ordered = list(range(1, 11))
-        self.assertEqual([report.percentile(ordered, share) for share in (0.5, 0.95, 0.99, 1.0)], [5, 10, 10, 10])
-        self.assertEqual(report.percentile([7], 0.5), 7)
+        for count, expected in ((10, ["5 ms", "10 ms", "10 ms", "10 ms"]), (1, ["1 ms"] * 4), (0, ["–"] * 4)):
+            told = report._totals([report.Run(n, "a", False, "", None, n) for n in range(1, count + 1)])
+            self.assertEqual([told[name] for name in ("median", "p95", "p99", "longest")], expected)
 
     def test_an_empty_history_makes_a_page_that_says_so(self) -> None:
         self.seed()

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from math import ceil
 from string import Template
-from typing import NamedTuple, TextIO
+from typing import Callable, NamedTuple, TextIO
 
 from .. import pages
 from .._version import __version__
@@ -59,7 +59,6 @@ class Run(NamedTuple):
     agent: str
     failed: bool
     error: str
-    kind: str  # an error's text without numbers and ids: its kind
     when: datetime | None
     duration_ms: float | None
 
@@ -101,13 +100,11 @@ def _newest(rows: int, failures: int, count: int) -> str:
 
 
 def _run(record: Record) -> Run:
-    agent = record.user_agent_id or record.agent_id or "(none)"
-    error = _brief(record.error_message or "(no message)")
-    kind = _VARYING.sub("#", error) if record.status == "error" else ""
+    agent, error = record.user_agent_id or record.agent_id or "(none)", _brief(record.error_message or "(no message)")
     when = times.moment(record.started_at) or times.moment(record.ended_at)
     if when is not None and not 1971 < when.year < 9000:  # beyond, calendars end
         when = None
-    return Run(record.id, agent, record.status == "error", error, kind, when, record.duration_ms)
+    return Run(record.id, agent, record.status == "error", error, when, record.duration_ms)
 
 
 def _brief(text: str) -> str:
@@ -121,18 +118,14 @@ def _span(points: Sequence[tuple[datetime, bool]]) -> str:
     return f"{first:%d %b %Y %H:%M} – {last:{'%H:%M' if first.date() == last.date() else '%d %b %Y %H:%M'}}"
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that ``share`` of them do not exceed (nearest rank)."""
-    return ordered[max(0, ceil(share * len(ordered)) - 1)]
-
-
 def _totals(runs: Sequence[Run]) -> dict[str, object]:
     """How many they were and failed, and how long they took."""
     ordered = sorted(run.duration_ms for run in runs if run.duration_ms is not None)
-    shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
-    told = {name: times.lasted(percentile(ordered, share)) if ordered else "–" for name, share in shares.items()}
     failed = sum(run.failed for run in runs)
-    return {**told, "count": f"{len(runs):,}", "failed": f"{failed:,}", "rate": _rate(failed, len(runs))}
+    told: dict[str, object] = {"count": f"{len(runs):,}", "failed": f"{failed:,}", "rate": _rate(failed, len(runs))}
+    for name, share in (("median", 0.5), ("p95", 0.95), ("p99", 0.99), ("longest", 1.0)):  # by nearest rank
+        told[name] = times.lasted(ordered[ceil(share * len(ordered)) - 1]) if ordered else "–"
+    return told
 
 
 def _rate(failures: int, count: int) -> str:
@@ -148,15 +141,20 @@ def _rate(failures: int, count: int) -> str:
 def _figures(runs: Sequence[Run], points: Sequence[tuple[datetime, bool]]) -> Html:
     durations = [(run.duration_ms, run.failed) for run in runs if run.duration_ms is not None]
     drawn = {"Over time": charts.timeline(points), "Durations": charts.histogram(durations)}
-    by_agent: dict[str, list[Run]] = {}
-    for run in runs:
-        by_agent.setdefault(run.agent, []).append(run)
-    agents = sorted(by_agent.values(), key=len, reverse=True)
+    agents = _grouped(runs, lambda run: run.agent)
     more = len(agents) - AGENTS_MAX
     shown = [fill("chart", title=title, svg=Html(svg)) for title, svg in drawn.items() if svg]
-    rows = [_agent(of_one) for of_one in agents[:AGENTS_MAX]]
+    rows = [_agent(of_one) for of_one in [*agents.values()][:AGENTS_MAX]]
     others = f"and {more:,} more agents" if more > 0 else ""
     return fill("figures", charts=shown, agents=rows, more=others, errors=_errors(runs))
+
+
+def _grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> dict[str, list[Run]]:
+    """The runs by ``key``, the most frequent first."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return dict(sorted(groups.items(), key=lambda pair: len(pair[1]), reverse=True))
 
 
 def _agent(runs: Sequence[Run]) -> Html:
@@ -167,12 +165,9 @@ def _agent(runs: Sequence[Run]) -> Html:
 
 def _errors(runs: Sequence[Run]) -> str:
     """The kinds of error, the most frequent first, each by its newest message: of many alike without its numbers."""
-    kinds: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.failed:
-            kinds.setdefault(run.kind, []).append(run)
+    kinds = _grouped((run for run in runs if run.failed), lambda run: _VARYING.sub("#", run.error))
     rows = []
-    for kind, alike in sorted(kinds.items(), key=lambda pair: len(pair[1]), reverse=True)[:ERRORS_MAX]:
+    for kind, alike in [*kinds.items()][:ERRORS_MAX]:
         error = kind if any(run.error != alike[0].error for run in alike) else alike[0].error
         rows.append(fill("error", error=error, count=f"{len(alike):,}", link=fill("link", id=alike[0].id)))
     return fill("errors", rows=rows) if rows else ""

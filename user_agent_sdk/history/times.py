@@ -48,11 +48,9 @@ def moment(text: object) -> datetime | None:
 def parse_since(text: str) -> datetime:
     """``2h`` (ago; s, m, h, d, w), or a date or time in ISO 8601. Raises ValueError saying what it must be."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])", text.strip())
-    try:
+    with suppress(OverflowError):
         if found:
             return datetime.now().astimezone() - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
-    except OverflowError:
-        pass
     when = moment(text)
     with suppress(ValueError):  # Windows knows no local time before 1970 or after 3000, Python none after 9999
         when = when or values.moment(text).replace(tzinfo=timezone.utc)
