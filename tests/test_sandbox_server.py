@@ -162,7 +162,7 @@ class Tokens(ServerCase):
         credentials = self.sandbox.credentials("me#user-agent")
         self.assertEqual({"clientId", "clientSecret", "agentId", "serviceUrl", "authUrl"}, set(credentials))
         self.assertEqual(("me#user-agent", self.sandbox.url), (credentials["agentId"], credentials["serviceUrl"]))
-        self.assertNotEqual(credentials["clientSecret"], Sandbox().credentials("")["clientSecret"])
+        self.assertNotEqual(credentials["clientSecret"], self.open(Sandbox()).credentials("")["clientSecret"])
 
     def test_akabots_tasks_carry_the_platforms_keys(self) -> None:
         given = {"n": 1, "__task_id__": "of a replayed execution"}

@@ -39,9 +39,8 @@ Handler = Callable[[Request, str], Reply]
 class Sandbox:
     """An :class:`Engine` behind HTTP, as a context manager.
 
-    ``port`` 0 takes a free one; ``token_life_s`` is how long an access token of the akaBot
-    dialect lives; ``client_secret`` that of an earlier one, so that its workers go on. A subclass may wrap
-    :meth:`handle`.
+    ``port`` 0 takes a free one; ``token_life_s`` is how long an access token of the akaBot dialect lives;
+    ``client_secret`` that of an earlier one, so that its workers go on. A subclass may wrap :meth:`handle`.
     """
 
     def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Callable[[], float] = time.monotonic,
@@ -71,8 +70,6 @@ class Sandbox:
         path that ends in "/*" stands for all with one segment there."""
         self._routes.setdefault(path, {})[method] = handler
 
-    # The contract of the context manager.
-
     def __enter__(self) -> Sandbox:
         try:
             self._listener = forking.ours(socket.create_server(("127.0.0.1", self.port), backlog=128))
@@ -80,19 +77,12 @@ class Sandbox:
             hints = ("another program may have it: choose one with --port, 0 for any",)
             raise UserAgentError(f"can't listen on port {self.port}: {error}", code="io", hints=hints) from None
         self.port = self._listener.getsockname()[1]
+        self.origin = f"http://127.0.0.1:{self.port}"
+        self.url = self.origin + "/api"  # the base URL of both dialects
         self._hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
         self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
         self._acceptor.start()
         return self
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The base URL of both dialects."""
-        return self.origin + "/api"
 
     def credentials(self, agent_id: str) -> dict[str, str]:
         """What a ``credentials.json`` for this sandbox holds."""
@@ -188,8 +178,6 @@ class Sandbox:
             if media_type.partition(";")[0].strip().lower() != "application/json":
                 return Reply.error(500, f"Content-Type '{media_type}' is not supported")
         return (path.startswith(_AKABOT) and self._unauthorized(request)) or handler(request, unquote(last))
-
-    # Handlers.
 
     def _poll(self, request: Request, agent_id: str) -> Reply:
         tasks = self._take(request, agent_id, PLAIN_POLL_S, 1)
