@@ -22,11 +22,8 @@ class Counts:
     """What the worker does, in numbers. These forget them at once."""
 
     def known(self, agent_id: str) -> None: ...  # there will be numbers of this agent
-
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None: ...  # was answered, or failed
-
     def started(self, agent_id: str, task: Task) -> None: ...  # a function, for that task
-
     def executed(self, agent_id: str, took_s: float, status: TaskStatus) -> None: ...  # a function ended
 
     def reported(self, agent_id: str, took_s: float, verdict: Verdict, size_bytes: int | None = None) -> None:
@@ -42,7 +39,6 @@ class Watch:
         self.counts = Counts()
 
     def attach(self, services: Services, gates: Sequence[Gate]) -> None: ...  # to be looked at; gates still grow
-
     def beat(self, loop: str) -> None: ...  # a loop of the worker came round
 
     def open(self, address: str) -> None:

@@ -112,10 +112,8 @@ def _hints(source: Any, names: list[str]) -> dict[str, Any]:
     scope = getattr(source, "__globals__", None) or getattr(module, "__dict__", {})
     found = {}
     for name in names:
-        try:
+        with suppress(Exception):  # none, local, under TYPE_CHECKING, misspelt
             found[name] = _resolved(raw[name], scope)
-        except Exception:  # noqa: S112 - none, local, under TYPE_CHECKING, misspelt
-            continue
     return found
 
 

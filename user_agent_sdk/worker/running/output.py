@@ -136,13 +136,11 @@ def _unknown(value: Any) -> Any:
     """An object of no kind that is known: its attributes that are not None, else its text. A function, a class, an
     exception, and what keeps a secret (``get_secret_value``), is its text; so is what keeps all to itself, and has a
     text of its own (pydantic's HttpUrl)."""
-    kind = type(value)
+    kind, own = type(value), getattr(value, "__dict__", None)
     is_text = kind.__module__ == "builtins" or hasattr(kind, "get_secret_value")
-    own = None if is_text or isinstance(value, (type, BaseException)) else getattr(value, "__dict__", None)
-    has_text: bool = getattr(kind, "__str__", None) is not object.__str__
-    if own and has_text and all(str(name).startswith("_") for name in own):
-        own = None
-    if own is not None:
+    if own and getattr(kind, "__str__", None) is not object.__str__:
+        is_text = is_text or all(str(name).startswith("_") for name in own)
+    if own is not None and not is_text and not isinstance(value, (type, BaseException)):
         return {name: item for name, item in own.items() if item is not None}
     try:
         return str(value)
