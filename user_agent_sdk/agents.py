@@ -103,8 +103,8 @@ class Agent:  # a dataclass costs each start 1 ms
         if variable:
             found = self._signature(self.func)
         if found and found[0].name in ("self", "cls") and "." in self.name:
-            why = f"a task has no {found[0].name!r}"
-            raise self._unusable(why, "register a bound method: register_user_agent(x.run)")
+            hint = "register a bound method: register_user_agent(x.run)"
+            raise self._unusable(f"a task has no {found[0].name!r}", hint)
         self.fills = bool(variable) and hasattr(inner, "__wrapped__")
         self.parameters: list[Parameter] = []
         kinds = {each.kind for each in found}

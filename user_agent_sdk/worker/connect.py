@@ -34,5 +34,4 @@ def _secret(settings: Settings) -> Secret:
             raise ConfigError("there is another clientId now: that takes a restart")
         return found.client_secret
 
-    files = Files(settings.config_file, settings.client_secret_file)
-    return Secret(settings.client_secret or "", files, read)
+    return Secret(settings.client_secret or "", Files(settings.config_file, settings.client_secret_file), read)

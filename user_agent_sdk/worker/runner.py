@@ -89,9 +89,8 @@ class Runner:
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
         segment(agent_id)  # raises for an id that no address can hold
-        interval_s = own.poll_interval_ms / 1000
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
-        intake = Intake(own.workers, interval_s, random.random, cap_s)
+        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, cap_s)
         gate = Gate(
             self.client, agent_id, own.worker_id, own.domain, intake, self.services.stopping, self._budget,
             self._custody.contact, self.watch.counts, self._custody.held_up_s,
@@ -179,8 +178,7 @@ class Runner:
             if not is_ready and all(gate.polled_at is not None for gate in self.gates):
                 is_ready = True  # said once: nothing else tells a worker that waits from one that hangs
                 names = ", ".join(gate.agent_id for gate in self.gates)
-                text = "Ready: waiting for tasks of %s; Ctrl+C ends it"
-                log.log(self._level, text, names, extra={"action": "ready"})
+                log.log(self._level, "Ready: waiting for tasks of %s; Ctrl+C ends it", names, extra={"action": "ready"})
             with contextlib.suppress(queue.Empty):
                 if self._numbers.get(timeout=LOOK_S) != LOOK:
                     return

@@ -44,8 +44,7 @@ def execute(
     fields = log_fields(task, agent_id)
     try:
         logger = TaskLogger(f"{AGENT_LOG.name}.{agent.name}", lines, fields)
-        current = CurrentTask(task, agent_id, stopping, logger, call)
-        result = copy_context().run(_call, agent, current, run_async)
+        result = copy_context().run(_call, agent, CurrentTask(task, agent_id, stopping, logger, call), run_async)
         for line in result.logs:
             lines.add(*line)
         if log.isEnabledFor(logging.INFO):

@@ -51,8 +51,7 @@ def plan(agent: Agent) -> Plan:
             found[name] = _to_task
         elif convert is not None and (name != "input_data" or _is_object(hint)):
             has_default = agent.fills or parameters[name].default is not inspect.Parameter.empty
-            takes_none = type(None) in _choices(hint)
-            found[name] = partial(_to_parameter, convert, has_default, takes_none, _is_object(hint))
+            found[name] = partial(_to_parameter, convert, has_default, type(None) in _choices(hint), _is_object(hint))
     return found
 
 

@@ -4,16 +4,9 @@
 dict, Mapping                          object; keys become text as ``json`` does it, also UUID, date, Enum keys
 dataclass, attrs, msgspec              object of its fields
 pydantic and any ``model_dump``        the model's own JSON form, whatever that is
-list, tuple, named tuple, deque, range array
+list, tuple, set, any other sequence   array; a set's is sorted (by ``repr`` if the elements can't be compared)
 array of numpy, column of pandas, …    array (any ``tolist`` beside a ``dtype``); a table of rows: array of objects
-number of numpy; NaT, pandas' NA       number; null
-set, frozenset                         array, sorted (by ``repr`` if the elements can't be compared)
-datetime, date, time                   ISO 8601 text
-timedelta                              seconds, a number
-Decimal                                text, exact (``"10.50"``): a JSON number would be read as a binary float
-UUID, Path                             text
-Enum                                   its value
-bytes, bytearray, memoryview           base64 text
+one value, such as a date              what ``_scalar`` says
 anything else                          object of its attributes that are not None, else its text, as in 0.2.0
 
 Other packages' types are known by their shape: nothing is imported for them. The platform changes or drops in
@@ -266,6 +259,7 @@ def _scalar(value: Any, place: _Place) -> Any:
     if _is_a(value, "decimal", "Decimal"):
         if not value.is_finite():
             raise OutputError(f"{place}: Decimal {value} is not a JSON number; return None instead")
+        # Exact text: a JSON number would be read as a binary float.
         return format(value, "f") if -100 < value.adjusted() < 100 else str(value)
     if type(value).__name__ in ("NaTType", "NAType"):  # of pandas; the first calls itself a datetime
         return None
