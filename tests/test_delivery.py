@@ -170,7 +170,7 @@ class DeliveryTest(unittest.TestCase):
             self.now += 30
             self.assertEqual(delivery._settled(held, too_large), 0.0)
             report = json.loads(held.entry.body)
-            self.assertEqual((report["status"], report["outputData"]), ("FAILED_WITH_TERMINAL_ERROR", {}))
+            self.assertEqual((report["status"], report.get("outputData")), ("FAILED_WITH_TERMINAL_ERROR", None))
             self.assertIn("too large", report["reasonForIncompletion"])
             self.assertNotIn("logs", report)
             self.assertEqual(self.journal.live()[held.row].body, held.entry.body)

@@ -164,14 +164,14 @@ class Custody:
         task = task_of(held.entry)
         if held.entry.state == TAKEN:
             result = failure(held, TaskStatus.FAILED, "the worker process ended while the task ran")
-            self.post(held, result)
+            self.finish(held, result)
             self.record(held, task, result)
-            return
-        self.register.move(held, ENDED)
-        self.leases.track(held)
-        if held.entry.task:  # a row keeps its task until the run is recorded
-            held.ended_s = held.started_s  # nobody knows when it ended
-            self.record(held, task, _reported(held.entry))
+        else:
+            self.register.move(held, ENDED)
+            self.leases.track(held)
+            if held.entry.task:  # a row keeps its task until the run is recorded
+                held.ended_s = held.started_s  # nobody knows when it ended
+                self.record(held, task, _reported(held.entry))
         self.delivery.post(held)
 
     # -- out ---------------------------------------------------------------------------------------
@@ -183,12 +183,6 @@ class Custody:
         if owed is not None:
             self._write(owed, result)
         return owed
-
-    def post(self, held: Held, result: TaskResult) -> None:
-        """Report a result by way of the delivery; no slot waits for it."""
-        owed = self.finish(held, result)
-        if owed is not None:
-            self.delivery.post(owed)
 
     def give_up(self, held: Held, result: TaskResult) -> Held | None:
         """Report and record a result in place of that of a function that still runs. The Held that it counts for; None

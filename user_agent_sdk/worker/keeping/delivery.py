@@ -8,20 +8,18 @@ or FAILED changes nothing, a second IN_PROGRESS would hand the task to somebody 
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
 from typing import Callable
 
 from ...conductor.client import Client, Outcome
-from ...conductor.wire import LARGE_BYTES, REASON_MAX_CHARS, TaskStatus, Verdict, encode
+from ...conductor.wire import LARGE_BYTES, TaskStatus, Verdict
 from ..polling.backoff import REPORT, Backoff, Outage
 from ..watched import Counts
 from . import journal_file, retries
-from .held import GONE, LATE, REPORTING, SUPERSEDED, WAITING, Held, Register, State
+from .held import GONE, LATE, REPORTING, SUPERSEDED, WAITING, Held, Register, State, failure
 from .journal import Journal
-from .journal_file import Entry
 from .lease import LeaseKeeper
 from .timetable import Timetable
 
@@ -195,17 +193,20 @@ class Delivery:
             self.forget(held)
 
     def _refused(self, held: Held, outcome: Outcome, now: float) -> float | None:
-        if outcome.status == 404:
-            self._unknown(held, outcome)
+        task_id, extra, is_sure = held.entry.task_id, held.said("result_refused"), outcome.verdict is Verdict.REFUSED
+        if outcome.status == 404:  # it names the task or its workflow; a COMPLETED result stays for a retry, as if late
+            text, extra = "Nothing waits for the result of task %s any more: %s", held.said("result_superseded")
+            log.warning(text, task_id, outcome.reason, extra=extra)
+            self._delivered(held, is_late=True)
             return None
         held.refusals, held.refused_at = held.refusals + 1, held.refused_at or now
-        task_id, extra, is_sure = held.entry.task_id, held.said("result_refused"), outcome.verdict is Verdict.REFUSED
         if held.refusals < REFUSALS or now - held.refused_at < (REFUSED_FOR_S if is_sure else NO_STORE_FOR_S):
             log.warning("The result of task %s is refused: %s; trying again", task_id, outcome.reason, extra=extra)
             return REFUSED_AGAIN_S
         is_large = outcome.status == 413 or not is_sure
         if is_large and held.entry.status != TaskStatus.FAILED_WITH_TERMINAL_ERROR:
-            held.entry = _too_large(held.entry, outcome.reason)
+            why = f"the output is too large for the platform: {len(held.entry.body)} bytes, {outcome.reason}"
+            held.encode(failure(held, TaskStatus.FAILED_WITH_TERMINAL_ERROR, why))
             self._journal.write(held.entry, held.row)
             held.refusals, held.refused_at = 0, None
             return 0.0
@@ -218,21 +219,3 @@ class Delivery:
             self._journal.write(held.entry, held.row)
             self._ended(held)
         return None
-
-    def _unknown(self, held: Held, outcome: Outcome) -> None:
-        """The platform knows the task or its workflow no longer (a 404 that names it): nothing waits for this report.
-        A COMPLETED result stays for a retry, as one that came late."""
-        text = "Nothing waits for the result of task %s any more: %s"
-        log.warning(text, held.ids[0], outcome.reason, extra=held.said("result_superseded"))
-        self._delivered(held, is_late=True)
-
-
-def _too_large(entry: Entry, reason: str) -> Entry:
-    """The small report in place of one that the platform will not take."""
-    report = json.loads(entry.body)
-    why = f"the output is too large for the platform: {len(entry.body)} bytes, {reason}"
-    report.update(
-        status=TaskStatus.FAILED_WITH_TERMINAL_ERROR.value, outputData={}, reasonForIncompletion=why[:REASON_MAX_CHARS]
-    )
-    report.pop("logs", None)
-    return entry._replace(status=TaskStatus.FAILED_WITH_TERMINAL_ERROR.value, body=encode(report))

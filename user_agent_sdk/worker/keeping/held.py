@@ -217,4 +217,4 @@ class Register:
 
 def failure(held: Held, status: TaskStatus, reason: str) -> TaskResult:
     """A result that the worker itself has for a task."""
-    return TaskResult(status=status, reason_for_incompletion=reason, worker_id=held.entry.worker_id)
+    return TaskResult(status=status, reason_for_incompletion=reason[:REASON_MAX_CHARS], worker_id=held.entry.worker_id)
