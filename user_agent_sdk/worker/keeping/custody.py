@@ -42,14 +42,10 @@ class Custody:
         self, client: Client, journal: Journal, stopping: threading.Event, counts: Counts, *, workers: int = 1,
         on_run: Callable[[Run], None] | None = None, on_contact: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self._client = client
-        self._stopping = stopping
-        self._counts = counts
-        self._on_run = on_run
-        self._on_contact = on_contact
+        self._client, self._stopping, self._counts = client, stopping, counts
+        self._on_run, self._on_contact = on_run, on_contact
+        self.journal, self.register = journal, Register()
         self._most_waiting = max(WAITING_LEAST, WAITING_PER_WORKER * workers)
-        self.journal = journal
-        self.register = Register()
         self._is_full = False  # of results that wait, which was said
         pace = self.pace = Pace(time.monotonic)
         self.leases = LeaseKeeper(client, pace, self.contact, on_overslept=self._overslept)

@@ -40,13 +40,9 @@ class Delivery:
         self, client: Client, register: Register, journal: Journal, leases: LeaseKeeper, counts: Counts,
         on_contact: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._client = client
-        self._register = register
-        self._journal = journal
-        self._leases = leases
+        self._client, self._register, self._journal, self._leases = client, register, journal, leases
         self._pace, self._clock, self._wall = leases.pace, leases.clock, leases.wall
-        self._counts = counts
-        self._on_contact = on_contact
+        self._counts, self._on_contact = counts, on_contact
         self._lock = threading.Lock()  # guards the next two
         self._failing: set[Held] = set()  # results whose last report failed
         self._outage = Outage(log, "Results can't be delivered")

@@ -94,9 +94,8 @@ class LeaseKeeper:
         self, client: Client, pace: Pace, on_contact: Callable[[], None] = lambda: None, *,
         wall: Callable[[], float] = time.time, on_overslept: Callable[[float, float], None] | None = None,
     ) -> None:  # fmt: skip
-        self._client = client
+        self._client, self._on_contact = client, on_contact
         self.pace, self.clock, self.wall = pace, pace.clock, wall
-        self._on_contact = on_contact
         self._table: Timetable[Held] = Timetable(
             "lease", self._extend, SENDERS, self.clock, most=SENDERS_MOST, on_overslept=on_overslept
         )

@@ -33,11 +33,8 @@ class Timetable(Generic[Item]):
         self, name: str, act: Callable[[Item], float | None], threads: int, clock: Callable[[], float] = time.monotonic,
         *, most: int | None = None, on_overslept: Callable[[float, float], None] | None = None,
     ) -> None:  # fmt: skip
-        self._name = name
-        self._act = act
+        self._name, self._act, self._clock, self._on_overslept = name, act, clock, on_overslept
         self._count, self._most = threads, most or threads
-        self._clock = clock
-        self._on_overslept = on_overslept
         self._lock = threading.Lock()  # guards all below; the two conditions are on it
         self._changed = threading.Condition(self._lock)
         self._emptied = threading.Condition(self._lock)

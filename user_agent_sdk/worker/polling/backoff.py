@@ -97,9 +97,7 @@ class Outage:
     """
 
     def __init__(self, log: logging.Logger, what: str, **fields: object) -> None:
-        self._log = log
-        self._what = what
-        self._fields = fields
+        self._log, self._what, self._fields = log, what, fields
         self._since: float | None = None
         self._said_at = 0.0
         self._count = 0

@@ -40,17 +40,12 @@ class Gate:
         stopping: threading.Event, budget: Budget, on_contact: Callable[[], None], counts: Counts,
         held_up_s: Callable[[], float] = lambda: 0.0,
     ) -> None:  # fmt: skip
-        self.agent_id = agent_id
-        self.worker_id = worker_id
+        self.agent_id, self.worker_id, self._domain = agent_id, worker_id, domain
         self.polled_at: float | None = None  # when a poll was last answered, on the clock
         self.is_refused = False  # the last poll failed for want of a token that is good
-        self._client = client
-        self._domain = domain
-        self._stopping = stopping
-        self._budget = budget
+        self._client, self._stopping, self._budget, self._counts = client, stopping, budget, counts
         self._on_contact = on_contact
         self._clock = time.monotonic
-        self._counts = counts
         self._held_up_s = held_up_s  # seconds for which no task may be taken, mostly 0
         self._lock = threading.RLock()  # guards all below
         self._changed = threading.Condition(self._lock)
