@@ -74,10 +74,8 @@ def run(argv=None):
     # type: (Sequence[str] | None) -> None
     """Run the agents that the calling script has registered, as ``useragent run SCRIPT`` would.
 
-    ``argv``: the command's options (default: those that the script was started with). Returns when
-    the worker was stopped and everything is delivered; otherwise ends the process with the command's
-    exit code (SystemExit).
-    """
+    ``argv``: the command's options (default: those that the script was started with). Returns when the worker was
+    stopped and everything is delivered; otherwise ends the process with the command's exit code (SystemExit)."""
     from .cli import main
     from .errors import UsageError
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``.
-
-A child that multiprocessing spawns runs this too, as ``__mp_main__``.
-"""
+"""``python -m user_agent_sdk``, and ``python path/to/this/folder``: the same program as ``useragent``. A child that
+multiprocessing spawns runs this too, as ``__mp_main__``."""
 
 # No "from __future__" here and in __init__.py: it is an import, and the current folder is still first on the path.
 

@@ -11,7 +11,6 @@ _digest = ""
 def hashes():
     # type: () -> dict[str, str]
     """The SHA-256 of each file of this copy, by the name that a release's SHA256SUMS has for it; of an archive its own.
-
     Line ends count as released: a clone on Windows may have others. Raises OSError."""
     import hashlib
     import os

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""credentials.json: where it is looked for, how it is read, and which addresses may get its secret.
-
-``settings`` declares the keys; this module knows the file and the URLs.
-"""
+"""credentials.json: where it is looked for, how it is read, and which addresses may get its secret. ``settings``
+declares the keys; this module knows the file and the URLs."""
 
 from __future__ import annotations
 
@@ -33,10 +31,8 @@ _NUMERIC = re.compile(r"[0-9.]+|.*:.*")
 
 
 def url(text: str) -> str:
-    """An http(s) address without user, query or fragment; a closing slash is cut.
-
-    A message never repeats an address that may carry a password.
-    """
+    """An http(s) address without user, query or fragment; a closing slash is cut. A message never repeats an address
+    that may carry a password."""
     parts = _split(plain(text))
     if "@" in parts.netloc:
         raise ValueError("must not carry a user name or password")
@@ -73,8 +69,7 @@ def derived(base_url: str) -> tuple[str, str]:
     """serviceUrl and authUrl of a ``baseUrl``: the same host and port, with a name put before. As in 0.3.0 the address
     may lack its scheme, or end in ``/api`` or ``/auth``; and http becomes https.
 
-    ValueError when the address is more than a host, or a host that no name can be put before.
-    """
+    ValueError when the address is more than a host, or a host that no name can be put before."""
     parts = urlsplit(url(base_url if "://" in base_url else f"https://{base_url}"))
     host = parts.hostname or ""
     if not {"", "api", "auth"}.issuperset(parts.path.split("/")) or _NUMERIC.fullmatch(host):
@@ -92,10 +87,8 @@ def is_loopback(host: str) -> bool:
 
 
 def find(named: tuple[Path, str] | None, environ: Mapping[str, str], script: Path | None) -> Path | None:
-    """The credentials file: the named one, else systemd's, else in the current folder, else beside the agent.
-
-    Raises ConfigError when the one that was named does not exist.
-    """
+    """The credentials file: the named one, else systemd's, else in the current folder, else beside the agent. Raises
+    ConfigError when the one that was named does not exist."""
     if named is not None:
         path, source = named
         if not os.path.exists(path) and not is_hidden(path):  # not Path.exists, which raises for such a folder
@@ -134,10 +127,8 @@ def _content(path: Path, owners: Collection[int]) -> bytes:
 
 
 def read(path: Path, keys: Collection[str], warnings: list[str], owners: Collection[int] = ()) -> dict[str, str]:
-    """The file's settings as text; null and "" are as good as absent. With ``owners`` only theirs is taken.
-
-    Raises ConfigError with the line and column of what is wrong.
-    """
+    """The file's settings as text; null and "" are as good as absent. With ``owners`` only theirs is taken. Raises
+    ConfigError with the line and column of what is wrong."""
     try:
         raw = _content(path, owners)
         if len(raw) > FILE_MAX_BYTES:
@@ -179,10 +170,8 @@ def _warn_if_exposed(path: Path, warnings: list[str]) -> None:
 
 
 def fold(layer: Layer, warnings: list[str]) -> None:
-    """Turn baseUrl, clientSecretFile and --conductor into the settings that they stand for.
-
-    Done within one layer, so that an address from a closer layer always wins over a farther one.
-    """
+    """Turn baseUrl, clientSecretFile and --conductor into the settings that they stand for. Done within one layer, so
+    that an address from a closer layer always wins over a farther one."""
     if "conductor" in layer:
         address, source = layer["conductor"]
         layer["platform"], layer["service_url"] = ("conductor", source), (address, source)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every exception of this package, under one root, and the tables of error and exit codes.
 
-An error says what happened, with what, and (in ``hints``) what to do next.
-The command line prints it; nothing here does any I/O but to look for a file whose name was misspelt.
-"""
+An error says what happened, with what, and (in ``hints``) what to do next. The command line prints it; nothing here
+does any I/O but to look for a file whose name was misspelt."""
 
 from __future__ import annotations
 
@@ -89,10 +88,8 @@ def json_advice(problem: str) -> list[str]:
 
 
 class UserAgentError(Exception):
-    """Root of everything that this package raises.
-
-    ``code`` is a key of :data:`CODES`, which says what it means; ``hints`` are one-line remedies.
-    """
+    """Root of everything that this package raises. ``code`` is a key of :data:`CODES`, which says what it means;
+    ``hints`` are one-line remedies."""
 
     code = "internal"
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines: one an event, as text for people or JSON for machines, without secrets or control
-characters. Only the command line calls ``setup``; everything else just uses ``logging``, whose root is the script's.
-"""
+"""Log lines: one an event, as text for people or JSON for machines, without secrets or control characters. Only the
+command line calls ``setup``; everything else just uses ``logging``, whose root is the script's."""
 
 from __future__ import annotations
 
@@ -228,8 +227,7 @@ def setup(
     """Send our own log lines to a stream or a file, from ``level`` up. By the command line, before it loads a script.
 
     ``log_format`` is "text" or "json"; ``color`` paints the level of a text. The root logger is the script's: see
-    ``settle``. Calling it again replaces the handler. Raises ConfigError when the file can't be written.
-    """
+    ``settle``. Calling it again replaces the handler. Raises ConfigError when the file can't be written."""
     global _console, _level
     _level = level
     for secret in secrets:

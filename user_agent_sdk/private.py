@@ -25,9 +25,8 @@ class ForeignFileError(StorageError):
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, for the owner alone, whatever the umask.
-
-    Raises OSError, ForeignFileError where :func:`check_folder` would."""
+    """Make a folder, and those above it that are missing, for the owner alone, whatever the umask. Raises OSError,
+    ForeignFileError where :func:`check_folder` would."""
     _refuse_links(path)
     if not os.path.isdir(path):
         if path.parent != path and not os.path.isdir(path.parent):  # a drive or share that is not there has no parent
@@ -44,9 +43,8 @@ def make_folder(path: Path) -> None:
 
 
 def check_folder(path: Path) -> int:
-    """The mode of a folder that is ours, 0 on Windows; changes nothing.
-
-    Raises OSError, ForeignFileError for another user's folder, or one that another user's link leads to."""
+    """The mode of a folder that is ours, 0 on Windows; changes nothing. Raises OSError, ForeignFileError for another
+    user's folder, or one that another user's link leads to."""
     if sys.platform == "win32":
         return 0
     _refuse_links(path)
@@ -69,9 +67,8 @@ def _is_foreign(link: os.stat_result) -> bool:
 
 
 def open_own(path: str | Path, flags: int) -> int:
-    """A descriptor of a regular file that is ours alone; with O_CREAT one that is missing is made so.
-
-    Raises OSError, ForeignFileError for what somebody else has, or may have put, under that name."""
+    """A descriptor of a regular file that is ours alone; with O_CREAT one that is missing is made so. Raises OSError,
+    ForeignFileError for what somebody else has, or may have put, under that name."""
     try:
         descriptor = os.open(path, flags | _SAFE, 0o600)
     except OSError as error:
@@ -110,9 +107,7 @@ def aside(path: Path) -> Path:
 
 def check_own(path: Path, or_roots: bool = False) -> None:
     """The same for a file that is opened by its name, as SQLite does; our own links are followed. What is only read may
-    be root's, too, with ``or_roots``.
-
-    Raises OSError, ForeignFileError."""
+    be root's, too, with ``or_roots``. Raises OSError, ForeignFileError."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

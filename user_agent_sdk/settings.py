@@ -2,10 +2,8 @@
 """Every setting, declared once, as a field of ``Settings``: the command line's options, the environment, the
 credentials file and the checks all follow from ``TABLE``, which is made of those.
 
-Where a value comes from: flag > environment > decorator > credentials.json > default. ``load`` reads
-it all into a frozen ``Settings`` and opens no connection; ``Settings.resolve`` adds what one agent's
-decorator says.
-"""
+Where a value comes from: flag > environment > decorator > credentials.json > default. ``load`` reads it all into a
+frozen ``Settings`` and opens no connection; ``Settings.resolve`` adds what one agent's decorator says."""
 
 from __future__ import annotations
 
@@ -69,12 +67,9 @@ class AgentSettings(NamedTuple):
 
 
 class Settings(NamedTuple):  # a dataclass costs each start 3 ms
-    """All settings of one process. None = not set, for what an agent's decorator may say.
-
-    ``sources`` says for each setting where its value came from: a flag (``--workers``), an
-    environment variable, a key of the credentials file, or ``default``. ``warnings`` are sentences
-    for the operator's log.
-    """
+    """All settings of one process. None = not set, for what an agent's decorator may say. ``sources`` says where each
+    value came from: a flag (``--workers``), an environment variable, a key of the credentials file, or ``default``.
+    ``warnings`` are sentences for the operator's log."""
 
     # fmt: off
     # credentials: who we are and whom we talk to
@@ -173,10 +168,8 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
         return tuple(text for text in (self.client_secret, self.auth_secret, password) if text)
 
     def resolve(self, agent: Any) -> AgentSettings:
-        """The settings of one ``agents.Agent``: flag > environment > its decorator > default.
-
-        Raises ConfigError when a ``conductor_worker_…`` variable makes no sense.
-        """
+        """The settings of one ``agents.Agent``. Raises ConfigError when a ``conductor_worker_…`` variable makes no
+        sense."""
         interval = self._of(agent, "poll_interval_ms", "polling_interval", milliseconds)
         idle_ms = 1000 if self.platform == "akabot" else 200  # on a Conductor that keeps no poll
         workers, domain = self._of(agent, "workers"), self._of(agent, "domain", "domain")
@@ -227,12 +220,11 @@ def load(
     script: Path | None = None,
     target: bool = True,
 ) -> Settings:
-    """Read and check everything. ``flags`` maps a setting's name to the text that the command line
-    gave (a list for a flag that may be repeated), or None; ``script`` is the agent's file, whose
-    folder is searched for credentials.json; without ``target`` no credentials are read or needed.
+    """Read and check everything. ``flags`` maps a setting's name to the text that the command line gave (a list for a
+    flag that may be repeated), or None; ``script`` is the agent's file, whose folder is searched for credentials.json;
+    without ``target`` no credentials are read or needed.
 
-    Raises UsageError for a flag, ConfigError for anything else.
-    """
+    Raises UsageError for a flag, ConfigError for anything else."""
     warnings: list[str] = []
     layers = ChainMap(_layer(_in_flags(flags), UsageError), _layer(_in_environment(environ)))
     path = credentials.find(layers.get("config_file"), environ, script) if target else None

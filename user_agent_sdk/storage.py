@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one opener of SQLite files: modes, locks, checks.
-
-Nothing newer than SQLite 3.31 is used: no RETURNING, no STRICT, no JSON functions.
-"""
+"""The one opener of SQLite files: modes, locks, checks. Nothing newer than SQLite 3.31 is used: no RETURNING, no
+STRICT, no JSON functions."""
 
 from __future__ import annotations
 
@@ -33,10 +31,8 @@ def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = Fal
 
 
 def open_shared(path: Path) -> Connection:
-    """A file that several processes may write (WAL), made with mode 0600 if it is missing.
-
-    Raises Error, OSError, UnusableFileError, ForeignFileError for what others may have put there.
-    """
+    """A file that several processes may write (WAL), made with mode 0600 if it is missing. Raises Error, OSError,
+    UnusableFileError, ForeignFileError for what others may have put there."""
     _check_own(path)
     with suppress(FileExistsError):  # SQLite would make it with the umask's mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -59,10 +55,7 @@ def open_shared(path: Path) -> Connection:
 
 def open_existing(path: Path, is_named: bool = True) -> Connection:
     """A file to read, which must be there; reading creates and changes nothing. One that was found by its name alone,
-    not ``is_named``, must be ours or root's.
-
-    Raises StorageError (``db-missing``, ``db-invalid``).
-    """
+    not ``is_named``, must be ours or root's. Raises StorageError (``db-missing``, ``db-invalid``)."""
     try:
         if not is_named:
             _check_own(path, or_roots=True)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's identity: tokens fetched, kept while they live, refreshed by one thread.
-
-Two ways to a token: OAuth client credentials (akaBot's Keycloak) and Conductor's key and secret.
-"""
+"""The worker's identity: tokens fetched, kept while they live, refreshed by one thread. Two ways to a token: OAuth
+client credentials (akaBot's Keycloak) and Conductor's key and secret."""
 
 from __future__ import annotations
 
@@ -46,9 +44,8 @@ class Fetched(NamedTuple):
 class Lifetime:
     """When a token is refreshed, when it is dead, and whether a refusal of it is news.
 
-    Pure: ``now`` is monotonic seconds; ``wall`` only tells a machine that slept, where the monotonic
-    clock may have stood still. A wall clock that jumps therefore refreshes nothing.
-    """
+    Pure: ``now`` is monotonic seconds; ``wall`` only tells a machine that slept, where the monotonic clock may have
+    stood still. A wall clock that jumps therefore refreshes nothing."""
 
     def __init__(self, life_s: float, now: float, wall: float, rand: Callable[[], float]) -> None:
         self._life_s = life_s
@@ -67,10 +64,9 @@ class Lifetime:
 class TokenSource:
     """The current token, shared by all threads.
 
-    Before it expires one thread refreshes it and the others go on with the old one; only an expired
-    one makes them wait. After a failed fetch nobody asks again until a pause is over.
-    ``header`` and ``prefix`` say how the token is sent; ``is_renewed`` is True when another secret was found.
-    """
+    Before it expires one thread refreshes it and the others go on with the old one; only an expired one makes them
+    wait. After a failed fetch nobody asks again until a pause is over. ``header`` and ``prefix`` say how the token is
+    sent; ``is_renewed`` is True when another secret was found."""
 
     def __init__(
         self,
@@ -107,11 +103,8 @@ class TokenSource:
         return max(0.0, current[1].expires_at - self._clock()) if current is not None else 0.0
 
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
-        """The authorization header.
-
-        An ``urgent`` caller (a lease runs out) never stops to refresh a token that is still good.
-        Raises AuthRefusedError or another PlatformError when no token can be had now.
-        """
+        """The authorization header. An ``urgent`` caller (a lease runs out) never stops to refresh a token that is
+        still good. Raises AuthRefusedError or another PlatformError when no token can be had now."""
         now = self._clock()
         current = self._current
         if current is None or now >= current[1].expires_at:

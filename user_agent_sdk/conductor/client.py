@@ -47,10 +47,8 @@ class Outcome(NamedTuple):
 
 
 class Client:
-    """Speaks one dialect to one base URL (``…/api``); safe to share between threads.
-
-    Raises ConfigError when nothing can be sent there; later calls raise no such thing.
-    """
+    """Speaks one dialect to one base URL (``…/api``); safe to share between threads. Raises ConfigError when nothing
+    can be sent there; later calls raise no such thing."""
 
     def __init__(self, transport: Transport, dialect: Dialect, base_url: str, auth: TokenSource | None) -> None:
         transport.check(base_url)
@@ -61,11 +59,10 @@ class Client:
         self.can_look = dialect.task is not None
 
     def send_poll(self, agent_id: str, worker_id: str, domain: str | None, wait_ms: int = 0) -> PollExchange:
-        """Ask for a task, which is waited for in the server up to ``wait_ms`` (at most LONG_POLL_MAX_MS, and only
-        where :attr:`can_wait`).
+        """Ask for a task, which is waited for in the server up to ``wait_ms`` (at most LONG_POLL_MAX_MS, and only where
+        :attr:`can_wait`).
 
-        The reply must be fetched, never cut short: the server gives the task away before it answers.
-        """
+        The reply must be fetched, never cut short: the server gives the task away before it answers."""
         path = self._dialect.poll_path(agent_id, worker_id, domain, wait_ms)
         exchange = PollExchange(self, path, None, (wait_ms / 1000 or SHORT_POLL_HOLD_S) + POLL_SLACK_S)
         exchange.hold_s = wait_ms / 1000  # a plain one may give a task away at once
@@ -156,10 +153,8 @@ class Exchange:
             self._failure = error
 
     def receive(self) -> Response:
-        """The reply. A refused token is replaced once and the request, which had no effect, made again.
-
-        Raises the PlatformError of either half.
-        """
+        """The reply. A refused token is replaced once and the request, which had no effect, made again. Raises the
+        PlatformError of either half."""
         reply, auth = self._fetched(), self._client.auth
         if reply.status in (401, 403) and auth is not None and auth.refused(self._token):
             self.send()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One persistent HTTP/1.1 connection, with a total deadline for each exchange.
 
-What urllib lacks: its timeout is for each read, so a server that drips bytes could hold a caller for
-ever, and its connections end with every reply. Here no wait lasts beyond the exchange's deadline, a
-request leaves in one piece, and a look-up of a name can be given up. Used by one thread at a time.
-"""
+What urllib lacks: its timeout is for each read, so a server that drips bytes could hold a caller for ever, and its
+connections end with every reply. Here no wait lasts beyond the exchange's deadline, a request leaves in one piece, and
+a look-up of a name can be given up. Used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -100,10 +99,8 @@ class Connection(Reader):
         timeout_s: float,
         limit_bytes: int,
     ) -> None:
-        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``.
-
-        Raises TransportError.
-        """
+        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``. Raises
+        TransportError."""
         now, is_sent = time.monotonic(), False
         self._broke_off, self._limit_bytes = None, limit_bytes
         try:

@@ -40,10 +40,8 @@ NO_ROUTE_OF_3_13 = "HTTP 500: Request method"  # how its reason begins; that ser
 
 
 def segment(text: str) -> str:
-    """``text`` as one path segment, nothing left unencoded: ``…#user-agent`` -> ``…%23user-agent``.
-
-    Raises PlatformError for what no server could take apart again (empty, a dot segment, CR or LF).
-    """
+    """``text`` as one path segment, nothing left unencoded: ``…#user-agent`` -> ``…%23user-agent``. Raises
+    PlatformError for what no server could take apart again (empty, a dot segment, CR or LF)."""
     if text in ("", ".", "..") or not text.isprintable():
         raise PlatformError(f"{text!r} can't be part of an address", code="config-invalid")
     return quote(text, safe="")

@@ -83,9 +83,7 @@ class Secret:
 
 class Trust:
     """The TLS context of all connections: made when first needed, and again when a file of it was replaced.
-
-    ``ca_file``: whom to trust instead of the system's authorities.
-    """
+    ``ca_file``: whom to trust instead of the system's authorities."""
 
     def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
         self._named = {"caFile": ca_file, "clientCert": client_cert, "clientKey": client_key}

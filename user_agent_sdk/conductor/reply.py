@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading one HTTP/1.1 reply off a stream of bytes that nobody vouches for.
 
-Rules of this file: no socket, no clock, no thread. Where the bytes come from, and until when, is for
-whoever fills in :meth:`Reader.receive`. Everything that a server could make endless is counted.
-"""
+Rules of this file: no socket, no clock, no thread. Where the bytes come from, and until when, is for whoever fills in
+:meth:`Reader.receive`. Everything that a server could make endless is counted."""
 
 from __future__ import annotations
 
@@ -53,10 +52,8 @@ class Reader:
         raise NotImplementedError
 
     def read(self, limit_bytes: int) -> tuple[Response, bool]:
-        """The next reply, and whether another can follow it.
-
-        Raises BadReplyError, for a body over ``limit_bytes`` too (packed or unpacked).
-        """
+        """The next reply, and whether another can follow it. Raises BadReplyError, for a body over ``limit_bytes`` too
+        (packed or unpacked)."""
         for _ in range(_MAX_INTERIM):
             (minor, text), fields = self.read_head()
             status = int(text)

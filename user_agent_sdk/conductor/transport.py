@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Request -> Response over urllib: which connection, which proxy, which trust.
 
-``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``);
-its own handlers close the connection after every request, so that part is replaced by connections that
-stay: one a thread and origin, and another for each exchange that a thread has under way beside the first. Nothing
-here repeats a request, follows a redirect or opens anything but http and https.
-"""
+``urllib.request`` does addresses, proxies and the opening (so an audit hook sees each ``urllib.Request``); its own
+handlers close the connection after every request, so that part is replaced by connections that stay: one a thread and
+origin, and another for each exchange that a thread has under way beside the first. Nothing here repeats a request,
+follows a redirect or opens anything but http and https."""
 
 from __future__ import annotations
 
@@ -45,10 +44,8 @@ _HEADERS = {"User-Agent": f"user-agent-sdk/{__version__}", "Accept-Encoding": "g
 class Transport:
     """Sends requests; safe to share between threads, each of which has connections of its own.
 
-    ``proxy`` (a URL) serves every host that NO_PROXY does not name; without it the environment's or
-    the system's proxies do, which never apply to loopback. ``ca_file`` is what is trusted instead of
-    the system's authorities. Certificates are always verified.
-    """
+    ``proxy`` (a URL) serves every host that NO_PROXY does not name; without it the environment's or the system's
+    proxies do, which never apply to loopback. Certificates are always verified."""
 
     def __init__(
         self, *, ca_file: File = None, client_cert: File = None, client_key: File = None, proxy: str | None = None
@@ -75,8 +72,7 @@ class Transport:
         """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which may
         have others under way meanwhile. Both are over within ``timeout_s`` in all; any status is a Response.
 
-        Both raise TransportError when there is no usable reply, this one ConfigError where :meth:`check` would.
-        """
+        Both raise TransportError when there is no usable reply, this one ConfigError where :meth:`check` would."""
         requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})
         request = requests.get(url)
         if request is None:
@@ -95,11 +91,8 @@ class Transport:
             request.data, request.headers = None, {}  # no secret outlives its exchange
 
     def check(self, url: str) -> Proxy | None:
-        """The proxy on the way to ``url``, if any. Sends nothing; what passes here stays so.
-
-        Raises ConfigError when nothing can be sent there: because of the address, the proxy, or the
-        files of certificates.
-        """
+        """The proxy on the way to ``url``, if any. Sends nothing; what passes here stays so. Raises ConfigError when
+        nothing can be sent there: because of the address, the proxy, or the files of certificates."""
         request = _request(url)
         origin = self._origin(request.type, request.host)
         if origin.tls is not None:

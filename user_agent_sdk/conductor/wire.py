@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every fact of the protocol but its paths: fields, limits, and what a reply to a report means.
 
-Rules of this file: no I/O, no clock, no thread, no logger; of ours it imports errors, fields and an encoder.
-Facts were read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs
-against that server and against our own sandbox; ``tests/releases.py`` tells in what others differ.
-"""
+Rules of this file: no I/O, no clock, no thread, no logger; of ours it imports errors, fields and an encoder. Facts were
+read off Conductor OSS 3.32.1 and are held by ``tests/conformance.py``, which runs against that server and against our
+own sandbox; ``tests/releases.py`` tells in what others differ."""
 
 from __future__ import annotations
 
@@ -57,14 +56,11 @@ def _count(value: object) -> int:
 
 
 class Task(TaskFields):
-    """A task as the platform handed it out.
-
-    The fields of the wire in snake case: those below as checked values, any other that the reply
-    carried (``scheduled_time``, ``workflow_task.name``, …) as it came, ``None`` when it was absent;
-    AttributeError for what is no field. ``input_data`` holds no platform key (``__name__``);
-    ``platform_task_id`` and ``platform_agent_id`` have those. Times on the wire are epoch
-    milliseconds. A test may make one of ``fields`` in snake case alone.
-    """
+    """A task as the platform handed it out. The fields of the wire in snake case: those below as checked values, any
+    other that the reply carried (``scheduled_time``, ``workflow_task.name``, …) as it came, ``None`` when it was
+    absent; AttributeError for what is no field. ``input_data`` holds no platform key (``__name__``);
+    ``platform_task_id`` and ``platform_agent_id`` have those. Times on the wire are epoch milliseconds. A test may make
+    one of ``fields`` in snake case alone."""
 
     def __init__(self, wire: Mapping[str, Any] | None = None, **fields: Any) -> None:
         self.wire = wire = {camel(name): value for name, value in fields.items()} if wire is None else wire
@@ -129,9 +125,8 @@ class LogLine(NamedTuple):
 class TaskResult:
     """What is reported for a task. ``output_data`` is the task's output, a JSON object.
 
-    A function may return one to choose the status itself: with ``IN_PROGRESS`` and
-    ``callback_after_seconds`` the platform stores the output and hands the task out again later.
-    """
+    A function may return one to choose the status itself: with ``IN_PROGRESS`` and ``callback_after_seconds`` the
+    platform stores the output and hands the task out again later."""
 
     def __init__(
         self,
@@ -209,10 +204,9 @@ class Verdict(enum.Enum):
 def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ()) -> tuple[Verdict, str]:
     """The verdict on a reply, and its reason in the peer's own words, of any length and with any secret in them.
 
-    A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status) unless it says that the
-    server has no such route, which may come with a roll-out; a 404 is final only when it names one of
-    ``ids``. The text of a 2xx is not checked, but an HTML page is somebody else's answer.
-    """
+    A 500 with ``"retryable": false`` is final (NaN, a depth over 1000, a bad status) unless it says that the server has
+    no such route, which may come with a roll-out; a 404 is final only when it names one of ``ids``. The text of a 2xx
+    is not checked, but an HTML page is somebody else's answer."""
     if 200 <= status < 300:
         if is_web_page(media_type, body):
             return Verdict.MAYBE, f"HTTP {status} with a web page, not the platform's reply"
@@ -253,10 +247,9 @@ def json_object(body: bytes) -> dict[str, Any]:
 def parse_tasks(body: bytes) -> list[Task]:
     """The tasks in a reply to a poll or an update-v2: one, several (a batch poll's array), or none.
 
-    What is not a well-formed task but has ids that say whose it is comes back with ``fault`` set, to
-    be failed rather than stranded. Of more than ``TASKS_MAX`` (one was asked for) the rest is not looked at.
-    Raises PlatformError when the reply is not the platform's.
-    """
+    What is not a well-formed task but has ids that say whose it is comes back with ``fault`` set, to be failed rather
+    than stranded. Of more than ``TASKS_MAX`` (one was asked for) the rest is not looked at. Raises PlatformError when
+    the reply is not the platform's."""
     if not body or body.isspace():
         return []
     try:
