@@ -52,5 +52,5 @@ class Watch:
         with suppress(ModuleNotFoundError):
             from ..watching import waits
 
-            return waits.of(runner).sentence(time.monotonic(), time.time())
+            return waits.sentence(runner, time.monotonic(), time.time())
         return None
