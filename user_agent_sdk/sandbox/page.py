@@ -37,7 +37,13 @@ def install(sandbox: Sandbox, commands: Sequence[str], submits: Sequence[str], t
     ``commands``: how to start a worker, shown until one polls; ``submits``: how to give it a task, shown until there
     is one. ``templates``: the input that the form begins with, as JSON text by agent id; it may change later.
     """
-    engine, document = sandbox.engine, _document(commands, submits)
+    engine, (text, policy) = sandbox.engine, pages.read(__package__, "page.html")
+    for mark, shown in (("<!--commands-->", commands), ("<!--submit-->", submits)):
+        text = text.replace(mark, "".join(f"<code>{html.escape(command)}</code>" for command in shown))
+    policy += "; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    more = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
+    head = f"Content-Security-Policy: {policy}\r\n{more}"
+    document = Reply(200, text.encode(), "text/html; charset=utf-8", head)
 
     def overview(request: Request, _: str) -> Reply:
         agents = [{**agent, "template": templates.get(agent["agentId"], "")} for agent in engine.agents()]
@@ -71,15 +77,6 @@ class Listener(logging.Handler):
         with suppress(Exception):  # a %d for a text, a __str__ that raises
             line = LogLine(record.getMessage(), int(record.created * 1000))
             self._engine.heard(str(record.__dict__.get("task_id")), record.levelname, line)
-
-
-def _document(commands: Sequence[str], submits: Sequence[str]) -> Reply:
-    text, policy = pages.read(__package__, "page.html")
-    for mark, shown in (("<!--commands-->", commands), ("<!--submit-->", submits)):
-        text = text.replace(mark, "".join(f"<code>{html.escape(command)}</code>" for command in shown))
-    policy += "; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    more = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
-    return Reply(200, text.encode(), "text/html; charset=utf-8", f"Content-Security-Policy: {policy}\r\n{more}")
 
 
 def _state(execution: Execution, now_s: float) -> str:
@@ -151,15 +148,11 @@ def _detail(execution: Execution, engine: Engine) -> dict[str, Any]:
     """``describe`` for the page: inputs and outputs as text, in which a browser rounds no number."""
     now_s = engine.clock()
     told = describe(execution, now_s)
-    output = _text(told["output"]) if told["output"] else ""
-    told.update(state=_state(execution, now_s), input=_text(told["input"]), output=output)
-    told["reason"] = escape(_reason(execution) or "", keep="\n\t")
-    told["cut"] = len(told["input"]) > SHOWN_CHARS
+    told.update(state=_state(execution, now_s), input=_text(execution.input), output=_output(execution))
+    told.update(reason=escape(_reason(execution) or "", keep="\n\t"), cut=len(told["input"]) > SHOWN_CHARS)
     for attempt, record in zip(told["attempts"], execution.attempts):
-        attempt["status"] = _STATES.get(attempt["status"], attempt["status"])
-        attempt["reason"] = escape(attempt["reason"] or "", keep="\n\t")
-        attempt["logs"] = _lines(record)
-        attempt["output"] = _text(attempt["output"]) if attempt["output"] else ""
+        status, reason = _STATES.get(record.status, record.status), escape(record.reason or "", keep="\n\t")
+        attempt.update(status=status, reason=reason, logs=_lines(record), output=_output(record))
     if execution.end_ms:
         told["attempts"][-1]["output"] = ""  # the same as the execution's, which is shown
     return told
@@ -173,6 +166,10 @@ def _lines(attempt: Attempt) -> list[dict[str, Any]]:
     return [{"log": escape(line.log, keep="\n\t"), "createdTime": line.created_ms,
              "level": levels[line] if levels.get(line, "INFO") not in ("INFO", "DEBUG") else ""}
             for line in lines[-SHOWN_LINES:]]  # fmt: skip
+
+
+def _output(record: Attempt | Execution) -> str:
+    return _text(record.output) if record.output else ""
 
 
 def _text(value: dict[str, Any]) -> str:
