@@ -19,7 +19,8 @@ class SandboxPlatform(conformance.Platform):
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
-        self._sandbox = sandbox = server.Sandbox(clock=lambda: time.monotonic() + self._ahead_s).__enter__()
+        self._sandbox = sandbox = server.Sandbox().__enter__()
+        sandbox.engine.clock = lambda: time.monotonic() + self._ahead_s
         self.close = sandbox.close
         self.base_url = sandbox.url
         credentials = sandbox.credentials("")

@@ -23,6 +23,7 @@ from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
 from user_agent_sdk.history import schema
 from user_agent_sdk.history.recorder import recording
+from user_agent_sdk.sandbox import server
 from user_agent_sdk.sandbox.exchange import Reply, Request
 
 from .cli import PYTHON
@@ -190,8 +191,8 @@ class WireFaultsTest(Faults):
             self.assertEqual(self.box.wait(one, LONG_S).output, {"result": 3})
 
     def test_a_token_endpoint_that_goes_away_loses_nothing(self) -> None:
-        self.box._token_life_s = 0.3
-        with working(self.box, agent(lambda: 1), self.journal) as worker:
+        quick = mock.patch.object(server, "TOKEN_LIFE_S", 0.3)
+        with quick, working(self.box, agent(lambda: 1), self.journal) as worker:
             self.box.await_calls("poll", 1)
             for answer in (DOWN, Reply.of({"error": "unauthorized_client"}, 401)):
                 fault = lambda kind, request, proceed, answer=answer: answer if kind == "token" else PASS  # noqa: E731

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
 import unittest
+import weakref
 from typing import Any
 from unittest import mock
 
@@ -32,7 +34,8 @@ def report(task: Wire, status: str = "COMPLETED", **fields: Any) -> Wire:
 class EngineCase(unittest.TestCase):
     def setUp(self) -> None:
         self.time = FakeTime()
-        self.engine = Engine(self.time.clock)
+        self.engine = Engine()
+        self.engine.clock = self.time.clock
 
     def take(self, **options: Any) -> Wire:
         (task,) = self.engine.poll("a", "w", **options)
@@ -72,7 +75,7 @@ class Submitting(EngineCase):
 
 class Waiting(EngineCase):
     def setUp(self) -> None:
-        self.engine = Engine(time.monotonic)  # these wait for real, for the blink that another thread needs
+        self.engine = Engine()  # these wait for real, for the blink that another thread needs
         self.addCleanup(setattr, engine_module, "_SLICE_S", engine_module._SLICE_S)
         engine_module._SLICE_S = 60  # nobody is saved by looking again
 
@@ -223,6 +226,16 @@ class Memory(EngineCase):
         with self.assertRaises(ReportRefused) as caught:
             self.engine.update(report(task))
         self.assertEqual(404, caught.exception.http_status)
+
+    def test_what_is_dropped_is_freed_at_once(self) -> None:
+        """An execution and its attempts hold each other: their outputs stayed until Python looked for such circles."""
+        self.keep("KEPT_EXECUTIONS", 1)
+        self.run_one()
+        first = weakref.ref(self.engine.view(lambda found, _: next(iter(found))))
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.run_one()
+        self.assertIsNone(first())
 
     def test_hour_long_leases_of_ended_tasks_do_not_pile_up(self) -> None:
         self.keep("KEPT_EXECUTIONS", 1)

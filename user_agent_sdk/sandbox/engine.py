@@ -58,10 +58,10 @@ class Queue:
 
 
 class Engine:
-    """The platform's state. Every method may be called from any thread; none does I/O. ``clock``: in seconds."""
+    """The platform's state. Every method may be called from any thread; none does I/O."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
+        self.clock = time.monotonic
         self._lock = threading.RLock()  # guards everything below, and every record reached from it
         self._moved = threading.Condition(self._lock)  # some attempt has another status
         self._executions: dict[str, Execution] = {}  # oldest first
@@ -295,4 +295,4 @@ class Engine:
             dropped = self._executions.pop(self._ended.popleft())
             self._ended_bytes -= dropped.size_bytes
             for old in dropped.attempts:
-                del self._tasks[old.task_id]
+                del self._tasks[old.task_id], old.execution  # which held each other: large outputs go at once

@@ -22,12 +22,13 @@ from ..conductor.wire import LONG_POLL_MAX_MS, PLATFORM_AGENT_ID, PLATFORM_TASK_
 from ..errors import NotFoundError, UsageError, UserAgentError
 from .engine import Engine
 from .exchange import Reply, Request, parse_object, serve
-from .tasks import ReportRefused, describe, whole
+from .tasks import ReportRefused, describe
 
 logger = logging.getLogger(__name__)
 
 PLAIN_POLL_S = 0.1  # the real server holds a poll that asks for no time so long
 CLIENT_ID = "sandbox"
+TOKEN_LIFE_S: float = 300
 ACCEPT_AGAIN_S = 0.05
 CLOSE_S = 2.0  # for all threads together
 _AKABOT = "/api/tasks/external"  # its dialect's paths, which need a token
@@ -39,16 +40,14 @@ Handler = Callable[[Request, str], Reply]
 class Sandbox:
     """An :class:`Engine` behind HTTP, as a context manager.
 
-    ``port`` 0 takes a free one; ``token_life_s`` is how long an access token of the akaBot dialect lives;
-    ``client_secret`` that of an earlier one, so that its workers go on. A subclass may wrap :meth:`handle`.
+    ``port`` 0 takes a free one; ``client_secret`` is that of an earlier one, so that its workers go on. A subclass may
+    wrap :meth:`handle`.
     """
 
-    def __init__(self, port: int = 0, *, token_life_s: float = 300, clock: Callable[[], float] = time.monotonic,
-                 client_secret: str | None = None) -> None:  # fmt: skip
-        self.engine = Engine(clock)
+    def __init__(self, port: int = 0, client_secret: str | None = None) -> None:
+        self.engine = Engine()
         self.submit, self.wait = self.engine.submit, self.engine.wait
         self.port = port
-        self._token_life_s = token_life_s
         self._client_secret = client_secret or os.urandom(24).hex()
         self._connections: dict[socket.socket, threading.Thread] = {}  # connections that are still open
         self._closed = threading.Event()
@@ -141,10 +140,8 @@ class Sandbox:
             return self._guard(request) or self._dispatch(request)
         except ReportRefused as error:
             return Reply.error(error.http_status, error.message)
-        except UsageError as error:
-            return Reply.error(400, error.message)
-        except NotFoundError as error:
-            return Reply.error(404, error.message)
+        except (UsageError, NotFoundError) as error:
+            return Reply.error(400 if isinstance(error, UsageError) else 404, error.message)
         except Exception:
             logger.exception("the sandbox failed to answer %s %s", request.method, request.path,
                              extra={"action": "sandbox_error"})  # fmt: skip
@@ -240,9 +237,9 @@ class Sandbox:
             return Reply.of({"error": "invalid_client", "error_description": "Invalid client credentials"}, 401)
         if self._seal(form.get("client_secret", "")) != self._seal(self._client_secret):
             return Reply.of({"error": "unauthorized_client", "error_description": "Invalid client credentials"}, 401)
-        claim = f"{os.urandom(16).hex()}.{self.engine.clock() + self._token_life_s}"
+        claim = f"{os.urandom(16).hex()}.{self.engine.clock() + TOKEN_LIFE_S}"
         token = f"{claim}.{self._seal(claim)}"
-        return Reply.of({"access_token": token, "expires_in": whole(self._token_life_s), "token_type": "Bearer"})
+        return Reply.of({"access_token": token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
 
     def _unauthorized(self, request: Request) -> Reply | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
