@@ -165,7 +165,7 @@ class OptionsTest(CliTest):
                 ended = self.run_main(name, flag)
                 self.assertEqual((ended.code, ended.err), (0, ""), name)
             for row in TABLE:
-                if name in row.commands:
+                if row.flags and name in row.commands:
                     self.assertIn(row.flags[-1], ended.out)
                     self.assertIn(row.env, ended.out)
             self.assertIn(does, self.run_main("-h").out)

@@ -16,6 +16,7 @@ from typing import Any
 from user_agent_sdk.agents import Agent
 from user_agent_sdk.errors import ConfigError, UsageError
 from user_agent_sdk.settings import TABLE, Settings, load
+from user_agent_sdk.values import switch
 
 CANARY = "canary-s3cret"
 GOOD = {"clientId": "me", "clientSecret": CANARY, "agentId": "0000#user-agent"}
@@ -429,7 +430,7 @@ class SettingsTest(unittest.TestCase):
         flags = [flag for row in TABLE for flag in (*row.flags, row.off) if flag]
         self.assertEqual(len(flags), len(set(flags)))
         for row in TABLE:
-            self.assertTrue(not row.flags or (row.help and row.commands and (row.metavar or row.const)), row.name)
+            self.assertTrue(not row.flags or (row.help and (row.metavar or row.parse is switch)), row.name)
             self.assertFalse("secret" in row.name and row.flags, "the secret is never a flag")
 
 

@@ -23,7 +23,8 @@ from .values import Secret, age, choice, existing_file, from_home, host_and_port
 from .values import name_list, number, parsed, plain, secret, switch, whole, worker_count  # isort: skip
 
 RUN = ("run", "dev")
-AGENT = (*RUN, "invoke", "sandbox", "check")  # the commands that load an agent
+WORK = (*RUN, "invoke", "sandbox")  # the commands that run tasks
+AGENT = (*WORK, "check")  # the commands that load an agent
 TARGET = (*RUN, "check")  # the commands that talk to a platform
 EVERY = ("*",)
 NO_PAUSE_MS = 100.0  # used for a poll interval of 0, as in 0.2.0
@@ -40,11 +41,10 @@ class Setting(NamedTuple):
     default: Any = None
     key: str = ""  # of credentials.json
     flags: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    metavar: str = ""
-    const: str = ""  # the value of a flag that takes no argument
+    commands: tuple[str, ...] = RUN  # that have the flags
+    metavar: str = ""  # of a flag's argument; one without it takes none, and says "true"
     off: str = ""  # the flag that says the opposite
-    group: str = "options"
+    group: str = "running"  # of the flags in a command's help
 
 
 Given = Iterable[tuple[Setting, str, str]]  # (setting, its text, name of the place) for all settings of one place
@@ -94,44 +94,37 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
     proxy: Secret | None = _row("", "USERAGENT_PROXY", credentials.proxy, key="proxy")
     # running
     workers: int | None = _row("tasks to run at once, for each agent (else the decorator's, else 1)",
-        "USERAGENT_WORKERS", worker_count,
-        flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N", group="running")
+        "USERAGENT_WORKERS", worker_count, flags=("-w", "--workers"), commands=(*RUN, "sandbox"), metavar="N")
     poll_interval_ms: float | None = _row("idle pause between polls (else the decorator's; 1000, Conductor 200)",
-        "USERAGENT_POLL_INTERVAL", milliseconds,
-        flags=("--poll-interval",), commands=RUN, metavar="MS", group="running")
-    domain: str | None = _row("task domain to poll in", "USERAGENT_DOMAIN",
-        flags=("--domain",), commands=RUN, metavar="NAME", group="running")
+        "USERAGENT_POLL_INTERVAL", milliseconds, flags=("--poll-interval",), metavar="MS")
+    domain: str | None = _row("task domain to poll in", "USERAGENT_DOMAIN", flags=("--domain",), metavar="NAME")
     worker_id: str | None = _row("name of this worker (else the host's name)", "USERAGENT_WORKER_ID",
-        flags=("--worker-id",), commands=RUN, metavar="NAME", group="running")
+        flags=("--worker-id",), metavar="NAME")
     drain_timeout_s: float = _row("how long a stop waits for running tasks; 0 = for ever", "USERAGENT_DRAIN_TIMEOUT",
-        number(0, 10**6, "seconds"), 30.0,
-        flags=("--drain-timeout",), commands=RUN, metavar="S", group="running")
+        number(0, 10**6, "seconds"), 30.0, flags=("--drain-timeout",), metavar="S")
     task_timeout_s: float | None = _row("longest run of a task, for agents without a timeout_s of their own",
-        "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"),
-        flags=("--task-timeout",), commands=RUN, metavar="S", group="running")
+        "USERAGENT_TASK_TIMEOUT", number(0.001, 10**7, "seconds"), flags=("--task-timeout",), metavar="S")
     max_tasks: int | None = _row("stop after this many tasks", "USERAGENT_MAX_TASKS", whole(1, 10**9),
-        flags=("--max-tasks",), commands=RUN, metavar="N", group="running")
+        flags=("--max-tasks",), metavar="N")
     status_port: str | None = _row("serve /healthz, /readyz and /metrics there", "USERAGENT_STATUS_PORT", host_and_port,
-        flags=("--status-port",), commands=RUN, metavar="[HOST:]PORT", group="running")
+        flags=("--status-port",), metavar="[HOST:]PORT")
     register: bool = _row("define task types that the Conductor server lacks, as the decorators say",
-        "USERAGENT_REGISTER", switch, False,
-        flags=("--register",), commands=RUN, const="true", group="running")
+        "USERAGENT_REGISTER", switch, False, flags=("--register",))
     # journal and history
-    journal_dir: Path | None = _row("folder of the results not yet delivered; off = none",
-        "USERAGENT_JOURNAL", journal_folder, Path(".useragent") / "journal",
-        flags=("--journal",), commands=(*RUN, "check", "journal"), metavar="DIR", off="--no-journal", group="records")
+    journal_dir: Path | None = _row("folder of the results not yet delivered; off = none", "USERAGENT_JOURNAL",
+        journal_folder, Path(".useragent") / "journal", flags=("--journal",), commands=(*RUN, "check", "journal"),
+        metavar="DIR", off="--no-journal", group="records")
     journal_sync: str = _row("full also survives a power cut", "USERAGENT_JOURNAL_SYNC", choice("normal", "full"),
-        "normal", flags=("--journal-sync",), commands=RUN, metavar="normal|full", group="records")
+        "normal", flags=("--journal-sync",), metavar="normal|full", group="records")
     record: bool = _row("keep every execution in the history", "USERAGENT_RECORD", switch, False,
-        flags=("-r", "--record-execution-logs"), commands=(*RUN, "invoke", "sandbox"), const="true",
-        off="--no-record-execution-logs", group="records")
+        flags=("-r", "--record-execution-logs"), commands=WORK, off="--no-record-execution-logs", group="records")
     db_path: Path = _row("history database", "USERAGENT_DB_PATH", from_home, Path("execution_history.db"),
         flags=("-db", "--db-path"), metavar="PATH", group="records",
-        commands=(*RUN, "invoke", "sandbox", "history", "history-detail", "history-prune"))
+        commands=(*WORK, "history", "history-detail", "history-prune"))
     keep_history_s: float | None = _row("take executions out of the history at that age, such as 30d (else never)",
-        "USERAGENT_KEEP_HISTORY", age, flags=("--keep-history",), commands=RUN, metavar="AGE", group="records")
+        "USERAGENT_KEEP_HISTORY", age, flags=("--keep-history",), metavar="AGE", group="records")
     redact: tuple[str, ...] = _row("blank this key's value in records; may be repeated", "USERAGENT_REDACT", name_list,
-        (), flags=("--redact",), commands=(*RUN, "invoke", "sandbox"), metavar="KEY", group="records")
+        (), flags=("--redact",), commands=WORK, metavar="KEY", group="records")
     # output
     log_level: str = _row("DEBUG, INFO, WARNING or ERROR", "USERAGENT_LOG_LEVEL",
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO",
@@ -139,15 +132,15 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
     log_format: str = _row("text or json", "USERAGENT_LOG_FORMAT", choice("text", "json"), "text",
         flags=("--log-format",), commands=AGENT, metavar="text|json", group="output")
     log_file: Path | None = _row("write the log there, not to stderr; may be moved or removed meanwhile",
-        "USERAGENT_LOG_FILE", from_home, flags=("--log-file",), commands=(*RUN, "sandbox"), metavar="PATH",
-        group="output")
+        "USERAGENT_LOG_FILE", from_home,
+        flags=("--log-file",), commands=(*RUN, "sandbox"), metavar="PATH", group="output")
     quiet: bool = _row("log warnings and errors only", "USERAGENT_QUIET", switch, False,
-        flags=("-q", "--quiet"), commands=AGENT, const="true", group="output")
+        flags=("-q", "--quiet"), commands=AGENT, group="output")
     debug: bool = _row("log everything, and print tracebacks", "USERAGENT_DEBUG", switch, False, key="debug",
-        flags=("-d", "--debug"), commands=EVERY, const="true", off="--no-debug", group="output")
+        flags=("-d", "--debug"), commands=EVERY, off="--no-debug", group="output")
     capture_output: bool = _row("put print() and the lines of other loggers into the task's log, too",
-        "USERAGENT_CAPTURE_OUTPUT", switch, False, flags=("--capture-output",), commands=(*RUN, "invoke", "sandbox"),
-        const="true", off="--no-capture-output", group="output")
+        "USERAGENT_CAPTURE_OUTPUT", switch, False,
+        flags=("--capture-output",), commands=WORK, off="--no-capture-output", group="output")
     color: str = _row("auto, always or never", "USERAGENT_COLOR", choice("auto", "always", "never"), "auto",
         flags=("--color",), commands=EVERY, metavar="WHEN", group="output")
     # fmt: on

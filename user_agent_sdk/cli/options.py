@@ -111,11 +111,11 @@ def add_settings(parser: Parser, command: str) -> None:
     for row in TABLE:
         if row.flags and (command in row.commands or row.commands == EVERY):
             group = parser.titled(row.group)
-            action = "append" if row.default == () else "store"
-            if row.const:
-                group.add_argument(*row.flags, dest=row.name, action="store_const", const=row.const, help=_help(row))
-            else:
+            if row.metavar:
+                action = "append" if row.default == () else "store"
                 group.add_argument(*row.flags, dest=row.name, metavar=row.metavar, help=_help(row), action=action)
+            else:
+                group.add_argument(*row.flags, dest=row.name, action="store_const", const="true", help=_help(row))
             if row.off:
                 group.add_argument(row.off, dest=row.name, action="store_const", const="off", help=argparse.SUPPRESS)
 
