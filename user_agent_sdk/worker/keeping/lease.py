@@ -100,6 +100,7 @@ class LeaseKeeper:
             "lease", self._extend, SENDERS, self.clock, most=SENDERS_MOST, on_overslept=on_overslept
         )
         self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
+        self.drop = self._table.drop
         self._put_back: dict[str, Lease] = {}  # by task id: the platform may still work on an extension of them
         self._failed = False  # the last extension
         self.is_behind = False  # extensions are overdue for so long that leases will not be kept
@@ -112,10 +113,6 @@ class LeaseKeeper:
         lease = held.lease
         due_in_s = max(0.0, lease.renewed_at + lease.period_s - self.clock()) if lease.renewed_at else 0.0
         self._table.put(held, due_in_s)
-
-    def drop(self, held: Held) -> None:
-        held.lease.is_put_off = False
-        self._table.drop(held)
 
     def put_back(self, held: Held) -> None:
         """The task goes back to the queue and may come again, under the same id: an extension that was not answered
@@ -145,7 +142,7 @@ class LeaseKeeper:
         lease.paused_until = 0.0
         if lease.is_put_off:
             lease.is_put_off = False
-            self.track(held)
+            self._table.hurry(held)  # unless it was dropped
 
     def has_lapsed(self, held: Held) -> bool:
         return held.lease.has_lapsed(self.clock(), self.wall())
