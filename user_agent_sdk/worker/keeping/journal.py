@@ -126,16 +126,19 @@ class Journal:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """The lock, while the file is not being replaced."""
+        """The lock, while the file is not being replaced. What can't be written is trouble, and tried again later."""
         with self._lock:
             self._ended.wait_for(lambda: not self._is_closed, LONG_S)
-            yield
+            try:
+                yield
+            except (OSError, StorageError, ValueError) as error:
+                self._failed(error)
 
     def open(self) -> dict[int, Entry]:
         """Lock the first free file of the folder; its rows, left by a process that ended."""
         with self._turn():
             self._open()
-            return self._told()
+        return self._told()
 
     def adopt(self) -> dict[int, Entry]:
         """Take over the rows of every file whose process ended; the rows that came. Their files stay locked, and as
@@ -144,12 +147,12 @@ class Journal:
             with self._turn():
                 if all(path != file.path for file in (self._file, *self._borrowed) if file is not None):
                     self._adopt(path)
-        with self._lock:
-            return self._told()
+        return self._told()
 
     def _told(self) -> dict[int, Entry]:
-        found, self._found = self._found, {}
-        return {row: entry for row, entry in found.items() if row in self._live}
+        with self._lock:
+            found, self._found = self._found, {}
+            return {row: entry for row, entry in found.items() if row in self._live}
 
     def sweep(self, *, at_once: bool = False) -> bool:
         """Upkeep, twice a second: what is gone is marked so, a file that is gone is made anew, one with much in it
@@ -161,7 +164,7 @@ class Journal:
                 self._recover()
             self._write()
             self._tidy()
-            return self.is_on_disk
+        return self.is_on_disk
 
     def close(self) -> None:
         self._rewrite_at = 0.0
@@ -175,11 +178,7 @@ class Journal:
     def _open(self) -> None:
         if self._folder is None:
             return
-        try:
-            self._file, rows = self._folder.first()
-        except (OSError, StorageError) as error:
-            self._failed(error)
-            return
+        self._file, rows = self._folder.first()
         if self._live or self._free:  # row numbers are in use: the file's rows get new numbers
             self._receive(rows)
             self._unwritten.update(rows, self._live)
@@ -190,11 +189,8 @@ class Journal:
         self._begin(self._file)
 
     def _begin(self, file: LogFile) -> None:
-        try:
-            if file.begin(self._live):
-                self._unwritten.clear()
-        except (OSError, StorageError) as error:
-            self._failed(error)
+        if file.begin(self._live):
+            self._unwritten.clear()
 
     def _receive(self, rows: dict[int, Entry]) -> None:
         """Rows of an ended process. What we hold already is a copy of our own: the folder was moved, or restored."""
@@ -222,15 +218,11 @@ class Journal:
         if self._file is None or self._trouble:
             return
         rows = sorted(self._unwritten, key=lambda row: row not in self._live)
-        try:
-            if rows:
-                data = b"".join(encode(row, self._live.get(row)) for row in rows)
-                self._file.size_bytes += self._file.append(data)
-                self._file.records += len(rows)
-                self._unwritten.clear()
-        except (OSError, ValueError) as error:
-            self._failed(error)
-            return
+        if rows:
+            data = b"".join(encode(row, self._live.get(row)) for row in rows)
+            self._file.size_bytes += self._file.append(data)
+            self._file.records += len(rows)
+            self._unwritten.clear()
         for file in self._borrowed.copy():  # ours has their rows now; in both files: twice is better than not at all
             if self._is_done(file.clear):
                 file.close()
@@ -308,7 +300,7 @@ class Journal:
         elif not self._file.is_open:
             self._begin(self._file)
         self._write()
-        if self._file is not None and not self._trouble:
+        if self._file is not None:
             self._is_said = False
             log.warning("The journal %s is written again", self._file.path, extra=_ACTION)
 
