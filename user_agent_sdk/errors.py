@@ -15,27 +15,21 @@ if TYPE_CHECKING:
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # the task failed, the id is unknown, or there is a bug
-EXIT_USAGE = 2
-EXIT_CONFIG = 3
-EXIT_AUTH = 4  # the token endpoint refused the credentials at start
-EXIT_UNREACHABLE = 5
-EXIT_AGENT = 6
 EXIT_UNDELIVERED = 7  # stopped past the drain timeout, or with results only in the journal
 EXIT_INTERRUPTED = 130  # second Ctrl+C
 
-
 CODES = {  # code: (exit status of a command that ends with this error, meaning)
-    "usage": (EXIT_USAGE, "the command line is not understood"),
-    "config-missing": (EXIT_CONFIG, "no credentials were found, or a key is missing"),
-    "config-invalid": (EXIT_CONFIG, "a setting or the credentials file can't be used"),
-    "auth-refused": (EXIT_AUTH, "the token endpoint refused the credentials"),
-    "platform-unreachable": (EXIT_UNREACHABLE, "no usable answer came from the platform"),
-    "tls-untrusted": (EXIT_UNREACHABLE, "the server's certificate is not trusted"),
-    "agent-missing": (EXIT_AGENT, "there is no agent script at that path"),
-    "agent-load": (EXIT_AGENT, "the agent script raised an error while it was loaded"),
-    "no-agent": (EXIT_AGENT, "the script defines no agent, one without an id, or one id twice"),
-    "agent-signature": (EXIT_AGENT, "a parameter of an agent can't be filled from a task"),
-    "agent-start": (EXIT_AGENT, "a start hook of the agent script failed, or was late"),
+    "usage": (2, "the command line is not understood"),
+    "config-missing": (3, "no credentials were found, or a key is missing"),
+    "config-invalid": (3, "a setting or the credentials file can't be used"),
+    "auth-refused": (4, "the token endpoint refused the credentials"),
+    "platform-unreachable": (5, "no usable answer came from the platform"),
+    "tls-untrusted": (5, "the server's certificate is not trusted"),
+    "agent-missing": (6, "there is no agent script at that path"),
+    "agent-load": (6, "the agent script raised an error while it was loaded"),
+    "no-agent": (6, "the script defines no agent, one without an id, or one id twice"),
+    "agent-signature": (6, "a parameter of an agent can't be filled from a task"),
+    "agent-start": (6, "a start hook of the agent script failed, or was late"),
     "db-missing": (EXIT_FAILED, "the database file does not exist"),
     "db-invalid": (EXIT_FAILED, "the file is not a database that this version can read"),
     "not-found": (EXIT_FAILED, "nothing is known under that id"),
