@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -74,7 +74,7 @@ redactor = Redactor()  # the process's own: code that gets a secret or a token a
 _LEVEL_COLORS = {"WARNING": "35", "ERROR": "31", "CRITICAL": "31"}  # yellow can't be read on white
 
 
-def _text(record: logging.LogRecord, full_date: bool, color: bool = False) -> str:
+def _text(record: logging.LogRecord, full_date: bool, color: bool) -> str:
     """``12:30:05 INFO    message  [agent_id=… task_id=…]``; a traceback follows, indented."""
     moment, level = _moment(record, None), f"{record.levelname:<7}"
     if color and record.levelname in _LEVEL_COLORS:
@@ -117,11 +117,9 @@ def _json(record: logging.LogRecord, stream: TextIO) -> str:
         "msg": bounded(redactor(record.getMessage())),
     }
     for key in FIELDS:
-        value = record.__dict__.get(key)
-        if value is not None:
+        if (value := record.__dict__.get(key)) is not None:
             line[key] = value if isinstance(value, (int, float)) else redactor(str(value))
-    shown = _traceback(record)
-    if shown:
+    if shown := _traceback(record):
         line["exc"] = shown
     return json_text(line, stream)
 
@@ -140,13 +138,11 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg] # it has none at
 
     def __init__(self, stream: TextIO, as_json: bool, color: bool = False) -> None:
         super().__init__(stream)
-        self.as_json = as_json
-        as_text = partial(_text, full_date=not stream.isatty(), color=color)
-        self._formatted = partial(_json, stream=stream) if as_json else as_text
+        self.as_json, self._full_date, self._color = as_json, not stream.isatty(), color
 
     def format(self, record: logging.LogRecord) -> str:
         try:
-            text = self._formatted(record)
+            text = _json(record, self.stream) if self.as_json else _text(record, self._full_date, self._color)
         except Exception as error:  # a %d for a text, a __str__ that raises: log the place of the call, and go on
             text = escape(f"the log call at {record.pathname}:{record.lineno} is broken: {type(error).__name__}")
         return encodable(text, self.stream)
