@@ -196,7 +196,6 @@ class TerminalTest(CliTest):
         posix = os.name == "posix"
         for choice, environ, stream, expected in (
             ("auto", {}, pipe, False),
-            ("auto", {}, None, False),
             ("auto", {"TERM": "xterm"}, tty, posix),
             ("auto", {"TERM": "dumb"}, tty, False),
             ("auto", {"NO_COLOR": "1"}, tty, False),

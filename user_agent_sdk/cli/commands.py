@@ -57,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: list[Namespace] = []  # the parsed arguments, once the words are understood
     try:
         code = _run(words, args)
-        stream = _stdout(args)
         try:
-            if stream is not None:
-                stream.flush()
+            _stdout(args).flush()
         except OSError as error:
             if not (words[0] in ENDS_ALIKE and _is_full(error)):
                 raise
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left_out is not None:
             return fail(left_out, words, args)
         if _is_closed_pipe(error):  # the reader (`| head`) has closed the pipe; Python must not complain at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout(args).fileno())  # type: ignore[union-attr]
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout(args).fileno())
             return EXIT_FAILED
         if _is_full(error):
             return fail(UserAgentError(f"the output can't be written: {error}", code="io"), words, args)
@@ -90,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminal.forget_streams()
 
 
-def _stdout(args: Sequence[Namespace]) -> TextIO | None:
+def _stdout(args: Sequence[Namespace]) -> TextIO:
     """The stream that the answer was written to."""
     if not args:
         return sys.stdout
@@ -122,15 +120,16 @@ def _is_there(name: str) -> bool:
 
 def _fill_streams() -> None:
     """Open the null device in place of streams that are closed: else the first sockets would be 0 to 2, and what an
-    agent's function writes there would go to the platform."""
+    agent's function writes there would go to the platform. And of those that are absent, as in pythonw.exe."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:  # open() takes the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            if getattr(sys, name) is None:
-                stream = open(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
-                setattr(sys, name, stream)
+        if getattr(sys, name) is None:  # its number may be a file that a script has opened
+            null = os.open(os.devnull, os.O_RDWR)
+            stream = open(null, "w" if descriptor else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _is_full(error: Exception) -> bool:

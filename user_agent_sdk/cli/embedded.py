@@ -87,7 +87,7 @@ def read_input(text: str) -> dict[str, Any]:
     raw: bytes | str = text
     source = "--input"
     if text == "-":
-        raw, source = sys.stdin.buffer.read() if sys.stdin else b"", "stdin"
+        raw, source = sys.stdin.buffer.read(), "stdin"
     elif not text.lstrip().startswith(("{", "[")):
         try:
             raw, source = Path(text).read_bytes(), text

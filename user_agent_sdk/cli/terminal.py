@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reaches a terminal or a pipe: encoding, colour, and the shape of errors. Nothing here raises for
-a stream that is closed or absent, save that a closed stdout ends the program as BrokenPipeError."""
+"""What reaches a terminal or a pipe: encoding, colour, the shape of errors. Nothing here raises for a closed stream,
+save that a closed stdout ends the program as BrokenPipeError; ``commands`` fills streams that are absent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keep_streams() -> None:
     script does to ``sys.stdout`` (a wrapper around its buffer, for UTF-8, closes that with itself)."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and name not in _kept:
+        if name not in _kept:
             with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor: a test's, or an IDE's
                 _kept[name] = _copy(stream.fileno(), stream.encoding, stream.errors, name == "stderr")
 
@@ -56,33 +56,28 @@ def _copy(descriptor: int, encoding: str, errors: str, is_stderr: bool) -> TextI
     return open(os.dup(descriptor), "w", buffering, encoding, errors, closefd=False)  # open as long as the process
 
 
-def stdout() -> TextIO | None:
+def stdout() -> TextIO:
     return _kept.get("stdout", sys.stdout)
 
 
-def stderr() -> TextIO | None:
+def stderr() -> TextIO:
     return _kept.get("stderr", sys.stderr)
 
 
 def write(text: str) -> None:
     """A line of the answer, on stdout."""
-    stream = stdout()
-    if stream is not None:
-        stream.write(encodable(text, stream) + "\n")
+    stdout().write(encodable(text, stdout()) + "\n")
 
 
 def write_json(value: object) -> None:
     """A document on one line of stdout, at once."""
-    stream = stdout()
-    if stream is not None:
-        stream.write(json_text(value, stream) + "\n")
-        stream.flush()
+    stdout().write(json_text(value, stdout()) + "\n")
+    stdout().flush()
 
 
 def is_interactive() -> bool:
     """Whether a person reads stdout: columns for them, TABs for a pipe."""
-    stream = stdout()
-    return stream is not None and stream.isatty()
+    return stdout().isatty()
 
 
 def note(text: str) -> None:
@@ -94,11 +89,9 @@ def note(text: str) -> None:
 
 
 def _tell(text: str) -> None:
-    stream = stderr()
-    if stream is not None:
-        with suppress(OSError, ValueError):
-            stream.write(encodable(text, stream) + "\n")
-            stream.flush()
+    with suppress(OSError, ValueError):
+        stderr().write(encodable(text, stderr()) + "\n")
+        stderr().flush()
 
 
 def program() -> str:
@@ -119,7 +112,7 @@ def as_started(hint: str) -> str:
     return re.sub(r"(?<![\w/\\.-])useragent (?=-h|[a-z])", lambda _: f"{program()} ", hint)
 
 
-def wants_color(stream: TextIO | None, choice: str = "auto", environ: Mapping[str, str] = os.environ) -> bool:
+def wants_color(stream: TextIO, choice: str = "auto", environ: Mapping[str, str] = os.environ) -> bool:
     """--color > PYTHON_COLORS > NO_COLOR > FORCE_COLOR > TERM=dumb > whether it is a terminal."""
     if choice != "auto":
         return choice == "always"
@@ -129,7 +122,7 @@ def wants_color(stream: TextIO | None, choice: str = "auto", environ: Mapping[st
         return False
     if environ.get("FORCE_COLOR"):
         return True
-    if environ.get("TERM") == "dumb" or stream is None or not stream.isatty():
+    if environ.get("TERM") == "dumb" or not stream.isatty():
         return False
     return os.name != "nt" or _windows_console_has_color(environ)
 
@@ -181,14 +174,14 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
             return
     if trace and not is_json:
         _tell(escape(redactor(trace), keep="\n\t").rstrip("\n"))
-    if (as_json or is_json) and stream is not None:
+    if as_json or is_json:
         hint = "\n".join(hints) or None
         fields = {"code": error.code, "message": message, "hint": hint, "exit_code": error.exit_code}
         _tell(json_text({"error": fields}, stream))
         return
     on = wants_color(stream, color)
     lines = [f"{program}: error[{error.code}]: {escape(what)}"]
-    if stream is not None and stream.isatty():  # do not wrap a hint: a person may copy the command in it
+    if stream.isatty():  # do not wrap a hint: a person may copy the command in it
         columns = max(20, shutil.get_terminal_size().columns - 1)
         lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
     lines[0] = lines[0].replace(f"error[{error.code}]", paint(f"error[{error.code}]", "red", on), 1)

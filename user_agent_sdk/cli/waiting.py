@@ -36,8 +36,7 @@ class Pace:
 @contextmanager
 def shown(settings: Settings, sentence: Callable[[], str | None]) -> Iterator[None]:
     """While this lasts, and from a second on, show the sentences that ``sentence`` returns."""
-    stream = terminal.stderr()
-    if settings.quiet or stream is None or not stream.isatty():
+    if settings.quiet or not terminal.stderr().isatty():
         yield
         return
     ended, pace = threading.Event(), Pace()
