@@ -21,7 +21,7 @@ from unittest import mock
 
 from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
-from user_agent_sdk.history import schema
+from user_agent_sdk.history import store
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox import server
 from user_agent_sdk.sandbox.exchange import Reply, Request
@@ -266,7 +266,7 @@ class WireFaultsTest(Faults):
     def test_a_history_that_somebody_locks_delays_no_report_and_is_written_later(self) -> None:
         path = self.folder / "history.db"
         with contextlib.closing(storage.open_shared(path)) as made:
-            schema.prepare(made)
+            store.prepare(made)
         with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as lock:
             lock.execute("BEGIN IMMEDIATE")
             with recording(path, ()) as record:

@@ -18,7 +18,7 @@ from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
 from user_agent_sdk.errors import UsageError
 from user_agent_sdk.history import recorder as module
-from user_agent_sdk.history import schema, shape, times
+from user_agent_sdk.history import shape, store, times
 from user_agent_sdk.history.recorder import Recorder, recording
 from user_agent_sdk.settings import load
 
@@ -121,14 +121,14 @@ class WhatIsRecordedTest(HistoryTest):
                 self.was_asked = True
                 if not was_asked:
                     with contextlib.closing(storage.open_shared(path)) as other:
-                        schema.prepare(other)
+                        store.prepare(other)
                 return mock.MagicMock(fetchone=lambda: found[0] if found else None, __iter__=lambda _: iter(found))
 
             was_asked = False
 
         path = self.path
         with contextlib.closing(sqlite3.connect(path, factory=Between)) as db:
-            schema.check(db)
+            store.check(db)
 
 
 class RetentionTest(HistoryTest):

@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..history import schema
+from ..history.store import COLUMNS, prepare
 from ..storage import Connection, open_shared
 
-_INTO = ", ".join(schema.COLUMNS[1:])
+_INTO = ", ".join(COLUMNS[1:])
 
 
 class ExecutionHistory:
@@ -25,7 +25,7 @@ class ExecutionHistory:
         with self._lock:
             if self._db is None:
                 self._db = open_shared(Path(self.db_path))
-                schema.prepare(self._db)
+                prepare(self._db)
             return self._db.execute(statement, values).fetchall()
 
     def record(

@@ -25,8 +25,8 @@ from ..errors import StorageError
 from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
 from ..values import utf8
-from . import schema, shape, times
-from .store import prune
+from . import shape, times
+from .store import COLUMNS, FACTS, INSTANTS, prepare, prune
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ CLOSE_S = 6.0  # a little more than SQLite waits for a lock
 _FINE = (TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS)  # an IN_PROGRESS asks to be called again
 
 Row = tuple[Any, ...]  # COLUMNS but for the id, FACTS, INSTANTS, then about how many bytes it takes in memory
-_COLUMNS = len(schema.COLUMNS) - 1
+_COLUMNS = len(COLUMNS) - 1
 
 
 class Recorder:
@@ -151,7 +151,15 @@ class Recorder:
             self._insert(batch)
         except (Error, OSError, StorageError) as error:
             self._drop_connection()
-            self._failed(error)
+            trouble = "Executions are not recorded now, and are tried again: %s: %s"
+            if isinstance(error, StorageError) or is_damage(error):
+                trouble = "Executions are not recorded: %s can't be used: %s"
+                with self._changed:
+                    self._closed = True
+                    self._rows.clear()
+            if trouble != self._trouble:
+                logger.error(trouble, self._path, error, extra={"action": "history_failed"})
+            self._trouble = trouble
             return False
         with self._changed:
             for row in batch:
@@ -168,7 +176,7 @@ class Recorder:
             self._drop_connection()
             self._file = found  # before it is opened: one that takes its place meanwhile is noticed
             self._db = open_shared(self._path)
-            schema.prepare(self._db)
+            prepare(self._db)
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         rest = batch
@@ -176,28 +184,17 @@ class Recorder:
             size = next(size for size in STATEMENT_ROWS if size <= len(rest))
             rows, rest = rest[:size], rest[size:]
             columns = [value for row in rows for value in row[:_COLUMNS]]
-            last_id = db.execute(_insertion("execution_history", schema.COLUMNS[1:], len(rows)), columns).lastrowid
+            last_id = db.execute(_insertion("execution_history", COLUMNS[1:], len(rows)), columns).lastrowid
             assert last_id is not None  # AUTOINCREMENT, in one transaction: the ids are in a row
             ids = range(last_id - len(rows) + 1, last_id + 1)
             facts = [value for row_id, row in zip(ids, rows) for value in (row_id, *row[_COLUMNS:-1])]
-            db.execute(_insertion("execution_facts", ("id", *schema.FACTS, *schema.INSTANTS), len(rows)), facts)
+            db.execute(_insertion("execution_facts", ("id", *FACTS, *INSTANTS), len(rows)), facts)
         db.execute("COMMIT")
 
     def _drop_connection(self) -> None:
         if self._db is not None:
             self._db.close()  # rolls back
             self._db = None
-
-    def _failed(self, error: Exception) -> None:
-        trouble = "Executions are not recorded now, and are tried again: %s: %s"
-        if isinstance(error, StorageError) or is_damage(error):
-            trouble = "Executions are not recorded: %s can't be used: %s"
-            with self._changed:
-                self._closed = True
-                self._rows.clear()
-        if trouble != self._trouble:
-            logger.error(trouble, self._path, error, extra={"action": "history_failed"})
-        self._trouble = trouble
 
 
 @contextmanager

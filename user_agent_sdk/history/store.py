@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the history, and takes old executions out of it. Files of 0.2.0 are read as they are."""
+"""The history's file: its tables, what is read from them, and how old executions are taken out.
+
+0.2.0, whose files are read as they are, unpacks exactly the ten columns of ``execution_history``, so whatever else is
+known about an execution is in ``execution_facts``, under the same id.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ..errors import NotFoundError, StorageError
-from ..storage import Error, open_existing, open_shared
+from ..storage import Connection, Error, open_existing, open_shared
 from ..values import utf8
-from . import schema, times
+from . import times
 
 DISORDER_ROWS = 1000  # rows lie in the order of their ends, save where two processes or a clock step mix them
 PRUNE_ROWS = 500  # rows in a commit: a worker that records never waits long
@@ -50,7 +54,7 @@ class Record(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """The ten columns, JSON texts parsed (what is none stays text), and ``extra`` for the rest."""
         document = {name: parse(value) if name in _BIG else value for name, value in self._asdict().items()}
-        document["extra"] = {name: document.pop(name) for name in schema.FACTS}
+        document["extra"] = {name: document.pop(name) for name in FACTS}
         return document
 
     def log_lines(self) -> list[tuple[str, str]]:
@@ -58,6 +62,67 @@ class Record(NamedTuple):
         lines = parse(self.logs)
         known = [line if isinstance(line, dict) else {"log": line} for line in lines] if isinstance(lines, list) else []
         return [(times.clock(line.get("created_ms")), str(line.get("log", ""))) for line in known]
+
+
+COLUMNS, FACTS = Record._fields[:10], Record._fields[10:]
+# In microseconds of the epoch: started_at and ended_at are 0.2.0's, local time without its offset.
+INSTANTS = ("started_us", "ended_us")
+
+CLEAN = 1  # user_version of a file in which everything that was deleted was overwritten
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS execution_history (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        task_id TEXT, agent_id TEXT, user_agent_id TEXT, started_at TEXT, ended_at TEXT,
+        status TEXT CHECK (status IN ('success', 'error')),
+        input_data TEXT, output_data TEXT, error_message TEXT)""",
+    "CREATE INDEX IF NOT EXISTS idx_agent_id ON execution_history(agent_id)",
+    "CREATE INDEX IF NOT EXISTS idx_user_agent_id ON execution_history(user_agent_id)",
+    "CREATE INDEX IF NOT EXISTS idx_status ON execution_history(status)",
+    """CREATE TABLE IF NOT EXISTS execution_facts (
+        id INTEGER PRIMARY KEY,
+        duration_ms INTEGER, attempt INTEGER, worker_id TEXT, workflow_id TEXT, wire_task_id TEXT,
+        platform_status TEXT, logs TEXT, altered TEXT, started_us INTEGER, ended_us INTEGER)""",
+)
+
+
+def check(db: Connection) -> bool:
+    """Whether there is a history here, False for a database without any table. Raises Error, and StorageError for
+    somebody else's, or one that would do more with a row than keep it."""
+    if extra := db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+        raise StorageError("it has a {} called {!r}, which none of ours has".format(*extra))
+    has_tables = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone()  # now; another process
+    columns = {row[1] for row in db.execute("PRAGMA table_info(execution_history)")}  # may make ours in between
+    if columns and not columns.issuperset(COLUMNS):
+        raise StorageError("its table execution_history has other columns than an execution history")
+    if has_tables and not columns:
+        raise StorageError("it is the database of another program: it has no execution_history")
+    return bool(columns)
+
+
+def facts(db: Connection) -> list[str]:
+    """The columns of ``execution_facts``; none where there is no such table. Raises Error."""
+    return [row[1] for row in db.execute("PRAGMA table_info(execution_facts)")]
+
+
+def prepare(db: Connection) -> None:
+    """Make missing tables and columns. Raises as :func:`check` does."""
+    if not check(db):
+        with suppress(Error):  # another process may be as far as we are
+            clean(db)
+    with db:  # commits, or rolls back
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            db.execute(statement)
+        for name in set(INSTANTS).difference(facts(db)):  # a file of 1.0.0
+            db.execute(f"ALTER TABLE execution_facts ADD COLUMN {name} INTEGER")
+
+
+def clean(db: Connection) -> None:
+    """Write the file anew, once: others left in its free space what they deleted, and it could give none back.
+    Raises Error."""
+    if db.execute("PRAGMA user_version").fetchone()[0] < CLEAN:
+        db.executescript(f"PRAGMA auto_vacuum=INCREMENTAL; VACUUM; PRAGMA user_version={CLEAN}")
 
 
 def parse(text: str | None) -> Any:
@@ -91,9 +156,9 @@ class History:
         # Another program may have stored bytes that are not UTF-8.
         self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
-            if not schema.check(self._db):
+            if not check(self._db):
                 raise StorageError("it has no table yet")
-            self._facts = schema.facts(self._db)
+            self._facts = facts(self._db)
         except (Error, StorageError) as error:
             self._db.close()
             raise StorageError(f"{path} can't be read as an execution history: {error}") from None
@@ -122,8 +187,8 @@ class History:
             wanted["? IN (" + ", ".join(f"substr({name}, 1, {len(task)})" for name in ids) + ")"] = task
         where = "WHERE " + " AND ".join(wanted) if wanted else ""
         left_out = () if full else _BIG
-        names = [f"h.{name}" if name not in left_out else "NULL" for name in schema.COLUMNS]
-        facts = (*schema.FACTS, *schema.INSTANTS)
+        names = [f"h.{name}" if name not in left_out else "NULL" for name in COLUMNS]
+        facts = (*FACTS, *INSTANTS)
         names += [f"f.{name}" if name in self._facts and name not in left_out else "NULL" for name in facts]
         joined = "LEFT JOIN execution_facts f ON f.id = h.id" if self._facts else ""
         order = "DESC" if after_id is None else "ASC"
@@ -171,7 +236,7 @@ def _record(row: tuple[Any, ...]) -> Record:
             fields[name] = value if isinstance(value, (int, float)) and abs(value) <= 2**63 else None  # not Infinity
         elif value is not None:
             fields[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    for name, us in zip(("started_at", "ended_at"), row[-len(schema.INSTANTS) :]):
+    for name, us in zip(("started_at", "ended_at"), row[-len(INSTANTS) :]):
         if isinstance(us, int) and 0 < us < MAX_US:
             fields[name] = times.stamp(us / 1e6)
     if fields["duration_ms"] is None:
@@ -192,7 +257,7 @@ def prune(path: Path, before: datetime, dry_run: bool, is_named: bool = True) ->
         return len(ids)
     try:
         with closing(open_shared(path)) as db:
-            schema.prepare(db)
+            prepare(db)
             for start in range(0, len(ids), PRUNE_ROWS):
                 with db:
                     db.execute("BEGIN IMMEDIATE")
@@ -200,7 +265,7 @@ def prune(path: Path, before: datetime, dry_run: bool, is_named: bool = True) ->
                         db.executemany(f"DELETE FROM {table} WHERE id = ?", ids[start : start + PRUNE_ROWS])  # noqa: S608
                 # Has an effect where the file was made for it. Not execute(), which takes one step only.
                 db.executescript("PRAGMA incremental_vacuum")
-            schema.clean(db)
+            clean(db)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except (Error, OSError) as error:
         raise StorageError(f"{path} can't be pruned: {error}", code="io") from None
