@@ -297,7 +297,7 @@ class Journal:
         self._trouble = False
         if self._file is None:
             self._open()
-        elif not self._file.is_open:
+        else:
             self._begin(self._file)
         self._write()
         if self._file is not None:

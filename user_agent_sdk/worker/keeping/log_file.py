@@ -54,13 +54,11 @@ class LogFile:
         self.records = self._found.records
         return self._found.rows
 
-    @property
-    def is_open(self) -> bool:
-        return self._log is not None
-
     def begin(self, rows: Mapping[int, Entry]) -> bool:
-        """Open it for appending, after :meth:`read`; one that is damaged or missing is rewritten with these rows: then
-        True. Raises OSError, ForeignFileError."""
+        """Open it for appending, after :meth:`read`, if it is not open; one that is damaged or missing is rewritten
+        with these rows: then True. Raises OSError, ForeignFileError."""
+        if self._log is not None:
+            return False
         if self._found.damaged is not None or not os.path.lexists(self.path):
             self.rewrite(rows, is_old=True)
             return True
