@@ -13,7 +13,7 @@ from unittest import mock
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import LogLine, TaskResult, TaskStatus, Verdict
 from user_agent_sdk.worker.keeping.delivery import Delivery
-from user_agent_sdk.worker.keeping.held import REPORTING, WAITING, Held, Register
+from user_agent_sdk.worker.keeping.held import REPORTING, Held, Register
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import LATE, REJECTED, RESULT, Entry
 from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
@@ -199,7 +199,7 @@ class DeliveryTest(unittest.TestCase):
                         self.now += 30
                         if takes_extensions:
                             held.lease.renewed(self.now, self.now, self.now + 1.7e9)
-                self.assertEqual(held.state, WAITING)
+                self.assertEqual(held.state, REPORTING)
                 ends_as = TaskStatus.FAILED_WITH_TERMINAL_ERROR if takes_extensions and is_large else "COMPLETED"
                 self.assertEqual(json.loads(held.entry.body)["status"], ends_as)
 

@@ -8,18 +8,7 @@ import threading
 import unittest
 
 from user_agent_sdk.conductor.wire import TaskResult
-from user_agent_sdk.worker.keeping.held import (
-    ENDED,
-    GONE,
-    LATE,
-    REPORTING,
-    RUNNING,
-    SUPERSEDED,
-    WAITING,
-    Held,
-    Register,
-    State,
-)
+from user_agent_sdk.worker.keeping.held import ENDED, GONE, LATE, REPORTING, RUNNING, SUPERSEDED, Held, Register, State
 from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease
 
@@ -85,7 +74,7 @@ class RegisterTest(unittest.TestCase):
 
     def test_a_superseded_result_is_neither_waiting_again_nor_kept(self) -> None:
         one = self.moved("t", ENDED, REPORTING, SUPERSEDED)
-        for state in (REPORTING, WAITING, LATE):
+        for state in (REPORTING, LATE):
             self.assertFalse(self.register.move(one, state))
         self.assertTrue(self.register.move(one, GONE))
 
@@ -94,7 +83,7 @@ class RegisterTest(unittest.TestCase):
         self.assertEqual((self.register.running(), self.register.stuck), ([one], 0))
         self.assertIs(self.register.give_up(one, TaskResult()), one)
         self.assertEqual((self.register.running(), self.register.stuck), ([], 1))
-        self.register.move(one, WAITING)
+        self.register.move(one, REPORTING)
         self.register.move(one, GONE)  # delivered, while the function still runs
         self.assertEqual(self.register.stuck, 1)
         self.assertIsNone(self.register.finish(one, TaskResult()))

@@ -8,7 +8,7 @@ from typing import Any
 
 from user_agent_sdk.conductor.wire import Task, TaskResult
 from user_agent_sdk.worker.keeping import retries
-from user_agent_sdk.worker.keeping.held import ENDED, LATE, REPORTING, RUNNING, WAITING, Held, Register, State
+from user_agent_sdk.worker.keeping.held import ENDED, LATE, REPORTING, RUNNING, Held, Register, State
 from user_agent_sdk.worker.keeping.journal_file import RESULT, TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease
 from user_agent_sdk.worker.keeping.retries import Case, case_of, result_again, too_many
@@ -66,7 +66,7 @@ class CaseTest(unittest.TestCase):
 
     def test_a_completed_result_answers_its_retry_from_its_first_moment_until_it_is_forgotten(self) -> None:
         """In the journal alone it was not found while its slot was writing it: the work was done twice."""
-        paths = ([ENDED], [ENDED, REPORTING], [ENDED, REPORTING, WAITING], [ENDED, REPORTING, LATE])
+        paths = ([ENDED], [ENDED, REPORTING], [ENDED, REPORTING, LATE])
         for path in paths:
             for encoded in (False, True):
                 with self.subTest(path=path, encoded=encoded):

@@ -18,7 +18,7 @@ from ...conductor.wire import LARGE_BYTES, TaskStatus, Verdict
 from ..polling.backoff import REPORT, Backoff, Outage
 from ..watched import Counts
 from . import journal_file, retries
-from .held import GONE, LATE, REPORTING, SUPERSEDED, WAITING, Held, Register, State, failure
+from .held import GONE, LATE, REPORTING, SUPERSEDED, Held, Register, State, failure
 from .journal import Journal
 from .lease import LeaseKeeper
 from .timetable import Timetable
@@ -57,7 +57,7 @@ class Delivery:
 
     def post(self, held: Held) -> None:
         """Deliver a result that no slot waits for: adopted, or of a function that ran out of time."""
-        self._register.move(held, WAITING)
+        self._register.move(held, REPORTING)
         self._table.put(held, 0.0)
 
     def attempt_starts(self, held: Held) -> None:
@@ -131,7 +131,6 @@ class Delivery:
                 self._ended(held)
             self._on_contact()
             return again_s
-        self._register.move(held, WAITING)
         self._leases.resume(held)
         if outcome.verdict is Verdict.REFUSED or self._meets_no_store(held, outcome, now):
             return self._refused(held, outcome, now)
@@ -158,7 +157,6 @@ class Delivery:
         quiet_at = held.lease.quiet_at
         if quiet_at <= held.sent_at:
             return None
-        self._register.move(held, WAITING)
         self._leases.drop(held)
         held.again_at = SURE_AGAIN_S + (quiet_at if now < quiet_at < float("inf") else now)
         return held.again_at - now

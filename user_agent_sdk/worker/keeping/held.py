@@ -42,8 +42,7 @@ class State(enum.Enum):
     TAKEN = "taken"  # a poll brought the task; its function was not started
     RUNNING = "running"  # the function runs; or the function of the earlier attempt whose place this retry took
     ENDED = "ended"  # the result is known; no report was sent
-    REPORTING = "reporting"  # a report is on its way
-    WAITING = "waiting"  # for the next attempt of the report
+    REPORTING = "reporting"  # a report is on its way, or waits for its next attempt
     SUPERSEDED = "superseded"  # a retry has the result: still reported, but not leased, nor kept afterwards
     LATE = "late"  # reported, perhaps in vain: the result is kept for a retry
     ONCE = "once"  # goes back to the queue by a report that is never repeated
@@ -53,13 +52,12 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # Enum's own is a Python function, which each move would call four times
 
 
-TAKEN, RUNNING, ENDED, REPORTING, WAITING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
+TAKEN, RUNNING, ENDED, REPORTING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
 _NEXT = {
     TAKEN: {RUNNING, ENDED, LATE, ONCE, GONE},  # LATE: of an ended process
     RUNNING: {ENDED, GONE},
-    ENDED: {REPORTING, WAITING, SUPERSEDED, ONCE, GONE},
-    REPORTING: {WAITING, SUPERSEDED, LATE, REJECTED, GONE},
-    WAITING: {REPORTING, SUPERSEDED, LATE, REJECTED, GONE},
+    ENDED: {REPORTING, SUPERSEDED, ONCE, GONE},
+    REPORTING: {SUPERSEDED, LATE, REJECTED, GONE},
     SUPERSEDED: {REJECTED, GONE},
     LATE: {GONE},
     ONCE: {GONE},
