@@ -65,7 +65,12 @@ def main(args: Namespace) -> int:
         if agents:
             with contextlib.redirect_stdout(sys.stderr), page.Listener(sandbox.engine, AGENT_LOG):
                 return run.work(settings.on_sandbox(credentials), agents)
-        _wait_for_signal()
+        numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        with signals.into(numbers):
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    numbers.get(timeout=LOOK_S)
+                    break
         if not settings.quiet:
             terminal.note("stopped")
     return EXIT_OK
@@ -111,12 +116,3 @@ def _run_command(sandbox: server.Sandbox, agent_id: str, path: Path | None) -> s
     if path is not None:
         target = "" if path.absolute() == Path(FILE_NAME).absolute() else f" -c {terminal.quoted(str(path))}"
     return f"{terminal.program()} run agent.py{target}"
-
-
-def _wait_for_signal() -> None:
-    numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-    with signals.into(numbers):
-        while True:
-            with contextlib.suppress(queue.Empty):
-                numbers.get(timeout=LOOK_S)
-                return

@@ -74,7 +74,9 @@ class StatusServer:
                 try:
                     for key, _ in selector.select(LOOK_S):
                         self._turn(selector, key.fd)
-                    self._hang_up(selector)
+                    now = time.monotonic()  # to hang up on clients that had their time
+                    for descriptor in [each for each, client in self._clients.items() if client.deadline < now]:
+                        self._forget(selector, descriptor)
                 except Exception:  # no more descriptors, no more memory: probes must be answered when there are again
                     log.debug("The status port stumbled", exc_info=True)
                     self._closed.wait(LOOK_S)
@@ -110,12 +112,6 @@ class StatusServer:
             self._forget(selector, next(iter(self._clients)))
         self._clients[connection.fileno()] = _Client(connection, time.monotonic() + REQUEST_S, bytearray())
         selector.register(connection, selectors.EVENT_READ)
-
-    def _hang_up(self, selector: selectors.BaseSelector) -> None:
-        """On clients that had their time."""
-        now = time.monotonic()
-        for descriptor in [each for each, client in self._clients.items() if client.deadline < now]:
-            self._forget(selector, descriptor)
 
     def _forget(self, selector: selectors.BaseSelector, descriptor: int) -> None:
         with closing(self._clients.pop(descriptor).connection), suppress(KeyError, ValueError):
