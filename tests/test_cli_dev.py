@@ -339,7 +339,10 @@ class WatchTest(CliTest):
         for name in ("package", ".venv", "env", "node_modules", "__pycache__"):
             (self.folder / name).mkdir()
         self.write("env/pyvenv.cfg", "")
-        watch = Watch([self.folder], clock=lambda: 0.0)
+        with mock.patch("user_agent_sdk.cli.watch.LOOK_SHARE", 0):
+            self.look(Watch([self.folder]))
+
+    def look(self, watch: Watch) -> None:
         watch.add([self.folder / "credentials.json"])
         for name in (".venv/a.py", "env/a.py", "node_modules/a.py", "__pycache__/a.py", "data.json", "log.txt"):
             self.write(name, "x")
@@ -363,13 +366,8 @@ class WatchTest(CliTest):
         self.assertEqual(watch.changed(), [str(self.folder / "agent.py")])
 
     def test_an_endless_folder_is_looked_at_less_often(self) -> None:
-        now = [0.0]
-
-        def clock() -> float:
-            now[0] += 1.0
-            return now[0]
-
-        self.assertEqual(Watch([self.folder], clock).pause_s, 20.0)
+        with mock.patch("user_agent_sdk.cli.watch.time.monotonic", side_effect=[7.0, 8.0]):
+            self.assertEqual(Watch([self.folder]).pause_s, 20.0)
 
     def test_only_modules_of_the_agents_own_are_forgotten(self) -> None:
         """A virtual environment in the agent's folder would be imported twice, which numpy does not survive."""

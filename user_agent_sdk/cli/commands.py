@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 PROGRAM = "useragent"
-
+_PACKAGE = __name__.rpartition(".cli.")[0]
 
 # Command: (arguments after its name, its purpose in one line).
 COMMANDS = {
@@ -99,12 +99,11 @@ def _stdout(args: Sequence[Namespace]) -> TextIO:
 
 def _left_out(error: Exception) -> UsageError | None:
     """The error for a module of this package that was left out of this copy; None for any other error."""
-    package, _, own = __name__.rpartition(".")[0].rpartition(".")
     name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    if not name.startswith(package + "."):
+    if not name.startswith(_PACKAGE + "."):
         return None
-    parts = name[len(package) + 1 :].split(".")
-    what = f"the command {parts[1].replace('_', '-')}" if parts[0] == own else "/".join(parts)
+    parts = name[len(_PACKAGE) + 1 :].split(".")
+    what = f"the command {parts[1].replace('_', '-')}" if parts[0] == "cli" else "/".join(parts)
     hints = [f"{PROGRAM} -h lists what is there", "a whole copy has it: init --vendor of one makes another"]
     return UsageError(f"this copy was made without {what}", hints=hints)
 
@@ -113,9 +112,8 @@ def _is_there(name: str) -> bool:
     """Whether this copy has a command, and the room that the command needs."""
     from importlib.util import find_spec
 
-    package, _, own = __name__.rpartition(".")[0].rpartition(".")
-    needed = [f"{own}.{name.replace('-', '_')}", *([ROOMS[name]] if name in ROOMS else [])]
-    return all(find_spec(f"{package}.{module}") for module in needed)
+    needed = [f"cli.{name.replace('-', '_')}", *([ROOMS[name]] if name in ROOMS else [])]
+    return all(find_spec(f"{_PACKAGE}.{module}") for module in needed)
 
 
 def _fill_streams() -> None:

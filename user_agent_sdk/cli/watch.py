@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Callable
 
 from .. import errors
 
@@ -30,11 +29,9 @@ def _is_foreign(folder: Path) -> bool:
 class Watch:
     """The Python files below ``folders``, and single ``files``, which need not exist."""
 
-    def __init__(self, folders: Iterable[Path], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = [Path(os.path.realpath(folder)) for folder in folders]
         self._files: set[Path] = set()
-        self._clock = clock
-        self._cost_s = 0.0
         self._base = self._seen = self._scan()
 
     def add(self, files: Iterable[Path]) -> None:
@@ -59,17 +56,15 @@ class Watch:
         return found
 
     def _scan(self) -> dict[str, tuple[int, int]]:
-        began = self._clock()
-        found: dict[str, tuple[int, int]] = {}
+        began, files = time.monotonic(), [*self._files]
         for top in self.folders:
             for folder, inner, names in os.walk(top):
                 inner[:] = [name for name in inner if not _is_foreign(Path(folder, name))]
-                for name in names:
-                    if name.endswith((".py", ".pyw")):
-                        found.update(_state(Path(folder, name)))
-        for file in self._files:
+                files += [Path(folder, name) for name in names if name.endswith((".py", ".pyw"))]
+        found: dict[str, tuple[int, int]] = {}
+        for file in files:
             found.update(_state(file))
-        self._cost_s = self._clock() - began
+        self._cost_s = time.monotonic() - began
         return found
 
     def forget_modules(self) -> None:
