@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import unittest
 from unittest import mock
 
-from tests.cli import SUM, CliTest
+from tests.cli import ROOT, SUM, CliTest
 from user_agent_sdk.cli import options
 
 TWO = """
@@ -189,6 +190,15 @@ class InvokeTest(CliTest):
             self.run_main("invoke", "sum_agent.py")
         self.assertEqual(list(temporary.iterdir()), [])
         self.assertEqual({path.name for path in self.folder.iterdir()} - {"__pycache__"}, {"sum_agent.py", "tmp"})
+
+    def test_the_lines_of_a_worker_stay_out_of_sight_wherever_the_copy_is(self) -> None:
+        """In a package ``tool.cli`` the copy took the loggers of ``tool`` for its own."""
+        copy = self.folder / "tool" / "cli" / "kit"
+        shutil.copytree(ROOT / "user_agent_sdk", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        self.write("agent.py", SUM)
+        ended = self.run_process("-m", "tool.cli.kit", "invoke", "agent.py", PYTHONPATH=str(self.folder))
+        self.assertEqual((ended.code, ended.out.strip()), (0, '{"result": 0}'), ended.err)
+        self.assertEqual([line for line in ended.err.splitlines() if "Processing" not in line], [])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main(args: Namespace) -> int:
         raise UsageError("--input and --replay exclude each other")
     if not settings.debug and settings.sources["log_level"] == "default":
         # The worker's own lines say nothing about the task, unless something is wrong.
-        package = __name__.partition(".cli.")[0]
+        package = __name__.rpartition(".cli.")[0]
         logging.getLogger(package).setLevel(logging.WARNING)
         logging.getLogger(f"{package}.agent").setLevel(settings.log_level)
     started = time.monotonic()

@@ -147,7 +147,7 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     logs.setup(settings.log_level, settings.log_format, settings.secrets, place, color)
     # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
     quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
-    logging.getLogger(f"{__name__.partition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
+    logging.getLogger(f"{__name__.rpartition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
     if settings.capture_output and script:  # before a module that the script imports holds on to a stream
         from ..worker.running import capture
         capture.streams()

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import logs
 
-_PACKAGE = __name__.partition(".compat.")[0]
+_PACKAGE = __name__.rpartition(".compat.")[0]
 _PUBLIC = "user_agent_sdk."
 LogLevelType = str
 
