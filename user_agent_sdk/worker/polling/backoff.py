@@ -98,16 +98,16 @@ class Outage:
 
     def __init__(self, log: logging.Logger, what: str, **fields: object) -> None:
         self._log, self._what, self._fields = log, what, fields
-        self._since: float | None = None
-        self._said_at = 0.0
-        self._count = 0
+        self._since = self._said_at = 0.0
+        self._count = 0  # failures of this outage
         self._reasons: set[str] = set()  # the reasons that were said in this minute
 
     def failed(self, reason: str, now: float, is_refusal: bool = False) -> None:
         """``is_refusal``: of our credentials, which no waiting mends."""
+        starts = not self._count
         self._count += 1
-        starts = self._since is None
-        self._since = now if self._since is None else self._since
+        if starts:
+            self._since = now
         is_due = starts or now - self._said_at >= REMIND_S
         if is_due:
             self._said_at = now
@@ -126,13 +126,11 @@ class Outage:
 
     def succeeded(self, now: float) -> None:
         """The trouble is over, if there was any."""
-        if self._since is not None:
+        if self._count:
             text = "%s: over after %.1f s and %d tries"
             self._say(logging.INFO, "outage_over", now, None, text, now - self._since, self._count)
-            self._since, self._count = None, 0
-            self._reasons.clear()
+            self._count = 0
 
     def _say(self, level: int, action: str, now: float, reason: str | None, text: str, *args: object) -> None:
-        outage_s = round(now - (now if self._since is None else self._since), 1)
-        told = {"action": action, "outage_s": outage_s, "tries": self._count, "reason": reason}
+        told = {"action": action, "outage_s": round(now - self._since, 1), "tries": self._count, "reason": reason}
         self._log.log(level, text, self._what, *args, extra={**self._fields, **told})
