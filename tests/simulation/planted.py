@@ -112,7 +112,9 @@ PLANTED: dict[str, tuple[Patch, ...]] = {
         Patch(intakes, "SHORT_S", 100 * intakes.SHORT_S),
         Patch(intakes, "SILENT_S", 100 * intakes.SILENT_S),
     ),
-    "a late result is forgotten": (Patch(deliveries.Delivery, "_keep", deliveries.Delivery.forget),),
+    "a late result is forgotten": (
+        Patch(deliveries.Delivery, "_delivered", lambda self, held, is_late: self.forget(held)),
+    ),
     "a report beside an extension is believed": (
         Patch(deliveries.Delivery, "_unsure_s", lambda self, held, now: None),
     ),

@@ -170,13 +170,11 @@ class Delivery:
                 self._outage.succeeded(self._clock())
 
     def _delivered(self, held: Held, is_late: bool) -> None:
-        if held.state is not SUPERSEDED and is_late and retries.answers(held):
-            self._keep(held)
-        else:
+        """Forget a result, or keep one that is late and may answer a retry: its row is written before the register
+        shows it, and :meth:`_limit_late` may free it."""
+        if held.state is SUPERSEDED or not is_late or not retries.answers(held):
             self.forget(held)
-
-    def _keep(self, held: Held) -> None:
-        """Keep a late result. Its row is written before the register shows it, and :meth:`_limit_late` may free it."""
+            return
         self._leases.drop(held)
         held.entry = held.entry._replace(state=journal_file.LATE, task=b"", taken_ms=int(self._wall() * 1000))
         self._journal.write(held.entry, held.row)
