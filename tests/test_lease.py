@@ -41,7 +41,7 @@ class LeaseTest(unittest.TestCase):
         self.assertTrue(held.has_lapsed(100.0, 1026.0))  # the machine slept
 
     def test_the_plan_is_a_third_a_tenth_and_a_sixth(self) -> None:
-        for lease_s, plan in ((30.0, (10.0, 3.0, 5.0)), (6.0, (2.0, 0.6, 1.0)), (None, (30.0, 10.0, 5.0))):
+        for lease_s, plan in ((30.0, (10.0, 3.0, 5.0)), (6.0, (2.0, 0.6, 1.0)), (None, (30.0, 9.0, 5.0))):
             held = Lease(lease_s)
             for value, wanted in zip((held.period_s, held.retry_s, held.send_timeout_s), plan):
                 self.assertAlmostEqual(value, wanted)

@@ -29,7 +29,7 @@ LOOK_AFTER_S = 2.0  # of running: most tasks end sooner, and cost no look
 BEHIND = 0.8  # share of a lease: past it without an extension, the lease will not be kept
 ECHOES = 2  # extensions in a row after which the same task came again
 OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
-UNKNOWN_LEASE_PERIOD_S = 30.0  # for a response timeout that is missing or nonsense
+UNKNOWN_LEASE_S = 90.0  # a response timeout that is missing or nonsense is kept as if it were this
 SEND_TIMEOUT_S = 5.0
 LINGER_S = 10.0  # how long the platform may still work on an extension that was not answered
 STALLED_S = 3.0  # until the next extension of a lapsed lease, when the last was not answered: the platform queues them
@@ -46,9 +46,9 @@ class Lease:
 
     def __init__(self, lease_s: float | None) -> None:
         self.lease_s = lease_s
-        self.period_s = lease_s / 3 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S
-        self.retry_s = lease_s / 10 if lease_s is not None else UNKNOWN_LEASE_PERIOD_S / 3  # after a failed extension
-        self.send_timeout_s = min(SEND_TIMEOUT_S, lease_s / 6) if lease_s is not None else SEND_TIMEOUT_S
+        kept_s = lease_s if lease_s is not None else UNKNOWN_LEASE_S
+        self.period_s, self.retry_s = kept_s / 3, kept_s / 10  # between two extensions, and after a failed one
+        self.send_timeout_s = min(SEND_TIMEOUT_S, kept_s / 6)
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
