@@ -13,8 +13,7 @@ from unittest import mock
 
 from user_agent_sdk.conductor.client import PollError
 from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS, Task
-from user_agent_sdk.worker.polling.budget import Budget
-from user_agent_sdk.worker.polling.gate import Gate, Sent
+from user_agent_sdk.worker.polling.gate import Budget, Gate, Sent
 from user_agent_sdk.worker.polling.intake import TURNS, Intake, Poll
 from user_agent_sdk.worker.watched import Counts
 

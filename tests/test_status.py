@@ -28,8 +28,7 @@ from user_agent_sdk.watching.metrics import FAMILIES, Metrics
 from user_agent_sdk.watching.server import REQUEST_BYTES, REQUEST_S, StatusServer
 from user_agent_sdk.watching.status import ANSWERED_S, SILENT_S, Status
 from user_agent_sdk.worker.keeping.journal import Journal
-from user_agent_sdk.worker.polling.budget import Budget
-from user_agent_sdk.worker.polling.gate import Gate
+from user_agent_sdk.worker.polling.gate import Budget, Gate
 from user_agent_sdk.worker.polling.intake import Intake
 from user_agent_sdk.worker.watched import Counts
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .platform import Platform
 
 wire, paths, clients = (part(f"conductor.{name}") for name in ("wire", "paths", "client"))
-gates, intakes, budgets = (part(f"worker.polling.{name}") for name in ("gate", "intake", "budget"))
+gates, intakes = part("worker.polling.gate"), part("worker.polling.intake")
 custodies, journals = (part(f"worker.keeping.{name}") for name in ("custody", "journal"))
 helds, watched = part("worker.keeping.held"), part("worker.watched")
 TaskStatus = wire.TaskStatus
@@ -115,7 +115,7 @@ class Process:
         left = self.journal.open()
         intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, 2.0)
         self.gate = Gate(
-            self.client, "agent", self.name, None, intake, self.stopping, budgets.Budget(None), self.custody.contact,
+            self.client, "agent", self.name, None, intake, self.stopping, gates.Budget(None), self.custody.contact,
             counts, self.custody.held_up_s,
         )  # fmt: skip
         self.custody.leases.start()

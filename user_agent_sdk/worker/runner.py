@@ -30,8 +30,7 @@ from .keeping.held import Run
 from .keeping.journal import Journal
 from .keeping.timetable import Timetable
 from .polling.backoff import CAP_S, LOCAL_CAP_S
-from .polling.budget import Budget
-from .polling.gate import Gate
+from .polling.gate import Budget, Gate
 from .polling.intake import Intake
 from .running.context import AGENT_LOG, BY_NAME
 from .running.event_loop import GRACE_S, SharedLoop
