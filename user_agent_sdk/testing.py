@@ -31,10 +31,9 @@ def run_task(
 ) -> TaskResult:  # fmt: skip
     """Run an agent function, decorated or not, sync or async, for one task; returns what would be reported.
 
-    The task's arguments, the conversion of its result and the handling of its errors are the worker's own: an exception
-    does not come out of here, it makes ``status`` FAILED. Look at ``status``, ``output_data``,
-    ``reason_for_incompletion`` and ``logs`` (``[line.log for line in result.logs]``). The function gets a copy of
-    ``input_data`` that went through JSON, as from the platform.
+    Arguments, conversions and errors are the worker's own: an exception makes ``status`` FAILED. Look at it, at
+    ``output_data``, ``reason_for_incompletion`` and ``logs`` (``[line.log for line in result.logs]``). The function
+    gets a copy of ``input_data`` that went through JSON, as from the platform.
 
     ``attempt``: 2 for the first retry. ``output_data``: what an earlier IN_PROGRESS result had stored. ``stopping``: an
     Event that is set makes the worker look as if it were draining. ``timeout_s`` is not applied, and no hooks run.
