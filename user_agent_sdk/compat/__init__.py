@@ -45,8 +45,6 @@ CONDUCTOR: _Table = {
     f"{_MODELS}.task_result": {"compat.models": ("TaskResult",)},
     f"{_MODELS}.task_exec_log": {"compat.models": ("TaskExecLog",)},
     f"{_MODELS}.task_result_status": {"compat.models": ("TaskResultStatus",)},
-    "conductor.client.worker.worker_interface": {"compat.runner": ("WorkerInterface",)},
-    "conductor.client.configuration.settings.authentication_settings": {"compat.models": ("AuthenticationSettings",)},
 }
 ABSENT = ("chrome_bridge", "cua_ui")
 _ALL = {  # for each module its names, and the module of today that has each

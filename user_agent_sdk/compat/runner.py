@@ -112,27 +112,8 @@ class UserAgentRunner:
         return chosen._replace(sources={**chosen.sources, **dict.fromkeys(given, "RunnerConfig")})
 
 
-class WorkerInterface:
-    """Of Conductor's client: what AgentWorker is to be an instance of."""
-
-    def __init__(self, task_definition_name: str) -> None:
-        self.task_definition_name = task_definition_name
-        self.worker_id: str | None = None
-        self.domain: str | None = None
-        self.poll_interval = 100.0
-
-    def get_identity(self) -> str:
-        return self.worker_id or socket.gethostname()
-
-    def get_task_definition_name(self) -> str:
-        return self.task_definition_name
-
-    def get_task_result_from_task(self, task: Task) -> TaskResult:
-        return TaskResult(task.workflow_instance_id, task.task_id, worker_id=self.get_identity())
-
-
 @dataclass(eq=False)
-class AgentWorker(WorkerInterface):
+class AgentWorker:
     """Runs one function for tasks that somebody else has polled."""
 
     task_def_name: str
@@ -145,6 +126,9 @@ class AgentWorker(WorkerInterface):
 
     def __post_init__(self) -> None:
         self.task_definition_name = self.task_def_name
+
+    def get_identity(self) -> str:
+        return self.worker_id or socket.gethostname()
 
     def execute(self, task: Task) -> TaskResult:
         agent = Agent(self.execute_function, self.task_definition_name)
