@@ -183,6 +183,7 @@ class InputsTest(unittest.TestCase):
             ("Set[int]", ["1"], {1}), ("Tuple[int, ...]", ["1"], (1,)), ("Sequence[Path]", ["a"], [Path("a")]),
             ("list", [1], [1]), ("dict", {"a": 1}, {"a": 1}), ("Any", "x", "x"), ("Union[int, Any]", "x", "x"),
             ("int", None, None), ("Line | None", None, None), ("Color | None", "r", Color.RED), ("Ping", {}, Ping()),
+            ("dict[Path, int]", {"a/b": 1}, {Path("a/b"): 1}),
         ):  # fmt: skip
             with self.subTest(kind, given=given):
                 f.__annotations__ = {"value": kind}

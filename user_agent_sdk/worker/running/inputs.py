@@ -18,20 +18,18 @@ from __future__ import annotations
 
 import ast
 import collections.abc
-import enum
 import inspect
 import sys
 import typing
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import PurePath
 from typing import Any, Union
 
 from ...agents import PLATFORM_NAMES, Agent
 from ...conductor.wire import Task
 from ...errors import NonRetryableException
-from .scalars import Convert, Misfit, scalar_of, shown, to_enum, to_path
+from .scalars import Convert, Misfit, scalar_of, shown
 
 Plan = Mapping[str, Convert]  # by a parameter's name; empty for most functions
 
@@ -167,10 +165,6 @@ class _Kinds:
             return None
         if scalar_of(kind):
             return scalar_of(kind)
-        if issubclass(kind, enum.Enum):
-            return partial(to_enum, kind)
-        if issubclass(kind, PurePath):
-            return partial(to_path, kind)
         if hasattr(kind, "model_validate"):
             return partial(_to_model, kind)
         if _is_object(kind):
@@ -182,7 +176,7 @@ class _Kinds:
     def _container(self, kind: type, args: tuple[Any, ...]) -> Convert | None:
         if issubclass(dict, kind) and issubclass(kind, collections.abc.Mapping):
             name, item = args if len(args) == 2 else (str, None)  # dict[str], which Python lets pass
-            is_text = isinstance(name, type) and (scalar_of(name) or issubclass(name, enum.Enum))  # may come as a key
+            is_text = isinstance(name, type) and scalar_of(name)  # may come as a key
             key = self.converter(name) if is_text and name is not str else None
             return partial(_to_mapping, key, self.converter(item))
         if kind is tuple and len(args) > 1 and args[1:] != (...,):  # tuple[float] is often written for any length

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import datetime
+import enum
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from ...values import moment
@@ -23,7 +24,7 @@ class Misfit(Exception):
         self.steps: list[str] = []
 
 
-def to_enum(kind: Any, value: Any) -> Any:
+def _to_enum(kind: Any, value: Any) -> Any:
     try:
         return kind(value)
     except Exception:  # a _missing_ may raise whatever it likes
@@ -32,10 +33,6 @@ def to_enum(kind: Any, value: Any) -> Any:
             return named[value]
         known = ", ".join(repr(each.value) for each in list(kind)[:10])
         raise Misfit(f"{shown(value)} is none of {known}") from None
-
-
-def to_path(kind: Any, value: Any) -> Any:
-    return kind(_SCALARS[str](value))
 
 
 def _to_scalar(what: str, types: Any, make: Convert, value: Any) -> Any:
@@ -53,7 +50,7 @@ def _whole(value: Any) -> int:
 
 def _boolean(value: Any) -> bool:
     known = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-    found = value if isinstance(value, bool) else known.get(str(value).strip().lower())
+    found = known.get(str(value).strip().lower())  # True and False among them
     if found is None:
         raise Misfit(f"{shown(value)} is not true or false")
     return found
@@ -69,13 +66,10 @@ _SCALARS: dict[Any, Convert] = {
     int: partial(_to_scalar, "a whole number", _NUMBER, _whole),
     float: partial(_to_scalar, "a number", _NUMBER, float),
     str: partial(_to_scalar, "text", (str, int), str),
-    Path: partial(_to_scalar, "a path", str, Path),
     datetime.datetime: partial(_to_scalar, "a date with a time, such as 2026-01-31T08:00:00", str, moment),
     datetime.date: partial(_to_scalar, "a date, such as 2026-01-31", str, lambda value: moment(value).date()),
     datetime.time: partial(_to_scalar, "a time, such as 08:00:00", str, _time),
 }
-
-
 # By name, since a script that annotates with these has loaded their modules, and most scripts don't.
 _LOADED: dict[str, Callable[[Any], Convert]] = {
     "decimal.Decimal": lambda kind: partial(_to_scalar, "a decimal number", _NUMBER, lambda value: kind(str(value))),
@@ -85,9 +79,12 @@ _LOADED: dict[str, Callable[[Any], Convert]] = {
 
 def scalar_of(kind: Any) -> Convert | None:
     """What makes a ``kind`` of a single value; None for a kind of another sort."""
-    found = _SCALARS.get(kind)
-    make = None if found else _LOADED.get(f"{kind.__module__}.{kind.__qualname__}")
-    return make(kind) if make else found
+    if issubclass(kind, enum.Enum):
+        return partial(_to_enum, kind)
+    if issubclass(kind, PurePath):
+        return partial(_to_scalar, "a path", str, kind)
+    make = _LOADED.get(f"{kind.__module__}.{kind.__qualname__}")
+    return make(kind) if make else _SCALARS.get(kind)
 
 
 def shown(value: Any) -> str:
