@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 from tests.historybox import NOON_S, SEED_TABLE, HistoryTest, execution
+from user_agent_sdk.cli.history_detail import found
 from user_agent_sdk.errors import NotFoundError, StorageError
 from user_agent_sdk.history import store, times, views
 from user_agent_sdk.history.store import History, parse, prune
@@ -78,11 +79,11 @@ class FindingTest(HistoryTest):
 
     def test_one_is_found_by_its_id_or_as_the_last(self) -> None:
         with History(self.path) as history:
-            self.assertEqual(history.get(3).input_data, '{"n": 2}')
-            self.assertEqual(history.get(None).id, 10)
+            self.assertEqual(found(history, "3").input_data, '{"n": 2}')
+            self.assertEqual(found(history, "last").id, 10)
             for unknown in (0, 11, 2**63, 10**30):
-                with self.assertRaisesRegex(NotFoundError, f"there is no execution {unknown}"):
-                    history.get(unknown)
+                with self.assertRaisesRegex(NotFoundError, f"there is no execution {str(unknown)[:20]}"):
+                    found(history, str(unknown))
 
     def test_every_filter_on_an_id_uses_its_index(self) -> None:
         """At a million rows a scan takes seconds; these take milliseconds."""

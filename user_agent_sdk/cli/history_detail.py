@@ -13,7 +13,6 @@ from . import options, terminal
 from .options import Parser
 
 WHICH = "its number in the history; or 6 or more first characters of its task's or workflow's id; or: last"
-LISTS = "useragent history lists what there is"
 
 
 def configure(parser: Parser) -> None:
@@ -38,19 +37,19 @@ def main(args: Namespace) -> None:
 
 def found(history: History, text: str) -> Record:
     """The execution that a command line names; of several tries the newest. Raises UsageError, NotFoundError."""
+    records: list[Record] = []
+    what = f"no execution of a task {text!r} is recorded"
     if text == "last":
-        return history.get(None)
-    of_task = history.find(task=text, limit=1) if len(text) >= options.PREFIX_CHARS else iter(())
-    if not text.isdecimal():
-        for record in of_task:
-            return record
-        if len(text) < options.PREFIX_CHARS:
-            what = f"a number, last, or {options.PREFIX_CHARS} characters of its task's id, not {text!r}"
-            raise UsageError(f"an execution's id is {what}")
-        raise NotFoundError(f"no execution of a task {text!r} is recorded", hints=[LISTS])
-    try:
-        return history.get(int(text[:20]))
-    except NotFoundError:
-        for record in of_task:  # the beginning of an id may have digits alone
-            return record
-        raise
+        records, what = [*history.find(limit=1)], f"nothing is recorded in {history.path}"
+    elif text.isdecimal():
+        number = int(text[:20])
+        records = [one for one in history.find(after_id=min(number, 2**63) - 1, limit=1) if one.id == number]
+        what = f"there is no execution {number} in {history.path}"
+    elif len(text) < options.PREFIX_CHARS:
+        what = f"a number, last, or {options.PREFIX_CHARS} characters of its task's id, not {text!r}"
+        raise UsageError(f"an execution's id is {what}")
+    if not records and len(text) >= options.PREFIX_CHARS:  # the beginning of an id may have digits alone
+        records = [*history.find(task=text, limit=1)]
+    if records:
+        return records[0]
+    raise NotFoundError(what, hints=["useragent history lists what there is"])

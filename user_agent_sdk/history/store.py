@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from ..errors import NotFoundError, StorageError
+from ..errors import StorageError
 from ..storage import Connection, Error, open_existing, open_shared
 from ..values import utf8
 from . import times
@@ -151,7 +151,7 @@ class History:
     Raises StorageError (``db-missing``, ``db-invalid``)."""
 
     def __init__(self, path: Path, is_named: bool = True) -> None:
-        self._path = path
+        self.path = path
         self._db = open_existing(path, is_named)
         # Another program may have stored bytes that are not UTF-8.
         self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -199,15 +199,7 @@ class History:
                 records = (record for record in records if (_end(record) or until) < until)
             yield from islice(records if since is None else _ended(records, since.__le__), limit)
         except Error as error:
-            raise StorageError(f"{self._path} can't be read: {error}") from None
-
-    def get(self, record_id: int | None) -> Record:
-        """The execution with that id; None = the newest. Raises NotFoundError, StorageError."""
-        for record in self.find(after_id=record_id and min(record_id, 2**63) - 1, limit=1):
-            if record_id in (None, record.id):
-                return record
-        what = "nothing is recorded" if record_id is None else f"there is no execution {record_id}"
-        raise NotFoundError(f"{what} in {self._path}", hints=["useragent history lists what there is"])
+            raise StorageError(f"{self.path} can't be read: {error}") from None
 
 
 def _end(record: Record) -> datetime | None:
