@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
 from itertools import count
-from typing import Callable
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 540, 190, 40, 10, 26
 _MAX_COLUMNS = 60
@@ -39,13 +38,13 @@ def timeline(points: Sequence[tuple[datetime, bool]]) -> str:
         form = "%d %b %H:%M"
     low, high = int(first // step), int(last // step)
     pad = max(0, 12 - (high - low)) // 2  # a single column would fill the chart
-
-    def named(place: int) -> tuple[str, str]:
-        at = datetime(1970, 1, 1) + timedelta(seconds=place * step)
-        return at.strftime(form), f"{at:%d %b %Y %H:%M:%S}, {_every(step)}"
-
     counts = Counter((int(at // step), failed) for at, failed in seconds)
-    return _svg(f"Executions over time, {_every(step)} a column", counts, range(low - pad, high + pad + 1), named)
+    columns = []
+    for place in range(low - pad, high + pad + 1):
+        at = datetime(1970, 1, 1) + timedelta(seconds=place * step)
+        title = f"{at:%d %b %Y %H:%M:%S}, {_every(step)}"
+        columns.append((at.strftime(form), title, counts[place, False], counts[place, True]))
+    return _svg(f"Executions over time, {_every(step)} a column", columns)
 
 
 def histogram(durations: Sequence[tuple[float, bool]]) -> str:
@@ -55,13 +54,12 @@ def histogram(durations: Sequence[tuple[float, bool]]) -> str:
     counts = Counter((bisect_right(_EDGES_MS, ms), failed) for ms, failed in durations)
     low, high = min(edge for edge, _ in counts), max(edge for edge, _ in counts)
     low, high = max(0, min(low, high - 5)), min(max(high, low + 5), len(_EDGES))
-
-    def named(edge: int) -> tuple[str, str]:
+    columns = []
+    for edge in range(low, high + 1):
         since = _EDGES[edge - 1][1] if edge else "0 ms"
         until = _EDGES[edge][1] if edge < len(_EDGES) else "more"
-        return f"< {until}", f"{since} to {until}"
-
-    return _svg("Executions by duration", counts, range(low, high + 1), named)
+        columns.append((f"< {until}", f"{since} to {until}", counts[edge, False], counts[edge, True]))
+    return _svg("Executions by duration", columns)
 
 
 def _every(step_s: float) -> str:
@@ -71,25 +69,21 @@ def _every(step_s: float) -> str:
     return f"{step_s:g} s"
 
 
-def _svg(
-    name: str, counts: Counter[tuple[int, bool]], places: Sequence[int], named: Callable[[int], tuple[str, str]]
-) -> str:
-    """A column for each of ``places``; ``counts``: by place and whether they failed. ``named`` gives the label, to
-    stand under a column if there is room, and what it stands for."""
-    highest = max(counts[place, False] + counts[place, True] for place in places)
+def _svg(name: str, columns: Sequence[tuple[str, str, int, int]]) -> str:
+    """Columns: a label, which stands under one if there is room, what it stands for, how many succeeded and failed."""
+    highest = max(good + bad for _, _, good, bad in columns)
     top = next(factor * 10**power for power in count() for factor in (2, 4, 6, 8, 10) if factor * 10**power >= highest)
     room, base = _WIDTH - _LEFT, _HEIGHT - _BOTTOM
     scale = (base - _TOP) / top
-    slot = room / len(places)
+    slot = room / len(columns)
     bar = max(1.5, min(slot * 0.78, 44))
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(name)}">']
     for value in (0, top // 2, top):
         y = base - value * scale
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:,}</text>')
-    every = math.ceil(max(len(named(place)[0]) for place in places) * 7.4 / slot)
-    for number, place in enumerate(places):
-        (label, title), good, bad = named(place), counts[place, False], counts[place, True]
+    every = math.ceil(max(len(label) for label, *_ in columns) * 7.4 / slot)
+    for number, (label, title, good, bad) in enumerate(columns):
         x = _LEFT + slot * (number + 0.5)
         if number % every == every // 2 and x + len(label) * 3.7 <= _WIDTH:
             parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(label)}</text>')
