@@ -162,7 +162,7 @@ class WireFaultsTest(Faults):
         def refuse(kind: str, request: Request, proceed: Any) -> Any:
             if kind != "report":
                 return PASS
-            output = json.loads(request.body)["outputData"].get("result")
+            output = json.loads(request.body).get("outputData", {}).get("result")
             if output == "404":
                 task_id = json.loads(request.body)["taskId"]
                 return Reply.error(404, f"No such task found by id: {task_id}")
