@@ -60,7 +60,8 @@ class Kept(unittest.TestCase):
         self.now = 1000.0
 
     def journal(self, **options: object) -> Journal:
-        journal = Journal(self.folder, clock=lambda: self.now, **options)  # type: ignore[arg-type]
+        journal = Journal(self.folder, **options)  # type: ignore[arg-type]
+        journal._clock = lambda: self.now
         self.addCleanup(journal.close)
         return journal
 

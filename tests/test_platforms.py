@@ -81,6 +81,8 @@ BRANCHES = {
     ("private.py", "_is_foreign"): "test_a_link_is_nobodys_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
     ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
+    ("worker/keeping/log_file.py", "_flush"): "test_a_full_sync_empties_the_drives_cache_on_macos",
+    ("worker/keeping/log_file.py", "_flush_folder"): "test_a_lock_is_windows_own_there",
     ("forking.py", ""): "test_nothing_is_asked_of_a_system_that_cannot_fork",
     ("worker/signals.py", ""): "test_ctrl_break_drains",
 }
@@ -406,7 +408,8 @@ class FilesTest(CliTest):
         self.assertEqual([there._lock(5), there._lock(5)], [True, False])
         self.assertRaises(OSError, there._lock, 5)
         windows.locking.assert_called_with(5, 2, 1)  # type: ignore[attr-defined]
-        there._flush_folder(Path("nothing"))
+        with mock.patch.object(sys, "platform", "win32"):
+            there._flush_folder(Path("nothing"))
 
     @contextmanager
     def open_files_stay(self) -> Iterator[list[str]]:

@@ -119,9 +119,8 @@ class Held:
             result.status, result.logs = TaskStatus.FAILED_WITH_TERMINAL_ERROR, ()
             result.output_data, result.encoded_output, result.reason_for_incompletion = None, b"", why
             body = result.to_json()
-        self.entry = self.entry._replace(
-            state=RESULT, status=result.status.value, body=body, lease_until_ms=self.lease.until_ms
-        )
+        status, until_ms = result.status.value, self.lease.until_ms
+        self.entry = self.entry._replace(state=RESULT, status=status, body=body, lease_until_ms=until_ms)
 
 
 class Register:

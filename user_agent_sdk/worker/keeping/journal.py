@@ -46,11 +46,9 @@ _sorted = json_encoder(sort_keys=True)
 class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 
-    def __init__(
-        self, folder: Path | None, sync: str = "normal", *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: Path | None, sync: str = "normal") -> None:
         self._folder = Folder(folder, sync) if folder is not None else None
-        self._clock = clock
+        self._clock = time.monotonic
         self._lock = threading.Lock()  # guards all below, and what is done with _file save appending
         self._ended = threading.Condition(self._lock)  # an append has, or a rewrite
         self._live: dict[int, Entry] = {}

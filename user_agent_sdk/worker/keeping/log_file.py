@@ -250,6 +250,23 @@ def _is_at(path: Path, descriptor: int) -> bool:
     return os.path.samestat(os.lstat(path), os.fstat(descriptor))
 
 
+def _flush(descriptor: int) -> None:
+    if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync() leaves data in the drive's cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    """A rename is on the disk itself only when its folder is. Windows opens no folder."""
+    if sys.platform != "win32":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 if sys.platform == "win32":
 
     def _lock(descriptor: int) -> bool:
@@ -261,12 +278,6 @@ if sys.platform == "win32":
             return False
         return True
 
-    def _flush(descriptor: int) -> None:
-        os.fsync(descriptor)
-
-    def _flush_folder(path: Path) -> None:
-        """No folder can be opened there."""
-
 else:
 
     def _lock(descriptor: int) -> bool:
@@ -275,20 +286,6 @@ else:
         except BlockingIOError:
             return False
         return True
-
-    def _flush(descriptor: int) -> None:
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync() leaves the data in the drive's cache
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
-
-    def _flush_folder(path: Path) -> None:
-        """A rename is on the disk itself only when its folder is."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _let_go() -> None:
         for descriptor in _held:
