@@ -23,7 +23,6 @@ from ..logs import counted
 from ..settings import Settings
 from ..worker.keeping.held import Run
 from ..worker.keeping.journal_file import folder_of
-from ..worker.keeping.leftovers import leftovers
 from ..worker.runner import Runner
 from ..worker.watched import Watch
 from . import options, waiting
@@ -111,6 +110,8 @@ def warn_of_others(settings: Settings) -> None:
     or the credentials, and they would wait for ever."""
     if settings.journal_dir is None:
         return
+    from ..worker.keeping.leftovers import leftovers  # needs nothing from outside that is not there already
+
     own = folder_of(settings.journal_dir, settings.platform, settings.service_url, settings.client_id or "")
     found = leftovers(settings.journal_dir, but=own).rows
     count = sum(left.entry.is_pending and not left.is_in_use for left in found)

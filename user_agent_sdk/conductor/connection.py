@@ -7,7 +7,6 @@ a look-up of a name can be given up. Used by one thread at a time."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import ipaddress
 import math
@@ -18,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .. import forking
@@ -26,6 +24,8 @@ from ..errors import PlatformError
 from .reply import BadReplyError, Reader, Response
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .renewal import Trust
 
 CONNECT_S = 10.0
@@ -287,7 +287,9 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
     with contextlib.suppress(ValueError):  # a name, not an address
         ipaddress.ip_address(host)
         return socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM)  # of text, idna would be loaded
-    mine: Future[list[Any]] = Future()
+    from concurrent import futures  # here: an embedded platform is found by its address
+
+    mine: Future[list[Any]] = futures.Future()
     answer = _look_ups.setdefault((host, port), mine)
     if answer is mine:
         try:
@@ -297,7 +299,7 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
             _look_ups.pop((host, port))
     try:
         return answer.result(_left(deadline))
-    except concurrent.futures.TimeoutError:
+    except futures.TimeoutError:
         raise TimeoutError("the name look-up timed out") from None
 
 
