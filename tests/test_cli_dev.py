@@ -115,7 +115,8 @@ class DevTest(CliTest):
             self.assertEqual((finished.output, len(finished.attempts)), ({"result": "old"}, 1))
 
     def test_hooks_run_at_each_load_and_a_start_hook_that_fails_waits_for_the_next_save(self) -> None:
-        self.addCleanup(hooks.clear)
+        self.addCleanup(hooks.STARTS.clear)
+        self.addCleanup(hooks.STOPS.clear)
         text = AGENT.replace("import helper", "import helper")
         text = text.replace("helper.WORD", "STATE") + "\n    from user_agent_sdk import on_start\n    @on_start\n"
         opens = "    def opens():\n        global STATE\n        STATE = helper.WORD\n"

@@ -27,7 +27,8 @@ LOGGER = "user_agent_sdk.worker.running.hooks"
 class HooksTest(unittest.TestCase):
     def setUp(self) -> None:
         self.box = entered(self, Box())
-        self.addCleanup(hooks.clear)
+        self.addCleanup(hooks.STARTS.clear)
+        self.addCleanup(hooks.STOPS.clear)
         self.said: list[str] = []
         self.go = threading.Event()
         self.addCleanup(self.go.set)
@@ -120,7 +121,7 @@ class HooksTest(unittest.TestCase):
                 self.said.append("finally")
 
         for hook in (lambda: self.go.wait(LONG_S), is_cancelled):
-            hooks.clear()
+            hooks.STARTS.clear()
             on_start(hook, timeout_s=0.02)
             with self.assertRaisesRegex(AgentError, r"start hook .* had not ended after 0\.02 s") as raised:
                 self.worker().ended()

@@ -125,8 +125,8 @@ class Session:
 
     def _load(self) -> bool:
         """Load the agent and start its worker. An error of the script is shown, and the next save is awaited."""
-        REGISTRY.clear()
-        hooks.clear()
+        for registered in (REGISTRY, hooks.STARTS, hooks.STOPS):
+            registered.clear()
         importlib.invalidate_caches()
         with suppress(OSError):
             os.chdir(self._folder)  # which the script may have left

@@ -31,7 +31,7 @@ class Hook(NamedTuple):
     code: object
 
 
-STARTS: list[Hook] = []  # in the order of registration
+STARTS: list[Hook] = []  # in the order of registration; clear() both before a reload
 STOPS: list[Hook] = []
 
 
@@ -46,12 +46,6 @@ def on_stop(func: Any = None, *, timeout_s: float = LIMIT_S) -> Any:
     """The same, once after the worker's last task, and after a start hook that failed. The last one that was registered
     is the first to run; what it raises is logged, and the end goes on."""
     return _registered(func, timeout_s, STOPS)
-
-
-def clear() -> None:
-    """Before a script is loaded afresh."""
-    STARTS.clear()
-    STOPS.clear()
 
 
 def _registered(func: Any, timeout_s: float, hooks: list[Hook]) -> Any:
@@ -119,30 +113,31 @@ class Hooks:
 
     def _call(self, hook: Hook, look: Callable[[], object]) -> BaseException | None:
         """What the hook raised; Late when it has not ended in its time."""
-        raised: list[BaseException | None] = []
-        has_ended, until = threading.Event(), time.monotonic() + hook.timeout_s
-        grace_s = [0.0]  # of a coroutine, to end once it is cancelled
+        error: BaseException | None = None
+        until, grace_s = time.monotonic() + hook.timeout_s, 0.0  # the grace is a coroutine's, to end once cancelled
 
         def call() -> None:
+            nonlocal error, grace_s
             try:
                 with OneProcess():
                     value = hook.func()
                     if hasattr(type(value), "__await__"):
-                        grace_s[0] = GRACE_S
+                        grace_s = GRACE_S
                         self._run_async(_limited(value, until))
-                raised.append(None)
-            except BaseException as error:
-                raised.append(error)
-            has_ended.set()
+            except BaseException as raised:
+                error = raised
 
+        thread = threading.Thread(target=call, name="hook", daemon=True)
         self.runs = f"the hook {hook.where}, {hook.timeout_s:g} s at most"
         try:
-            threading.Thread(target=call, name="hook", daemon=True).start()
-            while not has_ended.wait(max(0.0, min(LOOK_S, until + grace_s[0] - time.monotonic()))):
+            thread.start()
+            while True:
+                thread.join(max(0.0, min(LOOK_S, until + grace_s - time.monotonic())))
+                if not thread.is_alive():
+                    return error
                 look()
-                if time.monotonic() >= until + grace_s[0]:
+                if time.monotonic() >= until + grace_s:
                     return Late()
-            return raised[0]
         finally:
             self.runs = None
 
