@@ -8,7 +8,6 @@ import hashlib
 import pkgutil
 import re
 
-SHARED = "shared.html"  # the style and the script that all pages share
 _PARTS = re.compile(r"(?s)<(style|script)>(.*?)</\1>")
 
 
@@ -16,7 +15,7 @@ def read(package: str, name: str) -> tuple[str, str]:
     """The text of a file of ``package``, be it a folder or in a zip, and a Content-Security-Policy that allows
     its style and its script alone, by their hashes: nothing else runs or loads, even if it were not escaped."""
     text = _text(package, name)
-    shared = dict(_PARTS.findall(_text(__package__, SHARED)))
+    shared = dict(_PARTS.findall(_text(__package__, "shared.html")))  # what all pages share
     for tag, inner in shared.items():
         text = text.replace(f"/*shared {tag}*/", inner.strip())
     parts = [inner for _, inner in _PARTS.findall(text)]

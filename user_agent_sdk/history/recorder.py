@@ -60,7 +60,7 @@ class Recorder:
         self._lost = 0
         self._closed = False  # also when the file is not ours to write
         self._db: Connection | None = None  # the thread's own, as are the next two
-        self._file: tuple[int, int] | None = None  # which file that is
+        self._file: os.stat_result | None = None  # which file that is
         self._trouble = ""  # the last trouble that was logged
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
@@ -171,8 +171,11 @@ class Recorder:
         return True
 
     def _insert(self, batch: list[Row]) -> None:
-        found = _identity(self._path)
-        if self._db is None or found is None or found != self._file:  # somebody may have moved or replaced the file
+        found = None
+        with suppress(FileNotFoundError):
+            found = os.stat(self._path)
+        is_same = found and self._file and os.path.samestat(found, self._file)
+        if self._db is None or not is_same:  # somebody may have moved or replaced the file
             self._drop_connection()
             self._file = found  # before it is opened: one that takes its place meanwhile is noticed
             self._db = open_shared(self._path)
@@ -204,13 +207,6 @@ def recording(path: Path, redact: Iterable[str], keep_s: float | None = None) ->
     recorder.start()
     with closing(recorder):
         yield lambda execution: recorder.record(*execution)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError):
-        found = os.stat(path)
-        return found.st_dev, found.st_ino
-    return None
 
 
 def _insertion(table: str, names: Sequence[str], count: int) -> str:

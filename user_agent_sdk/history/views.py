@@ -19,6 +19,7 @@ from . import shape, times
 from .store import Record, parse
 
 Paint = Callable[[str, str], str]
+Line = Callable[[Record], str]
 SHOWN_MAX_CHARS = 64 * 1024  # characters of a value on a terminal; a pipe gets the whole value
 STATUS_COLORS = {"success": "green", "error": "red"}
 _NAMES = ("ID", "STATUS", "STARTED", "TIME", "USER AGENT", "TASK", "AGENT", "ERROR")
@@ -30,9 +31,7 @@ TITLES = ("ID", "Task ID", "Agent ID", "User Agent ID", "Started At", "Ended At"
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def table(
-    records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]
-) -> tuple[str, Callable[[Record], str]]:
+def table(records: Sequence[Record], total: int, paint: Paint, clean: Callable[[str], str]) -> tuple[str, Line]:
     """The header, and what makes a record a line: of ``total`` cells at most, in columns laid out for ``records``. All
     times are in the zone of now, which the header names, those of the summer or winter before too."""
     now = datetime.now().astimezone()
