@@ -75,10 +75,8 @@ class Engine:
 
     def submit(self, agent_id: str, given: Mapping[str, Any], *, domain: str | None = None, retries: int = 2,
                retry_delay_s: float = 0, response_timeout_s: float = DEFAULT_RESPONSE_TIMEOUT_S) -> str:  # fmt: skip
-        """Queue one task with the input ``given`` and return the id of its execution.
-
-        ``retries``: attempts after the first. Raises UsageError for an input that is not a JSON
-        object, an empty agent id, or a policy that makes no sense.
+        """Queue one task with the input ``given`` and return the id of its execution. ``retries``: attempts after the
+        first. Raises UsageError for an input that is not a JSON object, an empty agent id, or a policy without sense.
         """
         try:
             text = json.dumps(given, allow_nan=False, ensure_ascii=False)

@@ -124,24 +124,18 @@ def serve(connection: socket.socket, handle: Callable[[Request], Reply | None]) 
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A request's JSON object, read as the real server reads it: NaN, a depth over 1000 and numbers
-    of more than 1000 characters are refused, 1e400 becomes a text, a lone surrogate "?".
-
-    Raises ReportRefused.
-    """
+    """A request's JSON object, read as the real server reads it: NaN, a depth over 1000 and numbers of more than 1000
+    characters are refused, 1e400 becomes a text, a lone surrogate "?". Raises ReportRefused."""
     if not body:
         raise ReportRefused(500, "Required request body is missing")
     try:
         value = _DECODER.decode(body.decode("utf-8"))
         if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth(body) > DEPTH_MAX:
-            raise RecursionError
+            raise ValueError(f"Document nesting depth exceeds the maximum allowed ({DEPTH_MAX})")
         if b"\\ud" in body.lower():
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReportRefused(500, f"JSON parse error: {error}") from None
-    except RecursionError:
-        message = f"JSON parse error: Document nesting depth exceeds the maximum allowed ({DEPTH_MAX})"
-        raise ReportRefused(500, message) from None
     if not isinstance(value, dict):
         raise ReportRefused(500, "JSON parse error: an object is needed")
     return value
