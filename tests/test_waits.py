@@ -16,7 +16,7 @@ from unittest import mock
 from tests.support import entered
 from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import Agent
-from user_agent_sdk.cli import waiting
+from user_agent_sdk.cli import terminal
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.watching import waits
 from user_agent_sdk.worker.runner import Runner
@@ -66,7 +66,7 @@ class SentenceTest(unittest.TestCase):
 
 class PaceTest(unittest.TestCase):
     def test_something_new_is_shown_at_once_and_what_goes_on_ever_more_rarely(self) -> None:
-        pace = waiting.Pace()
+        pace = terminal.Pace()
         shown = [second for second in range(200) if pace.is_due(f"next poll in {200 - second} s", float(second))]
         self.assertEqual(shown, [0, 5, 15, 35, 75, 135, 195])
         self.assertTrue(pace.is_due("stopping", 200.0))
@@ -93,12 +93,12 @@ class Screen(io.StringIO):
 class ShownTest(unittest.TestCase):
     def setUp(self) -> None:
         self.settings = settings_module.load({}, environ={}, target=False)
-        self.addCleanup(setattr, waiting, "LOOK_S", waiting.LOOK_S)
-        waiting.LOOK_S = 0.01
+        self.addCleanup(setattr, terminal, "LOOK_S", terminal.LOOK_S)
+        terminal.LOOK_S = 0.01
 
     def test_on_a_terminal_it_is_a_line(self) -> None:
         screen = Screen()
-        with contextlib.redirect_stderr(screen), waiting.shown(self.settings, lambda: "waiting for Godot"):
+        with contextlib.redirect_stderr(screen), terminal.waiting(self.settings, lambda: "waiting for Godot"):
             self.assertTrue(screen.written.wait(LONG_S))
         self.assertRegex(screen.getvalue(), r"^\d\d:\d\d:\d\d \.\.\.     waiting for Godot\n$")
 
@@ -106,7 +106,7 @@ class ShownTest(unittest.TestCase):
         for is_terminal, quiet in ((False, False), (True, True)):
             screen = Screen(is_terminal)
             settings = self.settings._replace(quiet=quiet)
-            with contextlib.redirect_stderr(screen), waiting.shown(settings, lambda: "never"):
+            with contextlib.redirect_stderr(screen), terminal.waiting(settings, lambda: "never"):
                 self.assertNotIn("waiting", [thread.name for thread in threading.enumerate()])
             self.assertEqual(screen.getvalue(), "")
 

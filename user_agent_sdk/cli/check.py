@@ -33,7 +33,7 @@ from ..values import Secret
 from ..worker.connect import connect
 from ..worker.keeping import journal_file
 from ..worker.keeping.leftovers import leftovers
-from . import definitions, options, terminal, waiting
+from . import definitions, options, terminal
 from .options import Parser
 
 TIMEOUT_S = 15.0
@@ -254,7 +254,7 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
     if offline:
         return
     headers: dict[str, str] = {}
-    with contextlib.closing(transport), waiting.shown(settings, lambda: "waiting for the platform, 15 s at most"):
+    with contextlib.closing(transport), terminal.waiting(settings, lambda: "waiting for the platform, 15 s at most"):
         if client.auth is not None:
             began = time.monotonic()
             try:

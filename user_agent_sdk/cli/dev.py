@@ -30,7 +30,7 @@ from ..worker import signals
 from ..worker.runner import Runner
 from ..worker.running import hooks
 from ..worker.running.context import AGENT_LOG
-from . import commands, embedded, options, run, terminal, waiting
+from . import commands, embedded, options, run, terminal
 from .options import Parser
 from .watch import Watch
 
@@ -97,7 +97,7 @@ class Session:
         with signals.into(self._numbers, breaks=lambda: self._is_loading), recorded as self._on_execution:
             try:
                 self._load()
-                with waiting.shown(settings, self._waits):
+                with terminal.waiting(settings, self._waits):
                     while names := self._await_change():
                         self.reload(names)
             except KeyboardInterrupt:

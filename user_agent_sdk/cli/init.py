@@ -23,7 +23,7 @@ _KEPT = (".py", ".typed", ".md", ".html")
 # The rooms and files that `run` does without.
 _EXTRA = {"compat", "history", "sandbox", "watching", "utils", "testing.py", "pages.py", "shared.html", "tables.py",
           "storage.py", "_build.py", "conductor/definitions.py"}  # fmt: skip
-_CORE_CLI = {"__init__.py", "commands.py", "options.py", "run.py", "terminal.py", "waiting.py"}
+_CORE_CLI = {"__init__.py", "commands.py", "options.py", "run.py", "terminal.py"}
 
 AGENT = '''\
 """Adds two numbers. Put your own work in its place."""

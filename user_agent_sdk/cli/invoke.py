@@ -21,7 +21,7 @@ from ..sandbox.tasks import Execution
 from ..settings import Settings
 from ..values import number, parsed
 from ..worker.runner import Runner
-from . import commands, embedded, options, run, terminal, waiting
+from . import commands, embedded, options, run, terminal
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -106,7 +106,7 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
         deadline = time.monotonic() + timeout_s
         execution = sandbox.wait(execution_id, 0)
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout_s))
-        with waiting.shown(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
+        with terminal.waiting(settings, lambda: f"{agent.name} still runs; it is waited for until {until} (see -t)"):
             while execution.status == "RUNNING" and worker.is_alive() and time.monotonic() < deadline:
                 # In pieces: Windows does not interrupt a lock wait for Ctrl+C.
                 execution = sandbox.wait(execution_id, min(0.5, deadline - time.monotonic()))

@@ -25,7 +25,7 @@ from ..worker.keeping.held import Run
 from ..worker.keeping.journal_file import folder_of
 from ..worker.runner import Runner
 from ..worker.watched import Watch
-from . import options, waiting
+from . import options, terminal
 from .options import Parser
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
             _look_at_types(runner.client, settings, agents)
         elif settings.register:
             logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
-        with waiting.shown(settings, lambda: runner.watch.sentence(runner)):
+        with terminal.waiting(settings, lambda: runner.watch.sentence(runner)):
             code = runner.run()
     return end(code, [runner])
 

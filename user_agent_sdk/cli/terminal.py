@@ -8,20 +8,26 @@ import logging
 import os
 import re
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from .. import logs
 from ..errors import UserAgentError
 from ..logs import encodable, escape, json_text, redactor
 
-_CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # other colours can't be read on white or on black
+if TYPE_CHECKING:
+    from ..settings import Settings
 
+_CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # other colours can't be read on white or on black
+LOOK_S = 1.0  # how often a wait is looked at
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0  # between two lines of a wait
 
 _kept: dict[str, TextIO] = {}  # copies of stdout and stderr, made before a script may change those of sys
 
@@ -92,6 +98,47 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError):
         stderr().write(encodable(text, stderr()) + "\n")
         stderr().flush()
+
+
+class Pace:
+    """When the next line is due: at once for something new, then less and less often. Pure."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._due = self._pause_s = 0.0
+
+    def is_due(self, sentence: str | None, now: float) -> bool:
+        kind = "".join(char for char in sentence or "" if not char.isdigit())
+        if not kind or (kind == self._kind and now < self._due):
+            self._kind = kind
+            return False
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S) if kind == self._kind else FIRST_PAUSE_S
+        self._kind, self._due = kind, now + self._pause_s
+        return True
+
+
+@contextmanager
+def waiting(settings: Settings, sentence: Callable[[], str | None]) -> Iterator[None]:
+    """While this lasts, and from a second on, show a person the sentences that ``sentence`` returns: a long wait is not
+    mute."""
+    if settings.quiet or not stderr().isatty():
+        yield
+        return
+    ended, pace = threading.Event(), Pace()
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            text = sentence()
+            if pace.is_due(text, time.monotonic()):
+                note(f"{time.strftime('%H:%M:%S')} ...     {text}")
+
+    thread = threading.Thread(target=look, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(LOOK_S)
 
 
 def program() -> str:
