@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import tables
+from ..conductor.wire import json_object
 from ..errors import EXIT_OK, EXIT_UNDELIVERED, NotFoundError, StorageError, UsageError
 from ..logs import counted, encodable, escape
-from ..worker.keeping.journal_file import REJECTED, RESULT, TAKEN, Entry, object_in
+from ..worker.keeping.journal_file import REJECTED, RESULT, TAKEN, Entry
 from ..worker.keeping.leftovers import Left, Leftovers, change, leftovers
 from . import options, terminal
 from .options import Parser
@@ -66,7 +67,7 @@ def main(args: Namespace) -> int:
         for left in chosen:
             _settle(args, left)
         return EXIT_OK
-    document = {**_fields(chosen[0]), "report": object_in(chosen[0].entry.body)}
+    document = {**_fields(chosen[0]), "report": json_object(chosen[0].entry.body) or None}
     if args.json or not terminal.is_interactive():
         terminal.write_json(document)
     else:

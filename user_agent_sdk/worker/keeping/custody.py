@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Callable
 
 from ...conductor.client import Client
-from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict
+from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict, json_object
 from ...logs import counted
 from ..polling.backoff import POLL, Backoff, Pace
 from ..watched import Counts
@@ -20,7 +20,7 @@ from . import retries
 from .delivery import Delivery
 from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
-from .journal_file import LATE, ONCE, TAKEN, Entry, object_in, task_of
+from .journal_file import LATE, ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
 from .retries import Case
 
@@ -269,7 +269,7 @@ class Custody:
 
 def _reported(entry: Entry) -> TaskResult:
     """The result that an entry's report has; its log stays there."""
-    report = object_in(entry.body) or {}
+    report = json_object(entry.body)
     status = TaskStatus(entry.status) if entry.status in list(TaskStatus) else TaskStatus.FAILED
     output, reason = report.get("outputData"), report.get("reasonForIncompletion")
     return TaskResult(status=status, output_data=output, reason_for_incompletion=reason, worker_id=entry.worker_id)

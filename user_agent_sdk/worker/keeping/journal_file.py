@@ -166,15 +166,6 @@ def _is_known(entry: Entry) -> bool:
     return is_in_time and is_lease
 
 
-def object_in(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in a report; None when it is none."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def task_of(entry: Entry) -> Task:
     """An entry's task as it was handed out; one with the ids alone when that was not kept."""
     with contextlib.suppress(PlatformError):

@@ -22,9 +22,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from ...conductor.wire import Task, TaskResult, TaskStatus
+from ...conductor.wire import Task, TaskResult, TaskStatus, json_object
 from .held import Held, Register
-from .journal_file import object_in
 
 LATE_KEPT_S = 24 * 3600
 LATE_RESULTS = 1000
@@ -55,13 +54,13 @@ def answers(held: Held) -> bool:
     result = held.result
     if result is not None:
         return result.status is TaskStatus.COMPLETED
-    return held.entry.status == TaskStatus.COMPLETED and object_in(held.entry.body) is not None
+    return held.entry.status == TaskStatus.COMPLETED and bool(json_object(held.entry.body))
 
 
 def result_again(earlier: Held, worker_id: str) -> TaskResult:
     """The result of an earlier attempt, to be reported for its retry. One of another process is in its report only."""
     result = earlier.result
-    output = result.output_data if result is not None else (object_in(earlier.entry.body) or {}).get("outputData")
+    output = result.output_data if result is not None else json_object(earlier.entry.body).get("outputData")
     return TaskResult(status=TaskStatus.COMPLETED, output_data=output, worker_id=worker_id)
 
 
