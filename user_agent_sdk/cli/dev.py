@@ -76,17 +76,14 @@ class Session:
     """Loads, watches, loads again, until told to stop. Owned by the main thread."""
 
     def __init__(self, args: Namespace, script: Path, sandbox: Sandbox | None) -> None:
-        self._args = args
-        self._script = script
+        self._args, self._script, self._sandbox = args, script, sandbox
         self._folder = Path.cwd()
-        self._sandbox = sandbox
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._watch = Watch([Path(os.path.realpath(script)).parent, *map(Path, args.watch)])
         self._on_execution: Any = None
         self._worker: embedded.Background | None = None
         self._retired: list[embedded.Background] = []  # draining
-        self._is_first = True
-        self._is_loading = False
+        self._is_first, self._is_loading = True, False
         self._announced: Sequence[object] = ()
 
     def run(self) -> int:

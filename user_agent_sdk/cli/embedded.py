@@ -91,12 +91,12 @@ def read_input(text: str) -> dict[str, Any]:
     elif not text.lstrip().startswith(("{", "[")):
         try:
             raw, source = Path(text).read_bytes(), text
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                raise UserAgentError(f"{text} can't be read: {error.strerror or error}", code="io") from None
+        except FileNotFoundError as error:
             hint = "give a file that holds the JSON, - for stdin, or the JSON itself"
             hints = [about_quotes()] if text.startswith("'") else nearest_file(Path(text), ".json") or [hint]
             raise UsageError(f"--input {text}: {error.strerror or error}", hints=hints) from None
+        except OSError as error:
+            raise UserAgentError(f"{text} can't be read: {error.strerror or error}", code="io") from None
     try:
         value = json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -84,17 +84,9 @@ def _is_meant(entry: Entry, text: str) -> bool:
 def _fields(left: Left) -> dict[str, Any]:
     entry = left.entry
     started = datetime.fromtimestamp(min(entry.taken_ms / 1000, LAST_S), timezone.utc).isoformat(timespec="seconds")
-    return {
-        "id": entry.task_id,
-        "state": entry.state,
-        "status": entry.status or None,
-        "agentId": entry.agent_id,
-        "workflowInstanceId": entry.workflow_id,
-        "startedTime": started,
-        "reason": entry.reason or None,
-        "file": str(left.path),
-        "inUse": left.is_in_use,
-    }
+    who = {"id": entry.task_id, "state": entry.state, "status": entry.status or None, "agentId": entry.agent_id}
+    what = {"workflowInstanceId": entry.workflow_id, "startedTime": started, "reason": entry.reason or None}
+    return {**who, **what, "file": str(left.path), "inUse": left.is_in_use}
 
 
 def _list(args: Namespace, where: str, found: Leftovers) -> None:

@@ -30,13 +30,9 @@ class Parser(argparse.ArgumentParser):
     in_order: Sequence[str] = ()
 
     def __init__(self, program: str, usage: str, description: str) -> None:
-        super().__init__(
-            prog=program,
-            usage=terminal.as_started(f"{program} {usage}"),
-            description=description[0].upper() + description[1:] + ".",
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        usage, description = terminal.as_started(f"{program} {usage}"), description[0].upper() + description[1:] + "."
+        super().__init__(program, usage, description, allow_abbrev=False)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
         self._titled: dict[str, argparse._ArgumentGroup] = {}
 
     def titled(self, title: str) -> argparse._ArgumentGroup:

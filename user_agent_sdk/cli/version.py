@@ -26,14 +26,10 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     if args.verify is not None:
         return _verify(_listed(Path(args.verify)), args.json)
-    facts = {
-        "sdk": _version.__version__,
-        "digest": _version.digest(),
-        "python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "executable": sys.executable,
-        "root": str(Path(_version.__file__).parent),
-    }
+    python = f"{platform.python_version()} ({platform.python_implementation()})"
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    facts = {"sdk": _version.__version__, "digest": _version.digest(), "python": python, "platform": system,
+             "executable": sys.executable, "root": str(Path(_version.__file__).parent)}  # fmt: skip
     if args.json:
         terminal.write_json(facts)
     else:

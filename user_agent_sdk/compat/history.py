@@ -28,18 +28,9 @@ class ExecutionHistory:
                 prepare(self._db)
             return self._db.execute(statement, values).fetchall()
 
-    def record(
-        self,
-        task_id: str | None,
-        agent_id: str | None,
-        user_agent_id: str | None,
-        started_at: str,
-        ended_at: str,
-        status: str,
-        input_data: str,
-        error_message: str | None = None,
-        output_data: str | None = None,
-    ) -> None:
+    def record(self, task_id: str | None, agent_id: str | None, user_agent_id: str | None, started_at: str,
+               ended_at: str, status: str, input_data: str, error_message: str | None = None,
+               output_data: str | None = None) -> None:  # fmt: skip
         row = (task_id, agent_id, user_agent_id, started_at, ended_at, status, input_data, output_data, error_message)
         self._rows(f"INSERT INTO execution_history ({_INTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
 

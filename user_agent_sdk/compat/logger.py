@@ -21,10 +21,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def configure_logging(
-    level: int | str = "INFO",
-    logger: logging.Logger | None = None,
-    enable_rich_tracebacks: bool | None = None,
-    **rich_kwargs: Any,
+    level: int | str = "INFO", logger: logging.Logger | None = None, *rich: Any, **rich_options: Any
 ) -> None:
     """Send this SDK's lines, or those of ``logger``, to stderr from ``level`` up. Options of rich do nothing."""
     if logger is None:

@@ -29,17 +29,9 @@ from .models import TaskExecLog, TaskResult
 class RunnerConfig:
     """``places``: 0.3.0's base_url and agent_id, or 0.2.0's service_url, auth_url and agent_id."""
 
-    def __init__(
-        self,
-        client_id: str,
-        client_secret: str,
-        *places: str | None,
-        base_url: str | None = None,
-        agent_id: str | None = None,
-        debug: bool = False,
-        service_url: str | None = None,
-        auth_url: str | None = None,
-    ) -> None:
+    def __init__(self, client_id: str, client_secret: str, *places: str | None, base_url: str | None = None,
+                 agent_id: str | None = None, debug: bool = False, service_url: str | None = None,
+                 auth_url: str | None = None) -> None:  # fmt: skip
         if len(places) > 1 and "://" in (places[1] or ""):
             service_url, auth_url, agent_id = (*places, agent_id)[:3]
         elif places:
@@ -142,14 +134,9 @@ def app(tokens: str | Iterable[str] | None = None, **options: Any) -> None:
     sys.exit(main(shlex.split(tokens) if isinstance(tokens, str) else None if tokens is None else [*tokens]))
 
 
-def run_command(
-    agent_spec: str,
-    config_file: str | None = None,
-    debug: bool = False,
-    abort_signal: threading.Event | None = None,
-    workers: int | None = None,
-    record_logs: bool = False,
-) -> None:
+def run_command(agent_spec: str, config_file: str | None = None, debug: bool = False,
+                abort_signal: threading.Event | None = None, workers: int | None = None,
+                record_logs: bool = False) -> None:  # fmt: skip
     """Load an agent's script and run it until Ctrl+C, SIGTERM or ``abort_signal``; SystemExit when that fails."""
     try:
         REGISTRY[:] = loader.load(Path(agent_spec))  # the calling script itself has registered its agents already
