@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -82,17 +82,13 @@ class Metrics(Counts):
     def known(self, agent_id: str) -> None:
         """Count an agent's events from zero: an alert on a rise would miss the first event of a counter that
         begins with it."""
-        errors: dict[str, Sequence[str | None]] = {
-            "task_poll": (None, "PollError"),
-            "task_execute": (None, *(status.value for status in _FAILURES)),
-            "task_update": (None, *(verdict.name for verdict in Verdict if verdict is not _APPLIED)),
-            "task_execution_started": (None,),
-            "task_result_rejected": (None,),
-        }
+        known: list[tuple[str, str | None]] = [("task_execution_started", None), ("task_result_rejected", None)]
+        known += [("task_poll", error) for error in (None, "PollError")]
+        known += [("task_execute", error) for error in (None, *(status.value for status in _FAILURES))]
+        known += [("task_update", None if verdict is _APPLIED else verdict.name) for verdict in Verdict]
         with self._lock:
-            for what, each in errors.items():
-                for error in each:
-                    self._rows[what, agent_id, error]  # which makes the row
+            for what, error in known:
+                self._rows[what, agent_id, error]  # which makes the row
 
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), took_s)
@@ -122,8 +118,20 @@ class Metrics(Counts):
 
     def render(self, gauges: Mapping[tuple[str, ...], float]) -> str:
         """The text that Prometheus reads; ``gauges`` by name and label values."""
-        single, histograms = self._series()
-        single.update(gauges)
+        single: dict[tuple[str, ...], float] = defaultdict(int, gauges)
+        histograms: dict[tuple[str, ...], list[float]] = {}
+        with self._lock:
+            rows = {key: row.copy() for key, row in self._rows.items()}
+        for (what, agent_id, error), row in rows.items():
+            key: tuple[str, ...] = (what, agent_id)
+            if what in _TIMED:
+                key = (what + "_time_seconds", agent_id, "SUCCESS" if error is None else "FAILURE")
+            if error is not None:
+                single[what + "_error", agent_id, error] += int(sum(row[:-1]))
+            if what in FAMILIES and FAMILIES[what].kind == "counter":
+                single[what, agent_id] += int(sum(row[:-1]))
+            if what in _BOUNDS:
+                histograms[key] = [a + b for a, b in zip(histograms.get(key, [0] * len(row)), row)]
         lines: list[str] = []
         for name, family in FAMILIES.items():
             shown = name + "_total" if family.kind == "counter" else name
@@ -134,24 +142,6 @@ class Metrics(Counts):
             if samples:
                 lines += [f"# HELP {shown} {family.help}", f"# TYPE {shown} {family.kind}", *samples]
         return "\n".join(lines) + "\n"
-
-    def _series(self) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], list[float]]]:
-        """Counters, and the rows of histograms, by name and label values."""
-        counts: Counter[tuple[str, ...]] = Counter()
-        histograms: dict[tuple[str, ...], list[float]] = {}
-        with self._lock:
-            rows = {key: row.copy() for key, row in self._rows.items()}
-        for (what, agent_id, error), row in rows.items():
-            key: tuple[str, ...] = (what, agent_id)
-            if what in _TIMED:
-                key = (what + "_time_seconds", agent_id, "SUCCESS" if error is None else "FAILURE")
-            if error is not None:
-                counts[what + "_error", agent_id, error] += int(sum(row[:-1]))
-            if what in FAMILIES and FAMILIES[what].kind == "counter":
-                counts[what, agent_id] += int(sum(row[:-1]))
-            if what in _BOUNDS:
-                histograms[key] = [a + b for a, b in zip(histograms.get(key, [0] * len(row)), row)]
-        return dict(counts), histograms
 
 
 def _labels(names: Sequence[str], values: Sequence[str]) -> str:
