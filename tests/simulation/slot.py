@@ -149,9 +149,8 @@ class Slot:
                     process.checker.ended(run)
                 if owed is not None:
                     yield from self._reports(owed, result.status)
-                    if case is Case.NEW:
-                        custody.record(held, task, result)
-                    elif held.earlier is not None:
+                    custody.record(held, task, result)
+                    if held.earlier is not None:
                         custody.delivery.supersede(held.earlier)
         self.free_since = world.now
 

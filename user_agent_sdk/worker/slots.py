@@ -103,8 +103,7 @@ class Slot:
                 try:
                     self._report(owed, result.status)
                 finally:  # a report that breaks off is repeated by the delivery
-                    if case is Case.NEW:
-                        custody.record(held, task, result)
+                    custody.record(held, task, result)
                 if held.earlier is not None:
                     custody.delivery.supersede(held.earlier)
         self._held = None

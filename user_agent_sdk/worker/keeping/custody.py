@@ -195,13 +195,11 @@ class Custody:
         """The slot broke: its task must not hang with it."""
         owed = held.owed
         try:
-            if not owed.row:
-                owed.row = self.journal.write(owed.entry)
             # A Held with a report and no result was written down before; one that was given up frees its slot.
             if owed.is_given_up or owed.result is not None or not owed.entry.body:
                 why = f"the worker failed: {type(error).__name__}"
                 result = owed.result or failure(owed, TaskStatus.FAILED, why)
-                if self.finish(held, result) is not None and not owed.is_recorded:
+                if self.finish(held, result) is not None:
                     self.record(held, task_of(held.entry), result)
             if owed.state in (ENDED, SUPERSEDED) and not owed.is_given_up:
                 if owed.entry.status == TaskStatus.IN_PROGRESS:
@@ -215,7 +213,7 @@ class Custody:
     def _write(self, owed: Held, result: TaskResult) -> None:
         owed.encode(result)
         if result.status is not TaskStatus.IN_PROGRESS:  # put_back() writes an IN_PROGRESS, as ONCE
-            self.journal.write(owed.entry, owed.row)
+            owed.row = self.journal.write(owed.entry, owed.row)
         owed.result = None  # frees memory: a thousand results may wait for their delivery
 
     def put_back(self, held: Held) -> None:
@@ -257,7 +255,7 @@ class Custody:
     def record(self, held: Held, task: Task, result: TaskResult) -> None:
         """Tell the history of a run, after its report: it can neither delay nor stop one. What is still to be delivered
         keeps no task in the journal from its next report on."""
-        if self._on_run is None:
+        if self._on_run is None or held.owed.is_recorded:
             return
         try:
             times = (held.started_s, held.ended_s or time.time())
