@@ -93,17 +93,11 @@ class Delivery:
     def watch(self) -> None:
         """Upkeep: more senders while reports are overdue; the late results that are kept no longer are forgotten."""
         self._table.watch()
-        self._limit_late()
-
-    def _limit_late(self) -> None:
         for held in retries.too_many(self._register.late(), self._wall()):
             self.forget(held)
 
     def _send(self, held: Held) -> float | None:
-        now = self._clock()
-        if now < held.again_at:
-            return held.again_at - now
-        wait_s = self._pace.wait_s(REPORT)
+        wait_s = max(0.0, held.again_at - self._clock()) or self._pace.wait_s(REPORT)
         if wait_s > 0:
             return wait_s
         if held.is_recorded and held.entry.task:
@@ -171,7 +165,7 @@ class Delivery:
 
     def _delivered(self, held: Held, is_late: bool) -> None:
         """Forget a result, or keep one that is late and may answer a retry: its row is written before the register
-        shows it, and :meth:`_limit_late` may free it."""
+        shows it, and :meth:`watch` may free it."""
         if held.state is SUPERSEDED or not is_late or not retries.answers(held):
             self.forget(held)
             return
@@ -180,7 +174,6 @@ class Delivery:
         self._journal.write(held.entry, held.row)
         if self._register.move(held, LATE):
             self._ended(held)
-            self._limit_late()
         else:  # superseded meanwhile
             self.forget(held)
 

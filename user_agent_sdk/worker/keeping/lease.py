@@ -189,9 +189,7 @@ class LeaseKeeper:
         log.warning(text, held.ids[0], ECHOES, self._off_s, extra=held.said("lease"))
 
     def _extend(self, held: Held) -> float | None:
-        if self._off_until > self.clock():
-            return self._off_until - self.clock()
-        wait_s = self.pace.wait_s(EXTENSION)
+        wait_s = max(0.0, self._off_until - self.clock()) or self.pace.wait_s(EXTENSION)
         if wait_s > 0:
             return wait_s
         lease = held.lease
