@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Callable
 
 from ...conductor.client import Client
-from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict, json_object
+from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict
 from ...logs import counted
 from ..polling.backoff import POLL, Backoff, Pace
 from ..watched import Counts
@@ -167,7 +167,7 @@ class Custody:
             self.leases.track(held)
             if held.entry.task:  # a row keeps its task until the run is recorded
                 held.ended_s = held.started_s  # nobody knows when it ended
-                self.record(held, task, _reported(held.entry))
+                self.record(held, task, retries.reported(held.entry))
         self.delivery.post(held)
 
     # -- out ---------------------------------------------------------------------------------------
@@ -263,11 +263,3 @@ class Custody:
             held.owed.is_recorded = True
         except Exception:
             log.exception("Task %s was not recorded", task.task_id, extra=held.said("record_failed"))
-
-
-def _reported(entry: Entry) -> TaskResult:
-    """The result that an entry's report has; its log stays there."""
-    report = json_object(entry.body)
-    status = TaskStatus(entry.status) if entry.status in list(TaskStatus) else TaskStatus.FAILED
-    output, reason = report.get("outputData"), report.get("reasonForIncompletion")
-    return TaskResult(status=status, output_data=output, reason_for_incompletion=reason, worker_id=entry.worker_id)

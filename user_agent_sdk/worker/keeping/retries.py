@@ -24,6 +24,7 @@ from collections.abc import Iterable
 
 from ...conductor.wire import Task, TaskResult, TaskStatus, json_object
 from .held import Held, Register
+from .journal_file import Entry
 
 LATE_KEPT_S = 24 * 3600
 LATE_RESULTS = 1000
@@ -51,17 +52,21 @@ def case_of(register: Register, held: Held, task: Task) -> tuple[Case, Held | No
 
 def answers(held: Held) -> bool:
     """Whether the result of a Held may be reported for a retry of its task."""
-    result = held.result
-    if result is not None:
-        return result.status is TaskStatus.COMPLETED
-    return held.entry.status == TaskStatus.COMPLETED and bool(json_object(held.entry.body))
+    return (held.result or reported(held.entry)).status is TaskStatus.COMPLETED
 
 
 def result_again(earlier: Held, worker_id: str) -> TaskResult:
-    """The result of an earlier attempt, to be reported for its retry. One of another process is in its report only."""
-    result = earlier.result
-    output = result.output_data if result is not None else json_object(earlier.entry.body).get("outputData")
+    """The result of an earlier attempt, to be reported for its retry."""
+    output = (earlier.result or reported(earlier.entry)).output_data
     return TaskResult(status=TaskStatus.COMPLETED, output_data=output, worker_id=worker_id)
+
+
+def reported(entry: Entry) -> TaskResult:
+    """The result that an entry's report has; its log stays there. FAILED when the report is damaged."""
+    report = json_object(entry.body)
+    status = TaskStatus(entry.status) if report and entry.status in list(TaskStatus) else TaskStatus.FAILED
+    output, reason = report.get("outputData"), report.get("reasonForIncompletion")
+    return TaskResult("", "", status, output, reason, worker_id=entry.worker_id)
 
 
 def too_many(late: Iterable[Held], now_s: float) -> list[Held]:
