@@ -7,7 +7,7 @@ import unittest
 from typing import Any
 
 from user_agent_sdk.conductor.wire import Task
-from user_agent_sdk.worker.polling.sight import SURE, Sight, queued_s
+from user_agent_sdk.worker.polling.intake import SURE, Sight, queued_s
 
 
 def task(queued_s: float = 3.0, **fields: Any) -> Task:

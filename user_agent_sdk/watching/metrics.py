@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..conductor.wire import Task, TaskStatus, Verdict
-from ..worker.polling.sight import queued_s
+from ..worker.polling.intake import queued_s
 from ..worker.watched import Counts
 
 TIMES_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

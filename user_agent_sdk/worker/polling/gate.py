@@ -13,8 +13,7 @@ from ...conductor.wire import LONG_POLL_MAX_MS, Task
 from ...errors import AuthRefusedError
 from ..watched import Counts
 from .backoff import Outage
-from .intake import Intake, Poll
-from .sight import Sight
+from .intake import Intake, Poll, Sight
 
 log = logging.getLogger(__name__)
 
