@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 # Of a task; one that the platform left out is None. Whatever else the platform sent can be read too.
@@ -41,22 +40,3 @@ class Fields(dict[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         return {snake(key): value for key, value in self.items()}
-
-
-class TaskFields:
-    """The fields of ``self.wire`` that a task has no attribute for."""
-
-    wire: Mapping[str, Any]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "wire" or not (name in TASK_FIELDS or camel(name) in self.wire):
-            raise AttributeError(f"a task has no {name!r}")
-        return Fields(self.wire).__getattr__(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field that a task may have, in snake case."""
-        fields = {name: getattr(self, name) for name in sorted(TASK_FIELDS)}
-        return {name: value.to_dict() if isinstance(value, Fields) else value for name, value in fields.items()}
-
-    def to_str(self) -> str:
-        return str(self.to_dict())

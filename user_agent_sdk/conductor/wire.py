@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PlatformError
 from ..prepared import json_encoder
-from .fields import TaskFields, camel
+from .fields import TASK_FIELDS, Fields, camel
 
 TASKS_MAX = 10  # of a reply: each beyond the first is handed back, and a peer must not choose how much work that is
 LONG_POLL_MAX_MS = 5000  # a batch poll that asks for more is a 400
@@ -55,7 +55,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
-class Task(TaskFields):
+class Task:
     """A task as the platform handed it out. The fields of the wire in snake case: those below as checked values, any
     other that the reply carried (``scheduled_time``, ``workflow_task.name``, …) as it came, ``None`` when it was
     absent; AttributeError for what is no field. ``input_data`` holds no platform key (``__name__``);
@@ -83,6 +83,19 @@ class Task(TaskFields):
 
     def __repr__(self) -> str:
         return f"Task(task_id={self.task_id!r}, workflow_instance_id={self.workflow_instance_id!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "wire" or not (name in TASK_FIELDS or camel(name) in self.wire):
+            raise AttributeError(f"a task has no {name!r}")
+        return Fields(self.wire).__getattr__(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field that a task may have, in snake case."""
+        fields = {name: getattr(self, name) for name in sorted(TASK_FIELDS)}
+        return {name: value.to_dict() if isinstance(value, Fields) else value for name, value in fields.items()}
+
+    def to_str(self) -> str:
+        return str(self.to_dict())
 
     def to_task_result(self, status: TaskStatus | StatusName = TaskStatus.COMPLETED) -> TaskResult:
         return TaskResult(self.task_id, self.workflow_instance_id, status)
