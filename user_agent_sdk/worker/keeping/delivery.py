@@ -180,8 +180,8 @@ class Delivery:
     def _refused(self, held: Held, outcome: Outcome, now: float) -> float | None:
         task_id, extra, is_sure = held.entry.task_id, held.said("result_refused"), outcome.verdict is Verdict.REFUSED
         if outcome.status == 404:  # it names the task or its workflow; a COMPLETED result stays for a retry, as if late
-            text, extra = "Nothing waits for the result of task %s any more: %s", held.said("result_superseded")
-            log.warning(text, task_id, outcome.reason, extra=extra)
+            text = "Nothing waits for the result of task %s any more: %s"
+            log.warning(text, task_id, outcome.reason, extra=held.said("result_superseded"))
             self._delivered(held, is_late=True)
             return None
         held.refusals, held.refused_at = held.refusals + 1, held.refused_at or now
