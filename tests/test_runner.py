@@ -363,7 +363,7 @@ class TakeOverTest(WorkerTest):
     def test_a_result_that_lapsed_across_a_kill_answers_the_retry(self) -> None:
         """The first call of the new process is an extension, which gets a 200 though the lease is long gone."""
         one, task = self.poll(response_timeout_s=0.1, retries=1)
-        self.box.engine.wait(one, LONG_S, until=lambda it: len(it.attempts) > 1)
+        self.box.await_state(one, lambda it: len(it.attempts) > 1)
         self.leave(self.result(task, 42)._replace(lease_s=0.1, lease_until_ms=int(time.time() * 1000) - 500))
         ran: list[int] = []
         extended = threading.Event()

@@ -58,7 +58,7 @@ class SlotsTest(unittest.TestCase):
 
     def lapse(self, first: str) -> None:
         """Let the platform give up on the only attempt of ``first``, as in an outage longer than its lease."""
-        execution = self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 1)
+        execution = self.box.await_state(first, lambda it: len(it.attempts) > 1)
         self.assertEqual(execution.attempts[0].status, "TIMED_OUT")
 
     def test_a_retry_of_what_still_runs_here_is_not_run_again_and_gets_its_result(self) -> None:
@@ -76,7 +76,7 @@ class SlotsTest(unittest.TestCase):
                 first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5)
                 self.assertTrue(started.wait(LONG_S))
                 self.lapse(first)
-            self.box.engine.wait(first, LONG_S, until=lambda it: it.attempts[-1].status == "IN_PROGRESS")
+            self.box.await_state(first, lambda it: it.attempts[-1].status == "IN_PROGRESS")
             retried = self.box.engine.wait(first, 0).attempts[-1].task_id
             calls = self.box.calls["extend"]
             self.box.await_calls("extend", calls + 4)  # the retry's lease is kept: it is polled by nobody else
@@ -101,7 +101,7 @@ class SlotsTest(unittest.TestCase):
             with self.box.down("extend", "report"), self.assertLogs("user_agent_sdk.worker.keeping", "WARNING"):
                 first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5, retries=100)
                 self.lapse(first)
-                self.box.engine.wait(first, LONG_S, until=lambda it: len(it.attempts) > 3)
+                self.box.await_state(first, lambda it: len(it.attempts) > 3)
             done = self.box.wait(first, LONG_S)
             self.await_clean(worker)
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
@@ -223,7 +223,7 @@ class SlotsTest(unittest.TestCase):
             first = self.box.put(n=1)
             self.assertTrue(came.wait(LONG_S))
             second = self.box.put(n=2)
-            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.box.await_state(second, lambda it: it.attempts[0].status == "IN_PROGRESS")
             self.assertEqual(ran, [1], "it is the slot's only one, and not yet free")
             go.set()
             self.assertEqual([self.box.wait(one, LONG_S).status for one in (first, second)], ["COMPLETED"] * 2)
@@ -251,7 +251,7 @@ class SlotsTest(unittest.TestCase):
             self.box.put(n=1)
             self.assertTrue(came.wait(LONG_S))
             second = self.box.put(n=2)
-            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.box.await_state(second, lambda it: it.attempts[0].status == "IN_PROGRESS")
             worker.runner.stop()
             worker.runner.services.stopping.wait(LONG_S)
             go.set()
@@ -274,7 +274,7 @@ class SlotsTest(unittest.TestCase):
             self.box.put(n=1)
             self.assertTrue(came.wait(LONG_S))
             second = self.box.put(n=2)
-            self.box.engine.wait(second, LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.box.await_state(second, lambda it: it.attempts[0].status == "IN_PROGRESS")
             with self.assertLogs(SLOTS, "CRITICAL"):
                 worker.runner.stop()
                 worker.runner.services.stopping.wait(LONG_S)
@@ -290,7 +290,7 @@ class SlotsTest(unittest.TestCase):
             real, second = client.send_report, []
 
             def breaks() -> Any:
-                self.box.engine.wait(second[0], LONG_S, until=lambda it: it.attempts[0].status == "IN_PROGRESS")
+                self.box.await_state(second[0], lambda it: it.attempts[0].status == "IN_PROGRESS")
                 raise RuntimeError("bug")
 
             def send_report(*args: Any) -> Any:

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.sandbox.server import Sandbox
+from user_agent_sdk.sandbox.tasks import Execution
 from user_agent_sdk.watching.status import Status
 from user_agent_sdk.worker.runner import Runner
 
@@ -77,6 +79,15 @@ class Box(Sandbox):
         with self._arrived:
             if not self._arrived.wait_for(lambda: self.calls[kind] >= count, LONG_S):
                 raise AssertionError(f"{count} calls of {kind} were expected, there are {dict(self.calls)}")
+
+    def await_state(self, execution_id: str, is_reached: Callable[[Execution], bool]) -> Execution:
+        """The execution as soon as ``is_reached`` is true of it, or it has ended."""
+        deadline, never = time.monotonic() + LONG_S, threading.Event()
+        while True:
+            execution = self.wait(execution_id, 0)
+            if is_reached(execution) or execution.status != "RUNNING" or time.monotonic() > deadline:
+                return execution
+            never.wait(0.002)
 
     @contextmanager
     def down(self, *kinds: str) -> Iterator[None]:

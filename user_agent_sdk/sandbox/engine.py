@@ -145,9 +145,8 @@ class Engine:
             self._enqueue(attempt, now + attempt.callback_after_s)
             return None
 
-    def wait(self, execution_id: str, timeout_s: float, until: Callable[[Execution], bool] | None = None) -> Execution:
-        """The execution when it has ended, or ``until`` is true of it, or after ``timeout_s``.
-        What is returned is a snapshot. Raises NotFoundError."""
+    def wait(self, execution_id: str, timeout_s: float) -> Execution:
+        """A snapshot of the execution when it has ended, or after ``timeout_s``. Raises NotFoundError."""
         with self._lock:
             execution = self._executions.get(execution_id)
             if execution is None:
@@ -155,8 +154,7 @@ class Engine:
             deadline = self.clock() + timeout_s
             while True:
                 now = self._settle()
-                done = execution.status != "RUNNING" or (until is not None and until(execution))
-                if done or now >= deadline or self._closed:
+                if execution.status != "RUNNING" or now >= deadline or self._closed:
                     return execution.snapshot()
                 self._moved.wait(self._patience(now, deadline))
 
