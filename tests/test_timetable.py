@@ -265,6 +265,12 @@ class TimetableTest(unittest.TestCase):
             table.drop("b")
         self.assertLess(len(table._heap), 100)
 
+    def test_a_helping_thread_that_is_just_being_started_can_be_joined(self) -> None:
+        """A stop at that moment ended with a RuntimeError."""
+        table: Timetable[str] = Timetable("test", lambda item: None, 1, most=9)
+        table._threads.append(table._new(table._help))
+        table.join(0.0)
+
     def test_a_closed_table_ends_its_threads_and_keeps_its_items(self) -> None:
         table: Timetable[str] = Timetable("closing", lambda item: None, 3)
         table.start()

@@ -124,7 +124,8 @@ class Timetable(Generic[Item]):
     def join(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for thread in list(self._threads):
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():  # a helping thread may not be started yet
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _push(self, item: Item, due: float) -> None:
         self._number += 1
