@@ -98,7 +98,7 @@ class PaceTest(unittest.TestCase):
         self.pace.failed(REPORT)
         self.now += REFUSING_S + 1
         self.assertEqual([self.pace.wait_s(REPORT) for _ in range(3)], [0.0] * 3)
-        self.assertFalse(self.pace.is_refusing)
+        self.assertFalse(self.pace.refused_at)
 
 
 class OutageTest(unittest.TestCase):

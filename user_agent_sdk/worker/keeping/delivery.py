@@ -116,7 +116,7 @@ class Delivery:
             had_trouble = held.backoff is not None and held.backoff.succeeded()
             again_s = self._unsure_s(held, now)
             if again_s is None:
-                self._delivered(held, self._leases.has_lapsed(held))
+                self._delivered(held, held.lease.has_lapsed(now, self._wall()))
                 if held.is_adopted:
                     extra = held.said("adopted_delivered")
                     log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=extra)

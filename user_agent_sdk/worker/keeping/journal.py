@@ -47,6 +47,7 @@ class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 
     def __init__(self, folder: Path | None, sync: str = "normal") -> None:
+        self._path = folder
         self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = time.monotonic
         self._lock = threading.Lock()  # guards all below, and what is done with _file save appending
@@ -289,7 +290,7 @@ class Journal:
         if not self._is_said:
             self._is_said = True
             text = "The journal %s can't be written (%s): results are kept in memory only until it can"
-            log.error(text, self._file.path if self._file is not None else self._folder, error, extra=_ACTION)
+            log.error(text, self._file.path if self._file is not None else self._path, error, extra=_ACTION)
 
     def _recover(self) -> None:
         self._trouble = False

@@ -144,14 +144,11 @@ class LeaseKeeper:
             lease.is_put_off = False
             self._table.hurry(held)  # unless it was dropped
 
-    def has_lapsed(self, held: Held) -> bool:
-        return held.lease.has_lapsed(self.clock(), self.wall())
-
     def watch(self) -> None:
         """Say before leases lapse that they will. When our own threads fall behind, and not the platform refuses, no
         more tasks are taken until leases are kept again."""
         self._table.watch()
-        now, is_refusing = self.clock(), self.pace.is_refusing
+        now, is_refusing = self.clock(), bool(self.pace.refused_at)
         for task_id, left in list(self._put_back.items()):
             if left.quiet_at <= now:
                 del self._put_back[task_id]
@@ -249,7 +246,7 @@ class LeaseKeeper:
             self.pace.failed(EXTENSION)
         lease.has_failed = self._failed = True
         log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=held.said("lease"))
-        is_stalled = outcome.verdict is Verdict.MAYBE and self.has_lapsed(held)
+        is_stalled = outcome.verdict is Verdict.MAYBE and lease.has_lapsed(self.clock(), self.wall())
         return max(lease.retry_s, STALLED_S) if is_stalled else lease.retry_s
 
 

@@ -162,9 +162,6 @@ class Folder:
         self._sync = sync
         self._said: set[Path] = set()
 
-    def __str__(self) -> str:
-        return str(self._path)
-
     def files(self) -> list[Path]:
         try:
             return files_of(self._path)

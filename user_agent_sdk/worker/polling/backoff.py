@@ -51,22 +51,18 @@ class Pace:
         self.clock = clock
         self._gap_s = 0.0
         self._grown_at = 0.0
-        self._refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
+        self.refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
         self._next_at: dict[str, float] = {}
-
-    @property
-    def is_refusing(self) -> bool:
-        return bool(self._refused_at)
 
     def wait_s(self, kind: str) -> float:
         """0 for whoever may begin such an exchange now, else the seconds until it is worth asking again."""
-        if not self._refused_at:
+        if not self.refused_at:
             return 0.0
         now = self.clock()
-        for refused, at in list(self._refused_at.items()):
+        for refused, at in list(self.refused_at.items()):
             if now - at > REFUSING_S:  # nobody has tried since
                 self.succeeded(refused)
-        if not self._refused_at or (kind != POLL and kind not in self._refused_at):
+        if not self.refused_at or (kind != POLL and kind not in self.refused_at):
             return 0.0
         next_at = self._next_at.get(kind, 0.0)
         if now < next_at:
@@ -79,14 +75,14 @@ class Pace:
         if now - self._grown_at >= self._gap_s:  # exchanges that were under way together count once
             self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
             self._grown_at = now
-        if kind not in self._refused_at:
+        if kind not in self.refused_at:
             self._next_at[kind] = now + self._gap_s
-        self._refused_at[kind] = now
+        self.refused_at[kind] = now
 
     def succeeded(self, kind: str) -> None:
-        if self._refused_at:
-            self._refused_at.pop(kind, None)
-            self._gap_s = self._gap_s if self._refused_at else 0.0
+        if self.refused_at:
+            self.refused_at.pop(kind, None)
+            self._gap_s = self._gap_s if self.refused_at else 0.0
 
 
 class Outage:
