@@ -38,19 +38,9 @@ _HOMES.update(dict.fromkeys(("NonRetryableException", "UserAgentError"), ".error
 _HOMES.update(dict.fromkeys(("on_start", "on_stop"), ".worker.running.hooks"), current_task=".worker.running.context")
 
 __all__ = [
-    "NonRetryableException",
-    "Task",
-    "TaskResult",
-    "TaskStatus",
-    "UserAgentError",
-    "__version__",
-    "current_task",
-    "on_start",
-    "on_stop",
-    "register_user_agent",
-    "run",
-    "user_agent",
-]
+    "NonRetryableException", "Task", "TaskResult", "TaskStatus", "UserAgentError", "__version__",
+    "current_task", "on_start", "on_stop", "register_user_agent", "run", "user_agent",
+]  # fmt: skip
 
 
 def __getattr__(name):

@@ -44,16 +44,13 @@ class Files:
         before, self._seen = self._seen, self._look()
         return self._seen != before
 
-    def _look(self) -> list[tuple[int, ...]]:
-        return [_identity(path) for path in self.paths]
-
-
-def _identity(path: Path | str) -> tuple[int, ...]:
-    try:
-        found = os.stat(path)  # through links: Kubernetes replaces a folder's worth of them by changing one
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    def _look(self) -> list[tuple[int, int, int, int]]:
+        seen = []
+        for path in self.paths:
+            with contextlib.suppress(OSError):
+                found = os.stat(path)  # through links: Kubernetes replaces a folder's worth of them by changing one
+                seen.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        return seen
 
 
 class Secret:
