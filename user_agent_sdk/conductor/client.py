@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
@@ -18,6 +17,8 @@ from .transport import Response, Transport, TransportError
 from .wire import Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
 
 log = logging.getLogger(__name__)
+
+Ids = tuple[str, ...]  # of a task and its workflow
 
 SHORT_POLL_HOLD_S = 0.1  # how long the server keeps a plain poll that finds nothing
 POLL_SLACK_S = 10.0
@@ -68,16 +69,16 @@ class Client:
         exchange.hold_s = wait_ms / 1000  # a plain one may give a task away at once
         return exchange
 
-    def report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
+    def report(self, report: bytes, ids: Ids, timeout_s: float = REPORT_TIMEOUT_S) -> Outcome:
         """Send an encoded TaskResult; ``ids`` are its task's and workflow's, by which a 404 is told
         from a missing route. Never raises for what the platform or the network does."""
         return self.send_report(report, ids, timeout_s).fetch()
 
-    def send_report(self, report: bytes, ids: tuple[str, ...], timeout_s: float = REPORT_TIMEOUT_S) -> ReportExchange:
+    def send_report(self, report: bytes, ids: Ids, timeout_s: float = REPORT_TIMEOUT_S) -> ReportExchange:
         """The first half of :meth:`report`."""
         return ReportExchange(self, self._dialect.report, report, timeout_s, ids)
 
-    def report_and_poll(self, report: bytes, ids: tuple[str, ...]) -> tuple[Outcome, list[Task]]:
+    def report_and_poll(self, report: bytes, ids: Ids) -> tuple[Outcome, list[Task]]:
         """Report, and take the agent's next task in the same exchange. Must not be repeated: a repeat
         takes one more task. Servers older than 3.20 lack the route, and each says so in its own way: when a reply
         may mean that, the plain report follows at once; when that one is taken, only plain ones are sent from then
@@ -133,8 +134,9 @@ class Exchange:
     hold_s = 0.0
 
     def __init__(
-        self, client: Client, path: str, body: bytes | None, timeout_s: float, *, urgent: bool = False
+        self, client: Client, path: str, body: bytes | None, timeout_s: float, ids: Ids = (), *, urgent: bool = False
     ) -> None:
+        self._ids = ids  # that a reply to a report may name
         self._client, self._url, self._body = client, client.base_url + path, body
         self._timeout_s, self._is_urgent = timeout_s, urgent
         self._failure: PlatformError | None = None  # of the sending, raised by the fetching
@@ -199,12 +201,6 @@ class ReportExchange(Exchange):
     """A report; ``reply`` is the platform's, once it is fetched, or None."""
 
     reply: Response | None = None
-
-    def __init__(
-        self, client: Client, path: str, body: bytes, timeout_s: float, ids: Sequence[str], *, urgent: bool = False
-    ) -> None:
-        super().__init__(client, path, body, timeout_s, urgent=urgent)
-        self._ids = ids
 
     def fetch(self) -> Outcome:
         """The outcome of the report. Raises nothing for what the platform or the network does."""
