@@ -67,20 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else EXIT_OK
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except UserAgentError as error:
-        return fail(error, words, args)
     except Exception as error:
-        left_out = _left_out(error)
-        if left_out is not None:
-            return fail(left_out, words, args)
         if _is_closed_pipe(error):  # the reader (`| head`) has closed the pipe; Python must not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout(args).fileno())
             return EXIT_FAILED
-        if _is_full(error):
-            return fail(UserAgentError(f"the output can't be written: {error}", code="io"), words, args)
-        bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
-        bug.__cause__ = error
-        return fail(bug, words, args)
+        from . import terminal
+
+        return terminal.fail(_told(error), words, args)
     finally:
         if args:
             from . import terminal
@@ -97,15 +90,21 @@ def _stdout(args: Sequence[Namespace]) -> TextIO:
     return terminal.stdout()
 
 
-def _left_out(error: Exception) -> UsageError | None:
-    """The error for a module of this package that was left out of this copy; None for any other error."""
+def _told(error: Exception) -> UserAgentError:
+    """An error of any kind as one that says what to do."""
+    if isinstance(error, UserAgentError):
+        return error
     name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    if not name.startswith(_PACKAGE + "."):
-        return None
-    parts = name[len(_PACKAGE) + 1 :].split(".")
-    what = f"the command {parts[1].replace('_', '-')}" if parts[0] == "cli" else "/".join(parts)
-    hints = [f"{PROGRAM} -h lists what is there", "a whole copy has it: init --vendor of one makes another"]
-    return UsageError(f"this copy was made without {what}", hints=hints)
+    if name.startswith(_PACKAGE + "."):  # a module that was left out of this copy
+        parts = name[len(_PACKAGE) + 1 :].split(".")
+        what = f"the command {parts[1].replace('_', '-')}" if parts[0] == "cli" else "/".join(parts)
+        hints = [f"{PROGRAM} -h lists what is there", "a whole copy has it: init --vendor of one makes another"]
+        return UsageError(f"this copy was made without {what}", hints=hints)
+    if _is_full(error):
+        return UserAgentError(f"the output can't be written: {error}", code="io")
+    bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
+    bug.__cause__ = error
+    return bug
 
 
 def _is_there(name: str) -> bool:
@@ -140,19 +139,6 @@ def _is_closed_pipe(error: Exception) -> bool:
     if os.name == "nt" and isinstance(error, OSError) and error.errno == errno.EINVAL:
         return error.filename is None and getattr(error, "winerror", None) is None
     return isinstance(error, BrokenPipeError)
-
-
-def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] = ()) -> int:
-    """Print an error as the command line ``words`` wants it, and return its exit code."""
-    from . import terminal
-
-    debug = args[0].debug == "true" if args else not {"-d", "--debug"}.isdisjoint(words)
-    color = (args[0].color if args else None) or "auto"
-    if error.code == "usage" and not error.hints and words:
-        error.hints = (f"{PROGRAM} {words[0]} -h lists the options",)
-    terminal.prepare_log(words)
-    terminal.print_error(PROGRAM, error, as_json="--json" in words, color=color, debug=debug)
-    return error.exit_code
 
 
 def _run(words: list[str], args: list[Namespace]) -> int:

@@ -30,7 +30,7 @@ from ..worker import signals
 from ..worker.runner import Runner
 from ..worker.running import hooks
 from ..worker.running.context import AGENT_LOG
-from . import commands, embedded, options, run, terminal
+from . import embedded, options, run, terminal
 from .options import Parser
 from .watch import Watch
 
@@ -171,7 +171,7 @@ class Session:
 
     def _show(self, error: UserAgentError | None) -> None:
         if error is not None:
-            commands.fail(error, [], [self._args])
+            terminal.fail(error, [], [self._args])
         terminal.note(f"{self._script}: waiting for the next save")
 
     def _await_change(self) -> list[str]:

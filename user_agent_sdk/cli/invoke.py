@@ -21,7 +21,7 @@ from ..sandbox.tasks import Execution
 from ..settings import Settings
 from ..values import number, parsed
 from ..worker.runner import Runner
-from . import commands, embedded, options, run, terminal
+from . import embedded, options, run, terminal
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -139,5 +139,5 @@ def _answer(args: Namespace, agent: Agent, execution: Execution, duration_s: flo
         raise UserAgentError(what, code="task-failed")
     what = f"{agent.name} had not ended after {args.timeout} s"
     error = UserAgentError(what, code="task-failed", hints=["-t S waits longer"])
-    commands.fail(error, ["--json"] if args.json else [], [args])
+    terminal.fail(error, ["--json"] if args.json else [], [args])
     os._exit(EXIT_FAILED)  # a slot's function still runs, and Python would wait for its thread

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Callable, TextIO
 from .. import logs
 from ..errors import UserAgentError
 from ..logs import encodable, escape, json_text, redactor
+from .commands import PROGRAM
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from ..settings import Settings
 
 _CODES = {"red": "31", "green": "32", "magenta": "35", "bold": "1"}  # other colours can't be read on white or on black
@@ -187,7 +190,7 @@ def paint(text: str, color: str, on: bool) -> str:
     return f"\x1b[{_CODES[color]}m{text}\x1b[0m" if on else text
 
 
-def prepare_log(words: Sequence[str]) -> None:
+def _prepare_log(words: Sequence[str]) -> None:
     """Set the log up as a command line asks, for an error that came before the settings were read."""
     from ..settings import AGENT
     from ..values import from_home
@@ -204,30 +207,36 @@ def prepare_log(words: Sequence[str]) -> None:
             logs.setup("INFO", log_format, (), from_home(path).absolute() if path else stderr())
 
 
-def print_error(program: str, error: UserAgentError, *, as_json: bool, color: str, debug: bool = False) -> None:
-    """``program: error[CODE]: what``, its context indented, its hints; or the same as one JSON document. A line of the
+def fail(error: UserAgentError, words: Sequence[str], args: Sequence[Namespace] = ()) -> int:
+    """Print an error as the command line ``words`` wants it, and return its exit code.
+
+    ``useragent: error[CODE]: what``, its context indented, its hints; or the same as one JSON document. A line of the
     log instead where that is JSON on stderr; besides where it is a file."""
+    debug = args[0].debug == "true" if args else not {"-d", "--debug"}.isdisjoint(words)
+    if error.code == "usage" and not error.hints and words:
+        error.hints = (f"{PROGRAM} {words[0]} -h lists the options",)
+    _prepare_log(words)
     message, hints = redactor(error.message), [as_started(redactor(hint)) for hint in error.hints]
     what, *context = message.split("\n")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if debug else ""
     import shutil
     import textwrap
 
-    stream, is_json = stderr(), logs.is_json()
+    stream, is_json, as_json = stderr(), logs.is_json(), "--json" in words
     if logs.has_file() or is_json:
         told = {"code": error.code, "exit": error.exit_code, "hint": "; ".join(hints) or None}
         logs.say(logging.ERROR, what, trace or "\n".join(context), action="failed", **told)
         if not (logs.has_file() or as_json):
-            return
+            return error.exit_code
     if trace and not is_json:
         _tell(escape(redactor(trace), keep="\n\t").rstrip("\n"))
     if as_json or is_json:
         hint = "\n".join(hints) or None
         fields = {"code": error.code, "message": message, "hint": hint, "exit_code": error.exit_code}
         _tell(json_text({"error": fields}, stream))
-        return
-    on = wants_color(stream, color)
-    lines = [f"{program}: error[{error.code}]: {escape(what)}"]
+        return error.exit_code
+    on = wants_color(stream, (args[0].color if args else None) or "auto")
+    lines = [f"{PROGRAM}: error[{error.code}]: {escape(what)}"]
     if stream.isatty():  # do not wrap a hint: a person may copy the command in it
         columns = max(20, shutil.get_terminal_size().columns - 1)
         lines = textwrap.wrap(lines[0], columns, break_long_words=False, break_on_hyphens=False)
@@ -235,3 +244,4 @@ def print_error(program: str, error: UserAgentError, *, as_json: bool, color: st
     lines += [f"  {escape(line, keep=chr(9))}" for line in context]
     lines += [f"{paint('hint:', 'bold', on)} {escape(hint)}" for hint in hints]
     _tell("\n".join(lines))
+    return error.exit_code

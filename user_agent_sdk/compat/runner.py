@@ -16,8 +16,9 @@ from typing import Any
 
 from .. import loader, logs, settings
 from ..agents import REGISTRY, Agent
-from ..cli.commands import fail, main
+from ..cli.commands import main
 from ..cli.run import announce, end, recording, watch
+from ..cli.terminal import fail
 from ..conductor.wire import Task
 from ..credentials import derived
 from ..errors import UserAgentError
