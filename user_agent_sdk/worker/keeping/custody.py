@@ -197,8 +197,7 @@ class Custody:
         try:
             # A Held with a report and no result was written down before; one that was given up frees its slot.
             if owed.is_given_up or owed.result is not None or not owed.entry.body:
-                why = f"the worker failed: {type(error).__name__}"
-                result = owed.result or failure(owed, TaskStatus.FAILED, why)
+                result = owed.result or failure(owed, TaskStatus.FAILED, f"the worker failed: {type(error).__name__}")
                 if self.finish(held, result) is not None:
                     self.record(held, task_of(held.entry), result)
             if owed.state in (ENDED, SUPERSEDED) and not owed.is_given_up:

@@ -53,7 +53,7 @@ class State(enum.Enum):
 
 
 TAKEN, RUNNING, ENDED, REPORTING, SUPERSEDED, LATE, ONCE, REJECTED, GONE = State
-_NEXT = {
+_NEXT = {  # nothing leads from REJECTED and GONE
     TAKEN: {RUNNING, ENDED, LATE, ONCE, GONE},  # LATE: of an ended process
     RUNNING: {ENDED, GONE},
     ENDED: {REPORTING, SUPERSEDED, ONCE, GONE},
@@ -61,8 +61,6 @@ _NEXT = {
     SUPERSEDED: {REJECTED, GONE},
     LATE: {GONE},
     ONCE: {GONE},
-    REJECTED: set(),
-    GONE: set(),
 }
 _LEFT = {ONCE, LATE, REJECTED, GONE}  # the platform may hand the same task out again: that is a new Held
 
@@ -183,7 +181,7 @@ class Register:
             return self._moved(retry, RUNNING)
 
     def _moved(self, held: Held, to: State) -> bool:
-        if to not in _NEXT[held.state]:
+        if to not in _NEXT.get(held.state, ()):
             return False
         task_id = held.entry.task_id
         if to in _LEFT and self._held.get(task_id) is held:

@@ -29,6 +29,8 @@ REWRITE_EVERY_S = 10.0  # at the latest: until then delivered results are on the
 LOG_MAX_BYTES = 16 * 1024 * 1024
 REOPEN_EVERY_S = 5.0
 LONG_S = 60.0  # for a wait that ends in milliseconds: Windows interrupts none without an end
+_ACTION = {"action": "journal"}
+_sorted = json_encoder(sort_keys=True)
 
 
 def input_hash(task: Task) -> str:
@@ -38,9 +40,6 @@ def input_hash(task: Task) -> str:
         return hashlib.sha256(_sorted(task.input_data).encode("ascii")).hexdigest()
     except (RecursionError, ValueError):
         return ""
-
-
-_sorted = json_encoder(sort_keys=True)
 
 
 class Journal:
@@ -302,6 +301,3 @@ class Journal:
         if self._file is not None:
             self._is_said = False
             log.warning("The journal %s is written again", self._file.path, extra=_ACTION)
-
-
-_ACTION = {"action": "journal"}

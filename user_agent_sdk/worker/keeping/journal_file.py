@@ -29,6 +29,7 @@ _VERSION = re.compile(rb"useragent journal (\d+)\n")
 _MARK = b"\xffrow\0"  # begins a record; neither JSON nor a report can contain these bytes
 _HEAD = struct.Struct(">II")  # CRC-32 and length of a record's content
 _FILE_NAME = re.compile(r"(\d+)\.log(\.new)?")
+_json = json_encoder(separators=(",", ":"))
 
 
 class NewerFileError(StorageError):
@@ -92,9 +93,6 @@ def encode(row: int, entry: Entry | None) -> bytes:
         fields[1 + _BODY], fields[1 + _TASK] = len(entry.body), len(task)
         content = _json(fields).encode("ascii") + b"\n" + entry.body + task
     return _MARK + _HEAD.pack(zlib.crc32(content), len(content)) + content
-
-
-_json = json_encoder(separators=(",", ":"))
 
 
 def decode(data: bytes) -> Decoded:

@@ -34,6 +34,7 @@ SEND_TIMEOUT_S = 5.0
 LINGER_S = 10.0  # how long the platform may still work on an extension that was not answered
 STALLED_S = 3.0  # until the next extension of a lapsed lease, when the last was not answered: the platform queues them
 _NEVER_MS = 2**62
+_BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
 _OVER = ("CANCELED", "COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED_WITH_TERMINAL_ERROR", "SKIPPED")
 
 
@@ -96,11 +97,9 @@ class LeaseKeeper:
     ) -> None:  # fmt: skip
         self._client, self._on_contact = client, on_contact
         self.pace, self.clock, self.wall = pace, pace.clock, wall
-        self._table: Timetable[Held] = Timetable(
-            "lease", self._extend, SENDERS, self.clock, most=SENDERS_MOST, on_overslept=on_overslept
-        )
-        self.start, self.close, self.join = self._table.start, self._table.close, self._table.join
-        self.drop = self._table.drop
+        table = Timetable("lease", self._extend, SENDERS, self.clock, most=SENDERS_MOST, on_overslept=on_overslept)
+        self._table, self.drop = table, table.drop
+        self.start, self.close, self.join = table.start, table.close, table.join
         self._put_back: dict[str, Lease] = {}  # by task id: the platform may still work on an extension of them
         self._failed = False  # the last extension
         self.is_behind = False  # extensions are overdue for so long that leases will not be kept
@@ -248,6 +247,3 @@ class LeaseKeeper:
         log.debug("The lease of task %s was not extended: %s", held.ids[0], outcome.reason, extra=held.said("lease"))
         is_stalled = outcome.verdict is Verdict.MAYBE and lease.has_lapsed(self.clock(), self.wall())
         return max(lease.retry_s, STALLED_S) if is_stalled else lease.retry_s
-
-
-_BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
