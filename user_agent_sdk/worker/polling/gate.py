@@ -35,12 +35,11 @@ class Budget:
     when the last one was; ``is_shared`` by several agents."""
 
     def __init__(self, tasks: int | None, on_spent: Callable[[], None] = lambda: None, is_shared: bool = False) -> None:
-        self._lock = threading.Lock()  # guards the next three
+        self.is_limited, self._is_shared, self._on_spent = tasks is not None, is_shared, on_spent
+        self._lock = threading.Lock()  # guards all below
         self._left = tasks
         self._reserved = 0
         self._queue: list[object] = []  # gates that were refused, and ask again
-        self._on_spent = on_spent
-        self._is_shared = is_shared
 
     def reserve(self, who: object) -> bool:
         """Ask for one task; it is taken, or given back, later. First come, first served: an agent whose
@@ -65,10 +64,6 @@ class Budget:
             self._left -= taken
         if taken and self.is_spent:
             self._on_spent()
-
-    @property
-    def is_limited(self) -> bool:
-        return self._left is not None
 
     @property
     def is_scarce(self) -> bool:
