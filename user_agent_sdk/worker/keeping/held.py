@@ -88,9 +88,8 @@ class Held:
     backoff: Backoff | None = None  # of the reports; None before a report has failed
 
     def __init__(self, entry: Entry, lease: Lease, given_at: float = 0.0) -> None:
-        self.entry = entry
+        self.entry, self.lease = entry, lease
         self.ids = (entry.task_id, entry.workflow_id)
-        self.lease = lease
         self.started_s = entry.taken_ms / 1000  # wall clock
         self.given_at = given_at  # monotonic; by the platform
         self.state = TAKEN

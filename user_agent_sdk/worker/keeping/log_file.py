@@ -40,11 +40,8 @@ class LogFile:
     """
 
     def __init__(self, path: Path, lock: int, sync: str) -> None:
-        self.path = path
-        self.size_bytes = 0
-        self.records = 0
-        self._lock = lock
-        self._is_synced = sync == "full"
+        self.path, self._lock, self._is_synced = path, lock, sync == "full"
+        self.size_bytes = self.records = 0
         self._log: io.FileIO | None = None
         self._found = Decoded({}, 0, None, 0)
 
@@ -158,8 +155,7 @@ class Folder:
     """The journals of one target. What is left alone there, and why, is said once."""
 
     def __init__(self, path: Path, sync: str) -> None:
-        self._path = path
-        self._sync = sync
+        self._path, self._sync = path, sync
         self._said: set[Path] = set()
 
     def files(self) -> list[Path]:

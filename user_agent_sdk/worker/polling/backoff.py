@@ -20,8 +20,7 @@ class Backoff:
     """Full jitter: a random share of 0.25 s, doubled with each failure up to 30 s."""
 
     def __init__(self, rand: Callable[[], float], cap_s: float = CAP_S) -> None:
-        self._rand = rand
-        self._cap_s = cap_s
+        self._rand, self._cap_s = rand, cap_s
         self.failures = 0
 
     def failed(self) -> float:

@@ -56,9 +56,8 @@ class Intake:
     """The polling state of one agent. ``cap_s``: the longest pause after a failure."""
 
     def __init__(self, workers: int, interval_s: float, rand: Callable[[], float], cap_s: float = CAP_S) -> None:
-        self.workers = workers
+        self.workers, self._rand = workers, rand
         self._interval_s = max(interval_s, LEAST_PAUSE_S)
-        self._rand = rand
         self._keeps = True  # the server, if asked: empty() sees it, since a gateway may answer at once
         self._kept_until = 0.0  # the server keeps a poll that is under way, at the longest until then
         self._hit_at = -LIKELY_S
