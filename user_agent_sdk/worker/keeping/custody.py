@@ -33,10 +33,8 @@ HELD_UP_S = 0.2  # for so long no more is taken; then that is looked at again
 
 class Custody:
     """The register, and what acts on what it holds: the journal, the leases and the delivery. Safe from any thread.
-
     ``on_run`` hears of each run of a function after its report; ``on_contact`` that the platform took a report, or
-    takes extensions again.
-    """
+    takes extensions again."""
 
     def __init__(
         self, client: Client, journal: Journal, stopping: threading.Event, counts: Counts, *, workers: int = 1,

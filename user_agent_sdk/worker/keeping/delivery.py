@@ -32,9 +32,7 @@ SURE_AGAIN_S = 0.5
 
 class Delivery:
     """Owns its sender threads; slots make the first attempt of a report themselves, and tell here what came of it.
-
-    ``on_contact`` hears that the platform took a report.
-    """
+    ``on_contact`` hears that the platform took a report."""
 
     def __init__(
         self, client: Client, register: Register, journal: Journal, leases: LeaseKeeper, counts: Counts,

@@ -96,10 +96,9 @@ def encode(row: int, entry: Entry | None) -> bytes:
 
 
 def decode(data: bytes) -> Decoded:
-    """Read a log; the time is that of one look at each byte, whatever is damaged. Raises NewerFileError.
-
-    Records are told apart by their marks alone: a length is compared with what is there, since random bytes can claim
-    gigabytes. A record shorter than its length was cut off by a kill, or for want of room: that is no damage."""
+    """Read a log; the time is that of one look at each byte, whatever is damaged. Raises NewerFileError. Records are
+    told apart by their marks alone: a length is compared with what is there, since random bytes can claim gigabytes. A
+    record shorter than its length was cut off by a kill, or for want of room: that is no damage."""
     preamble, *records = data.split(_MARK)
     version = _VERSION.match(preamble)
     if version is not None and version[0] != HEADER:

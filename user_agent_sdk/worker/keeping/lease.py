@@ -39,11 +39,9 @@ _OVER = ("CANCELED", "COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED_WITH_TERMINAL
 
 
 class Lease:
-    """The platform's patience with one task. Pure: whoever calls says what time it is.
-
-    ``lease_s`` is the task's response timeout or None. Two clocks, since either may jump or stand
-    still: a lease that one of them calls lapsed may have lapsed.
-    """
+    """The platform's patience with one task. Pure: whoever calls says what time it is. ``lease_s`` is the task's
+    response timeout or None. Two clocks, since either may jump or stand still: a lease that one of them calls lapsed
+    may have lapsed."""
 
     def __init__(self, lease_s: float | None) -> None:
         self.lease_s = lease_s

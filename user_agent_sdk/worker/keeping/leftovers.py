@@ -72,9 +72,8 @@ def _look(path: Path, found: Leftovers) -> None:
 
 
 def change(left: Left, entry: Entry | None) -> bool:
-    """Replace a row that was found, or delete it (None). False when a worker has taken it meanwhile.
-
-    Raises StorageError, OSError."""
+    """Replace a row that was found, or delete it (None). False when a worker has taken it meanwhile. Raises
+    StorageError, OSError."""
     file = log_file.take(left.path)
     if file is None:
         return False

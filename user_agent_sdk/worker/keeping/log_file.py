@@ -33,11 +33,9 @@ _held: set[int] = set()  # descriptors of locks: a forked child, which may outli
 
 
 class LogFile:
-    """A log whose lock this process holds until it is closed. Of several threads at once all may append; whatever
-    else is done is done by one thread, and replacing or closing the log only while nobody appends.
-
-    ``size_bytes`` and ``records`` count what was read and written; whoever appends adds to them.
-    """
+    """A log whose lock this process holds until it is closed. Of several threads at once all may append; whatever else
+    is done is done by one thread, and replacing or closing the log only while nobody appends. ``size_bytes`` and
+    ``records`` count what was read and written; whoever appends adds to them."""
 
     def __init__(self, path: Path, lock: int, sync: str) -> None:
         self.path, self._lock, self._is_synced = path, lock, sync == "full"
@@ -195,9 +193,8 @@ class Folder:
 
 
 def take(path: Path, sync: str = "normal") -> LogFile | None:
-    """The log of that name, with its lock, made if it is missing; None while another process has it.
-
-    Raises OSError, also where the file system has no locks, and ForeignFileError."""
+    """The log of that name, with its lock, made if it is missing; None while another process has it. Raises OSError,
+    also where the file system has no locks, and ForeignFileError."""
     while True:
         descriptor = _open_lock(_lock_path(path))
         try:

@@ -21,13 +21,11 @@ OVERSLEPT_S = 1.0
 
 
 class Timetable(Generic[Item]):
-    """Calls ``act(item)`` when the item is due; it returns the seconds until it is due again, or None
-    when it is done with. An item is never acted on by two threads at once.
-
-    ``threads`` are there from :meth:`start` on; more come, up to ``most``, while items are overdue. An ``act`` that
-    raises is logged, its item is due again after a second, and the thread goes on. ``on_overslept`` hears of a thread
-    that woke late, by how many seconds, and how many of them the process computed.
-    """
+    """Calls ``act(item)`` when the item is due; it returns the seconds until it is due again, or None when it is done
+    with. An item is never acted on by two threads at once. ``threads`` are there from :meth:`start` on; more come, up
+    to ``most``, while items are overdue. An ``act`` that raises is logged, its item is due again after a second, and
+    the thread goes on. ``on_overslept`` hears of a thread that woke late, by how many seconds, and how many of them the
+    process computed."""
 
     def __init__(
         self, name: str, act: Callable[[Item], float | None], threads: int, clock: Callable[[], float] = time.monotonic,

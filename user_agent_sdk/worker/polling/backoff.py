@@ -40,11 +40,8 @@ REPORT, EXTENSION, POLL = "report", "extension", "poll"  # kinds of exchanges
 
 class Pace:
     """What all exchanges with a platform keep together while reports or extensions are refused: of the kind that is
-    refused, and of polls, one begins every 50 ms, after more refusals one a second. The first success of that kind
-    ends it.
-
-    No lock: of two that ask at the same moment both may go.
-    """
+    refused, and of polls, one begins every 50 ms, after more refusals one a second. The first success of that kind ends
+    it. No lock: of two that ask at the same moment both may go."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -85,11 +82,9 @@ class Pace:
 
 
 class Outage:
-    """What the log says of an outage: one line when trouble starts, one a minute while it lasts, one at once for a
-    new reason (a few a minute), and one when it is over.
-
-    ``fields`` go into ``extra`` with each line, beside ``outage_s``, ``tries`` and ``reason``.
-    """
+    """What the log says of an outage: one line when trouble starts, one a minute while it lasts, one at once for a new
+    reason (a few a minute), and one when it is over. ``fields`` go into ``extra`` with each line, beside ``outage_s``,
+    ``tries`` and ``reason``."""
 
     def __init__(self, log: logging.Logger, what: str, **fields: object) -> None:
         self._log, self._what, self._fields = log, what, fields
