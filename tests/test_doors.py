@@ -190,7 +190,7 @@ class DoorsTest(unittest.TestCase):
             ("worker/slots.py", "import asyncio"),
             ("conductor/transport.py", "if True:\n    import ssl"),
             ("watching/status.py", "def f():\n    import http.server"),
-            ("worker/keeping/adopt.py", "from ..slots import Services"),
+            ("worker/keeping/custody.py", "from ..slots import Services"),
             ("worker/keeping/held.py", "from ..running.execute import execute"),
             ("worker/polling/gate.py", "from .. import runner"),
             ("worker/polling/gate.py", "from ..keeping.held import Held"),
