@@ -216,7 +216,7 @@ class CoroutinesTest(unittest.TestCase):
             self.box.wait(first, LONG_S)
             go.clear()
             second = self.box.put()
-            self.box.engine.wait(second, LONG_S, lambda now: now.attempts[-1].status == "IN_PROGRESS")
+            self.box.await_state(second, lambda now: now.attempts[-1].status == "IN_PROGRESS")
             self.ended.wait(0.2)
             go.set()
             self.box.wait(second, LONG_S)
