@@ -90,7 +90,8 @@ class TheTask(unittest.TestCase):
                 "retryCount": 2,
                 "pollCount": 3,
                 "responseTimeoutSeconds": 30,
-                "inputData": {"x": 1, "__task_id__": "p", "__deployed_workflow_id__": "q", "__more__": 2, "__": 3},
+                "inputData": {"x": 1, "__task_id__": "p", "__deployed_workflow_id__": "q", "__more__": 2, "__": 3,
+                              "___": 4, "__x": 5, "_": 6},
                 "outputData": {"y": 2},
                 "scheduledTime": 17,
                 "workflowTask": {"taskDefinition": {}},
@@ -100,7 +101,7 @@ class TheTask(unittest.TestCase):
         self.assertEqual((task.task_def_name, task.reference_task_name, task.retried_task_id), ("d", "r", "t-0"))
         self.assertEqual((task.retry_count, task.attempt, task.poll_count), (2, 3, 3))
         self.assertEqual((task.response_timeout_s, task.key), (30.0, "w-1/r"))
-        self.assertEqual((task.input_data, task.output_data), ({"x": 1, "__": 3}, {"y": 2}))
+        self.assertEqual((task.input_data, task.output_data), ({"x": 1, "__x": 5, "_": 6}, {"y": 2}))
         self.assertEqual((task.platform_task_id, task.platform_agent_id), ("p", "q"))
         self.assertEqual((task.scheduled_time, task.workflow_task), (17, {"taskDefinition": {}}))
         self.assertFalse(hasattr(task, "something_that_no_platform_sends"))

@@ -125,7 +125,7 @@ def _seconds(value: object) -> float | None:
 def own_input(wire: Mapping[str, Any]) -> dict[str, Any]:
     """A task's input without the platform's keys (``__name__``); its values are the wire's own."""
     given = _object(wire.get("inputData"))
-    return {k: v for k, v in given.items() if k[:2] != "__" or k[-2:] != "__" or len(k) < 5}
+    return {k: v for k, v in given.items() if k[:2] != "__" or k[-2:] != "__"}
 
 
 class LogLine(NamedTuple):
