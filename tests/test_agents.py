@@ -110,9 +110,9 @@ class Registry(unittest.TestCase):
         def agent() -> None: ...
 
         wrong: list[dict[str, Any]] = [
-            {"workers": True}, {"workers": 2.0}, {"workers": "4"},
-            {"poll_interval": -1}, {"poll_interval": True}, {"poll_interval": float("nan")}, {"poll_interval": "1s"},
-            {"agent_id": ""}, {"timeout_s": 0}, {"timeout_s": float("inf")}, {"agent_id": 7}, {"domain": " "},
+            {"workers": 2.0}, {"workers": "4"}, {"agent_id": ""},
+            {"poll_interval": True}, {"poll_interval": float("nan")}, {"poll_interval": "1s"},
+            {"timeout_s": 0}, {"timeout_s": float("inf")}, {"agent_id": 7}, {"domain": " "},
             {"poll_interval": 10**400},  # an int that no float can hold ended in an OverflowError
         ]  # fmt: skip
         for options in wrong:
@@ -123,11 +123,13 @@ class Registry(unittest.TestCase):
         self.assertEqual(REGISTRY, [])
 
     def test_options_that_0_2_0_took_for_its_defaults_are_the_defaults_here(self) -> None:
-        for workers in (0, -1):
-            with self.assertLogs("user_agent_sdk.agents", "WARNING"):
-                register_user_agent(lambda: None, workers=workers, worker_id="", domain="")
+        for workers in (0, -1, True, False):
+            with self.assertLogs("user_agent_sdk.agents", "WARNING") as caught:
+                register_user_agent(lambda: None, workers=workers, worker_id="", domain="", poll_interval=-5)
             agent = REGISTRY.pop()
-            self.assertEqual((agent.workers, agent.worker_id, agent.domain), (1, None, None))
+            self.assertEqual((agent.workers, agent.worker_id, agent.domain, agent.poll_interval_ms), (1, *[None] * 3))
+            self.assertIs(type(agent.workers), int)
+            self.assertEqual([record.action for record in caught.records], ["one_worker", "default_interval"])
 
     def test_a_worker_id_may_be_anything_that_has_a_text(self) -> None:
         """``worker_id=uuid.uuid4()`` and ``os.getpid()``, which 0.2.0 wrote as they are, let no worker start."""

@@ -109,8 +109,16 @@ class SettingsTest(unittest.TestCase):
         self.assertIsNone(self.load(GOOD, env).resolve(second).domain)
         self.assertIsNone(self.load(GOOD, {"USERAGENT_DOMAIN": "NO_DOMAIN"}).resolve(first).domain)
         self.assertIsNone(self.load(GOOD).resolve(Agent(lambda: None, domain="NO_DOMAIN")).domain)
-        with self.assertRaisesRegex(ConfigError, "conductor_worker_polling_interval must be a number of milliseconds"):
-            self.load(GOOD, {"conductor_worker_polling_interval": "soon"}).resolve(first)
+
+    def test_an_interval_of_the_environment_that_is_none_is_overlooked_and_said_as_in_0_2_0(self) -> None:
+        """It let no worker start."""
+        agent = Agent(lambda: None, "first", poll_interval_ms=300)
+        for name in ("conductor_worker_polling_interval", "CONDUCTOR_WORKER_First_POLLING_INTERVAL"):
+            for text in ("soon", "-1", "nan"):
+                found = self.load(GOOD, {name: text})
+                self.assertEqual(found.resolve(agent).poll_interval_ms, 300)
+                said = f"environment variable {name.lower()} must be a number of milliseconds from 0 to 3,600,000"
+                self.assertEqual(found.warnings, (f"{said}, not '{text}': it is not used",))
 
     # The credentials file
 

@@ -74,9 +74,13 @@ class Agent:  # a dataclass costs each start 1 ms
     def _settle_options(self) -> None:
         self.worker_id = str(self.worker_id) if self.worker_id else None  # of a UUID, a process's number
         self.domain = self.domain or None
-        if self.workers is not None and is_number(self.workers, int, -math.inf) and self.workers < 1:
+        if isinstance(self.workers, int) and (self.workers < 1 or self.workers is True):
             log.warning("%s has workers=%s: one is meant", self.where, self.workers, extra={"action": "one_worker"})
             self.workers = 1
+        if is_number(self.poll_interval_ms, least=-math.inf) and self.poll_interval_ms < 0:  # type: ignore[operator]
+            usual = "%s has poll_interval=%s: the default is meant"
+            log.warning(usual, self.where, self.poll_interval_ms, extra={"action": "default_interval"})
+            self.poll_interval_ms = None
         for option, text in (("agent_id", self.agent_id), ("worker_id", self.worker_id), ("domain", self.domain)):
             if text is not None and (not isinstance(text, str) or not text.strip()):
                 raise self._bad_option(option, text, "text that is not empty")

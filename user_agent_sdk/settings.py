@@ -242,6 +242,12 @@ def load(
         if isinstance(value, Path):  # a script may change the folder
             values[name] = value.absolute()
     worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
+    for name, text in tuple(worker_env.items()):
+        try:
+            _ = milliseconds(text) if name.endswith("_polling_interval") and text.strip() else None
+        except ValueError as reason:
+            warnings.append(f"environment variable {name} {reason}: it is not used")
+            del worker_env[name]
 
     def again() -> Settings:  # a partial's repr would show the secrets of the environment
         return load(flags, environ=environ, script=script, target=target)
