@@ -153,7 +153,7 @@ class ReleaseTest(unittest.TestCase):
         done = subprocess.run(
             [sys.executable, str(self.folder / "out" / "useragent.pyz"), "--version"], capture_output=True, text=True
         )
-        self.assertEqual((done.stdout, done.stderr), (f"useragent {__version__}\n", ""))
+        self.assertEqual((done.stdout, done.stderr), (f"{__version__}\n", ""))
 
     def test_nothing_of_the_repository_is_left_out_and_nothing_ignored_is_in(self) -> None:
         git = shutil.which("git")

@@ -16,8 +16,8 @@ from user_agent_sdk import __version__, _build
 
 
 class VersionTest(CliTest):
-    def test_the_short_form_is_one_line(self) -> None:
-        self.assertEqual(self.run_main("--version"), (0, f"useragent {__version__}\n", ""))
+    def test_the_short_form_is_the_version_alone(self) -> None:
+        self.assertEqual(self.run_main("--version"), (0, f"{__version__}\n", ""))
 
     def test_in_a_pipe_it_is_one_tab_separated_fact_a_line(self) -> None:
         facts = dict(line.split("\t") for line in self.run_main("version").out.splitlines())

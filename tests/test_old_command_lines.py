@@ -53,6 +53,20 @@ class WhatTheyDoTest(CliTest):
         self.assertIn("cua is not part of this package", ended.err)
         self.assertIn("stay with 0.3.0", ended.err)
 
+    def test_without_any_word_the_commands_are_listed(self) -> None:
+        """As there. It was an error, which told how to list them."""
+        self.assertEqual(self.run_main(), self.run_main("-h"))
+        self.assertEqual(self.run_main().code, 0)
+
+    def test_a_script_that_ends_the_program_at_its_top_chooses_the_exit_code(self) -> None:
+        """As there. It was 6, whatever the script said; a worker that never starts still has not ended well."""
+        self.write("credentials.json", '{"clientId": "a", "clientSecret": "b", "agentId": "c"}')
+        for given, code in (("75", 75), ("0", 6), ("", 6), ("'no disk'", 6), ("True", 6)):
+            self.write("agent.py", f"import sys\nsys.exit({given})\n")
+            ended = self.run_main("run", "agent.py")
+            self.assertEqual(ended.code, code, given)
+            self.assertIn("agent.py raised SystemExit while it was loaded", ended.err)
+
     def test_a_record_is_named_by_an_option_too(self) -> None:
         self.write("agent.py", SUM)
         self.run_main("invoke", "agent.py", "-r")

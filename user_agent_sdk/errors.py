@@ -96,7 +96,9 @@ class UserAgentError(Exception):
 
     @property
     def exit_code(self) -> int:
-        return CODES[self.code][0]
+        ended = self.__cause__  # by sys.exit() at the top of a script: a number there is meant
+        own = ended.code if isinstance(ended, SystemExit) and type(ended.code) is int else 0
+        return own or CODES[self.code][0]
 
 
 class UsageError(UserAgentError):

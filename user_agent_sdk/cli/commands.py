@@ -142,13 +142,11 @@ def _is_closed_pipe(error: Exception) -> bool:
 
 
 def _run(words: list[str], args: list[Namespace]) -> int:
-    if not words:
-        raise UsageError("no command given", hints=[f"{PROGRAM} -h lists the commands"])
-    if words[0] == "help":
+    if not words or words[0] == "help":
         words[:] = [words[1], "-h"] if len(words) > 1 else ["-h"]
     name = ALIASES.get(words[0], words[0])
     if name in ("-h", "--help", "--version"):
-        print(f"{PROGRAM} {__version__}" if name == "--version" else _overview())  # noqa: T201 - ASCII, and all of it
+        print(__version__ if name == "--version" else _overview())  # noqa: T201 - ASCII, and all of it
         return EXIT_OK
     if name not in COMMANDS:
         raise _unknown(words)

@@ -43,6 +43,7 @@ MEANT = {
     "hd 0x1": "a number is written in decimal digits",
 }
 LINES: tuple[tuple[str, Understood], ...] = (
+    ("", {"command": "help"}),
     ("run agent.py creds.json 4",
      {"command": "run", "agent_spec": "agent.py", "config_file": "creds.json", "workers": 4}),
     ("run agent.py creds.json 4 true",
@@ -184,7 +185,7 @@ LINES: tuple[tuple[str, Understood], ...] = (
 
 def ours(line: str) -> Understood:
     """What this SDK understands by a line, in 0.2.0's names; None when it is refused."""
-    words = line.split()
+    words = line.split() or ["-h"]
     name = ALIASES.get(words[0], words[0])
     if name in ("-h", "--help", "--version"):
         return {"command": name.lstrip("-").replace("h", "help") if name == "-h" else name.lstrip("-")}
