@@ -19,6 +19,7 @@ from user_agent_sdk.sandbox.server import Sandbox
 
 SEED = os.environ.get("USERAGENT_SEED_PYTHON", "")
 AGENT_ID = "sum#user-agent"
+STRANGER = 4711  # a user's number
 PLATFORM_KEYS = {"__task_id__": "platform-1", "__deployed_workflow_id__": "deployed-1"}
 
 
@@ -70,6 +71,32 @@ class RoundTripTest(CliTest):
         self.run_main("history", "-e", "ours.csv")
         theirs, ours = (Path(name).read_text("utf-8").splitlines()[0] for name in ("theirs.csv", "ours.csv"))
         self.assertTrue(ours.startswith(theirs))
+
+    def test_what_moving_here_tells_of_files_and_exit_codes(self) -> None:
+        """``seed_says`` raises for another exit code than 0."""
+        self.write("agent.py", SUM)
+        self.run_main("invoke", "agent.py", "-r", "-a", AGENT_ID, "-i", '{"num1": 2, "num2": 3}')
+        for words in (("hd", "999"), ("history", "-e", "no/such/folder.csv"), ("history", "-db", "none.db")):
+            self.seed_says(*words)
+            Path("none.db").unlink(missing_ok=True)
+            self.assertEqual(self.run_main(*words).code, 1, words)
+        self.seed_says("history", "-a", "NOPE", "-e", "nothing.csv")
+        self.assertFalse(Path("nothing.csv").exists())
+        self.run_main("history", "-a", "NOPE", "-e", "nothing.csv")
+        self.assertEqual(len(Path("nothing.csv").read_text("utf-8").splitlines()), 1)
+        Path("execution_history.db").chmod(0o666)  # others may write it
+        self.assertIn("Showing 1 record(s)", self.seed_says("history"))
+        self.assertIn("can be written by others", self.run_main("history").err)
+        self.assertEqual(self.run_main("history", "-db", "execution_history.db").code, 0)
+        self.assertIn("can be written by others", self.run_main("invoke", "agent.py", "-r").err)
+
+    @unittest.skipUnless(hasattr(os, "chown") and os.geteuid() == 0, "only root can give a file to another user")
+    def test_what_moving_here_tells_of_credentials_of_another_user(self) -> None:
+        os.chown(self.write("credentials.json", ""), STRANGER, STRANGER)
+        self.run_seed_worker({"num1": 2, "num2": 3})  # which completes the task
+        ended = self.run_main("run", "agent.py")
+        self.assertEqual(ended.code, 3)
+        self.assertIn(f"belongs to user {STRANGER}", ended.err)
 
     def test_its_file_here_and_then_by_both(self) -> None:
         self.run_seed_worker({"num1": 2, "num2": 3}, {"num1": "two", "num2": 3})
