@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import signal
 import threading
 import unittest
+from unittest import mock
 
 from user_agent_sdk.worker import signals
 
@@ -44,7 +46,7 @@ class SignalsTest(unittest.TestCase):
             ([term, hangup, term], [term, term], True),
         ):
             numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-            with self.subTest(sent), signals.into(numbers):
+            with self.subTest(sent), signals.into(numbers, clock=itertools.count().__next__):
                 for number in sent:
                     send(number)
                 got = []
@@ -62,9 +64,36 @@ class SignalsTest(unittest.TestCase):
             numbers.put(number)
             self.assertIs(signals.is_second(numbers), is_second)
 
+    def test_a_signal_that_a_wrapper_sends_twice_is_one_and_a_second_key_press_is_two(self) -> None:
+        """`timeout` signals its child, then its own group, in which the child is too; sudo, su and a service manager
+        forward one that the group has had already. The worker ended at once, and cut off what ran."""
+        term, interrupt, now_s = signal.SIGTERM, signal.SIGINT, [0.0]
+        for sent, counted in (
+            ([(term, 0), (term, 0.00005), (term, 0.01)], [term]),
+            ([(interrupt, 0), (term, 0.001)], [interrupt]),
+            ([(term, 0), (term, 0.001), (term, 0.5), (term, 0.501)], [term, term]),
+            ([(interrupt, each / 30) for each in range(20)], [interrupt] * 3),  # a key that is held
+            *(
+                [
+                    ([(signals.HANGUP, 0), (term, 0.001), (term, 0.002), (term, 9)], [signals.HANGUP, term]),
+                    ([(signals.HANGUP, 0), (term, 9), (term, 9.001), (term, 10)], [signals.HANGUP, term]),
+                    ([(term, 0), (signals.HANGUP, 9), (term, 9.001)], [term, term]),
+                ]
+                if signals.HANGUP
+                else []
+            ),
+        ):
+            numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+            at = mock.patch.object(signals, "REPEAT_S", 0.3)
+            with self.subTest(sent), at, signals.into(numbers, clock=lambda: now_s[0]):
+                for number, at_s in sent:
+                    now_s[0] = at_s
+                    send(number)
+                self.assertEqual([numbers.get_nowait() for _ in range(numbers.qsize())], counted)
+
     def test_ten_thousand_signals_in_a_storm_block_nobody(self) -> None:
         numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        with signals.into(numbers):
+        with signals.into(numbers, clock=itertools.count().__next__):  # each counts
 
             def storm() -> None:
                 for count in range(10_000):

@@ -45,9 +45,13 @@ def main(args: Namespace) -> int:
     path = args.credentials and parsed(from_home, args.credentials, "--credentials", UsageError)
     script = options.script_of(args) if args.agent or args.path else None
     settings = options.prepare(args, script, target=False)
-    with server.Sandbox(port, client_secret=_secret_in(path) if path else None) as sandbox:
+    numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+    secret = _secret_in(path) if path else None
+    with contextlib.ExitStack() as handled, server.Sandbox(port, client_secret=secret) as sandbox:
         with contextlib.redirect_stdout(sys.stderr):  # a print() of the agent's is not the answer
             agents = embedded.named(loader.load(script), settings) if script is not None else []
+        if not agents:
+            handled.enter_context(signals.into(numbers))  # before somebody hears of it, and until it is closed
         agent_id = str(agents[0].agent_id) if agents else settings.agent_id or AGENT_ID
         credentials = sandbox.credentials(agent_id)
         if path:
@@ -65,12 +69,10 @@ def main(args: Namespace) -> int:
         if agents:
             with contextlib.redirect_stdout(sys.stderr), page.Listener(sandbox.engine, AGENT_LOG):
                 return run.work(settings.on_sandbox(credentials), agents)
-        numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        with signals.into(numbers):
-            while True:
-                with contextlib.suppress(queue.Empty):
-                    numbers.get(timeout=LOOK_S)
-                    break
+        while True:
+            with contextlib.suppress(queue.Empty):
+                numbers.get(timeout=LOOK_S)
+                break
         if not settings.quiet:
             terminal.note("stopped")
     return EXIT_OK

@@ -4,9 +4,11 @@ can deadlock with a main thread that waits on it (seen on every Python), SimpleQ
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
@@ -15,22 +17,33 @@ from .. import forking
 
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
 HANGUP = getattr(signal, "SIGHUP", None)
+# What comes so soon after another signal is the same one: `timeout` and sudo forward one that the whole group gets, and
+# nobody presses a key as fast. On Windows a handler may run half a second late, and Python has made one of two by then.
+REPEAT_S = 0.3 if os.name == "posix" else 0.0
 
 
 @contextmanager
-def into(numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def into(
+    numbers: queue.SimpleQueue[int], breaks: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:  # fmt: skip
     """While this lasts, each signal that asks to stop puts its number into ``numbers``, and while ``breaks`` says so
     raises KeyboardInterrupt too; outside the main thread, where no handler can be set, it does nothing. A hangup is no
     second signal, nor is what comes second to one: the shell and the kernel send one each when a terminal is lost, and
-    systemd sends one with its SIGTERM, in any order."""
+    systemd sends one with its SIGTERM, in any order. A repeat of what came just now counts for nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     came: set[int] = set()
+    repeats_until = 0.0
 
     def handle(number: int, frame: Any) -> None:
-        counts = not came or (number != HANGUP and came != {HANGUP})
+        nonlocal repeats_until
+        is_new = number != HANGUP and clock() >= repeats_until
+        if is_new:
+            repeats_until = clock() + REPEAT_S
+        counts = not came or (is_new and came != {HANGUP})
         came.add(number)
         if counts:
             numbers.put(number)
