@@ -244,9 +244,11 @@ class OnAServer(CliTest):
 
     def test_a_definition_that_can_not_be_made_keeps_no_worker_from_its_work(self) -> None:
         """A worker may be there before its server."""
-        for self.broken in ((503, b""), (400, b'{"message": "ownerEmail cannot be empty"}')):
+        wrong = b'{"message": "Validation failed", "validationErrors": [{"message": "retryCount: 15 must be <= 10"}]}'
+        for self.broken, why in (((503, b""), "HTTP 503"), ((400, wrong), "failed retryCount: 15 must be <= 10")):
             [said] = self.register("--register")
             self.assertIn(f"Task type {NAME} could not be registered", said)
+            self.assertIn(why, said)
         self.assertEqual(self.posted, [])
 
     def test_akabot_defines_its_tasks_itself(self) -> None:

@@ -415,6 +415,26 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(classify(401, JSON, b'{"error":"EXPIRED_TOKEN"}')[1], "HTTP 401: EXPIRED_TOKEN")
         self.assertIn("redirects are not followed", classify(302, "", b"")[1])
 
+    def test_the_reason_of_a_refused_definition_says_what_is_wrong_with_it(self) -> None:
+        """Conductor says so in a list beside its message; "Validation failed, check below errors" was all one saw."""
+        message = "Validation failed, check below errors for detail."
+        known = [{"path": "a", "message": text} for text in ("d is too low", "retryCount: 15 must be <= 10", "b", "c")]
+        for errors, said in (
+            (known[1:2], " retryCount: 15 must be <= 10"),
+            (known, " b; c; d is too low"),  # of a set: in one order, or each time it were a new reason
+            ([None, "x", {"path": "a"}, {"message": 1}, {"message": {}}, known[2]], " b"),
+            ([], ""),
+            ("abc", ""),
+            ({"message": "b"}, ""),
+            (None, ""),
+            (7, ""),
+        ):
+            with self.subTest(errors):
+                body = encode({"status": 400, "message": message, "validationErrors": errors})
+                self.assertEqual(classify(400, JSON, body), (Verdict.REFUSED, f"HTTP 400: {message}{said}"))
+        body = encode({"validationErrors": known[1:2]})
+        self.assertEqual(classify(400, JSON, body)[1], "HTTP 400: retryCount: 15 must be <= 10")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -228,7 +228,8 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
         return Verdict.LATER, f"HTTP {status}: redirects are not followed; serviceUrl must be the service's own address"
     reply = json_object(body)
     told = (reply.get(key) for key in ("message", "error_description", "error"))
-    reason = f"HTTP {status}" + next((f": {text}" for text in told if isinstance(text, str)), "")
+    said = " ".join(filter(None, (next((text for text in told if isinstance(text, str)), ""), _details(reply))))
+    reason = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     if status in (401, 403):
         return Verdict.AUTH, reason
     if status == 413 or (status == 400 and reply):
@@ -238,6 +239,13 @@ def classify(status: int, media_type: str, body: bytes, ids: Sequence[str] = ())
     if status == 404 and any(name and name in str(reply.get("message", "")) for name in ids):
         return Verdict.REFUSED, reason
     return Verdict.LATER, reason
+
+
+def _details(reply: Mapping[str, Any]) -> str:
+    """What Conductor finds wrong with single fields: three of its messages, in an order of ours, since it has none."""
+    errors = reply.get("validationErrors")
+    told = [_object(error).get("message") for error in errors] if isinstance(errors, list) else []
+    return "; ".join(sorted(text for text in told if isinstance(text, str))[:3])
 
 
 # Spring's two sentences, which Conductor hands on as a 500: the first where another method has that path (3.13).
