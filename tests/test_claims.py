@@ -79,7 +79,7 @@ class TablesTest(unittest.TestCase):
         told = set(re.findall(r"`([A-Z]+ [^`]+)`", requests))
         made = {"POST authUrl", "POST /token", "GET /health"}
         for dialect in DIALECTS.values():
-            made |= {f"GET {path}ID" for path in (dialect.poll, dialect.batch_poll) if path}
+            made |= {f"GET {path}ID" for path in (dialect.poll, dialect.batch_poll, dialect.task) if path}
             made |= {f"POST {path}" for path in (dialect.report, dialect.report_and_poll) if path}
         made |= {f"GET {definitions._PATH}/ID", f"POST {definitions._PATH}"}
         self.assertEqual(told, made)

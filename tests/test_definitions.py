@@ -27,6 +27,7 @@ from user_agent_sdk import user_agent
 @user_agent(agent_id="it's an invoice", workers=4, retries=5, response_timeout_s=90, timeout_s=600)
 def read(): ...
 """
+NOBODY = definitions.NOBODY
 NAME = "it's an invoice"
 
 
@@ -61,6 +62,8 @@ class OnAServer(CliTest):
         self.posted: list[Any] = []
         self.health: Any = (200, b'{"healthy":true}')
         self.broken: Any = None
+        self.task: Any = None
+        self.elsewhere: Any = (404, b"{}")
         self.hangs: threading.Event | None = None
         self.server = Server(answering(self.answer))
         self.addCleanup(self.server.close)
@@ -72,8 +75,10 @@ class OnAServer(CliTest):
             return self.health
         if self.hangs is not None:
             self.hangs.wait(PATIENCE_S)
-        if "/metadata/taskdefs" not in path:
-            return 404, b"{}"
+        if path.startswith("/api/tasks/"):
+            return self.task or (404, b'{"message": "Task not found for taskId: %b"}' % path[11:].encode())
+        if not path.startswith("/api/metadata/taskdefs"):
+            return self.elsewhere if NOBODY in path or "/metadata/" in path else (404, b"{}")
         if self.broken:
             return self.broken
         if request.method == "POST":
@@ -86,9 +91,9 @@ class OnAServer(CliTest):
             return 200, found if isinstance(found, bytes) else json.dumps(found).encode()
         return 404, json.dumps({"message": f"No such taskType found by name: {name}", "retryable": False}).encode()
 
-    def check(self) -> dict[str, list[tuple[str, str, str]]]:
+    def check(self, script: str = "agent.py") -> dict[str, list[tuple[str, str, str]]]:
         """Status, message and fix of the findings, by what was checked."""
-        ended = self.run_main("check", "agent.py", "--conductor", self.url, "--json")
+        ended = self.run_main("check", *filter(None, [script]), "--conductor", self.url, "--json")
         found: dict[str, list[tuple[str, str, str]]] = {}
         for row in json.loads(ended.out)["checks"]:
             found.setdefault(row["check"], []).append((row["status"], row["message"], row["fix"]))
@@ -172,6 +177,39 @@ class OnAServer(CliTest):
             [(status, message, _)] = self.check()["task type"]
             self.assertEqual((status, self.code), ("warn", 0))
             self.assertIn("can't be read", message)
+
+    def test_an_address_that_is_not_the_apis_fails_the_check(self) -> None:
+        """Without /api, or with /API, each poll got Conductor's own web page, and check said that tasks run all the
+        same; in front of a sandbox it said that the definition was missing, with a command for the wrong address."""
+        self.defined[NAME] = definitions.described(NAME, 5, 90, 600)
+        address = self.server.url
+        names_it = b'{"message": "No static resource metadata/taskdefs/%b, tasks/"}' % NOBODY.encode()
+        for self.elsewhere in (
+            (200, b"<!DOCTYPE html>"),
+            (200, b"Welcome", "Content-Type: text/html"),
+            (404, b"<html>"),
+            (404, b""),
+            (404, b"no such page"),
+            (404, names_it),
+            (500, names_it),
+        ):
+            for base in ("", "/API", "/api/api"):
+                for script in ("agent.py", ""):
+                    with self.subTest(self.elsewhere, base=base, script=script):
+                        self.url = address + base
+                        found = self.check(script)
+                        [(message, fix)] = [row[1:] for row in found["platform"] if row[0] == "FAIL"]
+                        self.assertIn(f"{self.url} is not the address of a Conductor's API", message)
+                        self.assertIn("mostly ends in /api", fix)
+                        self.assertEqual((self.code, found.get("task type")), (5, None))
+
+    def test_a_gateway_that_lets_the_tasks_through_alone_is_the_api(self) -> None:
+        for self.broken in ((404, b"<html>"), (200, b"<html>")):
+            for self.task in (None, (200, b""), (204, b""), (401, b""), (403, b"<html>"), (503, b"<html>")):
+                with self.subTest(self.broken, task=self.task):
+                    [(status, _, fix)] = self.check()["task type"]
+                    self.assertEqual((status, self.code), ("warn", 0))
+                    self.assertIn("run all the same", fix)
 
     def register(self, *options: str) -> list[str]:
         with mock.patch("user_agent_sdk.worker.runner.Runner.run", return_value=0):

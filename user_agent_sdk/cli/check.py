@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from .. import errors, loader, logs, private
 from .._version import __version__, digest
 from ..agents import Agent
+from ..conductor.definitions import is_elsewhere
 from ..conductor.renewal import absent_cert_file, bundle
 from ..errors import CODES, EXIT_OK, PlatformError, StorageError, UserAgentError
 from ..settings import TABLE, Settings, load
@@ -275,11 +276,17 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
             return
         for status, what, fix in definitions.health(transport, settings.service_url, TIMEOUT_S):
             yield Row(status, "health", what, fix)
+        doubt = None if agents else ""
         try:
             for status, what, fix in definitions.findings(client, settings, agents):
                 yield Row(status, "task type", what, fix, "config-invalid" if status == "FAIL" else None)
         except PlatformError as error:  # a gateway may let the tasks' paths through alone
-            yield Row("warn", "task type", error.message, "tasks run all the same, if the server has their definitions")
+            doubt = error.message
+        if doubt is not None and is_elsewhere(client):
+            what = f"{settings.service_url} is not the address of a Conductor's API: polls would bring no task"
+            yield Row("FAIL", "platform", what, "name the API's address (it mostly ends in /api)", PlatformError.code)
+        elif doubt:
+            yield Row("warn", "task type", doubt, "tasks run all the same, if the server has their definitions")
 
 
 def _trust(settings: Settings) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .. import logs
@@ -12,13 +13,14 @@ from ..errors import PlatformError
 from .client import Client, Exchange
 from .paths import segment
 from .transport import Response
-from .wire import classify, encode, json_object
+from .wire import classify, encode, is_web_page, json_object
 
 CALL_TIMEOUT_S = 15.0
+NOBODY = "useragent-check"  # an id that no task and no task type has
 RETRIES = 3  # the server's own default
 RESPONSE_TIMEOUT_S = 300.0  # Conductor's default is an hour, for which a crashed worker's task would wait
 OWNER = "user-agent@localhost"  # the server wants an e-mail address; nothing is sent to this one
-_PATH = "/metadata/taskdefs"
+_PATH, _TASKS = "/metadata/taskdefs", "/tasks"
 _KEPT_BY_SERVER = {"createTime", "updateTime", "createdBy", "updatedBy"}
 
 
@@ -42,13 +44,28 @@ def described(
 
 def find(client: Client, name: str, limit_s: float | None = None) -> dict[str, Any] | None:
     """The server's definition of a task type; None when it has none. Raises PlatformError."""
-    reply = Exchange(client, f"{_PATH}/{segment(name)}", None, limit_s or CALL_TIMEOUT_S).receive()
-    said = str(json_object(reply.body).get("message", ""))
-    if reply.status == 404 and name in said and _PATH not in said:  # whoever names the path has no such route
+    reply, is_route = _ask(client, _PATH, name, limit_s)
+    if reply.status == 404 and is_route:
         return None
     if not (found := json_object(_good(reply).body)):  # a gateway's login page, say: what is there must not be replaced
         raise PlatformError("the reply is no task definition")
     return found
+
+
+def is_elsewhere(client: Client) -> bool:
+    """Whether the address is not the API's: neither of two routes is there, of which a gateway may keep one back."""
+    with suppress(PlatformError):
+        return not any(_ask(client, path, NOBODY)[1] for path in (_PATH, _TASKS))
+    return False
+
+
+def _ask(client: Client, path: str, name: str, limit_s: float | None = None) -> tuple[Response, bool]:
+    """The reply, and whether such a route may be there. Who has none shows a web page, names the path, or says 404
+    without the name. Raises PlatformError."""
+    reply = Exchange(client, f"{path}/{segment(name)}", None, limit_s or CALL_TIMEOUT_S).receive()
+    said = str(json_object(reply.body).get("message", ""))
+    is_named = f"{path[1:]}/" not in said and (reply.status != 404 or name in said)
+    return reply, is_named and not (reply.status == 200 and is_web_page(reply.media_type, reply.body))
 
 
 def create(client: Client, definition: Mapping[str, Any]) -> None:
