@@ -250,14 +250,16 @@ class TerminalTest(CliTest):
 
     @unittest.skipUnless(os.name == "posix", "a shell that closes streams")
     def test_streams_that_are_closed_are_filled_with_the_null_device(self) -> None:
-        """The first sockets were 0 to 2 then: what a function wrote to 1 went to the platform."""
-        looks = "import os; open('seen', 'w').write(repr([os.fstat(n).st_rdev for n in range(3)]))"
+        """The first sockets were 0 to 2 then: what a function wrote to 1 went to the platform. So it is with the files
+        that a program opens which a function starts."""
+        looks = "import os; seen = [(os.fstat(n).st_rdev, os.get_inheritable(n)) for n in range(3)]"
+        looks += "; open('seen', 'w').write(repr(seen))"
         self.write("agent.py", f"{SUM}{looks}\n")
         words = f"{sys.executable} -m user_agent_sdk invoke agent.py -i '{{}}' <&- >&- 2>&-"
         result = subprocess.run(["sh", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=self.folder)
         self.assertEqual(result.returncode, 0)
         null = os.stat(os.devnull).st_rdev
-        self.assertEqual((self.folder / "seen").read_text(), repr([null] * 3))
+        self.assertEqual((self.folder / "seen").read_text(), repr([(null, True)] * 3))
 
     @unittest.skipUnless(os.name == "posix", "a shell that closes streams")
     def test_every_form_of_the_history_can_be_written_to_a_stream_that_is_closed(self) -> None:

@@ -394,6 +394,9 @@ class RunFromPythonTest(CliTest):
         with self.assertRaises(SystemExit) as ended, mock.patch.object(sys, "stderr", io.StringIO()) as err:
             run_command("nothing.py")
         self.assertEqual((ended.exception.code, "nothing.py" in err.getvalue()), (6, True))
+        with self.assertRaises(SystemExit) as ended, mock.patch.object(sys, "stderr", None):  # as in pythonw.exe
+            run_command("nothing.py")
+        self.assertEqual(ended.exception.code, 6)
 
     def test_a_script_may_run_itself_by_the_old_command(self) -> None:
         """It ended with "defines no agent": its own agents were forgotten, since another script was expected."""

@@ -51,7 +51,7 @@ ALIASES = {"hd": "history-detail"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    _fill_streams()
+    fill_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a print() of an agent's must not fail for want of a character
         sys.stdout.reconfigure(errors="backslashreplace")
     args: list[Namespace] = []  # the parsed arguments, once the words are understood
@@ -115,18 +115,18 @@ def _is_there(name: str) -> bool:
     return all(find_spec(f"{_PACKAGE}.{module}") for module in needed)
 
 
-def _fill_streams() -> None:
+def fill_streams() -> None:
     """Open the null device in place of streams that are closed: else the first sockets would be 0 to 2, and what an
     agent's function writes there would go to the platform. And of those that are absent, as in pythonw.exe."""
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:  # open() takes the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # its number may be a file that a script has opened
             null = os.open(os.devnull, os.O_RDWR)
-            stream = open(null, "w" if descriptor else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _is_full(error: Exception) -> bool:

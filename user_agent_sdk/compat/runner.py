@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import loader, logs, settings
 from ..agents import REGISTRY, Agent
-from ..cli.commands import main
+from ..cli.commands import fill_streams, main
 from ..cli.run import announce, end, recording, watch
 from ..cli.terminal import fail
 from ..conductor.wire import Task
@@ -139,6 +139,7 @@ def run_command(agent_spec: str, config_file: str | None = None, debug: bool = F
                 abort_signal: threading.Event | None = None, workers: int | None = None,
                 record_logs: bool = False) -> None:  # fmt: skip
     """Load an agent's script and run it until Ctrl+C, SIGTERM or ``abort_signal``; SystemExit when that fails."""
+    fill_streams()
     try:
         REGISTRY[:] = loader.load(Path(agent_spec))  # the calling script itself has registered its agents already
         UserAgentRunner(None, config_file, debug, workers, record_logs, abort_signal).run()
