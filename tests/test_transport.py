@@ -136,6 +136,11 @@ class Addresses(TransportTest):
         f"https://user:{CANARY}@127.0.0.1/x",
         f"ftp://user:{CANARY}@127.0.0.1/x",
         f"https://user:{CANARY}@[::/x",
+        "http:127.0.0.1/x",
+        "http:/127.0.0.1/x",
+        "http://127.0.0.1%2F.example/x",
+        f"https://127.0.0.1%2F{CANARY}@b.example/x",
+        f"https://127.0.0.1%3F{CANARY}@b.example/x",
     )
 
     def test_only_http_and_https_to_a_host_and_no_password_in_it(self) -> None:

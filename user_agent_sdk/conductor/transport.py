@@ -172,8 +172,9 @@ def _request(url: str) -> _Request:
     """The address, taken apart. Raises ConfigError, which does not show a password in it."""
     with suppress(ValueError):
         request = _Request(url)
-        place = urlsplit(f"//{request.host}")
-        if request.type in ("http", "https") and place.hostname and place.port != 0 and "@" not in place.netloc:
+        place = urlsplit(f"//{request.host}")  # whose %2F and %3F are unquoted; None for an address without //
+        is_whole = place.netloc == request.host and "@" not in place.netloc
+        if request.type in ("http", "https") and is_whole and place.hostname and place.port != 0:
             return request
     scheme, colon, rest = url.partition(":")
     shown = scheme + colon + rest.rpartition("@")[2]
