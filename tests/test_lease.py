@@ -309,6 +309,20 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertEqual(keeper._extend(held), 10.0)
         self.assertEqual(held.lease.renewed_at, 100.0)
 
+    def test_a_report_that_was_not_taken_asks_for_no_extension_before_its_time(self) -> None:
+        """The one that was put off was sent meanwhile: in an outage each report that hung brought one more."""
+        now = [100.0]
+        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]))  # type: ignore[arg-type]
+        held = held_for()
+        self.hold(keeper, held)
+        keeper.pause(held)
+        self.assertEqual(keeper._extend(held), 10.0)
+        now[0] = 110.0
+        keeper._table.put(held, keeper._extend(held) or 0.0)
+        now[0] = 111.0
+        keeper.resume(held)
+        self.assertEqual(keeper._table.next_due(), 120.0)
+
     def test_a_report_waits_for_an_extension_that_is_on_its_way_but_not_for_long(self) -> None:
         go, held = threading.Event(), held_for("a", 0.6)
         platform = Platform(lambda task_id: after(go, LONG_S))

@@ -191,8 +191,8 @@ class LeaseKeeper:
         flight = lease.flight = threading.Event()
         try:
             sent_at = self.clock()
-            if sent_at < lease.paused_until:
-                lease.is_put_off = True
+            lease.is_put_off = sent_at < lease.paused_until
+            if lease.is_put_off:
                 return lease.paused_until - sent_at
             delay_s = self._extended(held, lease, sent_at)
         finally:
