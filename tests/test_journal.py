@@ -273,6 +273,21 @@ class LogTest(Kept):
             self.assertLess(self.path.stat().st_size, 15_000)
         self.assertEqual(self.reopened(journal), {"t": RESULT})
 
+    def test_a_log_that_could_not_be_opened_once_it_was_rewritten_keeps_its_rows(self) -> None:
+        """As on Windows, where a scanner may have the new file open: then the rows were cut off until the next rewrite,
+        and a kill took them."""
+        hasten(self, journal_LOG_MAX_BYTES=10_000)
+        journal = self.opened()
+        journal.write(done("kept"))
+        row = journal.write(done("t"))
+        with self.assertLogs(LOG), unittest.mock.patch.object(log_file.LogFile, "_open", side_effect=OSError("busy")):
+            for _ in range(20):
+                journal.write(done("t", b"x" * 1000), row)
+        self.assertFalse(journal.is_on_disk)
+        with self.assertLogs(LOG):
+            self.assertTrue(journal.sweep(at_once=True))
+        self.assertEqual(self.reopened(journal), {"kept": RESULT, "t": RESULT})
+
     def test_what_is_all_live_is_not_rewritten_again_and_again(self) -> None:
         hasten(self, journal_LOG_MAX_BYTES=10_000)
         journal = self.opened()

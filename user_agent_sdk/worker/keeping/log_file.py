@@ -63,6 +63,7 @@ class LogFile:
             self.size_bytes = self._found.end
         if not self._found.end:
             self.size_bytes += self.append(HEADER)
+        self._found = self._found._replace(end=sys.maxsize)  # from here on all that is in it is our own
         return False
 
     def append(self, data: bytes) -> int:
@@ -99,7 +100,7 @@ class LogFile:
             self._set_aside()
             os.replace(new, self.path)
             self.records = len(rows)
-            self._found = Decoded({}, 0, None, len(HEADER))
+            self._found = Decoded({}, 0, None, sys.maxsize)
             if self._is_synced:
                 _flush_folder(self.path.parent)
         finally:
