@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -184,7 +185,8 @@ class OnAServer(CliTest):
         self.defined[NAME] = definitions.described(NAME, 5, 90, 600)
         address = self.server.url
         names_it = b'{"message": "No static resource metadata/taskdefs/%b, tasks/"}' % NOBODY.encode()
-        for self.elsewhere in (
+        bases = itertools.cycle(("", "/API", "/api/api"))
+        for self.elsewhere, script in zip((
             (200, b"<!DOCTYPE html>"),
             (200, b"Welcome", "Content-Type: text/html"),
             (404, b"<html>"),
@@ -192,16 +194,14 @@ class OnAServer(CliTest):
             (404, b"no such page"),
             (404, names_it),
             (500, names_it),
-        ):
-            for base in ("", "/API", "/api/api"):
-                for script in ("agent.py", ""):
-                    with self.subTest(self.elsewhere, base=base, script=script):
-                        self.url = address + base
-                        found = self.check(script)
-                        [(message, fix)] = [row[1:] for row in found["platform"] if row[0] == "FAIL"]
-                        self.assertIn(f"{self.url} is not the address of a Conductor's API", message)
-                        self.assertIn("mostly ends in /api", fix)
-                        self.assertEqual((self.code, found.get("task type")), (5, None))
+        ), itertools.cycle(("agent.py", ""))):  # fmt: skip
+            self.url = address + next(bases)
+            with self.subTest(self.elsewhere, url=self.url, script=script):
+                found = self.check(script)
+                [(message, fix)] = [row[1:] for row in found["platform"] if row[0] == "FAIL"]
+                self.assertIn(f"{self.url} is not the address of a Conductor's API", message)
+                self.assertIn("mostly ends in /api", fix)
+                self.assertEqual((self.code, found.get("task type")), (5, None))
 
     def test_a_gateway_that_lets_the_tasks_through_alone_is_the_api(self) -> None:
         for self.broken in ((404, b"<html>"), (200, b"<html>")):
