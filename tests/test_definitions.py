@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import unittest
-from typing import Any
+from typing import Any, Callable
 from unittest import mock
 from urllib.parse import unquote
 
@@ -21,6 +21,7 @@ from user_agent_sdk.agents import Agent
 from user_agent_sdk.cli import definitions as looks
 from user_agent_sdk.conductor import definitions
 from user_agent_sdk.errors import ConfigError
+from user_agent_sdk.worker.runner import Runner
 
 SCRIPT = """
 from user_agent_sdk import user_agent
@@ -211,8 +212,8 @@ class OnAServer(CliTest):
                     self.assertEqual((status, self.code), ("warn", 0))
                     self.assertIn("run all the same", fix)
 
-    def register(self, *options: str) -> list[str]:
-        with mock.patch("user_agent_sdk.worker.runner.Runner.run", return_value=0):
+    def register(self, *options: str, run: Callable[[Runner], int] = lambda runner: 0) -> list[str]:
+        with mock.patch.object(Runner, "run", autospec=True, side_effect=run):
             ended = self.run_main("run", "agent.py", "--conductor", self.url, "--no-journal", *options)
         self.assertEqual(ended.code, 0, ended.err)
         return [line for line in ended.err.splitlines() if "ask type" in line or "register" in line]
@@ -280,14 +281,59 @@ class OnAServer(CliTest):
                 [(status, message, _)] = self.check()["task type"]
                 self.assertEqual((status, message, self.code), ("warn", "the reply is no task definition", 0))
 
-    def test_a_definition_that_can_not_be_made_keeps_no_worker_from_its_work(self) -> None:
-        """A worker may be there before its server."""
+    def test_a_definition_that_is_refused_keeps_no_worker_from_its_work_and_is_not_asked_for_again(self) -> None:
         wrong = b'{"message": "Validation failed", "validationErrors": [{"message": "retryCount: 15 must be <= 10"}]}'
-        for self.broken, why in (((503, b""), "HTTP 503"), ((400, wrong), "failed retryCount: 15 must be <= 10")):
-            [said] = self.register("--register")
-            self.assertIn(f"Task type {NAME} could not be registered", said)
+        for self.broken, why in (((403, b""), "HTTP 403"), ((400, wrong), "failed retryCount: 15 must be <= 10")):
+            [said] = self.register("--register", run=lambda runner: len(runner.services.upkeep))
+            self.assertIn(f"Task type {NAME} could not be registered: ", said)
             self.assertIn(why, said)
         self.assertEqual(self.posted, [])
+
+    def served(self, runner: Runner) -> int:
+        """A worker whose polls are answered after a while, as then are its looks; at the first one more does."""
+        [look] = runner.services.upkeep.items()
+        before = len(self.server.requests)
+        pauses_s = [look()]
+        self.assertEqual(len(self.server.requests), before, "looked while nothing answered")
+        runner.gates[0].polled_at = 1.0
+        pauses_s += [look(), look()]
+        self.broken = None
+        while (pause_s := look()) is not None:
+            pauses_s.append(pause_s)
+        self.assertEqual(pauses_s, [0.5, 1.0, 2.0, 0.0], "two looks without an answer; then one agent a turn")
+        return 0
+
+    def test_a_worker_that_is_there_before_its_server_registers_when_the_server_answers(self) -> None:
+        """It said once that the connection was refused, got Ready with the server, and its tasks had the server's own
+        response timeout and retries, or no definition at all."""
+        self.write("agent.py", SCRIPT + SCRIPT.replace(NAME, "another").replace("retries=5", "retries=1"))
+        for unanswered in ((503, b""), (429, b""), (500, b'{"message": "no connection to the database"}')):
+            with self.subTest(unanswered[0]):
+                self.broken = unanswered
+                self.defined.clear()
+                first, *later = self.register("--register", run=self.served)
+                self.assertIn(f"Task types not registered yet: {NAME}, another (", first)
+                self.assertIn("); trying again", first)
+                self.assertEqual(sorted(line.partition(" Task type ")[2] for line in later), [
+                    f"{name} is defined now: response timeout 90 s, retries {retries}"
+                    for name, retries in (("another", 1), (NAME, 5))
+                ])  # fmt: skip
+                self.broken = unanswered
+                self.defined["another"] = definitions.described("another")
+                del self.defined[NAME]
+                said = self.register(run=self.served)
+                self.assertEqual(len(said), 1, "without --register only what is missing is said")
+                self.assertIn(f"Task type {NAME} has no definition", said[0])
+
+    def test_a_server_that_hangs_holds_up_the_start_for_one_time_limit_at_most(self) -> None:
+        """With --register each agent in turn waited for 15 s before the first poll."""
+        self.write("agent.py", SCRIPT + SCRIPT.replace(NAME, "another"))
+        self.hangs = threading.Event()
+        self.addCleanup(self.hangs.set)
+        with mock.patch.object(definitions, "CALL_TIMEOUT_S", 0.05):
+            [said] = self.register("--register")
+        self.assertIn("not registered yet", said)
+        self.assertEqual(len(self.server.requests), 1)
 
     def test_akabot_defines_its_tasks_itself(self) -> None:
         self.write("credentials.json", json.dumps({"clientId": "c", "clientSecret": "s", "agentId": "x"})).chmod(0o600)

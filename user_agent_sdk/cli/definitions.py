@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..agents import Agent
 from ..conductor import definitions
@@ -16,13 +16,17 @@ from ..errors import PlatformError
 from ..logs import redactor
 from ..settings import AgentSettings, Settings
 
+if TYPE_CHECKING:
+    from ..worker.runner import Runner
+
 logger = logging.getLogger(__name__)
 
 SHOWN_MAX_CHARS = 4096  # of a command
 LONG_WAIT_S = 1800  # a crashed worker's task waits so long: more is seldom meant
 SHORT_LEASE_S = 5  # below this, one lost extension or a short outage gives the task to another worker
 ODD = 1e9  # a number of this size, or one that is none, is as good as absent
-START_LOOK_S = 3.0  # for a look that a start makes unasked: it must not wait for a server that hangs
+START_LOOK_S = 3.0  # for a look that a start makes unasked, or upkeep: they must not wait for a server that hangs
+LOOK_AGAIN_S = 0.5  # while no poll was answered; after that each look without an answer doubles it
 Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the remedy)
 
 
@@ -88,26 +92,53 @@ def _doubts(found: Mapping[str, Any], own: AgentSettings) -> Iterator[tuple[str,
         yield what, {"concurrentExecLimit": own.workers}
 
 
-def register(client: Client, settings: Settings, agents: Sequence[Agent]) -> None:
+def register(runner: Runner, settings: Settings, agents: Sequence[Agent]) -> None:
     """With --register make the missing definitions, change none, and log what was done; without it only say which are
-    missing: the server answers polls for any. One that can't be made or looked at stops nobody."""
-    for agent in agents:
-        own = settings.resolve(agent)
-        name = own.agent_id or agent.name
+    missing: the server answers polls for any. One that can't be made or looked at stops nobody: from the first agent
+    without an answer on, the upkeep thread looks again, one agent a turn, once the platform has answered a poll."""
+    left, pause_s = list(agents), LOOK_AGAIN_S
+
+    def look_again() -> float | None:
+        nonlocal pause_s
+        if all(gate.polled_at is None for gate in runner.gates):
+            return LOOK_AGAIN_S
         try:
-            is_missing = definitions.find(client, name, None if settings.register else START_LOOK_S) is None
-            if is_missing and settings.register:
-                wanted = _described(agent, own)
-                definitions.create(client, wanted)
-                text = "Task type %s is defined now: response timeout %g s, retries %d"
-                logger.info(text, name, wanted["responseTimeoutSeconds"], wanted["retryCount"], extra=_REGISTER)
-            elif is_missing:
-                logger.warning("Task type %s has no definition: run --register makes one", name, extra=_REGISTER)
-            elif settings.register:
-                logger.info("Task type %s is defined: it is left as it is", name, extra=_REGISTER)
-        except PlatformError as error:
-            if not settings.register:
-                return  # the polls will tell
+            _look(runner.client, settings, left[0], START_LOOK_S)
+        except PlatformError:
+            left.append(left.pop(0))
+            pause_s *= 2
+            return pause_s
+        del left[0]
+        return 0.0 if left else None
+
+    try:
+        while left:
+            _look(runner.client, settings, left[0], None if settings.register else START_LOOK_S)
+            del left[0]
+    except PlatformError as error:
+        if settings.register:  # else the polls will tell
+            names = ", ".join(settings.resolve(agent).agent_id or agent.name for agent in left)
+            logger.warning("Task types not registered yet: %s (%s); trying again", names, error, extra=_REGISTER)
+        runner.services.upkeep.put(look_again, LOOK_AGAIN_S)
+
+
+def _look(client: Client, settings: Settings, agent: Agent, limit_s: float | None) -> None:
+    """See to one agent's definition. Raises PlatformError when no answer came that will last."""
+    own = settings.resolve(agent)
+    name = own.agent_id or agent.name
+    try:
+        is_missing = definitions.find(client, name, limit_s) is None
+        if is_missing and settings.register:
+            wanted = _described(agent, own)
+            definitions.create(client, wanted, limit_s)
+            text = "Task type %s is defined now: response timeout %g s, retries %d"
+            logger.info(text, name, wanted["responseTimeoutSeconds"], wanted["retryCount"], extra=_REGISTER)
+        elif is_missing:
+            logger.warning("Task type %s has no definition: run --register makes one", name, extra=_REGISTER)
+        elif settings.register:
+            logger.info("Task type %s is defined: it is left as it is", name, extra=_REGISTER)
+    except definitions.RefusedError as error:
+        if settings.register:
             logger.warning("Task type %s could not be registered: %s", name, error, extra=_REGISTER)
 
 

@@ -18,7 +18,6 @@ from typing import Callable
 from .. import earlier, loader
 from .._version import __version__, digest
 from ..agents import Agent
-from ..conductor.client import Client
 from ..logs import counted
 from ..settings import Settings
 from ..worker.keeping.held import Run
@@ -52,7 +51,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     with recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
         if settings.platform == "conductor":
-            _look_at_types(runner.client, settings, agents)
+            _look_at_types(runner, settings, agents)
         elif settings.register:
             logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
         with terminal.waiting(settings, lambda: runner.watch.sentence(runner)):
@@ -80,14 +79,14 @@ def watch(settings: Settings) -> Watch:
     return Watch()
 
 
-def _look_at_types(client: Client, settings: Settings, agents: Sequence[Agent]) -> None:
+def _look_at_types(runner: Runner, settings: Settings, agents: Sequence[Agent]) -> None:
     try:
         from .definitions import register
     except ModuleNotFoundError:
         if settings.register:
             logger.warning("This copy was made without --register: it is a core copy", extra={"action": "register"})
         return
-    register(client, settings, agents)
+    register(runner, settings, agents)
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:

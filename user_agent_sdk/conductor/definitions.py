@@ -13,7 +13,7 @@ from ..errors import PlatformError
 from .client import Client, Exchange
 from .paths import segment
 from .transport import Response
-from .wire import classify, encode, is_web_page, json_object
+from .wire import Verdict, classify, encode, is_web_page, json_object
 
 CALL_TIMEOUT_S = 15.0
 NOBODY = "useragent-check"  # an id that no task and no task type has
@@ -22,6 +22,10 @@ RESPONSE_TIMEOUT_S = 300.0  # Conductor's default is an hour, for which a crashe
 OWNER = "user-agent@localhost"  # the server wants an e-mail address; nothing is sent to this one
 _PATH, _TASKS = "/metadata/taskdefs", "/tasks"
 _KEPT_BY_SERVER = {"createTime", "updateTime", "createdBy", "updatedBy"}
+
+
+class RefusedError(PlatformError):
+    """The server has answered, and another try would get the same answer."""
 
 
 def described(
@@ -48,7 +52,7 @@ def find(client: Client, name: str, limit_s: float | None = None) -> dict[str, A
     if reply.status == 404 and is_route:
         return None
     if not (found := json_object(_good(reply).body)):  # a gateway's login page, say: what is there must not be replaced
-        raise PlatformError("the reply is no task definition")
+        raise RefusedError("the reply is no task definition")
     return found
 
 
@@ -68,9 +72,9 @@ def _ask(client: Client, path: str, name: str, limit_s: float | None = None) -> 
     return reply, is_named and not (reply.status == 200 and is_web_page(reply.media_type, reply.body))
 
 
-def create(client: Client, definition: Mapping[str, Any]) -> None:
+def create(client: Client, definition: Mapping[str, Any], limit_s: float | None = None) -> None:
     """Make a definition that :func:`find` did not find: one that is there would be replaced. Raises PlatformError."""
-    _good(Exchange(client, _PATH, encode([definition]), CALL_TIMEOUT_S).receive())
+    _good(Exchange(client, _PATH, encode([definition]), limit_s or CALL_TIMEOUT_S).receive())
 
 
 def command(service_url: str, definition: Mapping[str, Any], *, is_new: bool) -> str:
@@ -85,6 +89,7 @@ def command(service_url: str, definition: Mapping[str, Any], *, is_new: bool) ->
 
 def _good(reply: Response) -> Response:
     if not 200 <= reply.status < 300:
-        _, reason = classify(reply.status, reply.media_type, reply.body)
-        raise PlatformError(f"the task definitions can't be read or written: {logs.redactor.brief(reason)}")
+        verdict, reason = classify(reply.status, reply.media_type, reply.body)
+        error = RefusedError if verdict in (Verdict.REFUSED, Verdict.AUTH) else PlatformError
+        raise error(f"the task definitions can't be read or written: {logs.redactor.brief(reason)}")
     return reply
