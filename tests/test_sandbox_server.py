@@ -7,6 +7,7 @@ import gc
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 import unittest
@@ -281,6 +282,15 @@ class Http(ServerCase):
         ):
             with self.subTest(lines=lines[-1][:40]):
                 self.assertIn(expected, self.request(*lines).partition(b"\r\n")[0])
+
+    def test_a_client_that_wants_tls_is_refused_at_once(self) -> None:
+        """It waited until its timeout for the answer to its handshake, which is the beginning of no request."""
+        began = time.monotonic()
+        context = ssl.create_default_context()
+        connection = socket.create_connection(("127.0.0.1", self.sandbox.port), timeout=10)
+        with connection, self.assertRaises(ssl.SSLError):
+            context.wrap_socket(connection, server_hostname="localhost")
+        self.assertLess(time.monotonic() - began, 5)
 
     def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(self) -> None:
         got = self.request("POST /api/tasks HTTP/1.1", "Content-Type: application/json", "Connection: close",

@@ -87,6 +87,10 @@ class Requests(Reader):
 
     def take(self) -> tuple[Request, bool]:
         """The next request, and whether another may follow it. Raises BadReplyError, ReportRefused, OSError."""
+        if not self.held:
+            self.held += self.receive()
+        if not self.held[:1].isalpha():  # a TLS handshake, say, whose client would wait for an answer until its timeout
+            raise BadReplyError("not an HTTP request")
         (method, target, minor), headers = self.read_head()
         if method not in ("GET", "POST", "PUT", "DELETE"):  # the last two are refused as the real server does
             raise ReportRefused(501, f"Unsupported method ({method!r})")
