@@ -11,6 +11,7 @@ from user_agent_sdk.conductor.wire import TaskResult
 from user_agent_sdk.worker.keeping.held import ENDED, GONE, LATE, REPORTING, RUNNING, SUPERSEDED, Held, Register, State
 from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease
+from user_agent_sdk.worker.running.context import Call
 
 
 def held(task_id: str, row: int = 1) -> Held:
@@ -104,6 +105,33 @@ class RegisterTest(unittest.TestCase):
             self.assertEqual(self.register.running(), [retry])
             self.assertIsNone(self.register.find(earlier.entry.task_id))
         self.assertIs(self.register.finish(first, TaskResult()), retries[-1])
+
+    def test_a_function_that_was_told_to_end_hands_nothing_on_and_one_that_never_asked_is_told_nothing(self) -> None:
+        """A retry that came while a function gave up, since its workflow was ended, got the half that it returned."""
+        for has_asked in (True, False):
+            one, retry, one_call = self.running(f"{has_asked}"), held(f"retry {has_asked}"), Call()
+            one.call = one_call
+            if has_asked:
+                self.assertFalse(one_call.cancelled.is_set())
+            one_call.cancel("over")
+            self.register.hold(retry)
+            self.assertEqual(self.register.inherit(one, retry), not has_asked)
+            self.assertEqual(one_call.cancelled.is_set(), has_asked)
+
+    def test_a_copy_takes_the_place_of_what_is_over_and_of_another_input_alone(self) -> None:
+        goes_on = [(False, True, "h", False), (True, False, "h", False)]
+        for is_over, asks, input_hash, is_replaced in (*goes_on, (True, True, "h", True), (False, False, "o", True)):
+            self.setUp()
+            first, copy, call = self.running("t"), held("t"), Call()
+            copy.entry = copy.entry._replace(input_hash=input_hash)
+            first.call, first.is_over = call, is_over
+            if is_over:
+                call.cancel("over")
+            if asks:
+                self.assertEqual(call.cancelled.is_set(), is_over)
+            self.assertIs(self.register.again(copy), first)
+            self.assertIs(self.register.find("t"), copy if is_replaced else first)
+            self.assertEqual(first.is_over, is_replaced)
 
     def test_what_ended_or_was_given_up_hands_nothing_on(self) -> None:
         for end in (self.register.finish, self.register.give_up):

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import unittest
+from contextlib import nullcontext
 from typing import Any
 
 from tests.support import entered, executions
 from tests.workerbox import LONG_S, PASS, Box, agent, hasten, working
 from user_agent_sdk import current_task
 from user_agent_sdk.sandbox.exchange import Reply
+
+CUSTODY = "user_agent_sdk.worker.keeping.custody"
 
 
 class OverTest(unittest.TestCase):
@@ -34,7 +38,9 @@ class OverTest(unittest.TestCase):
 
     def heeds(self) -> str:
         self.began.set()
-        return f"heard: {current_task().cancelled.wait(LONG_S)}"
+        heard = current_task().cancelled.wait(LONG_S)
+        self.ended.set()
+        return f"heard: {heard}"
 
     async def waits(self) -> None:
         self.began.set()
@@ -49,17 +55,79 @@ class OverTest(unittest.TestCase):
     def test_a_terminated_workflow_frees_the_slot_within_an_extension(self) -> None:
         for func in (self.waits, self.heeds):
             self.began.clear()
+            self.ended.clear()
             with working(self.box, agent(func), workers=1, platform="conductor") as worker:
                 task = self.put()
                 self.assertTrue(self.began.wait(LONG_S))
                 self.box.engine.cancel(task)
-                reports = self.box.calls["report"]
-                self.box.await_calls("report", reports + 1)
+                self.assertTrue(self.ended.wait(LONG_S))
                 self.assertEqual(self.box.wait(task, LONG_S).status, "TERMINATED")
                 self.assertEqual(worker.stop(), 0)
-        self.assertTrue(self.ended.is_set())
-        told = [report.get("reasonForIncompletion") or report["outputData"] for report in self.box.reports]
-        self.assertEqual(told, ["the task was ended on the platform meanwhile (CANCELED)", {"result": "heard: True"}])
+                self.assertEqual(worker.runner.services.custody.journal.live(), {})
+        self.assertEqual(self.box.reports, [], "a rerun has the same id, and may wait in the queue")
+
+    def rerun(self, hears: bool = False, undelivered: bool = False, **changes: Any) -> tuple[list[int], Any, set[str]]:
+        """A task comes again, with that input, while its function runs (and heard the end), or while its result waits
+        for delivery. The inputs of the runs, the task's output, and what the log said."""
+        inputs: list[int] = []
+        given: dict[str, Any] = {}
+        go, again = threading.Event(), threading.Event()
+
+        def hands_out_again(kind: str, request: Any, proceed: Any) -> Any:
+            reply = proceed(request) if kind == "poll" else PASS
+            if reply is PASS:
+                return PASS
+            if found := json.loads(reply.body or b"[]"):
+                given.update(found[0] if isinstance(found, list) else found)
+            elif again.is_set():
+                again.clear()
+                copy = {**given, "inputData": {"n": 1, **changes}}
+                return Reply.of([copy] if "/batch/" in request.path else copy)
+            return reply
+
+        def works(n: int) -> int:
+            inputs.append(n)
+            number = len(inputs)
+            if number == 1 and not undelivered:
+                if hears:
+                    current_task().cancelled.wait(LONG_S)
+                self.began.set()
+                go.wait(LONG_S)
+            return number
+
+        self.box.faults.append(hands_out_again)
+        actions: set[str] = set()
+        with working(self.box, agent(works), workers=3, platform="conductor") as worker:
+            refused = self.box.down("report") if undelivered else nullcontext()
+            with refused, self.assertLogs(CUSTODY, "WARNING") as said:
+                self.answer = Reply.of({"status": "CANCELED"}) if hears else None
+                task = self.box.submit("tested#user-agent", {"n": 1}, retries=0, response_timeout_s=4.5)
+                self.box.await_calls("report", 1) if undelivered else self.assertTrue(self.began.wait(LONG_S))
+                again.set()
+                self.box.await_state(task, lambda _: bool(said.records))
+                actions.update(record.action for record in said.records)  # type: ignore[attr-defined]
+            if "copy_ignored" in actions:
+                go.set()
+            output = self.box.wait(task, LONG_S).output
+            go.set()
+            self.assertEqual(worker.stop(), 0)
+            self.assertEqual(worker.runner.services.custody.journal.live(), {})
+        return inputs, output, actions
+
+    def test_a_rerun_of_what_was_told_to_give_up_runs_anew_and_has_a_result_of_its_own(self) -> None:
+        """An operator terminated a workflow, the function heard of it, and closed its browser; the rerun that came
+        meanwhile had the same id, and completed with the nothing that the function then returned."""
+        self.assertEqual(self.rerun(hears=True), ([1, 1], {"result": 2}, {"task_replaced"}))
+
+    def test_a_rerun_with_another_input_is_a_task_of_its_own(self) -> None:
+        """A rerun whose input the operator had corrected completed with the result for the wrong input."""
+        self.assertEqual(self.rerun(n=7), ([1, 7], {"result": 2}, {"task_replaced"}))
+
+    def test_so_it_is_while_the_old_result_waits_for_delivery(self) -> None:
+        self.assertEqual(self.rerun(n=7, undelivered=True), ([1, 7], {"result": 2}, {"task_replaced"}))
+
+    def test_any_other_copy_is_not_run(self) -> None:
+        self.assertEqual(self.rerun(), ([1], {"result": 1}, {"copy_ignored"}))
 
     def test_a_task_that_is_gone_is_over_on_either_platform(self) -> None:
         def gone(kind: str, request: Any, proceed: Any) -> Any:
@@ -107,8 +175,7 @@ class OverTest(unittest.TestCase):
             self.box.await_calls("other", 1)
             self.answer = None
             self.box.engine.cancel(task)
-            self.box.await_calls("report", 1)
-        self.assertEqual(self.box.reports[0]["outputData"], {"result": "heard: True"})
+            self.assertTrue(self.ended.wait(LONG_S))
 
     def test_akabot_has_no_such_route_and_is_not_asked(self) -> None:
         with working(self.box, agent(self.waits), workers=1, drain_timeout_s=0.01):

@@ -29,10 +29,14 @@ class Call:
     """One run of a function, which can't be ended early."""
 
     reason = ""
+    is_told = False
 
     def cancel(self, reason: str) -> bool:
         self.reason = reason
         return False
+
+    def resume(self) -> bool:
+        return True
 
 
 class Slot:

@@ -18,7 +18,7 @@ from ..polling.backoff import POLL, Backoff, Pace
 from ..watched import Counts
 from . import retries
 from .delivery import Delivery
-from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
+from .held import ENDED, GONE, RUNNING, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
 from .journal_file import LATE, ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
@@ -93,7 +93,8 @@ class Custody:
 
     def hold(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> Held | None:
         """Begin to hold a task that the platform gave in an exchange begun at ``given_at`` (monotonic). None for a
-        copy of one that is held: that is neither run nor reported a second time."""
+        copy of one that is held: that is neither run nor reported a second time, unless it was rerun with another
+        input, or after its function was told that the task is over."""
         now_s, lease = time.time(), Lease(task.response_timeout_s)
         lease.renewed(given_at, time.monotonic(), now_s)
         lease.quiet_at = self.leases.quiet_at(task.task_id)
@@ -103,13 +104,24 @@ class Custody:
             task=task.raw if self._on_run is not None else b"",
         )  # fmt: skip
         held = Held(entry, lease, given_at)
-        if self.register.hold(held):
+        first = self.register.again(held)
+        if first is None:
             return held
-        log.warning("Task %s came again while it is held here", task.task_id, extra=held.said("copy_ignored"))
-        first = self.register.find(task.task_id)
-        if first is not None:
+        if self.register.find(task.task_id) is not held:
+            log.warning("Task %s came again while it is held here", task.task_id, extra=held.said("copy_ignored"))
             self.leases.copy_came(first)
-        return None
+            return None
+        text = "Task %s was rerun, and is a task of its own: the result of the run before counts for nothing"
+        log.warning(text, task.task_id, extra=held.said("task_replaced"))
+        if first.call is not None:
+            first.call.cancel("its task was rerun")
+        if first.state is RUNNING:  # else whoever delivers it clears up
+            self.journal.free(first.row)
+            first.row = 0
+        self.leases.put_back(first)
+        lease.quiet_at = self.leases.quiet_at(task.task_id)
+        self.delivery.hurry(first)
+        return held
 
     def accept(self, held: Held, task: Task) -> tuple[Case, TaskResult | None]:
         """Write down that a task starts, before its function's first line, and keep its lease from now on. Which case
@@ -172,10 +184,19 @@ class Custody:
 
     def finish(self, held: Held, result: TaskResult) -> Held | None:
         """Write down the result of a function that has ended. The Held that is to be reported, which may be a retry;
-        None when somebody gave up on the function before."""
+        None when somebody gave up on the function before, or the task is over: a rerun may have the same id, and the
+        result must not count for that."""
         owed = self.register.finish(held, result)
-        if owed is not None:
-            self._write(owed, result)
+        if owed is None:
+            return None
+        if owed.is_over:
+            text = "Nothing waits for the result of task %s any more: it was ended on the platform, or rerun"
+            log.info(text, owed.ids[0], extra=owed.said("result_superseded"))
+            self.delivery.forget(owed)
+            if not held.is_recorded:
+                self.record(held, task_of(held.entry), result)
+            return None
+        self._write(owed, result)
         return owed
 
     def give_up(self, held: Held, result: TaskResult) -> Held | None:
@@ -184,8 +205,11 @@ class Custody:
         owed = self.register.give_up(held, result)
         if owed is not None:
             self.leases.drop(owed)
-            self._write(owed, result)
-            self.delivery.post(owed)
+            if owed.is_over:
+                self.delivery.forget(owed)
+            else:
+                self._write(owed, result)
+                self.delivery.post(owed)
             self.record(held, task_of(held.entry), result)
         return owed
 

@@ -95,6 +95,9 @@ class Delivery:
             self.forget(held)
 
     def _send(self, held: Held) -> float | None:
+        if held.is_over:
+            self.forget(held)
+            return None
         wait_s = max(0.0, held.again_at - self._clock()) or self._pace.wait_s(REPORT)
         if wait_s > 0:
             return wait_s

@@ -22,9 +22,13 @@ class Cancellable(Protocol):
     """One run of a function, which can be told that its task is over. ``reason``: why it was told so, empty before."""
 
     reason: str
+    is_told: bool
 
     def cancel(self, reason: str) -> bool:
         """True when the function is a coroutine: the cancellation will end it."""
+
+    def resume(self) -> bool:
+        """The task is not over after all. False when the function was told that it is."""
 
 
 class Run(NamedTuple):
@@ -73,6 +77,8 @@ class Held:
     earlier: Held | None = None  # the attempt whose result is reported for this retry too
     is_recorded = False  # in the history; until then the entry keeps the task, for the process that may adopt the row
     is_adopted = False  # of a process that has ended
+    is_over = False  # its task was ended on the platform, or came again as other work: its result is nobody's
+    wanted = 0  # how often its task, or a retry of it, came meanwhile
     is_given_up = False  # a failure is reported while the function still runs
     result: TaskResult | None = None  # until it is encoded into the entry
     row = 0
@@ -134,6 +140,22 @@ class Register:
         with self._lock:
             return self._held.setdefault(held.entry.task_id, held) is held
 
+    def again(self, held: Held) -> Held | None:
+        """A task came that is held: the first Held of it. Its result counts, and ``held`` is but a copy; unless the
+        input is another, or its function was told that the task is over. Then ``held`` takes its place."""
+        with self._lock:
+            first = self._held.setdefault(held.entry.task_id, held)
+            if first is held:
+                return None
+            first.wanted += 1
+            if first.entry.input_hash != held.entry.input_hash:
+                first.is_over = True
+            elif first.is_over and first.state is RUNNING and first.call is not None:
+                first.is_over = not first.call.resume()
+            if first.is_over:
+                self._held[held.entry.task_id] = held
+            return first
+
     def move(self, held: Held, to: State) -> bool:
         """Change its state. False, and nothing is changed, when no arrow leads there: whoever moves a Held to GONE
         clears up after it, once."""
@@ -170,10 +192,11 @@ class Register:
 
     def inherit(self, earlier: Held, retry: Held) -> bool:
         """The result of ``earlier``'s function will count for ``retry``, and ``earlier`` is gone. False when its
-        function does not run any more."""
+        function does not run any more, or was told to end."""
         with self._lock:
-            if earlier.state is not RUNNING:
+            if earlier.state is not RUNNING or (earlier.call is not None and not earlier.call.resume()):
                 return False
+            earlier.wanted += 1
             earlier.heir, retry.began_at, retry.thread_id = retry, earlier.began_at, earlier.thread_id
             retry.call = earlier.call
             self._moved(earlier, GONE)

@@ -212,8 +212,10 @@ class LeaseKeeper:
         if not is_known:
             call.cancel("the platform does not know this task any more")
         elif self._client.can_look and self.clock() - held.began_at >= LOOK_AFTER_S:
+            wanted = held.wanted
             status = self._client.status_of(held.ids[0], held.lease.send_timeout_s)
-            if status in _OVER:
+            if status in _OVER and held.wanted == wanted:  # else it was rerun or retried since
+                held.is_over = True
                 call.cancel(f"the task was ended on the platform meanwhile ({status})")
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:

@@ -52,6 +52,8 @@ def case_of(register: Register, held: Held, task: Task) -> tuple[Case, Held | No
 
 def answers(held: Held) -> bool:
     """Whether the result of a Held may be reported for a retry of its task."""
+    if held.is_over or (held.call is not None and held.call.is_told):
+        return False  # it may be what a function had when it gave up
     return (held.result or reported(held.entry)).status is TaskStatus.COMPLETED
 
 

@@ -37,7 +37,8 @@ class Call:
 
     def __init__(self) -> None:
         self.reason = ""
-        self._lock = threading.Lock()  # guards reason, _cancelled and _cancel
+        self.is_told = False  # the function may know it
+        self._lock = threading.Lock()  # guards all of it
         self._cancelled: threading.Event | None = None  # made when a function first asks
         self._cancel: Callable[[], object] | None = None  # of the coroutine, while one runs
 
@@ -47,6 +48,7 @@ class Call:
             if self._cancelled is None:
                 self._cancelled = threading.Event()
                 if self.reason:
+                    self.is_told = True
                     self._cancelled.set()
             return self._cancelled
 
@@ -55,6 +57,7 @@ class Call:
         with self._lock:
             is_first, self.reason = not self.reason, self.reason or reason
             cancel = self._cancel
+            self.is_told = self.is_told or cancel is not None or self._cancelled is not None
             if self._cancelled is not None:
                 self._cancelled.set()
         if cancel is not None and is_first:
@@ -62,11 +65,18 @@ class Call:
                 cancel()
         return cancel is not None
 
+    def resume(self) -> bool:
+        """Somebody waits for the result again. False when the function was told that nobody does, and may give up."""
+        with self._lock:
+            self.reason = self.reason if self.is_told else ""
+            return not self.is_told
+
     @contextmanager
     def cancelling(self, cancel: Callable[[], object]) -> Iterator[None]:
         """While this lasts a coroutine runs, which ``cancel`` cancels from any thread."""
         with self._lock:
             self._cancel, is_over = cancel, bool(self.reason)
+            self.is_told = self.is_told or is_over
         if is_over:
             cancel()
         try:
