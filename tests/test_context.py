@@ -160,12 +160,14 @@ class TheLogger(Quiet):
         logger.info("secret")
         self.assertEqual((texts(lines), self.seen.records[0].getMessage()), (["blanked"], "blanked"))
 
-    def test_info_rides_in_the_result_even_if_the_process_logs_errors_only(self) -> None:
-        AGENT_LOG.setLevel(logging.ERROR)
-        logger, lines = new_logger()
-        logger.info("for the platform")
-        self.assertEqual(self.seen.records, [])
-        self.assertEqual(texts(lines), ["for the platform"])
+    def test_info_rides_in_the_result_unless_our_loggers_have_a_level_of_their_own(self) -> None:
+        for level, expected in ((logging.NOTSET, ["for the platform"]), (logging.ERROR, [])):
+            AGENT_LOG.setLevel(level)
+            logger, lines = new_logger()
+            with mock.patch.object(logging.getLogger(), "level", logging.ERROR):
+                logger.info("for the platform")
+            self.assertEqual(texts(lines), expected)
+            self.assertEqual(self.seen.records, [])
 
     def test_a_debug_line_that_nobody_wants_is_not_built(self) -> None:
         class Costly:
@@ -302,7 +304,6 @@ class TheLines(Quiet):
 
     def test_too_many_lines_keep_the_first_and_the_last_and_say_how_many_are_gone(self) -> None:
         logger, lines = new_logger()
-        AGENT_LOG.setLevel(logging.ERROR)
         for number in range(MAX_LINES + 234):
             logger.info("line %d", number)
         got = texts(lines)

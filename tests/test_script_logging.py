@@ -130,6 +130,23 @@ class ScriptLoggingTest(CliTest):
         self.assertNotIn("of the task", err)
         self.assertIn("of a library", err)
 
+    def test_the_level_of_our_loggers_says_what_a_task_sends(self) -> None:
+        """In 0.2.0 ``-l WARNING`` kept a task's INFO lines from the platform; here it only kept them from the screen.
+        ``-q`` is for the screen alone."""
+        ours = "logging.getLogger('user_agent_sdk').setLevel('ERROR')"
+        theirs = "from user_agent_sdk.utils.logger import configure_logging; configure_logging('WARNING')"
+        number = "from user_agent_sdk.utils.logger import configure_logging; configure_logging(25)"
+        for set_up, words, sent in (
+            ("", ("-l", "WARNING"), 0), ("", ("-l", "INFO"), 1), ("", (), 1), ("", ("-q",), 1), 
+            ("", ("-q", "-l", "ERROR"), 0), (ours, ("-l", "INFO"), 0), (theirs, ("-l", "INFO"), 0),
+            (theirs, ("-q",), 0), (number, ("-l", "INFO"), 0),
+        ):  # fmt: skip
+            with self.subTest(set_up, words=words):
+                ended = self.invoke(set_up, "--json", *words)
+                self.assertEqual(ended.out.count("of the task"), sent)
+                if "-q" in words or "WARNING" in words:
+                    self.assertNotIn("of the task", ended.err)
+
     def test_the_root_is_left_alone_until_the_script_was_loaded(self) -> None:
         root = logging.getLogger()
         root.handlers.clear()

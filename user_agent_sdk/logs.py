@@ -214,11 +214,11 @@ class _OwnLogger(logging.Logger):
 
 _NAME = __name__.rpartition(".")[0]
 _console: Handler | None = None
-_level = "INFO"
+_level: int | str = "INFO"
 
 
 def setup(
-    level: str, log_format: str, secrets: Iterable[str], target: TextIO | Path | None, color: bool = False
+    level: int | str, log_format: str, secrets: Iterable[str], target: TextIO | Path | None, color: bool = False
 ) -> None:
     """Send our own log lines to a stream or a file, from ``level`` up. By the command line, before it loads a script.
 
@@ -233,6 +233,7 @@ def setup(
     for logger in (logging.getLogger(), ours, warned):
         logger.handlers[:] = [old for old in logger.handlers if not isinstance(old, (Handler, _Onward))]
     ours.setLevel(level)
+    ours.getChild("agent").setLevel(logging.NOTSET)
     ours.propagate = False
     if isinstance(target, Path):
         _console = FileHandler(target, as_json)

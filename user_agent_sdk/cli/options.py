@@ -141,9 +141,14 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     color = terminal.wants_color(terminal.stderr(), settings.color)
     place = settings.log_file or terminal.stderr()
     logs.setup(settings.log_level, settings.log_format, settings.secrets, place, color)
-    # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends.
-    quiet = settings.debug and settings.sources["debug"].startswith("debug in ")
-    logging.getLogger(f"{__name__.rpartition('.cli.')[0]}.agent").setLevel(logging.INFO if quiet else logging.NOTSET)
+    # As in 0.2.0, "debug" in credentials.json changes nothing of what an agent's logger sends; nor does -q.
+    said_by = settings.sources["log_level"]
+    is_quiet = settings.quiet and said_by == settings.sources["quiet"]
+    if is_quiet or said_by.startswith("debug in "):
+        ours = logging.getLogger(__name__.rpartition(".cli.")[0])
+        ours.getChild("agent").setLevel(logging.INFO)
+        for handler in ours.handlers:
+            handler.setLevel(settings.log_level)
     if settings.capture_output and script:  # before a module that the script imports holds on to a stream
         from ..worker.running import capture
         capture.streams()

@@ -25,7 +25,7 @@ def configure_logging(
 ) -> None:
     """Send this SDK's lines, or those of ``logger``, to stderr from ``level`` up. Options of rich do nothing."""
     if logger is None:
-        logs.setup(logging.getLevelName(level) if isinstance(level, int) else level, "text", (), sys.stderr)
+        logs.setup(level, "text", (), sys.stderr)
         return
     logger.propagate = False
     logger.setLevel(level)

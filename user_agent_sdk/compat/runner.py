@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import socket
@@ -25,6 +26,8 @@ from ..errors import UserAgentError
 from ..worker.runner import Runner
 from ..worker.running.execute import execute
 from .models import TaskExecLog, TaskResult
+
+_PACKAGE = __name__.rpartition(".compat.")[0]
 
 
 class RunnerConfig:
@@ -76,7 +79,8 @@ class UserAgentRunner:
         """
         chosen = self._settings()
         agents = loader.identify(list(REGISTRY), chosen.agent_id)
-        logs.setup(chosen.log_level, chosen.log_format, chosen.secrets, sys.stderr)
+        own = logging.getLogger(_PACKAGE).level if chosen.sources["log_level"] == "default" else logging.NOTSET
+        logs.setup(own or chosen.log_level, chosen.log_format, chosen.secrets, sys.stderr)
         logs.settle()
         announce(chosen, agents)
         is_main = threading.current_thread() is threading.main_thread()

@@ -26,7 +26,8 @@ MAX_LINES = 1000  # of a task's log: the first half and the last half are kept
 MAX_BYTES = 256 * 1024
 MAX_LINE_CHARS = 8000
 
-AGENT_LOG = logging.getLogger(__name__.rpartition(".worker.")[0] + ".agent")
+_OURS = logging.getLogger(__name__.rpartition(".worker.")[0])
+AGENT_LOG = logging.getLogger(_OURS.name + ".agent")
 _FORMATTER = logging.Formatter("%(message)s")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")  # of W3C
 
@@ -208,9 +209,9 @@ def log_fields(task: Task, agent_id: str | None) -> dict[str, object]:
 
 
 class TaskLogger(logging.Logger):
-    """The ``logger`` that a function receives. INFO and above ride in the result whatever the process's own level is;
-    DEBUG does when the process logs it, or after ``setLevel``. Every record carries ``fields``, unless its ``extra``
-    has others."""
+    """The ``logger`` that a function receives. What rides in the result is of its own level, or of our loggers', as in
+    0.2.0; where nobody has set one, INFO and above, and DEBUG when the root has that. Every record carries ``fields``,
+    unless its ``extra`` has others."""
 
     def __init__(self, name: str, lines: TaskLog, fields: Mapping[str, object]) -> None:
         super().__init__(name)
@@ -233,7 +234,7 @@ class TaskLogger(logging.Logger):
         return logger_named, (self.name,)
 
     def getEffectiveLevel(self) -> int:  # noqa: N802
-        return self.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
+        return self.level or AGENT_LOG.level or _OURS.level or min(logging.INFO, AGENT_LOG.getEffectiveLevel())
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         # Not Logger.isEnabledFor: logging clears the level cache of registered loggers only.
