@@ -339,7 +339,7 @@ class StartTest(CliTest):
     def test_exports_are_all_there_and_nothing_else(self) -> None:
         import user_agent_sdk
 
-        for name in user_agent_sdk.__all__:
+        for name in (*user_agent_sdk._HOMES, "run", "__version__"):
             self.assertIsNotNone(getattr(user_agent_sdk, name))
             self.assertIn(name, dir(user_agent_sdk))
         with self.assertRaisesRegex(AttributeError, "has no attribute 'nonsense'"):

@@ -18,17 +18,21 @@ if sys.version_info < (3, 9):  # noqa: UP036 - the syntax here is one that such 
     sys.exit(message.format(sys.version.split()[0], sys.executable))
 
 from . import earlier
-from ._version import __version__
+from ._version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence  # noqa: F401 - of a type comment
 
     from .agents import register_user_agent, user_agent
-    from .conductor.wire import Task, TaskResult, TaskStatus
-    from .errors import NonRetryableException, UserAgentError
-    from .worker.running.context import current_task
-    from .worker.running.hooks import on_start, on_stop
+    from .conductor.wire import Task as Task
+    from .conductor.wire import TaskResult as TaskResult
+    from .conductor.wire import TaskStatus as TaskStatus
+    from .errors import NonRetryableException as NonRetryableException
+    from .errors import UserAgentError as UserAgentError
+    from .worker.running.context import current_task as current_task
+    from .worker.running.hooks import on_start as on_start
+    from .worker.running.hooks import on_stop as on_stop
 
 earlier.install()
 
@@ -37,10 +41,7 @@ _HOMES.update(dict.fromkeys(("Task", "TaskResult", "TaskStatus"), ".conductor.wi
 _HOMES.update(dict.fromkeys(("NonRetryableException", "UserAgentError"), ".errors"))
 _HOMES.update(dict.fromkeys(("on_start", "on_stop"), ".worker.running.hooks"), current_task=".worker.running.context")
 
-__all__ = [
-    "NonRetryableException", "Task", "TaskResult", "TaskStatus", "UserAgentError", "__version__",
-    "current_task", "on_start", "on_stop", "register_user_agent", "run", "user_agent",
-]  # fmt: skip
+__all__ = ["register_user_agent", "user_agent"]  # as in 0.3.0: `import *` takes no other name of a script's away
 
 
 def __getattr__(name):
@@ -57,7 +58,7 @@ def __getattr__(name):
 
 def __dir__():
     # type: () -> list[str]
-    return sorted(set(globals()).union(__all__))
+    return sorted(set(globals()).union(_HOMES))
 
 
 def run(argv=None):
