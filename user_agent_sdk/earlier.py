@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = __name__.rpartition(".")[0]
-_ROOM = _PACKAGE + ".compat"
+ROOM = _PACKAGE + ".compat"
 _NAMES = {  # of modules that are still there; in the first two, modules, which nobody need have imported
     "": ("agent_worker", "decorators", "user_agent_runner", "utils"),
     "utils": ("agent_log_handler", "exception", "execution_history", "logger", "url_generator"),
-    "credentials": ("Credentials",),
-    "cli": ("app",),
-    "cli.run": ("run_command",),
+    "credentials": ("Credentials", "generate_auth_url"),
+    "cli": ("app", "cli"),
+    "cli.run": ("run_command", "get_logger"),
 }
 
 
@@ -29,7 +29,7 @@ class _Finder:
         self, name: str, path: "Sequence[str] | None", target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
         is_old = name.startswith(_PACKAGE + ".") or name.partition(".")[0] == "conductor"
-        if not is_old or name.startswith(_ROOM):
+        if not is_old or name.startswith(ROOM):
             return None
         compat = _room()
         return compat.find_spec(name) if compat else None
@@ -52,8 +52,8 @@ def _room() -> "ModuleType | None":
     from importlib import import_module
 
     try:
-        return import_module(_ROOM)
+        return import_module(ROOM)
     except ModuleNotFoundError as error:
-        if error.name != _ROOM:
+        if error.name != ROOM:
             raise
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -60,12 +61,16 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
 
 
 def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None] | None]:
-    """While this lasts, the ``on_execution`` for a Runner: with -r the history's recorder, else None."""
+    """While this lasts, the ``on_execution`` for a Runner: with -r the history's recorder, else None. A script may have
+    told 0.2.0's ``execution_history`` where to write, or what to call instead."""
     if not settings.record:
         return nullcontext()
     from ..history import recorder
 
-    return recorder.recording(settings.db_path, settings.redact, settings.keep_history_s)
+    path, old = settings.db_path, getattr(sys.modules.get(f"{earlier.ROOM}.history"), "execution_history", None)
+    if old and old.db_path != type(old)().db_path:
+        path = Path(old.db_path).absolute()
+    return recorder.recording(path, settings.redact, settings.keep_history_s, old and vars(old).get("record"))
 
 
 def watch(settings: Settings) -> Watch:

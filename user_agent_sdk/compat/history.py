@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ class ExecutionHistory:
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             if self._db is None:
-                self._db = open_shared(Path(self.db_path))
+                is_file = self.db_path != ":memory:"
+                memory = partial(Connection, ":memory:", isolation_level=None, check_same_thread=False)
+                self._db = open_shared(Path(self.db_path)) if is_file else memory()
                 prepare(self._db)
             return self._db.execute(statement, values).fetchall()
 

@@ -54,6 +54,7 @@ class Recorder:
         self._keep_s = keep_s
         self._prune_at = 0.0  # monotonic
         self._secret_keys = frozenset(key.casefold() for key in redact)
+        self.instead: Callable[..., object] | None = None
         self._changed = threading.Condition()  # guards the four below
         self._rows: deque[Row] = deque()
         self._bytes = 0
@@ -88,6 +89,9 @@ class Recorder:
         local_times = times.local(started_s), times.local(ended_s)
         ids = task.platform_task_id, task.platform_agent_id, utf8(agent_id)
         columns = *ids, *local_times, status, given, kept, error
+        if self.instead is not None:
+            self.instead(**dict(zip(COLUMNS[1:], columns)))
+            return
         wire_ids = task.workflow_instance_id, task.task_id
         duration_ms, platform_status = round((ended_s - started_s) * 1000), result.status.value
         facts = duration_ms, task.attempt, utf8(worker_id), *wire_ids, platform_status, logs, altered
@@ -201,9 +205,12 @@ class Recorder:
 
 
 @contextmanager
-def recording(path: Path, redact: Iterable[str], keep_s: float | None = None) -> Iterator[Callable[[Any], None]]:
-    """What a ``worker.runner.Runner`` takes as ``on_execution``."""
+def recording(
+    path: Path, redact: Iterable[str], keep_s: float | None = None, instead: Callable[..., object] | None = None
+) -> Iterator[Callable[[Any], None]]:
+    """What a ``worker.runner.Runner`` takes as ``on_execution``. ``instead`` of being written, rows are given to it."""
     recorder = Recorder(path, redact, keep_s)
+    recorder.instead = instead
     recorder.start()
     with closing(recorder):
         yield lambda execution: recorder.record(*execution)
