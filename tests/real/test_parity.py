@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from . import RealTestCase
 from .parity.compare import SEED, SEED_03, compared
 from .parity.lines import LINES
+from .parity.names import NAMES
 from .parity.scripts import NEWER, SCRIPTS, Script
 
 # Reads lines from stdin, and writes what the published command line understands by each, as JSON.
@@ -34,6 +35,16 @@ for line in sys.stdin:
     except BaseException:
         found = None
     print(json.dumps(found))
+"""
+# Writes which of these names there are.
+HAVE = """
+import importlib, json, sys
+for path, names in json.loads(sys.argv[1]).items():
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError:
+        continue
+    print(*[f"{path}.{name}" for name in names.split() if hasattr(module, name)])
 """
 
 
@@ -53,6 +64,20 @@ class ParityTest(RealTestCase):
             with self.subTest(each.script.name):
                 self.assertEqual(each.unmeant, [], f"{each.verdict}\nthere: {each.there}\nhere: {each.here}")
         self.assertEqual(count, len(scripts))
+
+
+class NamesTest(unittest.TestCase):
+    """This needs no server."""
+
+    @unittest.skipUnless(SEED and SEED_03, "two variables must name a Python with 0.2.0 and one with 0.3.0")
+    def test_each_name_is_in_a_published_package(self) -> None:
+        found: set[str] = set()
+        for seed in (SEED, SEED_03):
+            with tempfile.TemporaryDirectory() as elsewhere:
+                words = [seed, "-c", HAVE, json.dumps(NAMES)]
+                done = subprocess.run(words, cwd=elsewhere, capture_output=True, text=True, timeout=120, check=True)
+            found.update(done.stdout.split())
+        self.assertEqual({f"{path}.{name}" for path, names in NAMES.items() for name in names.split()}, found)
 
 
 class CommandLineTest(unittest.TestCase):

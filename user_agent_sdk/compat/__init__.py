@@ -12,39 +12,57 @@ import sys
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 _PACKAGE = __name__.rpartition(".")[0]
 
+_MODEL_NAMES = ("TaskResult", "TaskExecLog", "TaskResultStatus")
+_ADDRESSES = ("generate_service_url", "generate_auth_url")
 _Table = dict[str, dict[str, tuple[str, ...]]]
 PATHS: _Table = {
     "decorators": {
         "agents": ("user_agent", "register_user_agent"),
         "compat.registry": ("user_agent_registry", "clear_user_agent_registry"),
     },
-    "user_agent_runner": {"compat.runner": ("UserAgentRunner", "RunnerConfig")},
-    "agent_worker": {"compat.runner": ("AgentWorker",)},
-    "credentials": {"compat.models": ("Credentials",)},
+    "user_agent_runner": {
+        "compat.runner": ("UserAgentRunner", "RunnerConfig", "AgentWorker"),
+        "compat.registry": ("user_agent_registry",),
+        "credentials": ("DEFAULT_BASE_URL",),
+        "compat.models": ("SERVICE_URL", "AUTH_URL", *_ADDRESSES),
+        "compat.logger": ("get_logger", "logger"),
+    },
+    "agent_worker": {
+        "compat.runner": ("AgentWorker",),
+        "conductor.wire": ("Task",),
+        "errors": ("NonRetryableException",),
+        "compat.models": _MODEL_NAMES,
+        "compat.history": ("execution_history",),
+        "compat.logger": ("AgentLogHandler", "get_logger", "logger"),
+    },
+    "credentials": {"compat.models": ("Credentials", "generate_auth_url")},
     "cli": {"compat.runner": ("app",)},
-    "cli.cli": {"compat.runner": ("app",)},
-    "cli.run": {"compat.runner": ("run_command",)},
+    "cli.cli": {
+        "compat.runner": ("app",),
+        "compat.logger": ("LogLevelType", "configure_logging", "get_logger", "logger"),
+    },
+    "cli.run": {"compat.runner": ("run_command",), "compat.logger": ("get_logger",)},
     "utils.exception": {"errors": ("NonRetryableException",)},
     "utils.logger": {"compat.logger": ("get_logger", "configure_logging", "LogLevelType")},
     "utils.agent_log_handler": {"compat.logger": ("AgentLogHandler",)},
     "utils.execution_history": {"compat.history": ("ExecutionHistory", "execution_history")},
-    "utils.url_generator": {"compat.models": ("generate_service_url", "generate_auth_url")},
+    "utils.url_generator": {"compat.models": _ADDRESSES},
 }
 _MODELS = "conductor.client.http.models"
 # Of the package ``conductor``, which those releases brought along: served where no such package can be imported.
 CONDUCTOR: _Table = {
-    _MODELS: {"conductor.wire": ("Task",), "compat.models": ("TaskResult", "TaskExecLog", "TaskResultStatus")},
-    f"{_MODELS}.task": {"conductor.wire": ("Task",)},
-    f"{_MODELS}.task_result": {"compat.models": ("TaskResult",)},
+    _MODELS: {"conductor.wire": ("Task",), "compat.models": _MODEL_NAMES},
+    f"{_MODELS}.task": {"conductor.wire": ("Task",), "compat.models": ("TaskResult", "TaskResultStatus")},
+    f"{_MODELS}.task_result": {"compat.models": _MODEL_NAMES},
     f"{_MODELS}.task_exec_log": {"compat.models": ("TaskExecLog",)},
-    f"{_MODELS}.task_result_status": {"compat.models": ("TaskResultStatus",)},
+    f"{_MODELS}.task_result_status": {"compat.models": _MODEL_NAMES},
 }
 ABSENT = ("chrome_bridge", "cua_ui")
 _ALL = {  # for each module its names, and the module of today that has each
@@ -54,6 +72,11 @@ _ALL = {  # for each module its names, and the module of today that has each
 
 
 class _Loader:
+    def get_code(self, name: str) -> CodeType:
+        """What ``python -m`` runs: of ``cli.cli`` the command line, which 0.2.0 had in no other way."""
+        code = f"import runpy\nrunpy.run_module({_PACKAGE!r}, run_name='__main__', alter_sys=True)"
+        return compile(code if name == f"{_PACKAGE}.cli.cli" else "", name, "exec")
+
     def create_module(self, spec: ModuleSpec) -> None:
         """None: an empty module, as usual."""
 

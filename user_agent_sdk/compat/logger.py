@@ -13,6 +13,7 @@ from .. import logs
 _PACKAGE = __name__.rpartition(".compat.")[0]
 _PUBLIC = "user_agent_sdk."
 LogLevelType = str
+logger = logging.getLogger(_PACKAGE)  # each module's own had that level and those handlers
 
 
 def get_logger(name: str) -> logging.Logger:
