@@ -17,10 +17,12 @@ import tempfile
 import threading
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import user_agent_sdk
 from tests.cli import ROOT, CliTest
+from tests.real.parity.names import NAMES
 from user_agent_sdk import compat, earlier
 from user_agent_sdk.agents import REGISTRY, register_user_agent
 from user_agent_sdk.conductor.wire import Task
@@ -52,6 +54,23 @@ class ThePathsTest(unittest.TestCase):
                     self.assertTrue(scope[name] is not None, (path, name))
                     count += 1
         self.assertGreater(count, 25)
+
+    def test_the_old_command_line_is_a_program_too(self) -> None:
+        """``python -m user_agent_sdk.cli.cli`` was 0.2.0's only such form, and ended with a traceback of runpy's."""
+        for module, out in (("cli.cli", "1.1.0"), ("decorators", "")):
+            words = [sys.executable, "-W", "error", "-m", f"user_agent_sdk.{module}", "version"]
+            done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+            self.assertEqual((done.returncode, out in done.stdout, done.stderr), (0, True, ""))
+
+    def test_a_module_has_the_names_that_it_imported(self) -> None:
+        """Scripts take ``TaskResult`` from ``agent_worker``, and the platform's addresses from the runner's module."""
+        count = 0
+        for path, names in NAMES.items():
+            module = importlib.import_module(path)
+            for name in names.split():
+                self.assertTrue(hasattr(module, name), f"{path}.{name}")
+                count += 1
+        self.assertGreater(count, 60)
 
     def test_what_never_was_is_not_there(self) -> None:
         for name in ("user_agent_sdk.nothing", "user_agent_sdk.decorators.x", "conductor.nothing", "conductors"):
@@ -224,6 +243,19 @@ class WhatTheyDoTest(CliTest):
         self.assertEqual(run_task(TaskResult.in_progress).status, "IN_PROGRESS")
         self.assertEqual(run_task(lambda: TaskResult.failed("why")).reason_for_incompletion, "why")
         self.assertIn("'status'", TaskResult().to_str())
+        self.assertIn("'one'", TaskExecLog("one").to_str())
+
+    def test_the_status_of_a_result_of_0_2_0_is_an_enum(self) -> None:
+        """It was the text that it was given, without ``name`` and ``value``, and any text at all."""
+        from conductor.client.http.models import TaskResult, TaskResultStatus
+
+        result = TaskResult(status="COMPLETED")
+        self.assertEqual((result.status.name, result.status.value), ("COMPLETED", "COMPLETED"))
+        result.status = "FAILED"
+        self.assertIs(result.status, TaskResultStatus.FAILED)
+        self.assertIsNone(TaskResult().status)
+        with self.assertRaises(ValueError):
+            TaskResult(status="DONE")
 
     def test_the_task_can_be_turned_into_a_dict(self) -> None:
         def work(task: Task) -> object:
@@ -290,6 +322,32 @@ class WhatTheyDoTest(CliTest):
         self.assertEqual(history.get_record_by_id(1)[1:4], ("t0", "a", "u"))
         self.assertIsNone(history.get_record_by_id(9))
         self.assertEqual(len(json.loads(self.run_main("history", "-db", "old.db", "--json").out)), 2)
+        brief = ExecutionHistory(":memory:")
+        self.addCleanup(brief.close)
+        brief.record("t", "a", "u", "2026-01-01T10:00:01", "2026-01-01T10:00:02", "success", "{}")
+        self.assertEqual((len(brief.get_history()), os.path.exists(":memory:")), (1, False))
+
+    def test_what_a_script_does_to_the_history_of_0_2_0_is_where_executions_go(self) -> None:
+        """``-r`` wrote to its own file whatever ``execution_history.db_path`` was; a ``record`` was not called."""
+        head = "from user_agent_sdk.utils.execution_history import execution_history\n"
+        work = "from user_agent_sdk import user_agent\nuser_agent(agent_id='u')(lambda a: a)\n"
+        for set_up, rows, said in (
+            ("execution_history.db_path = 'other.db'\n", 1, ""),
+            ("execution_history.record = lambda **row: print(row['status'], row['output_data'])\n", 0, "success"),
+        ):
+            script = self.write("agent.py", head + set_up + work)
+            with Sandbox() as sandbox:
+                self.write("credentials.json", json.dumps(sandbox.credentials("u")))
+                task = sandbox.submit("u", {"a": 1})
+                words = [sys.executable, "-m", "user_agent_sdk", "run", str(script), "-r"]
+                env = {**os.environ, "PYTHONPATH": str(ROOT)}
+                with subprocess.Popen(words, cwd=self.folder, env=env, stdout=-1, stderr=-3, text=True) as process:
+                    sandbox.wait(task, 30)
+                    process.terminate()
+                    self.assertIn(said, process.communicate(timeout=30)[0])
+            self.assertFalse((self.folder / "execution_history.db").exists())
+            if rows:
+                self.assertEqual(len(json.loads(self.run_main("history", "-db", "other.db", "--json").out)), rows)
 
     def test_an_agent_worker_runs_one_task(self) -> None:
         from user_agent_sdk.agent_worker import AgentWorker  # type: ignore[import-not-found]
@@ -350,6 +408,44 @@ class RunFromPythonTest(CliTest):
         self.write("own.json", '{"clientId": "i", "clientSecret": "s"}')
         self.assertEqual(UserAgentRunner(config_file="own.json")._settings().client_id, "i")
         self.assertRaises(ValueError, RunnerConfig, "", "s")
+
+    def test_what_a_runners_config_has_by_its_places_and_by_default(self) -> None:
+        """``debug`` in its place was overlooked, and 0.3.0's own addresses were None."""
+        from user_agent_sdk.user_agent_runner import (
+            AUTH_URL,
+            DEFAULT_BASE_URL,
+            SERVICE_URL,
+            RunnerConfig,
+        )
+
+        older = RunnerConfig("i", "s", SERVICE_URL, AUTH_URL, "a", True)
+        newer = RunnerConfig("i", "s", DEFAULT_BASE_URL, "a", True)
+        for config in (older, newer, RunnerConfig("i", "s", agent_id="a", debug=True)):
+            places = (config.service_url, config.auth_url, config.agent_id, config.debug)
+            self.assertEqual(places, (SERVICE_URL, AUTH_URL, "a", True))
+        self.assertEqual(RunnerConfig("i", "s").base_url, DEFAULT_BASE_URL)
+        one = RunnerConfig("i", "s", service_url="https://x.y/api")
+        self.assertEqual((one.service_url, one.auth_url), ("https://x.y/api", AUTH_URL))
+        self.assertEqual(RunnerConfig("i", "s", None, None, True, SERVICE_URL, "https://x.y/t").auth_url, "https://x.y/t")
+
+    def test_a_runner_takes_any_object_with_a_configs_attributes_and_a_signal_that_can_say_is_set(self) -> None:
+        """A SimpleNamespace had "no attribute base_url", and a signal without wait() never stopped the worker."""
+        from user_agent_sdk.user_agent_runner import UserAgentRunner
+
+        over = threading.Event()
+        signal = SimpleNamespace(is_set=over.is_set)
+        with Sandbox() as sandbox:
+            own = sandbox.credentials("u")
+            config = SimpleNamespace(client_id=own["clientId"], client_secret=own["clientSecret"], agent_id="u",
+                                     service_url=own["serviceUrl"], auth_url=own["authUrl"])  # fmt: skip
+            register_user_agent(over.set, agent_id="u")
+            task = sandbox.submit("u", {})
+            with mock.patch.object(sys, "stderr", io.StringIO()):
+                thread = threading.Thread(target=UserAgentRunner(config, abort_signal=signal).run, daemon=True)
+                thread.start()
+                self.assertEqual(sandbox.wait(task, 30).status, "COMPLETED")
+                thread.join(30)
+        self.assertFalse(thread.is_alive())
 
     def test_a_runners_config_can_be_read_and_changed(self) -> None:
         """``UserAgentRunner(config_file=…).config`` was None, and a config of 0.3.0 had no service_url."""
@@ -430,6 +526,13 @@ class RunFromPythonTest(CliTest):
 
     def test_the_public_names_are_still_there(self) -> None:
         self.assertEqual({"user_agent", "register_user_agent"} - set(user_agent_sdk.__all__), set())
+
+    def test_import_star_takes_no_name_of_a_script_away(self) -> None:
+        """After ``from subprocess import run`` it was ours that ran; so it was with a TaskResult of Conductor's."""
+        scope: dict[str, object] = {}
+        exec("from subprocess import run\nfrom user_agent_sdk import *", scope)
+        self.assertIs(scope["run"], subprocess.run)
+        self.assertEqual(set(scope) - {"run", "__builtins__"}, {"user_agent", "register_user_agent"})
 
 
 if __name__ == "__main__":

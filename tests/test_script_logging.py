@@ -137,7 +137,7 @@ class ScriptLoggingTest(CliTest):
         theirs = "from user_agent_sdk.utils.logger import configure_logging; configure_logging('WARNING')"
         number = "from user_agent_sdk.utils.logger import configure_logging; configure_logging(25)"
         for set_up, words, sent in (
-            ("", ("-l", "WARNING"), 0), ("", ("-l", "INFO"), 1), ("", (), 1), ("", ("-q",), 1), 
+            ("", ("-l", "WARNING"), 0), ("", ("-l", "INFO"), 1), ("", (), 1), ("", ("-q",), 1),
             ("", ("-q", "-l", "ERROR"), 0), (ours, ("-l", "INFO"), 0), (theirs, ("-l", "INFO"), 0),
             (theirs, ("-q",), 0), (number, ("-l", "INFO"), 0),
         ):  # fmt: skip

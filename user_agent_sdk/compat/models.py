@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..conductor import wire
-from ..credentials import derived
+from ..credentials import DEFAULT_BASE_URL, derived
 
 TaskResultStatus = wire.TaskStatus
 
@@ -22,6 +22,9 @@ class TaskExecLog:
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
+    def to_str(self) -> str:
+        return str(self.to_dict())
+
 
 @dataclass
 class TaskResult:
@@ -32,12 +35,15 @@ class TaskResult:
     reason_for_incompletion: str | None = None
     callback_after_seconds: int | None = None
     worker_id: str | None = None
-    status: str | None = None
+    status: TaskResultStatus | str | None = None
     output_data: Any = None
     logs: list[Any] | None = None
     external_output_payload_storage_path: str | None = None
     sub_workflow_id: str | None = None
     extend_lease: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, TaskResultStatus(value) if name == "status" and value is not None else value)
 
     def add_output_data(self, key: str, value: Any) -> TaskResult:
         self.output_data = {**(self.output_data or {}), key: value}
@@ -78,6 +84,9 @@ def generate_service_url(base_url: str) -> str:
 
 def generate_auth_url(base_url: str) -> str:
     return derived(base_url)[1]
+
+
+SERVICE_URL, AUTH_URL = derived(DEFAULT_BASE_URL)
 
 
 class Credentials:

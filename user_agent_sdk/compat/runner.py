@@ -21,7 +21,7 @@ from ..cli.commands import fill_streams, main
 from ..cli.run import announce, end, recording, watch
 from ..cli.terminal import fail
 from ..conductor.wire import Task
-from ..credentials import derived
+from ..credentials import DEFAULT_BASE_URL, derived
 from ..errors import UserAgentError
 from ..worker.runner import Runner
 from ..worker.running.execute import execute
@@ -31,23 +31,25 @@ _PACKAGE = __name__.rpartition(".compat.")[0]
 
 
 class RunnerConfig:
-    """``places``: 0.3.0's base_url and agent_id, or 0.2.0's service_url, auth_url and agent_id."""
+    """``places``: the rest in the order of 0.3.0, or of 0.2.0: service_url, auth_url, agent_id, debug."""
 
-    def __init__(self, client_id: str, client_secret: str, *places: str | None, base_url: str | None = None,
+    def __init__(self, client_id: str, client_secret: str, *places: Any, base_url: str | None = None,
                  agent_id: str | None = None, debug: bool = False, service_url: str | None = None,
                  auth_url: str | None = None) -> None:  # fmt: skip
-        if len(places) > 1 and "://" in (places[1] or ""):
-            service_url, auth_url, agent_id = (*places, agent_id)[:3]
-        elif places:
-            base_url, agent_id = (*places, agent_id)[:2]
         if not client_id or not client_secret:
             raise ValueError("Client ID and Client Secret must be provided.")
+        self.client_id, self.client_secret, self.agent_id, self.debug = client_id, client_secret, agent_id, debug
+        self.base_url, self.service_url, self.auth_url = base_url, service_url, auth_url
+        is_older = len(places) > 1 and "://" in (places[1] or "")
+        names = ("agent_id", "debug", "service_url", "auth_url")
+        vars(self).update(zip((*names[2:], *names[:2]) if is_older else ("base_url", *names), places))
+        if not (self.base_url or self.service_url or self.auth_url):
+            self.base_url = DEFAULT_BASE_URL
+        self.base_url = self.base_url and self.base_url.rstrip("/")
         with suppress(ValueError):  # which the settings say better
-            if base_url and not (service_url and auth_url):
-                service_url, auth_url = (own or made for own, made in zip((service_url, auth_url), derived(base_url)))
-        self.client_id, self.client_secret = client_id, client_secret
-        self.base_url, self.service_url, self.auth_url = base_url and base_url.rstrip("/"), service_url, auth_url
-        self.agent_id, self.debug = agent_id, debug
+            if not (self.service_url and self.auth_url):
+                made = derived(self.base_url or DEFAULT_BASE_URL)
+                self.service_url, self.auth_url = self.service_url or made[0], self.auth_url or made[1]
 
 
 @dataclass(eq=False)
@@ -92,18 +94,20 @@ class UserAgentRunner:
             raise SystemExit(code)
 
     def _stop(self, runner: Runner) -> None:
-        if self.abort_signal and self.abort_signal.wait():
-            runner.stop()
+        pause = threading.Event()
+        while self.abort_signal and not self.abort_signal.is_set():  # a script's own need have nothing else
+            pause.wait(0.3)
+        runner.stop()
 
     def _settings(self) -> settings.Settings:
         config, environ = self.config, dict(os.environ)
         flags = {"config_file": self.config_file, "workers": None if self.workers is None else str(self.workers)}
         flags.update(record="true" if self.record_logs else None, debug="true" if self.debug else None)
-        if config is None or vars(config) == self._found:
+        if config is None or (self._found and vars(config) == self._found):
             return settings.load(flags, environ=environ)
         environ.pop("CONDUCTOR_SERVER_URL", None)
         names = ("client_id", "client_secret", "base_url", "service_url", "auth_url", "agent_id")
-        given = {name: str(getattr(config, name)) for name in names if getattr(config, name)}
+        given = {name: str(getattr(config, name)) for name in names if getattr(config, name, None)}
         environ.update({f"USERAGENT_{name.upper()}": text for name, text in given.items()})
         chosen = settings.load(flags, environ=environ)
         return chosen._replace(sources={**chosen.sources, **dict.fromkeys(given, "RunnerConfig")})

@@ -328,6 +328,29 @@ SCRIPTS: tuple[Script, ...] = (
            "from user_agent_sdk.user_agent_runner import UserAgentRunner\nsaid = 'made'\n"
            "try:\n    UserAgentRunner(config_file='missing.json')\nexcept FileNotFoundError:\n    said = 'missing'"),
            {"output": "runner", "history": "runner"}),
+    Script("imports what a module imported", function("input_data", "return [SERVICE_URL, AUTH_URL,"
+           " TaskResult(status='COMPLETED').status.name, NonRetryableException.__name__]",
+           "from user_agent_sdk.user_agent_runner import SERVICE_URL, AUTH_URL\n"
+           "from user_agent_sdk.agent_worker import TaskResult, NonRetryableException")),
+    Script("imports all", function("input_data", "return run.__module__",
+           "from subprocess import run\nfrom user_agent_sdk import *")),
+    Script("records elsewhere", function("input_data", "return execution_history.db_path",
+           "from user_agent_sdk.utils.execution_history import execution_history\n"
+           "execution_history.db_path = 'other.db'")),
+    Script("records by a function of its own", function("input_data", "return 1",
+           "from user_agent_sdk.utils.execution_history import execution_history\n"
+           "def keep(**row):\n    with open('rows.json', 'a') as file:\n"
+           "        json.dump([row['status'], row['input_data'], row['output_data'], row['error_message']], file)\n"
+           "execution_history.record = keep"), made="rows.json"),
+    Script("has a RunnerConfig by its places", function("input_data",
+           "one = RunnerConfig('i', 's', 'https://x.y/api', 'https://x.y/t', 'me', True)\n"
+           "return [one.service_url, one.auth_url, one.agent_id, one.debug]",
+           "from user_agent_sdk.user_agent_runner import RunnerConfig")),
+    Script("keeps rows in memory", function("input_data", "kept = ExecutionHistory(':memory:')\n"
+           "kept.record('t', 'a', 'u', '2026-01-01', '2026-01-02', 'success', '{}')\n"
+           "return [kept.get_history()[0][1:4], os.path.exists(':memory:'), TaskExecLog('x').to_str()]",
+           "from user_agent_sdk.utils.execution_history import ExecutionHistory\n"
+           "from conductor.client.http.models import TaskExecLog")),
     Script("imports a sibling without further ado", function("input_data", "return nearby.VALUE", "import nearby"),
            dict.fromkeys(WHOLE, "siblings"), files={"nearby.py": "VALUE = 42\n"}),
     Script("imports a sibling", function("input_data", "return nearby.VALUE", "sys.path.insert(0, '.')\nimport nearby"),
@@ -375,6 +398,11 @@ NEWER: tuple[Script, ...] = (
     Script("has a RunnerConfig with a base_url", function("input_data",
            "one = RunnerConfig('id', 'secret', 'https://x.example', 'me')\nreturn [one.base_url, one.agent_id]",
            "from user_agent_sdk.user_agent_runner import RunnerConfig")),
+    Script("has a RunnerConfig of defaults", function("input_data", "one = RunnerConfig('i', 's')\n"
+           "two = RunnerConfig('i', 's', 'https://x.y', 'a', True)\n"
+           "half = RunnerConfig('i', 's', service_url='https://x.y/api')\n"
+           "return [one.base_url, one.service_url, one.auth_url, two.debug, half.auth_url, DEFAULT_BASE_URL]",
+           "from user_agent_sdk.user_agent_runner import DEFAULT_BASE_URL, RunnerConfig")),
     Script("has Credentials with a base_url", function("input_data",
            "return Credentials('id', 'secret', 'https://x.example/').base_url",
            "from user_agent_sdk.credentials import Credentials")),
