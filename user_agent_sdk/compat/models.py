@@ -5,6 +5,7 @@ shape, so the models need no place in the worker."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pprint import pformat
 from typing import Any
 
 from ..conductor import wire
@@ -23,7 +24,7 @@ class TaskExecLog:
         return dict(vars(self))
 
     def to_str(self) -> str:
-        return str(self.to_dict())
+        return pformat(self.to_dict())
 
 
 @dataclass
@@ -58,7 +59,7 @@ class TaskResult:
         return {**vars(self), "logs": logs}
 
     def to_str(self) -> str:
-        return str(self.to_dict())
+        return pformat(self.to_dict())
 
     @staticmethod
     def new_task_result(status: str) -> TaskResult:
