@@ -242,9 +242,9 @@ def load(
         if isinstance(value, Path):  # a script may change the folder
             values[name] = value.absolute()
     worker_env = {k.lower(): v for k, v in environ.items() if k.lower().startswith("conductor_worker_")}
-    for name, text in tuple(worker_env.items()):
+    for name in [name for name, text in worker_env.items() if name.endswith("_polling_interval") and text.strip()]:
         try:
-            _ = milliseconds(text) if name.endswith("_polling_interval") and text.strip() else None
+            milliseconds(worker_env[name])
         except ValueError as reason:
             warnings.append(f"environment variable {name} {reason}: it is not used")
             del worker_env[name]
