@@ -323,6 +323,23 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper.resume(held)
         self.assertEqual(keeper._table.next_due(), 120.0)
 
+    def test_a_report_that_fails_just_as_an_extension_is_put_off_holds_it_back_no_longer(self) -> None:
+        now = [100.0]
+        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]))  # type: ignore[arg-type]
+        held = held_for()
+        self.hold(keeper, held)
+        now[0] = 110.0
+        keeper.pause(held)
+
+        def extend(held: Held) -> float | None:
+            delay_s = keeper._extend(held)
+            keeper.resume(held)
+            return delay_s
+
+        keeper._table._act = extend
+        keeper._table._turn()
+        self.assertEqual(keeper._table.next_due(), 110.0)
+
     def test_a_report_waits_for_an_extension_that_is_on_its_way_but_not_for_long(self) -> None:
         go, held = threading.Event(), held_for("a", 0.6)
         platform = Platform(lambda task_id: after(go, LONG_S))

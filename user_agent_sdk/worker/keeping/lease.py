@@ -139,7 +139,7 @@ class LeaseKeeper:
         lease.paused_until = 0.0
         if lease.is_put_off:
             lease.is_put_off = False
-            self._table.hurry(held)  # unless it was dropped
+            self._table.put(held, 0.0, if_kept=True)  # not hurry(): the thread that put it off may not be done with it
 
     def watch(self) -> None:
         """Say before leases lapse that they will. When our own threads fall behind, and not the platform refuses, no

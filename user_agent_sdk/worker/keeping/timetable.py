@@ -73,10 +73,11 @@ class Timetable(Generic[Item]):
         with self._lock:
             return min((due for _, due in self._items.values()), default=None)
 
-    def put(self, item: Item, delay_s: float) -> None:
-        """Add an item, or set anew when it is due."""
+    def put(self, item: Item, delay_s: float, *, if_kept: bool = False) -> None:
+        """Add an item, or set anew when it is due; with ``if_kept`` one that was dropped is not added."""
         with self._lock:
-            self._push(item, self._clock() + delay_s)
+            if item in self._items or not if_kept:
+                self._push(item, self._clock() + delay_s)
 
     def drop(self, item: Item) -> None:
         """Forget an item; one that is being acted on will not come back."""
