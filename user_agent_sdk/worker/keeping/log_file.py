@@ -27,6 +27,7 @@ else:
 log = logging.getLogger(__name__)
 
 FILES_TRIED = 256  # a file system on which no lock is ever free would have us try for ever
+_NO_END = 2**62  # of a log that we have begun: all that is in it from then on is our own
 _ACTION = {"action": "journal"}
 
 _held: set[int] = set()  # descriptors of locks: a forked child, which may outlive its parent, closes them
@@ -63,7 +64,7 @@ class LogFile:
             self.size_bytes = self._found.end
         if not self._found.end:
             self.size_bytes += self.append(HEADER)
-        self._found = self._found._replace(end=sys.maxsize)  # from here on all that is in it is our own
+        self._found = self._found._replace(end=_NO_END)
         return False
 
     def append(self, data: bytes) -> int:
@@ -100,7 +101,7 @@ class LogFile:
             self._set_aside()
             os.replace(new, self.path)
             self.records = len(rows)
-            self._found = Decoded({}, 0, None, sys.maxsize)
+            self._found = Decoded({}, 0, None, _NO_END)
             if self._is_synced:
                 _flush_folder(self.path.parent)
         finally:
