@@ -89,7 +89,6 @@ BRANCHES = {
 # Waits without an end, in threads that nobody presses Ctrl+C for. No lock wait of the main thread may be one: before
 # Python 3.14 Windows does not interrupt it.
 ENDLESS = {
-    ("compat/runner.py", "_stop"),
     ("history/recorder.py", "_run"),
     ("worker/drain.py", "_run"),  # until a stop begins
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end

@@ -71,11 +71,20 @@ _ALL = {  # for each module its names, and the module of today that has each
 }
 
 
+def _program() -> None:
+    """Its code is run as a module's, which this function's globals are not."""
+    from importlib import import_module
+    from sys import exit
+
+    package = str(__package__).rpartition(".")[0]
+    import_module(f"{package}.__main__")  # takes the current folder off the path
+    exit(import_module(f"{package}.cli").program())
+
+
 class _Loader:
     def get_code(self, name: str) -> CodeType:
         """What ``python -m`` runs: of ``cli.cli`` the command line, which 0.2.0 had in no other way."""
-        code = f"import runpy\nrunpy.run_module({_PACKAGE!r}, run_name='__main__', alter_sys=True)"
-        return compile(code if name == f"{_PACKAGE}.cli.cli" else "", name, "exec")
+        return (_program if name == f"{_PACKAGE}.cli.cli" else lambda: None).__code__
 
     def create_module(self, spec: ModuleSpec) -> None:
         """None: an empty module, as usual."""
@@ -97,7 +106,7 @@ def find_spec(name: str) -> ModuleSpec | None:
         if rest and getattr(sys.modules.get(root), "__file__", None):  # not of a folder of that name beside the script
             return None
         log.debug("%s is served by this SDK: no package conductor is installed", name, extra={"action": "old_import"})
-    return ModuleSpec(name, _Loader(), is_package=is_package)  # type: ignore[arg-type]
+    return ModuleSpec(name, _Loader(), origin=__file__, is_package=is_package)  # type: ignore[arg-type]
 
 
 def attribute(module: str, name: str) -> Any:
