@@ -50,8 +50,6 @@ MOVES: dict[str, tuple[str, str, str]] = {
     "early": ("what the script does at its top reaches its worker: `os.environ` (`conductor_worker_domain`), "
               "`os.chdir`, a `credentials.json` that it writes", "settings and credentials are read before the script",
               "do it before the worker is started, or write `domain=`"),
-    "recorder": ("`execution_history.db_path = …`, or a `record` of the script's own, changes what `-r` writes",
-                 "`-r` writes to `--db-path`", "give `--db-path`"),
     "runner": ("`UserAgentRunner(config_file=…)` raises for a file that is missing (FileNotFoundError) or is no JSON",
                "its `run()` raises, a UserAgentError", "catch it there"),
     "no status": ("a TaskResult without a status is refused by the platform", "it has completed", "nothing"),
@@ -77,6 +75,19 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
      "eight more columns after those; such cells have an apostrophe before them; the header alone is written",
      "read columns by name, and cut the apostrophe off"),
     ("`history` is sorted by start", "by end", "sort by `Started At`"),
+    ("`execution_history.db_path = …`, or a `record` of the script's own, counts at any time; the file follows "
+     "`os.chdir`", "it counts at the script's top; the file lies where the worker was started", "write it there"),
+    ("an `AgentWorker` has the methods of Conductor's `WorkerInterface`, and writes a row with `record_logs=True`; "
+     "`_run_workers` of a subclass of `UserAgentRunner` is called",
+     "it has `execute` and its options; a runner is what `useragent run` is",
+     "let `useragent run -r` run the function"),
+    ("`Task(\"SIMPLE\")`, `swagger_types` and `attribute_map` of a model", "a Task is made of what a platform sends",
+     "`Task({\"taskType\": \"SIMPLE\"})`"),
+    ("a module gives names that it has imported from elsewhere (`rich`, `cyclopts`, the standard library); `cli.cli` "
+     "has the functions of the commands", "its own names, and those of this package; `cli.cli` has `app`",
+     "import them from where they are; give `app` the words of the command"),
+    ("a `UserAgentRunner` in a script without any logging shows warnings only", "information, too",
+     "`logging.basicConfig(level=\"WARNING\")`"),
     ("an agent that can't start runs on without a worker", "it says why, and ends with an exit code", "nothing"),
     ("an option or a function that can't work is overlooked: `poll_interval=\"500\"`, one id for two functions, "
      "a method decorated in its class, `\"platform\": \"mine\"` or `\"debug\": \"very\"` in `credentials.json`",
@@ -321,9 +332,6 @@ SCRIPTS: tuple[Script, ...] = (
            "from user_agent_sdk.credentials import Credentials\nfrom user_agent_sdk.agent_worker import AgentWorker\n"
            "from user_agent_sdk.utils.agent_log_handler import AgentLogHandler\n"
            "from user_agent_sdk.cli.run import run_command\nfrom user_agent_sdk.cli import app")),
-    Script("names the history's file", function("input_data", "return 1",
-           "from user_agent_sdk.utils.execution_history import execution_history\n"
-           "execution_history.db_path = 'other.db'"), {"history": "recorder"}),
     Script("makes a runner of a file that is missing", function("input_data", "return said",
            "from user_agent_sdk.user_agent_runner import UserAgentRunner\nsaid = 'made'\n"
            "try:\n    UserAgentRunner(config_file='missing.json')\nexcept FileNotFoundError:\n    said = 'missing'"),
