@@ -290,8 +290,8 @@ class StartTest(CliTest):
 
     def test_a_process_that_a_function_left_does_not_keep_ours(self) -> None:
         """Python joins what multiprocessing has started: run, and invoke, said "Stopped" and stayed for ever."""
-        wait = "    while os.getppid() == pid: threading.Event().wait(0.1)\n"
-        self.write("waits.py", f"import os, threading\ndef wait(pid):\n{wait}")
+        wait = "    while os.getppid() == pid and time.monotonic() < 60 + began: threading.Event().wait(0.1)\n"
+        self.write("waits.py", f"import os, threading, time\nbegan = time.monotonic()\ndef wait(pid):\n{wait}")
         code = (
             "import os, sys, multiprocessing as m, waits; import user_agent_sdk.cli as c; c.LEFT_S = 0.1;"
             "sys.argv = ['x', '--version']; m.Process(target=waits.wait, args=(os.getpid(),)).start();"
