@@ -363,7 +363,7 @@ class WhatTheyDoTest(CliTest):
 
 
 class RunFromPythonTest(CliTest):
-    def runner_of(self, sandbox: Sandbox, **options: object) -> object:
+    def runner_of(self, sandbox: Sandbox, **options: object) -> Any:
         from user_agent_sdk.user_agent_runner import RunnerConfig, UserAgentRunner  # type: ignore[import-not-found]
 
         own = sandbox.credentials("u")
@@ -443,6 +443,19 @@ class RunFromPythonTest(CliTest):
                 thread.start()
                 self.assertEqual(sandbox.wait(task, 30).status, "COMPLETED")
                 thread.join(30)
+        self.assertFalse(thread.is_alive())
+
+    def test_a_runner_whose_signal_is_taken_away_works_on(self) -> None:
+        """It stopped at once."""
+        register_user_agent(lambda: 1, agent_id="u")
+        with Sandbox() as sandbox, mock.patch.object(sys, "stderr", io.StringIO()):
+            runner = self.runner_of(sandbox)
+            runner.abort_signal = None
+            thread = threading.Thread(target=runner.run, daemon=True)
+            thread.start()
+            self.assertEqual(sandbox.wait(sandbox.submit("u", {}), 30).status, "COMPLETED")
+            runner.abort_signal = SimpleNamespace(is_set=lambda: True)
+            thread.join(30)
         self.assertFalse(thread.is_alive())
 
     def test_a_runners_config_can_be_read_and_changed(self) -> None:

@@ -95,7 +95,7 @@ class UserAgentRunner:
 
     def _stop(self, runner: Runner) -> None:
         pause = threading.Event()
-        while self.abort_signal and not self.abort_signal.is_set():  # a script's own need have nothing else
+        while not (self.abort_signal and self.abort_signal.is_set()):  # a script's own need have nothing else
             pause.wait(0.3)
         runner.stop()
 
