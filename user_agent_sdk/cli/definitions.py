@@ -15,6 +15,7 @@ from ..conductor.wire import encode, json_object
 from ..errors import PlatformError
 from ..logs import redactor
 from ..settings import AgentSettings, Settings
+from ..worker.polling.backoff import CAP_S
 
 if TYPE_CHECKING:
     from ..worker.runner import Runner
@@ -26,7 +27,7 @@ LONG_WAIT_S = 1800  # a crashed worker's task waits so long: more is seldom mean
 SHORT_LEASE_S = 5  # below this, one lost extension or a short outage gives the task to another worker
 ODD = 1e9  # a number of this size, or one that is none, is as good as absent
 START_LOOK_S = 3.0  # for a look that a start makes unasked, or upkeep: they must not wait for a server that hangs
-LOOK_AGAIN_S = 0.5  # while no poll was answered; after that each look without an answer doubles it
+LOOK_AGAIN_S = 0.5  # while no poll was answered; after that each look without an answer doubles it, up to 30 s
 Found = tuple[str, str, "str | None"]  # (ok, warn or FAIL; the finding; the remedy)
 
 
@@ -106,7 +107,7 @@ def register(runner: Runner, settings: Settings, agents: Sequence[Agent]) -> Non
             _look(runner.client, settings, left[0], START_LOOK_S)
         except PlatformError:
             left.append(left.pop(0))
-            pause_s *= 2
+            pause_s = min(2 * pause_s, CAP_S)
             return pause_s
         del left[0]
         return 0.0 if left else None
