@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False  # as in errors
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -46,6 +46,14 @@ def attribute(module: str, name: str) -> object:
     if compat is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return compat.attribute(module, name)
+
+
+def recording() -> "tuple[str | None, Callable[..., object] | None]":
+    """Where a script told 0.2.0's ``execution_history`` to write, and what to call instead: None where it did not."""
+    old = getattr(sys.modules.get(ROOM + ".history"), "execution_history", None)
+    if old is None:
+        return None, None
+    return old.db_path if old.db_path != type(old)().db_path else None, vars(old).get("record")
 
 
 def _room() -> "ModuleType | None":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -67,10 +66,9 @@ def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None
         return nullcontext()
     from ..history import recorder
 
-    path, old = settings.db_path, getattr(sys.modules.get(f"{earlier.ROOM}.history"), "execution_history", None)
-    if old and old.db_path != type(old)().db_path:
-        path = Path(old.db_path).absolute()
-    return recorder.recording(path, settings.redact, settings.keep_history_s, old and vars(old).get("record"))
+    told, record = earlier.recording()
+    path = Path(told).absolute() if told else settings.db_path
+    return recorder.recording(path, settings.redact, settings.keep_history_s, record)
 
 
 def watch(settings: Settings) -> Watch:
