@@ -298,13 +298,17 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertGreaterEqual(platform.sent["a"][1] - began, 0.19)
         self.assertFalse(held.lease.has_lapsed(keeper.clock(), keeper.wall()))
 
-    def test_a_report_that_was_not_taken_holds_no_extension_back(self) -> None:
-        now = [100.0]
+    def put_off(self, now: list[float]) -> tuple[LeaseKeeper, Held]:
+        """A keeper by that clock, and a lease whose extension was put off beside a report."""
         keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]))  # type: ignore[arg-type]
         held = held_for()
         self.hold(keeper, held)
         keeper.pause(held)
         self.assertEqual(keeper._extend(held), 10.0)
+        return keeper, held
+
+    def test_a_report_that_was_not_taken_holds_no_extension_back(self) -> None:
+        keeper, held = self.put_off([100.0])
         keeper.resume(held)
         self.assertEqual(keeper._extend(held), 10.0)
         self.assertEqual(held.lease.renewed_at, 100.0)
@@ -312,11 +316,7 @@ class LeaseKeeperTest(unittest.TestCase):
     def test_a_report_that_was_not_taken_asks_for_no_extension_before_its_time(self) -> None:
         """The one that was put off was sent meanwhile: in an outage each report that hung brought one more."""
         now = [100.0]
-        keeper = LeaseKeeper(Platform(lambda task_id: APPLIED), Pace(lambda: now[0]))  # type: ignore[arg-type]
-        held = held_for()
-        self.hold(keeper, held)
-        keeper.pause(held)
-        self.assertEqual(keeper._extend(held), 10.0)
+        keeper, held = self.put_off(now)
         now[0] = 110.0
         keeper._table.put(held, keeper._extend(held) or 0.0)
         now[0] = 111.0

@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from user_agent_sdk import settings as settings_module
 from user_agent_sdk.agents import REGISTRY, Agent, register_user_agent
+from user_agent_sdk.cli.embedded import Background
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.sandbox.tasks import Execution
@@ -150,20 +151,11 @@ def hasten(case: Any, **pauses: float) -> None:
         setattr(module, constant, value)
 
 
-class Worker(threading.Thread):
-    """A Runner in a thread; ``code`` is what it returned."""
+class Worker(Background):
+    """A Runner in a thread, which a test stops."""
 
     def __init__(self, settings: Any, agents: list[Agent], **options: Any) -> None:
-        super().__init__(name="worker", daemon=True)
-        self.runner = Runner(settings, agents, watch=Status(), **options)
-        self.code: int | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.code = self.runner.run()
-        except BaseException as error:
-            self.error = error
+        super().__init__("worker", Runner(settings, agents, watch=Status(), **options))
 
     def stop(self, timeout_s: float = LONG_S) -> int | None:
         self.runner.stop()
