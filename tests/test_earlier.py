@@ -363,7 +363,7 @@ class WhatTheyDoTest(CliTest):
 
 
 class RunFromPythonTest(CliTest):
-    def runner_of(self, sandbox: Sandbox, **options: object) -> Any:
+    def runner_of(self, sandbox: Sandbox, **options: object) -> object:
         from user_agent_sdk.user_agent_runner import RunnerConfig, UserAgentRunner  # type: ignore[import-not-found]
 
         own = sandbox.credentials("u")
@@ -450,11 +450,11 @@ class RunFromPythonTest(CliTest):
         register_user_agent(lambda: 1, agent_id="u")
         with Sandbox() as sandbox, mock.patch.object(sys, "stderr", io.StringIO()):
             runner = self.runner_of(sandbox)
-            runner.abort_signal = None
-            thread = threading.Thread(target=runner.run, daemon=True)
+            runner.abort_signal = None  # type: ignore[attr-defined]
+            thread = threading.Thread(target=runner.run, daemon=True)  # type: ignore[attr-defined]
             thread.start()
             self.assertEqual(sandbox.wait(sandbox.submit("u", {}), 30).status, "COMPLETED")
-            runner.abort_signal = SimpleNamespace(is_set=lambda: True)
+            runner.abort_signal = SimpleNamespace(is_set=lambda: True)  # type: ignore[attr-defined]
             thread.join(30)
         self.assertFalse(thread.is_alive())
 
