@@ -326,7 +326,7 @@ class GateTest(unittest.TestCase):
                 platform = Platform(answer, can_wait=True)
                 gate = self.gate(platform, budget=budget)
                 gate.intake._hit_at = float("inf")  # a task came just now
-                gate.polled_at = 0.0
+                gate.polled_at, gate._sight.is_clear = 0.0, True
                 threads = self.slots(gate, 4, lambda found: None)
                 for _ in range(polls):
                     self.assertTrue(opened.acquire(timeout=LONG_S))
@@ -349,7 +349,7 @@ class GateTest(unittest.TestCase):
 
         platform = Platform(answer, can_wait=True)
         gate = self.gate(platform)
-        gate.intake._hit_at = float("inf")
+        gate.intake._hit_at, gate._sight.is_clear = float("inf"), True
         send = gate.send
 
         def send_when_the_other_has_looked(poll: Poll, *, beside: bool = True) -> Sent:
@@ -363,6 +363,29 @@ class GateTest(unittest.TestCase):
         for _ in range(3):
             self.assertTrue(opened.acquire(timeout=LONG_S))
         self.assertEqual(platform.waits, [0, LONG_POLL_MAX_MS, LONG_POLL_MAX_MS])
+        self.stopping.set()
+        gate.wake()
+        go.set()
+        self.join(threads)
+
+    def test_until_a_task_has_come_to_a_poll_that_was_kept_the_second_slot_asks_plainly(self) -> None:
+        """Conductor 3.13 sits a kept poll out. Between a worker's first task and its first report, which shows that
+        server, two slots had one kept each: 28 tasks lay there for 5 s, and ten seconds' work took 15.2."""
+        go, asked = threading.Event(), threading.Semaphore(0)
+
+        def answer() -> list[Task]:
+            if platform.waits[-1]:
+                go.wait(2 * LONG_S)
+            asked.release()
+            return []
+
+        platform = Platform(answer, can_wait=True)
+        gate = self.gate(platform)
+        gate.intake._hit_at, gate.polled_at = float("inf"), 0.0
+        threads = self.slots(gate, 3, lambda found: None)
+        for _ in range(2):
+            self.assertTrue(asked.acquire(timeout=LONG_S))
+        self.assertEqual((platform.waits[:3], sum(map(bool, platform.waits))), ([LONG_POLL_MAX_MS, 0, 0], 1))
         self.stopping.set()
         gate.wake()
         go.set()

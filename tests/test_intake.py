@@ -273,9 +273,12 @@ class Joining(unittest.TestCase):
         intake.waits(LIKELY_S)
         intake.begin(0.2)
         intake.unchained()
-        for at in (0.3, 0.6, 0.9):
+        at = 0.3
+        for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
             self.assertEqual(intake.joins_in_s(at), 0.0)
-            intake.empty(intake.begin(at), at + 0.1)
+            intake.empty(intake.begin(at), at + 0.01)
+            self.assertAlmostEqual(intake.joins_in_s(at) or 0.0, pause_s, msg="as long as one slot's alone would be")
+            at += pause_s
         intake.empty(kept, 5.2, was_to_wait=True)
         intake.begin(5.0)
         self.assertIsNone(intake.joins_in_s(5.1), "no poll is kept any more")

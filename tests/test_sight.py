@@ -75,6 +75,12 @@ class Sees(unittest.TestCase):
         miss = [(5.0, 5.0, True, []), (5.1, 0.0, True, [task(3.0)])]
         self.assertFalse(self.shows(*miss, (8.0, 2.0, True, [task(0.1)]), *miss))
 
+    def test_a_server_is_clear_once_a_task_that_came_late_was_brought_by_a_kept_poll(self) -> None:
+        sight = Sight()
+        for took_s, was_kept in ((0.2, True), (5.0, False), (5.0, True)):
+            sight.shows_blindness(9.0, took_s, was_kept, [task(0.1)])
+            self.assertEqual(sight.is_clear, was_kept and took_s > 1, (took_s, was_kept))
+
     def test_where_polls_are_not_kept_nothing_is_missed(self) -> None:
         polls = [(1.0, 0.1, False, []), (2.0, 0.0, False, [task(0.9)])]
         self.assertFalse(self.shows(*polls, *polls, *polls))

@@ -162,7 +162,7 @@ class _OneTurn:
 
     def go_on(self, is_quick: bool) -> Poll | None:
         self._chains -= 1
-        return Poll(0.0, 0, False) if self._chains >= 0 else None
+        return Poll(0.0, 0, False, False) if self._chains >= 0 else None
 
     def chained(self, tasks: int) -> None:
         pass

@@ -114,6 +114,7 @@ class Gate:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
         may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
         may_wait = may_wait and self.polled_at is not None  # the first poll shows at once that the platform answers
+        may_wait = may_wait and (not poll.joins or self._sight.is_clear)  # a blind server would keep both from the task
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
         if may_wait:
             with self._lock:

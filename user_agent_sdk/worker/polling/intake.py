@@ -7,7 +7,8 @@ short and grows to the poll interval. So an idle agent costs one poll an interva
 and a deep queue is taken at full width. While polls fail, one slot probes.
 
 A server that keeps a poll looks at its queue every 100 ms only, counted from when the poll came. So for a few seconds
-after a task, when a next one is likely, a second slot joins the one that waits there.
+after a task, when a next one is likely, a second slot joins the one that waits there; with plain polls, until a task
+has come to a poll that was kept.
 
 Threads share one interpreter: where functions end at once and the platform is near, one slot does all there is to do,
 and a second one that polls only makes both wait for the interpreter. There a whole turn, from a poll to the end of its
@@ -45,11 +46,12 @@ _DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency
 
 
 class Poll(NamedTuple):
-    """A poll under way. ``lead``: the first of its agent, or the one that joined it; it may wait in the server."""
+    """A poll under way. ``lead``: the first of its agent, or the one that ``joins`` it; it may wait in the server."""
 
     sent_at: float
     epoch: int
     lead: bool
+    joins: bool
 
 
 class Intake:
@@ -106,7 +108,7 @@ class Intake:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
         is_alone = self._polling == 1 and not self._has_room() and not self.is_failing
         if is_alone and now < self._kept_until and now - self._hit_at < LIKELY_S:
-            return max(0.0, self.begun_at + JOIN_S - now)
+            return max(0.0, self.begun_at + JOIN_S - now, self.next_at - now)
         return None
 
     def goes_on(self, now: float, turn_s: float) -> bool:
@@ -133,7 +135,8 @@ class Intake:
     def begin(self, now: float) -> Poll:
         self._polling += 1
         self.begun_at = now
-        return Poll(now, self._epoch, lead=self._polling == 1 or self._width == 1)
+        joins = self._polling > 1 and self._width == 1
+        return Poll(now, self._epoch, lead=joins or self._polling == 1, joins=joins)
 
     def hit(self, now: float) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
@@ -186,9 +189,11 @@ class Intake:
 
 class Sight:
     """Conductor on Redis looks when a poll comes and then sits its 5 s out: a task that comes meanwhile is given to
-    the next poll. Seen by the time that the task lay in the queue, which its own times tell by the server's clock."""
+    the next poll. Seen by the time that the task lay in the queue, which its own times tell by the server's clock.
+    ``is_clear``: a task that came while a poll was kept was brought by that poll."""
 
     def __init__(self) -> None:
+        self.is_clear = False
         self._missed = 0
         self._waited_from = self._waited_until = 0.0  # the last poll that was kept and brought nothing
 
@@ -200,7 +205,7 @@ class Sight:
             return False
         waited_s = queued_s(tasks[0]) or 0.0
         if was_kept and took_s - waited_s > CAME_S:
-            self._missed = 0
+            self._missed, self.is_clear = 0, True
         elif self._waited_from < now - waited_s < self._waited_until - MISSED_S:
             self._missed += 1
         return self._missed >= SURE
