@@ -404,13 +404,13 @@ class DrainTest(WorkerTest):
     def test_running_tasks_finish_with_their_leases_kept_and_the_exit_is_0(self) -> None:
         blocks, started, go = self.blocking()
         with working(self.box, blocks, self.journal, workers=3) as worker:
-            ids = [self.box.submit(AGENT, {"n": n}, response_timeout_s=0.4) for n in range(3)]
+            ids = [self.box.submit(AGENT, {"n": n}, response_timeout_s=1.5) for n in range(3)]
             for _ in ids:
                 self.assertTrue(started.acquire(timeout=LONG_S))
             worker.runner.stop()
             self.await_stopping(worker)
             extended = self.box.calls["extend"]
-            self.box.await_calls("extend", extended + 12)
+            self.box.await_calls("extend", extended + 6)
             go.set()
             self.assertEqual(worker.ended(), 0)
         self.assertEqual([self.box.wait(one, 0).status for one in ids], ["COMPLETED"] * 3)

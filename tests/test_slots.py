@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -666,8 +667,10 @@ class SlotsTest(unittest.TestCase):
             self.box.wait(one, LONG_S)
             self.await_clean(worker)
         held_up = [record for record in said.records if record.action == "interpreter_held"]
-        self.assertEqual(len(held_up), 1)
-        self.assertRegex(held_up[0].getMessage(), rf"Task \S+ of {AGENT} may have held .* at .*\.py:\d+")
+        told = rf"Task (\S+) of {AGENT} may have held .* at .*\.py:\d+"
+        ids = {found[1] for found in (re.match(told, one.getMessage()) for one in held_up) if found}
+        self.assertEqual(len(ids), len(held_up))
+        self.assertIn(len(ids), (1, 2))  # on a busy machine the first try's lease lapses: a second may be named
 
     # -- time out ----------------------------------------------------------------------------------------
 
