@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import json
 import logging
@@ -287,6 +288,19 @@ class Failures(Executing):
                 self.message, self.hints, self.code, self.exit_code = "m", ("h",), "c", 9
 
         self.assertEqual(self.failing(Filled()).status, TERMINAL)
+
+    def test_a_frozen_error_of_a_coroutine_is_what_it_is(self) -> None:
+        """It was a FrozenInstanceError from Python 3.11 on, and so a final error had three tries."""
+
+        @dataclasses.dataclass(frozen=True)
+        class Gone(NonRetryableException):
+            order: str
+
+        async def agent() -> None:
+            raise Gone("17")
+
+        result = self.run_agent(agent)
+        self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "17"))
 
     def test_whatever_is_raised_is_a_failed_try(self) -> None:
         errors: list[tuple[Any, str]] = [

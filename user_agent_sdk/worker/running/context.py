@@ -11,8 +11,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from typing import Any, Callable
 
@@ -72,19 +72,19 @@ class Call:
             self.reason = self.reason if self.is_told else ""
             return not self.is_told
 
-    @contextmanager
-    def cancelling(self, cancel: Callable[[], object]) -> Iterator[None]:
-        """While this lasts a coroutine runs, which ``cancel`` cancels from any thread."""
+    def cancelling(self, cancel: Callable[[], object]) -> closing[Call]:
+        """A context: while it lasts a coroutine runs, which ``cancel`` cancels from any thread."""
         with self._lock:
             self._cancel, is_over = cancel, bool(self.reason)
             self.is_told = self.is_told or is_over
         if is_over:
             cancel()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._cancel = None
+        return closing(self)  # a generator's context sets the __traceback__ of errors, and frozen ones refuse that
+
+    def close(self) -> None:
+        """The coroutine has ended."""
+        with self._lock:
+            self._cancel = None
 
 
 class CurrentTask:

@@ -211,7 +211,7 @@ def _task(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> asyncio
         raise
 
 
-def _cancellable(cancel: Callable[[], object]) -> AbstractContextManager[None]:
+def _cancellable(cancel: Callable[[], object]) -> AbstractContextManager[object]:
     """While this lasts, whoever ends the current task early calls ``cancel``."""
     current = CURRENT.get(None)
     return nullcontext() if current is None else current.call.cancelling(cancel)
