@@ -289,6 +289,18 @@ class Failures(Executing):
 
         self.assertEqual(self.failing(Filled()).status, TERMINAL)
 
+    def test_a_subclass_of_non_retryable_may_be_a_dataclass(self) -> None:
+        """Our ``code`` was the default of its field of that name, and the next field, which had none, a TypeError."""
+
+        @dataclasses.dataclass
+        class Refused(NonRetryableException):
+            code: int
+            message: str
+            hint: str
+
+        result = self.failing(Refused(7, "no such order", "look there"))
+        self.assertEqual((result.status, result.reason_for_incompletion), (TERMINAL, "7"))
+
     def test_a_frozen_error_of_a_coroutine_is_what_it_is(self) -> None:
         """It was a FrozenInstanceError from Python 3.11 on, and so a final error had three tries."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every exception of this package, under one root, and the tables of error and exit codes.
+"""Every exception of this package, and the tables of error and exit codes.
 
 An error says what happened, with what, and (in ``hints``) what to do next. The command line prints it; nothing here
 does any I/O but to look for a file whose name was misspelt."""
@@ -82,8 +82,8 @@ def json_advice(problem: str) -> list[str]:
 
 
 class UserAgentError(Exception):
-    """Root of everything that this package raises. ``code`` is a key of :data:`CODES`, which says what it means;
-    ``hints`` are one-line remedies."""
+    """Root of everything that this package raises but NonRetryableException, which is a user's. ``code`` is a key of
+    :data:`CODES`, which says what it means; ``hints`` are one-line remedies."""
 
     code = "internal"
 
@@ -135,17 +135,9 @@ class OutputError(UserAgentError):
     code = "task-failed"
 
 
-class NonRetryableException(UserAgentError):
-    """Raised by a user's function: the task fails for good and is not retried."""
-
-    code = "task-failed"
-    # Of the class, and set nowhere: a subclass may have a property, or a read-only field, of any of these names.
-    message = ""
-    hints = ()
-    exit_code = EXIT_FAILED
-
-    def __init__(self, *args: object) -> None:
-        Exception.__init__(self, *args)
+class NonRetryableException(Exception):
+    """Raised by a user's function: the task fails for good and is not retried. It has no attribute of ours, which would
+    be the default of a field of that name in a subclass that is a dataclass."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
