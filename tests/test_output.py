@@ -108,6 +108,7 @@ class Shapes(unittest.TestCase):
             (Decimal("1E+5000"), "1E+5000"),
             (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
             (PurePosixPath("/a/b"), "/a/b"),
+            (collections.UserString("day"), "day"),  # a sequence of its own kind: it was nested without an end
             (Colour.RED, "red"),
             (Size.BIG, 3),
             (Word.YES, "yes"),

@@ -22,7 +22,7 @@ import json
 import math
 import re
 import sys
-from collections import abc
+from collections import UserString, abc
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -269,7 +269,7 @@ def _scalar(value: Any, place: _Place) -> Any:
         return value.total_seconds()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
-    return str(value) if isinstance(value, PurePath) or _is_a(value, "uuid", "UUID") else value
+    return str(value) if isinstance(value, (PurePath, UserString)) or _is_a(value, "uuid", "UUID") else value
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
