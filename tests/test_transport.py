@@ -366,6 +366,18 @@ class Tls(TransportTest):
         self.assertTrue(caught.exception.sent)
         self.assertLess(time.monotonic() - start, 1.4)
 
+    def test_an_answer_that_comes_before_the_request_has_gone_out_is_read_within_tls_too(self) -> None:
+        """A gateway said 413 and closed. Python 3.10 to 3.12 have an SSLEOFError for that, no ConnectionError: the 413
+        stayed unread, and the report that was too large was sent again for ever."""
+
+        def handle(peer: Peer) -> None:
+            peer.sock.recv(1000)
+            peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            peer.close()
+
+        server = self.serve(handle, tls("server"))
+        self.assertEqual(self.send(self.transport(ca_file=CA), server.url + "/x", 5.0, bytes(30_000_000)).status, 413)
+
     def test_a_client_certificate_is_shown_where_it_is_asked_for(self) -> None:
         server = self.serve(answering(echo), tls("server", asks_client=True))
         transport = self.transport(ca_file=CA, client_cert=str(DATA / "client.pem"))

@@ -85,7 +85,7 @@ class Connection(Reader):
         self._deadline = 0.0  # monotonic; every wait ends then
         self._limit_bytes = 0  # of the reply
         self._used_at = 0.0  # monotonic; the last reply
-        self._broke_off: ConnectionError | None = None  # the error that ended the sending
+        self._broke_off: OSError | None = None  # the error that ended the sending
         self._is_silent = False  # nothing of the reply has come
         self._silent_at = (0.0, 0.0)  # monotonic and wall clock; then nothing had
         self.is_busy = False  # a reply is owed, which must not answer another request
@@ -113,15 +113,15 @@ class Connection(Reader):
             self._silent_at = (now, time.time())
             try:
                 self._write(sock, request)
-            except ConnectionError as error:
+            except OSError as error:  # over TLS, Python 3.10 to 3.12 have an SSLEOFError for a reset
+                if not isinstance(error, ConnectionError) and type(error).__name__ != "SSLEOFError":
+                    raise
                 self._broke_off = error  # the server may have answered: a 413 does not wait for the end
         except BaseException as error:
             raise self._given_up(error, is_sent) from None
 
     def fetch(self) -> Response:
         """The second half: the reply to what was sent. Raises TransportError."""
-        if self._sock is None:
-            raise TransportError(f"{self._where}: the connection was closed", sent=True)
         try:
             if self._deadline <= time.monotonic() and self._poll(False, OVERTIME_S):
                 self._deadline = time.monotonic() + LARGE_OVERTIME_S
