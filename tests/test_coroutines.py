@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -136,20 +137,39 @@ class CoroutinesTest(unittest.TestCase):
         shared = event_loop.SharedLoop()
         self.addCleanup(shared.close)
         loop = shared._started()
-        loop.set_task_factory(refuses)
+        self.assertEqual(self.raised(shared, refuses, loop.create_future()), "no more")
+
+    @unittest.skipUnless(hasattr(asyncio, "eager_task_factory"), "needs Python 3.12")
+    def test_an_eager_coroutine_that_exits_ends_its_task_alone(self) -> None:
+        """Its SystemExit, which came while its task was made, held the slot for good, and past its timeout."""
+        shared = event_loop.SharedLoop()
+        self.addCleanup(shared.close)
+
+        async def exits() -> None:
+            sys.exit("bye")
+
+        asyncio_log = logging.getLogger("asyncio")  # where it says what nobody asked that task for
+        self.addCleanup(setattr, asyncio_log, "disabled", asyncio_log.disabled)
+        asyncio_log.disabled = True
+        self.assertEqual(self.raised(shared, asyncio.eager_task_factory, exits()), "bye")
+
+    def raised(self, shared: event_loop.SharedLoop, factory: Any, awaitable: Any) -> str:
+        """What a slot that runs it gets, with a script's task factory."""
         raised: list[str] = []
 
         def slot() -> None:
             try:
-                shared.run(loop.create_future())
-            except RuntimeError as error:
+                shared.run(awaitable)
+            except (RuntimeError, SystemExit) as error:
                 raised.append(str(error))
 
+        loop = shared._started()
+        loop.set_task_factory(factory)
         thread = threading.Thread(target=slot, daemon=True)
         thread.start()
         thread.join(LONG_S)
         loop.set_task_factory(None)
-        self.assertEqual(raised, ["no more"])
+        return "".join(raised)
 
     @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
     def test_a_child_that_a_coroutine_forks_is_no_second_worker_and_says_how_it_ended(self) -> None:

@@ -116,7 +116,7 @@ class SharedLoop:
         def begin() -> None:
             try:
                 tasks.append(_task(loop, awaitable))
-            except Exception as error:  # of a task factory that the script gave to the loop
+            except BaseException as error:  # of a task factory that the script gave to the loop, maybe an eager one
                 tasks.append(loop.create_future())
                 tasks[0].set_exception(error)
             tasks[0].add_done_callback(lambda _: running.release())
