@@ -107,6 +107,15 @@ class InvokeTest(CliTest):
         self.assertIn("not yet", ended.err.splitlines()[-1])
         self.assertEqual(self.run_main("invoke", "flaky.py", "-i", '{"until": 3}').out, '{"result": "at last"}\n')
 
+    def test_a_workers_variables_about_its_port_and_its_end_are_not_for_one_task(self) -> None:
+        """In a container whose worker has USERAGENT_STATUS_PORT, invoke ended with 3 ("this copy was made without
+        watching/"), and with USERAGENT_MAX_TASKS=1 a failed task was not tried again."""
+        self.write("flaky.py", COUNTING)
+        for name in ("USERAGENT_STATUS_PORT", "USERAGENT_MAX_TASKS"):
+            with self.subTest(name), mock.patch.dict(os.environ, {name: "1"}):
+                ended = self.run_main("invoke", "flaky.py", "-q", "-i", '{"until": 3}')
+                self.assertEqual((ended.code, ended.out), (0, '{"result": "at last"}\n'), ended.err)
+
     def test_a_final_failure_is_not_tried_again(self) -> None:
         self.write("flaky.py", COUNTING)
         ended = self.run_main("invoke", "flaky.py", "-i", '{"kind": "final"}')

@@ -99,7 +99,7 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
     """The execution when it has ended, or still RUNNING after ``timeout_s``."""
     agent_id = str(agent.agent_id)
     with server.Sandbox() as sandbox, run.recording(settings) as on_execution:
-        settings = settings.on_sandbox(sandbox.credentials(agent_id))
+        settings = settings.on_sandbox(sandbox.credentials(agent_id))._replace(status_port=None, max_tasks=None)
         execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
         worker = embedded.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))
         worker.start()
