@@ -108,6 +108,15 @@ class VerifyTest(CliTest):
     def test_a_list_that_cannot_be_read_is_said(self) -> None:
         self.assertEqual(self.error_of(self.run_main("version", "--verify", "nope", "--json"))["code"], "io")
 
+    @unittest.skipUnless(os.name == "posix", "links need a privilege on Windows")
+    def test_a_file_of_the_copy_that_cannot_be_read_is_named(self) -> None:
+        """An editor's lock, which is a link that leads nowhere, was "a bug"."""
+        lock = self.copy / ".#agents.py"
+        lock.symlink_to("somebody@host.1234")
+        self.addCleanup(lock.unlink)
+        error = self.error_of(self.of_the_copy("--verify", "SHA256SUMS", "--json"))
+        self.assertEqual((error["code"], ".#agents.py" in error["message"]), ("io", True), error)
+
 
 if __name__ == "__main__":
     unittest.main()

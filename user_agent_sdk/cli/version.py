@@ -25,7 +25,11 @@ def configure(parser: Parser) -> None:
 
 def main(args: Namespace) -> int:
     if args.verify is not None:
-        return _verify(_listed(Path(args.verify)), args.json)
+        try:
+            listed, found = _listed(Path(args.verify)), _version.hashes()
+        except (OSError, ValueError) as error:  # of this copy: an editor's lock, say, a link that leads nowhere
+            raise UserAgentError(f"{args.verify} or a file of this copy can't be read: {error}", code="io") from None
+        return _verify(listed, found, args.json)
     python = f"{platform.python_version()} ({platform.python_implementation()})"
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     facts = {"sdk": _version.__version__, "digest": _version.digest(), "python": python, "platform": system,
@@ -39,18 +43,13 @@ def main(args: Namespace) -> int:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """The hashes of a release's list, by file name. Raises UserAgentError."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserAgentError(f"{path} can't be read: {error}", code="io") from None
-    pairs = (line.partition(" ") for line in lines)
+    """The hashes of a release's list, by file name. Raises OSError, ValueError."""
+    pairs = (line.partition(" ") for line in path.read_text("utf-8").splitlines())
     return {name.lstrip(" *"): digest for digest, _, name in pairs}
 
 
-def _verify(listed: Mapping[str, str], as_json: bool) -> int:
+def _verify(listed: Mapping[str, str], found: Mapping[str, str], as_json: bool) -> int:
     """Print each file that differs. A listed file that is missing can't run, so it is only counted."""
-    found = _version.hashes()
     if os.path.isdir(os.path.dirname(_version.__file__)):
         wanted = {name: sha for name, sha in listed.items() if name.startswith("user_agent_sdk/")}
     else:  # in an archive, which has a line of its own
