@@ -248,6 +248,16 @@ class TerminalTest(CliTest):
             result = subprocess.run([*words[:3], "nope"], stdout=full, stderr=full, cwd=ROOT)
             self.assertEqual(result.returncode, 2)
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "a device that is always full")
+    def test_on_a_full_device_an_answer_beside_a_script_is_one_error_too(self) -> None:
+        """From Python 3.13 on a second error followed at the end, "Exception ignored", of our copy of stdout."""
+        self.write("agent.py", SUM)
+        words = [sys.executable, "-m", "user_agent_sdk", "invoke", "agent.py", "-q"]
+        with open("/dev/full", "w", encoding="ascii") as full:
+            environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+            result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, cwd=self.folder, env=environ)
+        self.assertEqual((result.returncode, result.stderr.count(b"\n")), (1, 1), result.stderr)
+
     @unittest.skipUnless(os.name == "posix", "a shell that closes streams")
     def test_streams_that_are_closed_are_filled_with_the_null_device(self) -> None:
         """The first sockets were 0 to 2 then: what a function wrote to 1 went to the platform. So it is with the files

@@ -47,16 +47,16 @@ def keep_streams() -> None:
 
 def forget_streams() -> None:
     """Use the streams of sys again. One that can't be flushed (a script has left it detached, or an object with write()
-    alone, or its disk is full) would be an error when Python ends."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if _kept.pop(name, None) is not None:
+    alone, or its disk is full) would be an error when Python ends, as would be our copy of it."""
+    for name in _kept.copy():
+        for stream in (_kept.pop(name), getattr(sys, name)):
             try:
                 stream.flush()
             except Exception:
                 with suppress(Exception):  # what it still holds goes nowhere
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-                setattr(sys, name, None)
+                if stream is getattr(sys, name):
+                    setattr(sys, name, None)
 
 
 @cache
