@@ -15,6 +15,7 @@ from unittest import mock
 from tests.cli import CliTest, Ended
 from tests.support import PATIENCE_S, Request, Server, answering, entered, executions
 from user_agent_sdk.cli import submit
+from user_agent_sdk.sandbox import exchange
 from user_agent_sdk.sandbox.server import Sandbox
 
 
@@ -214,6 +215,14 @@ class WhichSandbox(SubmitCase):
         self.assertEqual((ended.code, ended.out), (5, ""))
         self.assertIn("error[platform-unreachable]: no sandbox answers at", ended.err)
         self.assertIn(" sandbox\n", ended.err)
+
+    def test_an_input_that_the_sandbox_refuses_is_a_usage_error(self) -> None:
+        """With a number of 2,000 digits, or 64 MB, it was "what answers is not a sandbox", exit 5."""
+        with mock.patch.object(exchange, "BODY_MAX_BYTES", 5000):
+            for value in ("1" * 2000, '"' + "x" * 5000 + '"'):
+                ended = self.submit("-a", "a", "-i", f'{{"n": {value}}}')
+                self.assertEqual((ended.code, ended.out), (2, ""), ended.err)
+                self.assertIn("the sandbox refuses the task: ", ended.err)
 
     def test_something_else_there_is_exit_5_too(self) -> None:
         for answer in ((404, b'{"message": "No static resource"}'), (200, b"<html>"), (200, b"[" * 9999), (500, b"")):

@@ -120,8 +120,9 @@ def _ask(transport: Transport, origin: str, method: str, path: str, body: object
         answer = None
     if reply.status in (200, 201) and answer is not None:
         return answer
-    message = redactor.brief(str(answer.get("message") or "")) if isinstance(answer, dict) else ""
-    if reply.status == 400 and message:
+    said = answer if isinstance(answer, dict) else {}
+    message = redactor.brief(str(said.get("message") or ""))
+    if said.get("instance") == "sandbox" and reply.status != 404:
         raise UsageError(f"the sandbox refuses the task: {message}")
     raise _no_sandbox(origin, f"HTTP {reply.status} {message}".rstrip())
 
