@@ -123,6 +123,31 @@ class SecretTest(RenewalTest):
         self.assertEqual(source.headers(), {"Authorization": "Bearer abc"})
         self.assertEqual(len(self.server.requests), 1)
 
+    def test_it_is_read_from_where_it_was_found_whatever_the_script_did_since(self) -> None:
+        """A task worked in a folder of its own, os.chdir(), or a script's .env set a variable: each file was looked for
+        from there with those, and the old secret was used until somebody restarted the worker."""
+        self.addCleanup(os.chdir, os.getcwd())
+        (self.folder / "elsewhere").mkdir()
+        for flags, variables in (
+            ({}, {}),
+            ({"config_file": "credentials.json"}, {}),
+            ({}, {"USERAGENT_CLIENT_SECRET_FILE": "secret"}),
+        ):
+            with self.subTest(flags=flags, variables=variables):
+                os.chdir(self.folder)
+                self.credentials("the first secret")
+                self.write("secret", "the first secret")
+                environ = dict(variables)
+                transport, client = connect(settings.load(flags, environ=environ))
+                self.addCleanup(transport.close)
+                assert client.auth is not None
+                os.chdir(self.folder / "elsewhere")
+                environ.update(USERAGENT_CLIENT_ID="of the .env", USERAGENT_WORKERS="many")
+                self.credentials("the second secret")
+                self.write("secret", "the second secret")
+                self.wanted = "the second secret"
+                self.assertEqual(client.auth.headers(), {"Authorization": "Bearer abc"})
+
     def test_a_file_that_is_half_written_or_of_another_client_leaves_the_old_secret_in_use(self) -> None:
         self.credentials("the first secret")
         for change in (lambda: self.write("credentials.json", '{"clientId'), lambda: self.credentials("x", "another")):

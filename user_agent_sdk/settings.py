@@ -146,7 +146,7 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
     # fmt: on
     sources: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
-    again: Callable[[], Settings] | None = None  # reads all once more
+    again: Callable[[], Secret | None] | None = None  # the client's secret as its file has it now
     worker_env: Mapping[str, str] = {}  # conductor_worker_* variables, in lower case
 
     @property
@@ -197,6 +197,7 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
             client_secret=Secret(given["clientSecret"]),
             agent_id=self.agent_id or given.get("agentId"),
             proxy=None,
+            again=None,
             journal_dir=journal_dir,
             sources={**self.sources, "service_url": "embedded platform"},
         )
@@ -220,9 +221,10 @@ def load(
     Raises UsageError for a flag, ConfigError for anything else."""
     warnings: list[str] = []
     layers = ChainMap(_layer(_in_flags(flags), UsageError), _layer(_in_environment(environ)))
+    nearer = [name for name in layers if name.startswith("client_")]
     path = credentials.find(layers.get("config_file"), environ, script) if target else None
+    owners = () if "config_file" in layers else credentials.trusted_owners(script)  # a named file is trusted
     if path is not None:
-        owners = () if "config_file" in layers else credentials.trusted_owners(script)  # a named file is trusted
         layers.maps.append(_layer(_in_file(path, layers, warnings, owners)))
     for layer in layers.maps:
         credentials.fold(layer, warnings)
@@ -249,10 +251,25 @@ def load(
             warnings.append(f"environment variable {name} {reason}: it is not used")
             del worker_env[name]
 
-    def again() -> Settings:  # a partial's repr would show the secrets of the environment
-        return load(flags, environ=environ, script=script, target=target)
+    def again() -> Secret | None:  # a partial's repr would show the secrets
+        return _secret(values, sources, nearer, owners)
 
     return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env, again=again)
+
+
+def _secret(
+    values: Mapping[str, Any], sources: Mapping[str, str], nearer: Iterable[str], owners: Collection[int]
+) -> Secret | None:
+    """The client's secret as its file has it now, which is asked for by the path that ``values`` have: a script may
+    have changed the folder and the variables. Raises ConfigError."""
+    path, own = values["config_file"], {name: (values[name], sources[name]) for name in nearer}
+    found = ChainMap(own, _layer(_in_file(path, ChainMap(), [], owners)) if path else {})
+    for layer in found.maps:
+        credentials.fold(layer, [])
+    if found.get("client_id", ("", ""))[0] != values["client_id"]:
+        raise ConfigError("there is another clientId now: that takes a restart")
+    secret: Secret | None = found.get("client_secret", (None, ""))[0]
+    return secret
 
 
 def _layer(given: Given, error: type[UserAgentError] = ConfigError) -> credentials.Layer:

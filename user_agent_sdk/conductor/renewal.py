@@ -56,14 +56,14 @@ class Files:
 class Secret:
     """A client's secret as its file has it. ``read`` may raise ConfigError. Under the lock of its TokenSource."""
 
-    def __init__(self, value: str, files: Files | None = None, read: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, value: str, files: Files | None = None, read: Callable[[], str | None] | None = None) -> None:
         self.value = value
         self._files = files or Files()
         self._read = read
 
     def is_renewed(self, at_once: bool = False) -> bool:
         """Read it again if its file was replaced; True when it is another one now."""
-        if not self._files.are_replaced(at_once):
+        if self._read is None or not self._files.are_replaced(at_once):
             return False
         try:
             value = self._read()

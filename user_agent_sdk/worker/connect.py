@@ -8,7 +8,6 @@ from ..conductor.client import Client
 from ..conductor.paths import DIALECTS
 from ..conductor.renewal import Files, Secret
 from ..conductor.transport import Transport
-from ..errors import ConfigError
 from ..settings import Settings
 
 
@@ -19,19 +18,9 @@ def connect(settings: Settings) -> tuple[Transport, Client]:
     )
     auth: TokenSource | None = None
     if settings.client_id and settings.client_secret and settings.auth_url:
-        auth = client_credentials(transport, settings.auth_url, settings.client_id, _secret(settings))
+        files = Files(settings.config_file, settings.client_secret_file)
+        secret = Secret(settings.client_secret, files, settings.again)
+        auth = client_credentials(transport, settings.auth_url, settings.client_id, secret)
     elif settings.auth_key and settings.auth_secret:
         auth = conductor_key(transport, settings.service_url, settings.auth_key, settings.auth_secret)
     return transport, Client(transport, DIALECTS[settings.platform], settings.service_url, auth)
-
-
-def _secret(settings: Settings) -> Secret:
-    """The client's secret, which is read again with all other settings."""
-
-    def read() -> str | None:
-        found = settings.again() if settings.again is not None else settings
-        if found.client_id != settings.client_id:
-            raise ConfigError("there is another clientId now: that takes a restart")
-        return found.client_secret
-
-    return Secret(settings.client_secret or "", Files(settings.config_file, settings.client_secret_file), read)
