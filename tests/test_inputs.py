@@ -87,6 +87,11 @@ class Person(TypedDict):
     born: datetime.date
 
 
+class Shelf(TypedDict):
+    lines: list[Line] | None
+    level: Level | int
+
+
 class Model:
     """As pydantic's are, by their shape."""
 
@@ -393,6 +398,15 @@ class InputsTest(unittest.TestCase):
             with self.subTest(kind):
                 f.__annotations__ = {"value": kind}
                 self.assertEqual(self.given(_taking(f), value=value), expected)
+
+    def test_a_typed_dict_may_write_its_unions_with_a_bar(self) -> None:
+        """On Python 3.9, where a dataclass may, those of a TypedDict left their values as they came."""
+
+        def f(shelf: Shelf) -> Any:
+            return [type(shelf["lines"][0]).__name__, str(shelf["level"])]  # type: ignore[index]
+
+        given = {"lines": [{"sku": "a", "qty": "1"}], "level": "HIGH"}
+        self.assertEqual(run_task(f, {"shelf": given}).output_data, {"result": ["Line", "Level.HIGH"]})
 
     def test_a_name_in_quotes_means_what_it_says_in_its_own_script(self) -> None:
         """Two scripts with a ``List["Item"]`` of their own, or one that ``dev`` loaded again, got the class of the
