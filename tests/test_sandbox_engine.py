@@ -54,6 +54,12 @@ class Submitting(EngineCase):
             with self.assertRaises(UsageError):
                 self.engine.submit("a", given)  # type: ignore[arg-type]
 
+    def test_an_input_that_no_worker_can_receive_is_refused(self) -> None:
+        """A worker takes replies of up to 16 MB: with a larger input invoke waited for its 60 s, and dev for an hour."""
+        self.engine.submit("a", {"a": "x" * (engine_module.PAYLOAD_MAX_BYTES - 9)})
+        with self.assertRaisesRegex(UsageError, "at most 10,485,760 bytes"):
+            self.engine.submit("a", {"a": "x" * engine_module.PAYLOAD_MAX_BYTES})
+
     def test_a_policy_without_sense_is_refused(self) -> None:
         policies: list[dict[str, Any]] = [{"retries": -1}, {"retry_delay_s": -1}, {"response_timeout_s": 0}]
         for policy in policies:
@@ -194,8 +200,8 @@ class Memory(EngineCase):
         self.addCleanup(setattr, engine_module, limit, getattr(engine_module, limit))
         setattr(engine_module, limit, value)
 
-    def run_one(self, **fields: Any) -> str:
-        execution_id = self.engine.submit("a", {})
+    def run_one(self, given: str = "", **fields: Any) -> str:
+        execution_id = self.engine.submit("a", {"given": given})
         self.engine.update(report(self.take(), **fields), 1000)
         return execution_id
 
@@ -207,10 +213,13 @@ class Memory(EngineCase):
         with self.assertRaises(NotFoundError):
             self.engine.wait(ids[0], 0)
 
-    def test_large_reports_push_older_executions_out_sooner(self) -> None:
-        self.keep("KEPT_BYTES", 2500)
-        ids = [self.run_one() for _ in range(4)]
+    def test_large_inputs_and_reports_push_older_executions_out_sooner(self) -> None:
+        """Inputs counted for nothing: ten thousand of 1 MB, kept beside reports of a few bytes, took all memory."""
+        self.keep("KEPT_BYTES", 5000)
+        ids = [self.run_one() for _ in range(6)]
         self.assertEqual(ids[:1:-1], [execution.id for execution in executions(self.engine)])
+        ids = [self.run_one("x" * 1000) for _ in range(3)]
+        self.assertEqual(ids[:0:-1], [execution.id for execution in executions(self.engine)])
 
     def test_a_report_for_an_execution_that_was_dropped_is_refused_as_unknown(self) -> None:
         self.keep("KEPT_EXECUTIONS", 0)

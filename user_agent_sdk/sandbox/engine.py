@@ -22,9 +22,9 @@ from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS, LogLi
 from ..errors import NotFoundError, UsageError
 from .tasks import Attempt, Execution, ReportRefused, check_report, log_line, to_wire
 
-OUTPUT_MAX_BYTES = 10 * 1024 * 1024  # more is accepted with a 200, and fails the task for good
+PAYLOAD_MAX_BYTES = 10 * 1024 * 1024  # of an output more is accepted with a 200, and fails the task for good
 KEPT_EXECUTIONS = 10_000  # ended ones; the oldest go first
-KEPT_BYTES = 256 * 1024 * 1024  # of reports, over all ended executions
+KEPT_BYTES = 256 * 1024 * 1024  # of inputs and reports, over all ended executions
 KEPT_LOG_LINES = 10_000  # log lines of one attempt
 KEPT_LIVE_LINES = 1000  # those that a worker of this process writes
 BRIEF_CHARS = 500  # characters of an input that a list shows and a search looks into
@@ -79,20 +79,22 @@ class Engine:
         first. Raises UsageError for an input that is not a JSON object, an empty agent id, or a policy without sense.
         """
         try:
-            text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+            text = json.dumps(given, allow_nan=False)
             given = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"the input can't be sent as JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise UsageError("the input must be a JSON object")
+        if not isinstance(given, dict) or len(text) > PAYLOAD_MAX_BYTES:
+            raise UsageError(f"the input must be a JSON object of at most {PAYLOAD_MAX_BYTES:,} bytes")
         if not isinstance(agent_id, str) or not agent_id or not isinstance(domain, (str, type(None))):
             raise UsageError("a task needs an agent id, which is a text, as is its domain")
         if retries < 0 or not 0 <= retry_delay_s < 10**8 or not 0 < response_timeout_s < 10**8:
             raise UsageError("a task needs retries and a delay >= 0, and a response timeout > 0 (seconds)")
+        brief = json.dumps(given, ensure_ascii=False)[:BRIEF_CHARS]
         with self._lock:
             now = self._settle()
-            execution = Execution(agent_id, domain or None, given, text[:BRIEF_CHARS], retries, retry_delay_s,
+            execution = Execution(agent_id, domain or None, given, brief, retries, retry_delay_s,
                                   response_timeout_s, wall_ms())  # fmt: skip
+            execution.size_bytes = len(text)
             self._executions[execution.id] = execution
             self._schedule(execution, now)
             return execution.id
@@ -266,12 +268,12 @@ class Engine:
         if logs and isinstance(logs, list):
             lines = [*attempt.logs, *map(log_line, logs)]
             attempt.logs = sorted(lines, key=lambda line: line.created_ms)[-KEPT_LOG_LINES:]
-        if size_bytes > OUTPUT_MAX_BYTES:
+        if size_bytes > PAYLOAD_MAX_BYTES:
             output_bytes = len(json.dumps(attempt.output, ensure_ascii=False, separators=(",", ":")).encode())
-            if output_bytes > OUTPUT_MAX_BYTES:
+            if output_bytes > PAYLOAD_MAX_BYTES:
                 attempt.output = {}
                 attempt.reason = (f"The payload size: {output_bytes} of task: {attempt.task_id} is greater than "
-                                  f"the permissible limit: {OUTPUT_MAX_BYTES} bytes")  # fmt: skip
+                                  f"the permissible limit: {PAYLOAD_MAX_BYTES} bytes")  # fmt: skip
                 return "FAILED_WITH_TERMINAL_ERROR"
         return str(report["status"])
 
