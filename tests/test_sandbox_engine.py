@@ -55,7 +55,7 @@ class Submitting(EngineCase):
                 self.engine.submit("a", given)  # type: ignore[arg-type]
 
     def test_an_input_that_no_worker_can_receive_is_refused(self) -> None:
-        """A worker takes replies of up to 16 MB: with a larger input invoke waited for its 60 s, and dev for an hour."""
+        """A worker takes replies of up to 16 MB: with a larger input invoke waited its 60 s, and dev an hour."""
         self.engine.submit("a", {"a": "x" * (engine_module.PAYLOAD_MAX_BYTES - 9)})
         with self.assertRaisesRegex(UsageError, "at most 10,485,760 bytes"):
             self.engine.submit("a", {"a": "x" * engine_module.PAYLOAD_MAX_BYTES})
