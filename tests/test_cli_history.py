@@ -192,6 +192,18 @@ class FileTest(HistoryCliTest):
         self.assertEqual(Path("out.csv").read_text("utf-8"), "kept")
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [DB, "out.csv"])
 
+    @unittest.skipUnless(os.name == "posix", "links need a privilege on Windows")
+    def test_a_link_stays_and_the_file_that_it_leads_to_is_written(self) -> None:
+        """The link was replaced: for root, with a shell's > FILE, /dev/stdout itself."""
+        self.record()
+        Path("there.csv").write_text("old", "utf-8")
+        for name in ("there.csv", "new.csv"):
+            os.symlink(name, f"link-to-{name}")
+            for words in (("-e", f"link-to-{name}"), ("--html", f"link-to-{name}")):
+                self.assertEqual(self.run_main("history", *words).code, 0)
+                self.assertTrue(os.path.islink(f"link-to-{name}"))
+            self.assertEqual(Path(name).read_text("utf-8")[:9], "<!doctype")
+
     def test_the_history_itself_is_never_overwritten(self) -> None:
         self.record()
         for option in ("--export-csv", "--html"):

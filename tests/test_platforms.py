@@ -78,7 +78,7 @@ BRANCHES = {
     ("private.py", ""): "test_what_is_no_file_is_told_from_what_is_missing",
     ("private.py", "_fault"): "test_owners_and_modes_say_nothing_there",
     ("private.py", "check_folder"): "test_owners_and_modes_say_nothing_there",
-    ("private.py", "_is_foreign"): "test_a_link_is_nobodys_there",
+    ("private.py", "is_foreign"): "test_a_link_is_nobodys_there",
     ("sandbox/server.py", "close"): "test_a_sandbox_ends_though_a_shutdown_wakes_nobody",
     ("worker/keeping/log_file.py", ""): "test_a_lock_is_windows_own_there",
     ("worker/keeping/log_file.py", "_flush"): "test_a_full_sync_empties_the_drives_cache_on_macos",

@@ -58,11 +58,11 @@ def _refuse_links(path: Path) -> None:
     """Another user's link, here or in the place of .useragent or of a folder in it, leads where that user likes."""
     for place in (path, path.parent, path.parent.parent):
         is_own = place == path or ".useragent" in (place.name, place.parent.name)
-        if is_own and os.path.islink(place) and _is_foreign(found := os.lstat(place)):
+        if is_own and os.path.islink(place) and is_foreign(found := os.lstat(place)):
             raise ForeignFileError(f"{place} is a link of user {found.st_uid}")
 
 
-def _is_foreign(link: os.stat_result) -> bool:
+def is_foreign(link: os.stat_result) -> bool:
     return sys.platform != "win32" and link.st_uid not in (0, os.geteuid())
 
 
@@ -112,7 +112,7 @@ def check_own(path: Path, or_roots: bool = False) -> None:
         found = os.lstat(path)
     except FileNotFoundError:
         return
-    if stat.S_ISLNK(found.st_mode) and not _is_foreign(found):
+    if stat.S_ISLNK(found.st_mode) and not is_foreign(found):
         found = os.stat(path)
     if fault := _fault(found, or_roots):
         raise ForeignFileError(f"{path} {fault}")

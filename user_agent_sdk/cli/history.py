@@ -20,6 +20,7 @@ from ..errors import UsageError, UserAgentError
 from ..history import times, views
 from ..history.store import History, Record
 from ..logs import encodable, escape, json_text
+from ..private import is_foreign
 from ..values import from_home, parsed, whole
 from . import options, terminal
 from .options import Parser
@@ -145,11 +146,13 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     path = parsed(from_home, target, "the file to write", UsageError)
     if os.path.exists(path) and os.path.samefile(path, db_path):
         raise UsageError(f"{target} is the history itself")
-    is_plain = os.path.isfile(path) or not os.path.lexists(path)  # not a pipe, nor a device
+    is_plain = os.path.isfile(path) or not os.path.exists(path)  # not a pipe, nor a device
     made: str | None = None
     try:
         number: int | Path = path
         if is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
+            if os.path.islink(path) and not is_foreign(os.lstat(path)):  # as /dev/stdout is, which may lead to a file
+                path = Path(os.path.realpath(path))
             number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
         with open(number, "w", encoding="utf-8", newline="") as stream:
             count = write(stream)
