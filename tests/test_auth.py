@@ -64,11 +64,11 @@ class TokenSourceTest(unittest.TestCase):
 
 class Living(TokenSourceTest):
     def test_it_is_fetched_when_it_is_first_needed_and_kept(self) -> None:
-        self.assertEqual((self.endpoint.asked.count, self.source.is_ready), (0, False))
+        self.assertEqual((self.endpoint.asked.count, self.source.left_s), (0, 0.0))
         for _ in range(3):
             self.assert_token(1)
             self.pass_time(20)
-        self.assertTrue(self.source.is_ready)
+        self.assertTrue(self.source.left_s)
 
     def test_it_is_refreshed_before_it_expires_not_by_the_whole_fleet_at_once(self) -> None:
         for share, due_s in ((0.0, 0.7 * 99), (0.999, 0.85 * 99)):
@@ -92,9 +92,9 @@ class Living(TokenSourceTest):
         self.pass_time(0.1)
         self.assert_token(2)
         self.pass_time(1.95)
-        self.assertTrue(self.source.is_ready)
+        self.assertTrue(self.source.left_s)
         self.pass_time(0.1)
-        self.assertFalse(self.source.is_ready)
+        self.assertFalse(self.source.left_s)
 
     def test_one_thread_refreshes_early_and_the_others_go_on_with_the_old_one(self) -> None:
         self.assert_token(1)
@@ -118,7 +118,7 @@ class Living(TokenSourceTest):
     def test_an_expired_one_makes_all_wait_for_one_fetch(self) -> None:
         self.assert_token(1)
         self.pass_time(101)
-        self.assertFalse(self.source.is_ready)
+        self.assertFalse(self.source.left_s)
         self.assertEqual(at_once(8, self.token), ["Bearer token2"] * 8)
         self.assertEqual(self.endpoint.asked.count, 2)
 

@@ -165,6 +165,17 @@ class SecretTest(RenewalTest):
         self.assertNotIn("PASSWORD", repr(found))
         self.assertNotIn("hush", repr(Secret("hush-hush")))
 
+    def test_one_that_can_not_be_read_yet_is_read_again_though_nothing_of_the_file_changes(self) -> None:
+        """Root put the new file there and gave it to the worker's user a second later. The worker had come between, and
+        used the old secret until somebody restarted it: the file's inode, size and time stayed the same."""
+        read = mock.Mock(side_effect=[ConfigError("Permission denied"), "2"])
+        secret = Secret("1", Files(self.write("secret", "1"), clock=self.clock), read)
+        self.write("secret", "2")
+        with self.assertLogs("user_agent_sdk", "WARNING"):
+            self.assertFalse(secret.is_renewed(at_once=True))
+        self.assertTrue(secret.is_renewed(at_once=True))
+        self.assertEqual((secret.value, secret.is_renewed(at_once=True)), ("2", False))
+
 
 class TrustTest(RenewalTest):
     def transport(self, **files: Path) -> Transport:
@@ -213,6 +224,22 @@ class TrustTest(RenewalTest):
             self.assertIs(trust.context(), first)
         self.assertIn("the old certificates are used", said.output[0])
         self.assertRaises(ConfigError, Trust(ca_file, None, None).context)
+
+    def test_files_that_were_no_good_are_read_again_though_they_look_the_same(self) -> None:
+        good = (DATA / "ca.pem").read_text()
+        ca_file = self.write("ca.pem", good)
+        trust = Trust(ca_file, None, None)
+        first = trust.context()
+        self.write("ca.pem", "x" * len(good))
+        found = os.stat(ca_file)
+        trust.doubt()
+        with self.assertLogs("user_agent_sdk.conductor.renewal", "WARNING"):
+            self.assertIs(trust.context(), first)
+        ca_file.write_text(good)
+        os.utime(ca_file, ns=(found.st_atime_ns, found.st_mtime_ns))
+        trust.doubt()
+        with self.assertLogs("user_agent_sdk.conductor.renewal", "INFO"):
+            self.assertIsNot(trust.context(), first)
 
     def test_no_file_gets_the_keys_of_our_sessions(self) -> None:
         """SSLKEYLOGFILE, which ssl.create_default_context() heeds: whoever reads that file reads all that we sent."""

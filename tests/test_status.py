@@ -186,7 +186,7 @@ class Judged(unittest.TestCase):
     def setUp(self) -> None:
         self.clock = FakeClock()
         self.stopping = threading.Event()
-        self.auth: Any = SimpleNamespace(is_ready=True)
+        self.auth: Any = SimpleNamespace(left_s=60.0)
         self.register: Any = SimpleNamespace(stuck=0, running=list)
         self.answer: Any = []
         self.gate = Gate(
@@ -262,7 +262,7 @@ class Judged(unittest.TestCase):
 
     def test_without_a_valid_token_or_while_it_stops_it_is_not_ready(self) -> None:
         self.take()
-        self.auth.is_ready = False
+        self.auth.left_s = 0.0
         self.stopping.set()
         self.assertEqual(self.status.hindrances(), ["stopping", "there is no valid token"])
         self.assertEqual(self.status.illness(), [])

@@ -146,7 +146,7 @@ class Settings(NamedTuple):  # a dataclass costs each start 3 ms
     # fmt: on
     sources: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
-    again: Callable[[], Secret | None] | None = None  # the client's secret as its file has it now
+    again: Callable[[], Secret] | None = None  # the client's secret as its file has it now
     worker_env: Mapping[str, str] = {}  # conductor_worker_* variables, in lower case
 
     @property
@@ -251,25 +251,24 @@ def load(
             warnings.append(f"environment variable {name} {reason}: it is not used")
             del worker_env[name]
 
-    def again() -> Secret | None:  # a partial's repr would show the secrets
-        return _secret(values, sources, nearer, owners)
+    own = {name: (values[name], sources[name]) for name in nearer}
+
+    def again() -> Secret:  # a partial's repr would show the secrets
+        return _secret(values, own, owners)
 
     return Settings(**values, sources=sources, warnings=tuple(warnings), worker_env=worker_env, again=again)
 
 
-def _secret(
-    values: Mapping[str, Any], sources: Mapping[str, str], nearer: Iterable[str], owners: Collection[int]
-) -> Secret | None:
-    """The client's secret as its file has it now, which is asked for by the path that ``values`` have: a script may
-    have changed the folder and the variables. Raises ConfigError."""
-    path, own = values["config_file"], {name: (values[name], sources[name]) for name in nearer}
-    found = ChainMap(own, _layer(_in_file(path, ChainMap(), [], owners)) if path else {})
+def _secret(values: Mapping[str, Any], own: credentials.Layer, owners: Collection[int]) -> Secret:
+    """The client's secret as its file has it now: the one that ``values`` name, or of the ``own`` layer of variables,
+    since a script may have changed the folder and the variables. Raises ConfigError."""
+    path = values["config_file"]
+    found = ChainMap({**own}, _layer(_in_file(path, ChainMap(), [], owners)) if path else {})
     for layer in found.maps:
         credentials.fold(layer, [])
     if found.get("client_id", ("", ""))[0] != values["client_id"]:
         raise ConfigError("there is another clientId now: that takes a restart")
-    secret: Secret | None = found.get("client_secret", (None, ""))[0]
-    return secret
+    return Secret(found.get("client_secret", ("", ""))[0])
 
 
 def _layer(given: Given, error: type[UserAgentError] = ConfigError) -> credentials.Layer:

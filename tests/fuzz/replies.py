@@ -301,7 +301,7 @@ class Tokens(_Wire):
         except PlatformError as error:
             self._fits(error)
             return
-        if not source.is_ready or not 1 <= source._current[1]._life_s <= 86400:  # type: ignore[index]
+        if not source.left_s or not 1 <= source._current[1]._life_s <= 86400:  # type: ignore[index]
             raise Wrong(f"a token that lives {source._current!r}")
         self.reply = Reply(_DONE, None)
         self.transport.send("GET", url, headers=headers, timeout_s=5.0).fetch()  # what was got is fit to be sent

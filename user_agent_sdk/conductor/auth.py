@@ -92,11 +92,6 @@ class TokenSource:
         self._retry_at = 0.0
 
     @property
-    def is_ready(self) -> bool:
-        """True while there is a token that has not expired."""
-        return self.left_s > 0
-
-    @property
     def left_s(self) -> float:
         """Seconds until the token expires; 0 without one."""
         current = self._current

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
-import re
 import select
 import socket
 import sys
@@ -34,7 +33,6 @@ OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
 LARGE_OVERTIME_S = 10.0  # for the rest of a large reply that this side began to read late
 PIECE_BYTES = 65536
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
-_NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 
 class TransportError(PlatformError):
@@ -258,7 +256,7 @@ def _poller(sock: socket.socket) -> Callable[[bool, float], Any]:
 
 def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """The request's bytes. Raises ValueError, which quotes no header, for what would be another request."""
-    if _NOT_IN_TARGET.search(target):
+    if not (target.isascii() and target.isprintable()) or " " in target:
         raise ValueError("the address has characters that must be percent-encoded")
     lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
     head = "\r\n".join(lines)

@@ -44,6 +44,10 @@ class Files:
         before, self._seen = self._seen, self._look()
         return self._seen != before
 
+    def forget(self) -> None:
+        """They could not be used: the next look tells of a change."""
+        self._seen = []
+
     def _look(self) -> list[tuple[int, int, int, int]]:
         seen = []
         for path in self.paths:
@@ -56,7 +60,7 @@ class Files:
 class Secret:
     """A client's secret as its file has it. ``read`` may raise ConfigError. Under the lock of its TokenSource."""
 
-    def __init__(self, value: str, files: Files | None = None, read: Callable[[], str | None] | None = None) -> None:
+    def __init__(self, value: str, files: Files | None = None, read: Callable[[], str] | None = None) -> None:
         self.value = value
         self._files = files or Files()
         self._read = read
@@ -69,6 +73,7 @@ class Secret:
             value = self._read()
         except ConfigError as error:
             log.warning("The secret can't be read again: %s; the old one is used", error, extra={"action": "reread"})
+            self._files.forget()
             return False
         if not value or value == self.value:
             return False
@@ -99,6 +104,7 @@ class Trust:
                     self._context = self._made()
                 except ConfigError as error:
                     log.warning("%s; the old certificates are used", error, extra={"action": "reread"})
+                    self._files.forget()
                 else:
                     names = ", ".join(map(str, self._files.paths))
                     log.info("Certificates were read again: %s", names, extra={"action": "reread"})

@@ -62,7 +62,7 @@ class Status(Watch):
         """Why tasks don't come, or don't end, just now."""
         now, auth = self._clock(), self._services.client.auth
         found = ["stopping"] if self._services.stopping.is_set() else []
-        if auth is not None and not auth.is_ready:
+        if auth is not None and not auth.left_s:
             found.append("there is no valid token")
         for gate in self._gates:
             intake = gate.intake
@@ -85,7 +85,7 @@ class Status(Watch):
             gauges["last_contact_timestamp_seconds", gate.agent_id] = answered_s
         auth = self._services.client.auth
         if auth is not None:
-            gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.is_ready else 0.0
+            gauges["token_expiry_timestamp_seconds",] = wall + auth.left_s if auth.left_s else 0.0
         ended = [held for held in register.pending() if held.state not in (State.TAKEN, State.RUNNING)]
         since = min((held.ended_s or held.started_s for held in ended), default=wall)
         gauges["oldest_undelivered_seconds",] = max(0.0, wall - since)
