@@ -147,7 +147,7 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     if os.path.exists(path) and os.path.samefile(path, db_path):
         raise UsageError(f"{target} is the history itself")
     is_plain = os.path.isfile(path) or not os.path.exists(path)  # not a pipe, nor a device
-    made: str | None = None
+    made = ""
     try:
         number: int | Path = path
         if is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
@@ -156,13 +156,11 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
             number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
         with open(number, "w", encoding="utf-8", newline="") as stream:
             count = write(stream)
-        if made is not None:
+        if made:
             os.replace(made, path)
-            made = None
     except OSError as error:
         raise UserAgentError(f"{target} can't be written: {error.strerror or error}", code="io") from None
     finally:
-        if made is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(made)
+        with contextlib.suppress(OSError):  # there is none, or it has taken its place
+            os.unlink(made)
     terminal.note(f"{count:,} execution{'' if count == 1 else 's'} written to {escape(target)}")

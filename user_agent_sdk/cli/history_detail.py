@@ -12,13 +12,12 @@ from ..history.store import History, Record
 from . import options, terminal
 from .options import Parser
 
-WHICH = "its number in the history; or 6 or more first characters of its task's or workflow's id; or: last"
-
 
 def configure(parser: Parser) -> None:
     parser.show_examples("last", "0f8fad5b")
     parser.in_order = ("id", "db_path")
-    parser.titled("which").add_argument("id", metavar="ID", help=WHICH)
+    which = "its number in the history; or 6 or more first characters of its task's or workflow's id; or: last"
+    parser.titled("which").add_argument("id", metavar="ID", help=which)
     parser.titled("output").add_argument("--json", action="store_true", help="as one JSON document")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -145,7 +145,7 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-class History:
+class History(AbstractContextManager["History"]):
     """A history file, open for reading; see ``open_existing`` for ``is_named``.
 
     Raises StorageError (``db-missing``, ``db-invalid``)."""
@@ -162,9 +162,6 @@ class History:
         except (Error, StorageError) as error:
             self._db.close()
             raise StorageError(f"{path} can't be read as an execution history: {error}") from None
-
-    def __enter__(self) -> History:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
