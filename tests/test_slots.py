@@ -313,6 +313,21 @@ class SlotsTest(unittest.TestCase):
         states = [self.box.engine.wait(one, 0).attempts[0].status for one in ids]
         self.assertEqual(sorted(states), ["COMPLETED", "COMPLETED", "SCHEDULED"])
 
+    def test_surplus_that_is_handed_back_is_none_of_max_tasks(self) -> None:
+        """A platform gave two tasks where one was asked for. Both counted: a worker for four tasks ended after two."""
+        runs: list[int] = []
+
+        def generous(kind: str, request: Request, proceed: Any) -> Any:
+            found = self.box.engine.poll(AGENT, count=2) if kind == "poll" else None
+            return PASS if found is None else Reply.of(found) if found else Reply(204)
+
+        for n in range(6):
+            self.box.put(n=n)
+        self.box.faults.append(generous)
+        with working(self.box, agent(lambda n: runs.append(n)), max_tasks=4) as worker:
+            self.assertEqual(worker.ended(), 0)
+        self.assertEqual(len(runs), 4)
+
     # -- copies, surplus, hand-backs -------------------------------------------------------------------
 
     def test_two_running_tasks_that_come_again_are_not_run_again_and_keep_their_leases(self) -> None:

@@ -56,12 +56,12 @@ class Budget:
             return True
 
     def settle(self, taken: int) -> None:
-        """A reserved task was taken (1) or did not come (0)."""
+        """A reserved task was taken, with more perhaps that are handed back, or did not come (0)."""
         if self._left is None:
             return
         with self._lock:
             self._reserved -= 1
-            self._left -= taken
+            self._left -= min(taken, 1)
         if taken and self.is_spent:
             self._on_spent()
 
