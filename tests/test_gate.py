@@ -243,6 +243,19 @@ class GateTest(unittest.TestCase):
         self.assertTrue(budget.is_spent)
         self.assertIsNone(gate.go_on(0.0))
 
+    def test_a_task_that_comes_with_a_reports_reply_is_a_contact_and_the_end_of_an_outage(self) -> None:
+        """A worker that took each task in the reply to a report, for hours, seemed to have had no contact for hours: an
+        alert fired, one failed poll made it not ready, and the log spoke of an outage that had lasted all the time."""
+        gate = self.gate(Platform(tasks))
+        poll = gate.intake.begin(0.0)
+        with self.assertLogs("user_agent_sdk.worker.polling.gate", "INFO") as logged:
+            gate._failed(poll, PollError("HTTP 503"))
+            gate.intake.next_at = 0.0
+            self.assertIsNotNone(gate.go_on(0.0))
+            gate.chained(1)
+        self.assertEqual([record.action for record in logged.records], ["outage_started", "outage_over"])
+        self.assertIsNotNone(gate.polled_at)
+
     def test_while_draining_nothing_is_asked_for(self) -> None:
         platform = Platform(tasks)
         gate = self.gate(platform)

@@ -246,8 +246,7 @@ class Custody:
         """Return a task that was given to us and will not be started here; a copy of one that is held is not."""
         held = self.hold(task, agent_id, worker_id, given_at)
         if held is not None:
-            wire = TaskResult(status=TaskStatus.IN_PROGRESS, callback_after_seconds=0, worker_id=worker_id)
-            held.encode(wire)
+            held.encode(TaskResult(status=TaskStatus.IN_PROGRESS, callback_after_seconds=0, worker_id=worker_id))
             self._send_once(held, unread=(0,))  # not after a 429: a task in hand waits for this
             log.info("Task %s is handed back", task.task_id, extra=held.said("hand_back"))
 

@@ -133,8 +133,7 @@ class Delivery:
         with self._lock:
             self._failing.add(held)
             self._outage.failed(outcome.reason, now, outcome.verdict is Verdict.AUTH)
-        if held.backoff is None:
-            held.backoff = Backoff(random.random)
+        held.backoff = held.backoff or Backoff(random.random)
         return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
 
     def _meets_no_store(self, held: Held, outcome: Outcome, now: float) -> bool:

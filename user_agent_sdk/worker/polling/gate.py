@@ -144,7 +144,9 @@ class Gate:
         self._budget.settle(tasks)
         with self._lock:
             if tasks:
-                self._found(self._clock())
+                self.polled_at = now = self._clock()
+                self._found(now)
+                self._outage.succeeded(now)
             else:
                 self.intake.unchained()
 
