@@ -424,6 +424,25 @@ class LeaseKeeperTest(unittest.TestCase):
             self.assertEqual(keeper._extend(other), 60.0)
         self.assertEqual((len(said.output), len(platform.sent["b"])), (3, 1))
 
+    def test_while_no_extension_is_sent_none_is_behind_and_tasks_are_taken(self) -> None:
+        """Leases were behind since the computer had slept, when a second copy of a task turned all extensions off. For
+        as long as they were off, an hour at worst, the worker took no task: it went on to believe that they were."""
+        now = [100.0]
+        keeper, _ = self.stopped_clock(now)
+        held = held_for("a", 10.0)
+        self.hold(keeper, held)
+        keeper._extend(held)
+        keeper.copy_came(held)
+        now[0] += 9.0
+        with self.assertLogs("user_agent_sdk.worker.keeping.lease", "WARNING") as said:
+            keeper.watch()
+            self.assertTrue(keeper.is_behind)
+            keeper._extend(held)
+            keeper.copy_came(held)
+            keeper.watch()
+        self.assertFalse(keeper.is_behind)
+        self.assertEqual([record.action for record in said.records], ["leases_behind", "lease"])
+
     def test_a_wall_clock_that_jumps_a_day_either_way_changes_no_plan(self) -> None:
         jump_s = [0.0]
         platform = Platform()

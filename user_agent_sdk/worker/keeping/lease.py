@@ -149,9 +149,7 @@ class LeaseKeeper:
         for task_id, left in list(self._put_back.items()):
             if left.quiet_at <= now:
                 del self._put_back[task_id]
-        if now < self._off_until:
-            return
-        ending = [held.lease for held in self._table.items() if held.lease.is_ending(now)]
+        ending = [held.lease for held in self._table.items() if held.lease.is_ending(now) and now >= self._off_until]
         refused = sum(lease.has_failed or is_refusing for lease in ending)
         late = len(ending) - refused
         if late and not self.is_behind:
@@ -160,7 +158,7 @@ class LeaseKeeper:
         if refused and not self._is_ending:
             text = "%s will not be kept, since the platform takes no extension: such tasks may run twice"
             log.warning(text, counted(refused, "lease"), extra={"action": "leases_ending"})
-        if self.is_behind and not late:
+        if self.is_behind and not late and now >= self._off_until:
             log.info("Leases are kept in time again", extra={"action": "leases_kept"})
         self.is_behind, self._is_ending = late > 0, refused > 0
 
