@@ -631,6 +631,24 @@ class TroubleTest(Kept):
             journal.close()
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
+    def test_a_log_that_was_emptied_on_a_full_disk_is_whole_again_once_there_is_room(self) -> None:
+        """Somebody emptied all logs of a full disk, this one too. There was no room yet to begin it anew, and what came
+        later followed on no header: the next start said that the journal was damaged, and set it aside."""
+        self.folder.mkdir()
+        self.path.touch(0o600)
+        journal = self.journal()
+        with self.assertLogs(LOG, "WARNING") as said:
+            full = OSError(errno.ENOSPC, "No space left on device")
+            append = unittest.mock.patch.object(log_file.LogFile, "append", side_effect=full)
+            with append, unittest.mock.patch.object(os, "replace", side_effect=full):
+                journal.open()
+            self.assertTrue(journal.sweep(at_once=True))
+        self.assertEqual(len(said.output), 2)
+        journal.write(done("t"))
+        self.die(journal)
+        self.assertIsNone(log_file.read(self.path).damaged)
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
+
     def test_only_what_is_not_on_disk_is_written_again(self) -> None:
         """All rows were: a day's late results took more room than there was, and each try filled the disk."""
         journal = self.opened()

@@ -51,19 +51,17 @@ class LogFile:
         return self._found.rows
 
     def begin(self, rows: Mapping[int, Entry]) -> bool:
-        """Open it for appending, after :meth:`read`, if it is not open; one that is damaged or missing is rewritten
-        with these rows: then True. Raises OSError, ForeignFileError."""
-        if self._log is not None:
+        """Open it for appending, after :meth:`read`, if it is not open; one that is damaged, empty or missing is
+        rewritten with these rows: then True. Raises OSError, ForeignFileError."""
+        if self._log is not None and self._found.end:
             return False
-        if self._found.damaged is not None or not os.path.lexists(self.path):
+        if self._found.damaged is not None or not self._found.end or not os.path.lexists(self.path):
             self.rewrite(rows, is_old=True)
             return True
         log = self._open()
         if self.size_bytes > self._found.end:  # a kill cut the last record off: no record may follow its rest
             log.truncate(self._found.end)
             self.size_bytes = self._found.end
-        if not self._found.end:
-            self.size_bytes += self.append(HEADER)
         self._found = self._found._replace(end=_NO_END)
         return False
 
