@@ -791,6 +791,14 @@ class TroubleTest(Kept):
             journal.sweep()
         self.assertEqual([one.task_id for one in journal.adopt().values()], ["t"])
 
+    def test_why_no_lock_can_be_made_is_said(self) -> None:
+        """On a read-only disk without a journal the worker said that there is no such file, not why none is made."""
+        self.folder.mkdir()
+        journal = self.journal()
+        with self.assertLogs(LOG, "ERROR") as said, self.read_only_disk():
+            journal.open()
+        self.assertIn("Read-only file system", said.output[0])
+
     def test_a_file_system_without_locks_ends_in_memory(self) -> None:
         for name, answer in (("says so", OSError(errno.ENOLCK, "No locks available")), ("refuses all", None)):
             with self.subTest(name), self.assertLogs(LOG, "ERROR") as said:

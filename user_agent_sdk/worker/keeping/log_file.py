@@ -232,7 +232,9 @@ def _open_lock(path: Path) -> int:
     try:
         return private.open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError:
-        return private.open_own(path, os.O_RDONLY)  # a lock file that exists can be locked on a read-only disk
+        with suppress(FileNotFoundError):  # a lock file that exists can be locked on a read-only disk
+            return private.open_own(path, os.O_RDONLY)
+        raise
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
