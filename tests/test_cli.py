@@ -298,6 +298,16 @@ class StartTest(CliTest):
         )
         self.assertEqual(self.run_process("-c", code).code, 0)
 
+    def test_a_thread_of_a_pool_that_a_function_left_does_not_keep_the_process(self) -> None:
+        """Python joins it though it is a daemon, as its slot's thread is: after asyncio.to_thread with what hangs,
+        ``run`` said "Stopped" and stayed."""
+        code = (
+            "import sys, threading as t, concurrent.futures as f; import user_agent_sdk.cli as c; c.LEFT_S = 0.1;"
+            "slot = t.Thread(target=lambda: f.ThreadPoolExecutor().submit(t.Event().wait), daemon=True); slot.start();"
+            "slot.join(); sys.argv = ['x', '--version']; sys.exit(c.program())"
+        )
+        self.assertEqual(self.run_process("-c", code).code, 0)
+
     def test_a_process_that_a_function_left_does_not_keep_ours(self) -> None:
         """Python joins what multiprocessing has started: run, and invoke, said "Stopped" and stayed for ever."""
         wait = "    while os.getppid() == pid and time.monotonic() < 60 + began: threading.Event().wait(0.1)\n"

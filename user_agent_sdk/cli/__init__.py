@@ -28,7 +28,8 @@ def program() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     threading = sys.modules.get("threading")
     children = getattr(sys.modules.get("multiprocessing.process"), "active_children", lambda: ())()
-    if threading is not None and (children or sum(not one.daemon for one in threading.enumerate()) > 1):  # the main one
+    pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())  # joined, daemons or not
+    if threading is not None and (children or pools or sum(not one.daemon for one in threading.enumerate()) > 1):
         timer = threading.Timer(LEFT_S, os._exit, (code,))
         timer.daemon = True
         timer.start()

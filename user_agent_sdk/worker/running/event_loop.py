@@ -79,10 +79,8 @@ class AsyncRunner:
         except BaseException:  # a task answered the cancel with a SystemExit
             pending = leftover
         if pending:
-            log.warning(
-                "%s ignored the cancellation; the slot gets a new event loop", _names(pending),
-                extra={"action": "async_leftover"},
-            )  # fmt: skip
+            text = "%s ignored the cancellation; the slot gets a new event loop"
+            log.warning(text, _names(pending), extra={"action": "async_leftover"})
             self.close()
 
     def close(self) -> None:
