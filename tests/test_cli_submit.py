@@ -115,6 +115,14 @@ class Outcomes(SubmitCase):
             self.submit("-a", "a", "--wait", "0")
         self.assertEqual(executions(self.sandbox.engine)[0].domain, "far")
 
+    def test_no_domain_is_none_as_it_is_for_a_worker(self) -> None:
+        """In a shell whose USERAGENT_DOMAIN=NO_DOMAIN took a worker out of its decorator's domain, the task was put
+        into a domain of that name, where nobody polls."""
+        self.sandbox.engine.poll("a", "here")
+        with mock.patch.dict(os.environ, {"USERAGENT_DOMAIN": "NO_DOMAIN"}):
+            self.submit("-a", "a", "--wait", "0")
+        self.assertIsNone(executions(self.sandbox.engine)[0].domain)
+
 
 class WhichAgent(SubmitCase):
     def test_the_only_one_that_the_sandbox_knows(self) -> None:

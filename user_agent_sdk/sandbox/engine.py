@@ -20,6 +20,7 @@ from typing import Any, Callable, TypeVar
 
 from ..conductor.wire import DEFAULT_RESPONSE_TIMEOUT_S, REASON_MAX_CHARS, LogLine
 from ..errors import NotFoundError, UsageError
+from ..settings import NO_DOMAIN
 from .tasks import Attempt, Execution, ReportRefused, check_report, log_line, to_wire
 
 PAYLOAD_MAX_BYTES = 10 * 1024 * 1024  # of an output more is accepted with a 200, and fails the task for good
@@ -92,8 +93,8 @@ class Engine:
         brief = json.dumps(given, ensure_ascii=False)[:BRIEF_CHARS]
         with self._lock:
             now = self._settle()
-            execution = Execution(agent_id, domain or None, given, brief, retries, retry_delay_s,
-                                  response_timeout_s, wall_ms())  # fmt: skip
+            execution = Execution(agent_id, None if domain in ("", NO_DOMAIN) else domain, given, brief, retries,
+                                  retry_delay_s, response_timeout_s, wall_ms())  # fmt: skip
             execution.size_bytes = len(text)
             self._executions[execution.id] = execution
             self._schedule(execution, now)
