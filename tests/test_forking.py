@@ -12,6 +12,7 @@ import threading
 import unittest
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 from user_agent_sdk import forking
 from user_agent_sdk.worker import signals
@@ -52,6 +53,21 @@ class ForkTest(unittest.TestCase):
             self.assertNotEqual(signal.getsignal(signal.SIGTERM), before)
         self.assertEqual(signal.getsignal(signal.SIGTERM), before)
         self.assertNotIn(signal.SIGTERM, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    def test_a_signal_ends_a_child_of_a_process_that_has_no_descriptor_left(self) -> None:
+        """A Pool took the last descriptors. In its children the worker's files could not be closed, and after that
+        nothing else was done: they kept SIGTERM blocked, and Pool.terminate() waited for them for ever."""
+        import resource  # there is none on Windows
+
+        before, free = resource.getrlimit(resource.RLIMIT_NOFILE), os.dup(0)
+        os.close(free)
+        with signals.into(queue.SimpleQueue()):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+            try:
+                blocked = partial(signal.pthread_sigmask, signal.SIG_BLOCK, ())
+                self.assertTrue(self.in_child(lambda: signal.SIGTERM not in blocked()))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
     def test_a_socket_of_ours_is_closed_in_a_child_and_stays_open_here(self) -> None:
         """An orphan kept the status port, and the next worker could not start."""

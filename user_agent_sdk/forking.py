@@ -78,14 +78,15 @@ if sys.platform != "win32":
         for number, handler in former_handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         former_handlers.clear()
-        null = os.open(os.devnull, os.O_RDWR)
-        for file in list(_OURS):
-            with suppress(OSError, ValueError):  # closed meanwhile
-                # Not closed: the number's owner may close it once more, and must not hit a file of the child's.
-                os.dup2(null, file.fileno(), inheritable=False)
-        os.close(null)
         for do in in_child:
             do()
+        with suppress(OSError):  # no descriptor is left
+            null = os.open(os.devnull, os.O_RDWR)
+            for file in list(_OURS):
+                with suppress(OSError, ValueError):  # closed meanwhile
+                    # Not closed: the number's owner may close it once more, and must not hit a file of the child's.
+                    os.dup2(null, file.fileno(), inheritable=False)
+            os.close(null)
         _in_parent()
 
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
