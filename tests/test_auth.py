@@ -378,6 +378,20 @@ class Endpoints(unittest.TestCase):
             with self.subTest(status=status, answer=answer):
                 self.assertNotIsInstance(self.error_of(answer, status), AuthRefusedError)
 
+    def test_the_remedy_is_about_what_was_sent(self) -> None:
+        """Whose CONDUCTOR_AUTH_KEY was refused was told to check a clientId, and an authUrl where a server that takes
+        no access keys said 404: a Conductor's settings have neither."""
+        for make, status, remedy in (
+            (client_credentials, 401, "check clientId and clientSecret"),
+            (client_credentials, 404, "check authUrl"),
+            (conductor_key, 401, "check CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET"),
+            (conductor_key, 404, "a server that takes no access keys"),
+        ):
+            server = self.serve(answering(lambda request, status=status: (status, b"{}")))
+            with self.subTest(remedy), self.assertRaises(PlatformError) as caught:
+                self.source(server.url, make).headers()
+            self.assertIn(remedy, "".join(caught.exception.hints))
+
     def test_a_200_that_gives_no_token_is_a_failure(self) -> None:
         for answer in (
             b"",

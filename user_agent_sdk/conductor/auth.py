@@ -28,6 +28,9 @@ KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens tell no lifetime; a 401 repl
 FAILED_CAP_S = 30.0
 LOCAL_CAP_S = 2.0  # on loopback: a sandbox that is started again
 REFUSED_CAP_S = 300.0  # a revoked client: somebody must act, and the endpoint must not be hammered meanwhile
+# When the endpoint refuses what it was given, and when it gives no token for another reason.
+_OF_CLIENT = ("check clientId and clientSecret; a new secret may have been issued", "check authUrl")
+_OF_KEY = ("check CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET", "a server that takes no access keys wants them unset")
 _REFUSALS = frozenset(("unauthorized_client", "invalid_client", "invalid_grant", "access_denied"))
 
 
@@ -141,9 +144,7 @@ class TokenSource:
             self._failure = _afresh(error)
             raise _afresh(error) from None
         logs.redactor.add(fetched.value, is_token=True)
-        self._failure = None
-        self._failures = 0
-        self._retry_at = 0.0
+        self._failure, self._failures, self._retry_at = None, 0, 0.0
         headers = {self._header: self._prefix + fetched.value}
         self._current = (headers, Lifetime(fetched.life_s, self._clock(), self._wall(), self._rand))
         log.debug("New token, good for %.0f s", fetched.life_s, extra={"action": "token_refreshed"})
@@ -165,7 +166,7 @@ def client_credentials(transport: Transport, auth_url: str, client_id: str, secr
     def fetch() -> Fetched:
         secret.is_renewed(at_once=True)
         form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret.value})
-        return _fetched(transport, auth_url, form, "application/x-www-form-urlencoded", "access_token")
+        return _fetched(transport, auth_url, form, "application/x-www-form-urlencoded", "access_token", _OF_CLIENT)
 
     cap_s = LOCAL_CAP_S if is_loopback(urlsplit(auth_url).hostname or "") else REFUSED_CAP_S
     return TokenSource(fetch, "Authorization", "Bearer ", is_renewed=secret.is_renewed, cap_s=cap_s)
@@ -178,16 +179,17 @@ def conductor_key(transport: Transport, base_url: str, key: str, secret: str) ->
     form = json.dumps({"keyId": key, "keySecret": secret})
 
     def fetch() -> Fetched:
-        return _fetched(transport, url, form, "application/json", "token", KEY_TOKEN_LIFE_S)
+        return _fetched(transport, url, form, "application/json", "token", _OF_KEY, KEY_TOKEN_LIFE_S)
 
     return TokenSource(fetch, "X-Authorization")
 
 
 def _fetched(
-    transport: Transport, url: str, form: str, media_type: str, name: str, untold_s: float = NONSENSE_LIFE_S
-) -> Fetched:
-    """The token that the endpoint's JSON object has under ``name``. Raises AuthRefusedError or TransportError, never
-    with the secret."""
+    transport: Transport, url: str, form: str, media_type: str, name: str, remedies: tuple[str, str],
+    untold_s: float = NONSENSE_LIFE_S,
+) -> Fetched:  # fmt: skip
+    """The token that the endpoint's JSON object has under ``name``. Raises AuthRefusedError or TransportError with one
+    of the ``remedies``, never with the secret."""
     headers, body = {"Content-Type": media_type, "Accept": "application/json"}, form.encode("ascii")
     reply = transport.send(
         "POST", url, headers=headers, body=body, timeout_s=TOKEN_TIMEOUT_S, limit_bytes=TOKEN_LIMIT_BYTES
@@ -196,7 +198,7 @@ def _fetched(
     error = logs.redactor.brief(str(answer.get("error", "")), 80)
     if reply.status == 401 or (reply.status in (400, 403) and str(answer.get("error")) in _REFUSALS):
         what = f"{url} refused the credentials (HTTP {reply.status} {error})".replace(" )", ")")
-        raise AuthRefusedError(what, hints=("check clientId and clientSecret; a new secret may have been issued",))
+        raise AuthRefusedError(what, hints=remedies[:1])
     token: Any = answer.get(name)
     if reply.status != 200:
         problem = f"{url} gave no token: HTTP {reply.status} {error}".rstrip()
@@ -204,7 +206,7 @@ def _fetched(
         problem = f"{url} gave no usable token"
     else:
         return Fetched(token, life_s(answer.get("expires_in", untold_s)))
-    raise TransportError(problem, sent=True, hints=("check authUrl",))
+    raise TransportError(problem, sent=True, hints=remedies[1:])
 
 
 def _is_usable(token: object) -> bool:
@@ -215,9 +217,7 @@ def _is_usable(token: object) -> bool:
 def life_s(expires_in: object) -> float:
     """``expires_in`` in seconds, between 1 s and a day; a minute for what is no number."""
     try:
-        life = float(expires_in) if isinstance(expires_in, (int, float, str)) else math.nan
+        life = float(str(expires_in))
     except ValueError:
         life = math.nan
-    except OverflowError:
-        life = math.inf
-    return NONSENSE_LIFE_S if math.isnan(life) or isinstance(expires_in, bool) else min(max(life, 1.0), 86400.0)
+    return NONSENSE_LIFE_S if math.isnan(life) else min(max(life, 1.0), 86400.0)
