@@ -292,12 +292,10 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
 def _trust(settings: Settings) -> Row:
     import ssl
 
-    alone = settings.ca_file or bundle()
-    if alone:
+    if alone := settings.ca_file or bundle():
         return Row("ok", "TLS", f"verified with {alone} alone")
     paths = ssl.get_default_verify_paths()
-    absent = absent_cert_file()
-    if absent:
+    if absent := absent_cert_file():
         fix = "set SSL_CERT_FILE (or caFile) to a PEM file of certificate authorities, or unset it"
         return Row("warn", "TLS", f"SSL_CERT_FILE names a file that does not exist: {absent}", fix)
     if os.name == "posix" and not paths.cafile and not paths.capath:

@@ -120,16 +120,15 @@ class Trust:
         import ssl
 
         ca_file, cert, key = self._named.values()
-        absent = absent_cert_file()
-        if absent and not ca_file:
+        if not ca_file and (absent := absent_cert_file()):
             log.warning("SSL_CERT_FILE names a file that does not exist: %s", absent, extra={"action": "no_cert_file"})
         # Not ssl.create_default_context(): that writes the keys of all sessions to the file that SSLKEYLOGFILE names.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if sys.version_info >= (3, 13):
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-        with _readable("caFile", ca_file):
-            others = None if ca_file else bundle()
+        others = None if ca_file else bundle()
+        with _readable("caFile" if ca_file else "certificate authorities", ca_file or others or "of the system"):
             if ca_file:
                 context.load_verify_locations(ca_file)
             elif others:
