@@ -399,6 +399,14 @@ class Tls(TransportTest):
             with self.subTest(options), self.assertRaisesRegex(ConfigError, f"^{name} .*data"):
                 Transport(**options).check("https://127.0.0.1:1/x")
 
+    def test_authorities_of_the_environment_that_can_not_be_used_are_named(self) -> None:
+        """They were "caFile None"."""
+        path = str(DATA / "make.sh")
+        names = mock.patch.dict("os.environ", {"SSL_CERT_FILE": "", "REQUESTS_CA_BUNDLE": path})
+        with names, self.assertRaises(ConfigError) as caught:
+            Transport().check("https://127.0.0.1:1/x")
+        self.assertTrue(caught.exception.message.startswith(f"certificate authorities {path}: "))
+
     def test_verification_is_never_off(self) -> None:
         context = Transport()._trust.context()
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
@@ -548,6 +556,7 @@ class WhichProxy(unittest.TestCase):
             f"http://user:{CANARY}@[::1",
             f"http://user:{CANARY}%40p:1",
             f"http://{CANARY}%40p:1",
+            *(f"http://{CANARY}{sign}x@p:1" for sign in "#/?"),  # each went to a host of that name
         ):
             with self.subTest(url), self.assertRaises(ConfigError) as caught:
                 self.proxy("a.example", url)

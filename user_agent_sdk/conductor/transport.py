@@ -218,10 +218,10 @@ def _parse_proxy(url: str) -> Proxy:
     scheme = host = None
     with suppress(ValueError):
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        scheme, host, port = parts.scheme, parts.hostname, parts.port or 80
-        host = None if "%40" in (host or "") else host  # whose @ was escaped, behind a password
+        has_password = "@" in unquote(parts.hostname or "") + parts.path + parts.query + parts.fragment
+        scheme, host, port = parts.scheme, None if has_password else parts.hostname, parts.port or 80
     if scheme != "http" or not host:
-        hint = "a proxy is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; PAC and NTLM are not supported"
+        hint = "a proxy is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, other signs as %XX; no PAC, no NTLM"
         raise ConfigError(f"the proxy {scheme}://{host or '?'} can't be used", hints=(hint,))
     authorization = None
     if parts.username is not None:
