@@ -72,6 +72,16 @@ class WhoMayTalk(ServerCase):
             200, self.call("GET", "/api/tasks/poll/a", headers={"Host": f"LOCALHOST:{self.sandbox.port}"})[0]
         )
 
+    def test_on_port_80_a_host_needs_no_port(self) -> None:
+        """Browsers and curl leave ":80" out: of "sandbox --port 80" they were shown a 421 for a page."""
+        request = Request("GET", "/api/sandbox/agents", {}, {"host": "localhost"}, b"")
+        self.assertEqual(421, getattr(self.sandbox.handle(request), "status", None))
+        try:
+            with Sandbox(80) as sandbox:
+                self.assertEqual(200, getattr(sandbox.handle(request), "status", None))
+        except UserAgentError as error:
+            self.skipTest(error.message)
+
     def test_a_request_with_two_hosts_or_origins_is_refused(self) -> None:
         """The last one counted, and who stands between may go by the first."""
         ours = f"127.0.0.1:{self.sandbox.port}"

@@ -78,7 +78,8 @@ class Sandbox:
         self.port = self._listener.getsockname()[1]
         self.origin = f"http://127.0.0.1:{self.port}"
         self.url = self.origin + "/api"  # the base URL of both dialects
-        self._hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
+        ports = (f":{self.port}", "") if self.port == 80 else (f":{self.port}",)  # browsers leave :80 out
+        self._hosts = {host + port for host in ("127.0.0.1", "localhost") for port in ports}
         self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
         self._acceptor.start()
         return self
