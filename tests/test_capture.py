@@ -16,7 +16,7 @@ from unittest import mock
 from tests.cli import keep_logging_as_it_is
 from tests.support import at_once, entered
 from tests.workerbox import LONG_S, Box, agent, working
-from user_agent_sdk.worker.running import capture, context
+from user_agent_sdk.worker.running import capture, context, hooks
 
 
 class CaptureTest(unittest.TestCase):
@@ -119,6 +119,13 @@ class CaptureTest(unittest.TestCase):
         self.assertEqual((own, library), ("its own", "ERROR a.library: of a library"))
         self.assertRegex(failed, r"^ERROR a\.library: failed\nTraceback (.|\n)*ValueError: boom$")
         self.assertIn("of a library\n", self.out.getvalue())
+
+    def test_a_start_hook_may_set_up_logging(self) -> None:
+        """Its dictConfig, or a forced basicConfig, took the handler away that captures: no task's log had a line of
+        another logger."""
+        hooks.on_start(lambda: logging.basicConfig(force=True, level="INFO", stream=self.err))
+        self.addCleanup(hooks.STARTS.clear)
+        self.assertEqual(self.ran(lambda: logging.info("said")), [["INFO root: said"]])
 
     def test_a_handler_that_prints_tells_nothing_twice(self) -> None:
         """A handler of the root that prints, as rich's does, put each line into the task's log a second time. What it

@@ -152,12 +152,12 @@ class Runner:
         self._custody.take_over(left)
         services.upkeep.put(self._adopt, 0.0)
         services.upkeep.put(self._sweep, SWEEP_S)
-        if self._settings.capture_output:
+        if not self.hooks.start(self._is_told_to_stop):
+            return
+        if self._settings.capture_output:  # after the hooks, which may set up logging
             from .running import capture
 
             capture.start()
-        if not self.hooks.start(self._is_told_to_stop):
-            return
         self._crew.start([slot.run for _, slot in sorted(self._slots, key=lambda each: each[0])])
 
     def _is_told_to_stop(self) -> bool:

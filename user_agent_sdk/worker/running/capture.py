@@ -29,8 +29,8 @@ def streams() -> None:
 
 
 def start() -> None:
-    """After a script was loaded, which may have put streams of its own into ``sys``: capture all. (A handler that the
-    root logger had before would have kept the script's ``basicConfig`` from doing anything.)"""
+    """After a script and its start hooks, which may have put streams of their own into ``sys``: capture all. (A handler
+    that the root logger had before would have kept their ``basicConfig`` from doing anything.)"""
     streams()
     logging.getLogger().addHandler(_HANDLER)  # once, however often
 
