@@ -255,7 +255,7 @@ def _platform(settings: Settings, offline: bool, agents: list[Agent]) -> Iterato
     if offline:
         return
     headers: dict[str, str] = {}
-    with contextlib.closing(transport), terminal.waiting(settings, lambda: "waiting for the platform, 15 s at most"):
+    with contextlib.closing(transport), terminal.waiting(settings, lambda: "waiting for an answer, each 15 s at most"):
         if client.auth is not None:
             began = time.monotonic()
             try:
