@@ -202,6 +202,20 @@ class TrustTest(RenewalTest):
             self.assertEqual(self.send(transport, server), b"in")
         self.assertIn("Certificates were read again", said.output[0])
 
+    def test_authorities_that_the_environment_names_are_read_again_too(self) -> None:
+        """A company renewed the authority of its proxy in the file that all programs read: the workers were cut off
+        until somebody restarted them."""
+        server = self.serve(lambda request: b"in", self.tls())
+        none = {"SSL_CERT_FILE": "", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+        for name in none:
+            ca_file = self.write("ca.pem", (DATA / "client.pem").read_text())
+            with self.subTest(name), mock.patch.dict(os.environ, {**none, name: str(ca_file)}):
+                transport = self.transport()
+                self.assertRaises(TransportError, self.send, transport, server)
+                shutil.copy(DATA / "ca.pem", ca_file)
+                with self.assertLogs("user_agent_sdk.conductor.renewal", "INFO"):
+                    self.assertEqual(self.send(transport, server), b"in")
+
     def test_without_a_failure_files_are_looked_at_once_a_minute(self) -> None:
         path = self.write("client.pem", (DATA / "client.pem").read_text())
         trust = Trust(DATA / "ca.pem", path, None)

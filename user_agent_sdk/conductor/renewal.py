@@ -90,7 +90,7 @@ class Trust:
     def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
         self._named = {"caFile": ca_file, "clientCert": client_cert, "clientKey": client_key}
         self._lock = threading.Lock()  # guards the three below; held while files are read
-        self._files = Files(*self._named.values())
+        self._files = Files(*self._named.values(), None if ca_file else os.environ.get("SSL_CERT_FILE") or bundle())
         self._context: ssl.SSLContext | None = None
         self._is_doubted = False
 
