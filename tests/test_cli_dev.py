@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -156,6 +157,30 @@ class DevTest(CliTest):
             session.reload(["agent.py"])
             self.assertEqual(self.ask(), "mended")
             gate.event.set()
+
+    def test_its_end_waits_for_a_worker_without_using_the_processor(self) -> None:
+        """It waited for the first worker alone, which had ended before the others: for seconds it took one processor,
+        and the interpreter from the tasks that still ran."""
+        self.save("helper.py", "WORD = 1\n")
+        gate = mock.Mock(event=threading.Event(), started=threading.Event())
+        self.addCleanup(gate.event.set)
+        waits = AGENT.replace("return", "__import__('gate').started.set(); __import__('gate').event.wait(20); return")
+        with mock.patch.dict(sys.modules, {"gate": gate}):
+            self.save("agent.py", waits.replace("user_agent()", "user_agent(timeout_s=0.05)"))
+            session = self.session()
+            session._load()
+            self.sandbox.wait(self.sandbox.submit("greet", {}, retries=0), LONG_S)
+            assert session._worker is not None
+            session._worker.join(LONG_S)
+            self.assertTrue(session._goes_on())
+            gate.started.clear()
+            self.save("agent.py", waits)
+            session.reload(["agent.py"])
+            self.sandbox.submit("greet", {})
+            self.assertTrue(gate.started.wait(LONG_S))
+            began_s = time.thread_time()
+            session._close()
+            self.assertLess(time.thread_time() - began_s, 0.25)
 
     def test_a_broken_save_is_shown_once_where_it_is_and_the_next_one_mends_it(self) -> None:
         self.save("helper.py", "WORD = 'fine'\n")

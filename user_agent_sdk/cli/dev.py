@@ -222,8 +222,8 @@ class Session:
             worker.runner.stop(SANDBOX_STOP_S if self._sandbox else STOP_S)
         hooks_s = max((worker.runner.hooks.stop_s for worker in self._retired), default=0.0)
         deadline = time.monotonic() + ENDED_S + hooks_s
-        while any(worker.is_alive() for worker in self._retired) and time.monotonic() < deadline:
-            self._retired[0].join(0.05)
+        while (left := [worker for worker in self._retired if worker.is_alive()]) and time.monotonic() < deadline:
+            left[0].join(0.05)
             if signals.is_second(self._numbers):
                 os._exit(EXIT_INTERRUPTED)
         logger.info("Stopped", extra={"action": "stopped"})
