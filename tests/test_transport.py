@@ -141,6 +141,8 @@ class Addresses(TransportTest):
         "http://127.0.0.1%2F.example/x",
         f"https://127.0.0.1%2F{CANARY}@b.example/x",
         f"https://127.0.0.1%3F{CANARY}@b.example/x",
+        "https://127.0.0.1/caf\u00e9/api",  # a worker started on such, and each of its polls failed
+        "https://127.0.0.1/a b/api",
     )
 
     def test_only_http_and_https_to_a_host_and_no_password_in_it(self) -> None:

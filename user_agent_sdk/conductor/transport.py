@@ -173,12 +173,12 @@ def _request(url: str) -> _Request:
     with suppress(ValueError):
         request = _Request(url)
         place = urlsplit(f"//{request.host}")  # whose %2F and %3F are unquoted; None for an address without //
-        is_whole = place.netloc == request.host and "@" not in place.netloc
+        is_whole = place.netloc == request.host and "@" not in place.netloc and url.isascii() and " " not in url
         if request.type in ("http", "https") and is_whole and place.hostname and place.port != 0:
             return request
     scheme, colon, rest = url.partition(":")
     shown = scheme + colon + rest.rpartition("@")[2]
-    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("addresses are https://HOST/PATH",))
+    raise ConfigError(f"{shown[:200]!r} can't be used as an address", hints=("https://HOST/PATH, other signs as %XX",))
 
 
 class _Origin(NamedTuple):
