@@ -17,12 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = Path(sys.executable).parent
 RIGHT = '''\
+from collections.abc import Awaitable, Callable
 from logging import Logger
 from typing import Any
 
 import user_agent_sdk
 from user_agent_sdk import (
-    NonRetryableException, Task, TaskResult, TaskStatus, current_task, register_user_agent, user_agent,
+    NonRetryableException, Task, TaskResult, TaskStatus, current_task, on_start, on_stop, register_user_agent,
+    user_agent,
 )
 from user_agent_sdk.testing import run_task
 
@@ -50,6 +52,16 @@ def chosen(platform_task_id: str | None) -> dict[str, str | None]:
     return {"id": platform_task_id}
 
 
+@on_start(timeout_s=60)  # its function was one of an unknown type, which strict checkers refuse
+async def opens(browser: str = "chrome") -> str:
+    return browser
+
+
+@on_stop
+def closes() -> None: ...
+
+
+opened: Callable[[], Awaitable[str]] = opens
 register_user_agent(len, agent_id="length")
 result = run_task(plain, {"num1": 2})
 assert result.status == TaskStatus.COMPLETED, result.reason_for_incompletion

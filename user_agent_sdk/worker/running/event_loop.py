@@ -60,9 +60,8 @@ class AsyncRunner:
                         loop.run_until_complete(waiting)
                 leftover = asyncio.all_tasks(loop) - {task}
             if leftover:
-                current = CURRENT.get(None)
                 text = "%s was left running and is cancelled: await it before the function returns"
-                said_by = log if current is None else current.logger
+                said_by = getattr(CURRENT.get(None), "logger", log)
                 said_by.warning(text, _names(leftover), extra={"action": "async_leftover"})
             if leftover or not task.done():
                 self._cancel(loop, leftover | {task})

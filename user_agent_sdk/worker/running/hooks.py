@@ -11,9 +11,9 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, overload
 
-from ...agents import is_number
+from ...agents import F, is_number
 from ...errors import AgentError, ConfigError
 from ...forking import OneProcess
 from .event_loop import GRACE_S, own_frames
@@ -35,6 +35,10 @@ STARTS: list[Hook] = []  # in the order of registration; clear() both before a r
 STOPS: list[Hook] = []
 
 
+@overload
+def on_start(func: F, *, timeout_s: float = LIMIT_S) -> F: ...
+@overload
+def on_start(*, timeout_s: float = LIMIT_S) -> Callable[[F], F]: ...
 def on_start(func: Any = None, *, timeout_s: float = LIMIT_S) -> Any:
     """Call the function, which takes no arguments, once before the worker's first poll: ``@on_start``, or
     ``@on_start(timeout_s=120)``. One that raises or is late keeps the worker from starting. Raises AgentError for what
@@ -42,6 +46,10 @@ def on_start(func: Any = None, *, timeout_s: float = LIMIT_S) -> Any:
     return _registered(func, timeout_s, STARTS)
 
 
+@overload
+def on_stop(func: F, *, timeout_s: float = LIMIT_S) -> F: ...
+@overload
+def on_stop(*, timeout_s: float = LIMIT_S) -> Callable[[F], F]: ...
 def on_stop(func: Any = None, *, timeout_s: float = LIMIT_S) -> Any:
     """The same, once after the worker's last task, and after a start hook that failed. The last one that was registered
     is the first to run; what it raises is logged, and the end goes on."""

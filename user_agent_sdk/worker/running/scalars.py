@@ -56,10 +56,6 @@ def _boolean(value: Any) -> bool:
     return found
 
 
-def _time(value: str) -> datetime.time:
-    return moment(f"2000-01-01T{value.strip().lstrip('Tt')}").timetz()
-
-
 _NUMBER = (int, float, str)
 _SCALARS: dict[Any, Convert] = {
     bool: _boolean,
@@ -68,7 +64,8 @@ _SCALARS: dict[Any, Convert] = {
     str: partial(_to_scalar, "text", (str, int), str),
     datetime.datetime: partial(_to_scalar, "a date with a time, such as 2026-01-31T08:00:00", str, moment),
     datetime.date: partial(_to_scalar, "a date, such as 2026-01-31", str, lambda value: moment(value).date()),
-    datetime.time: partial(_to_scalar, "a time, such as 08:00:00", str, _time),
+    datetime.time: partial(_to_scalar, "a time, such as 08:00:00", str,
+                           lambda value: moment(f"2000-01-01T{value.strip().lstrip('Tt')}").timetz()),
 }
 # By name, since a script that annotates with these has loaded their modules, and most scripts don't.
 _LOADED: dict[str, Callable[[Any], Convert]] = {
