@@ -157,6 +157,35 @@ class OverTest(unittest.TestCase):
             go.set()
             self.assertEqual(self.box.wait(task, LONG_S).output, {"result": False})
 
+    def test_the_result_of_a_task_that_timed_out_unheard_answers_the_retry_that_comes_after_it(self) -> None:
+        """The platform gave up on a task that took longer than it may in all, though each extension got a 200, as did
+        the report. The worker had seen the task's end, but took the report for one that counts: the retry ran again."""
+        runs: list[int] = []
+        known = threading.Event()
+
+        def gives_up(kind: str, request: Any, proceed: Any) -> Any:
+            if kind == "extend":
+                return Reply(200, b"taken")  # and nothing comes of it
+            reply = proceed(request) if request.method == "GET" and kind == "other" else PASS
+            if reply is not PASS and b"TIMED_OUT" in reply.body:
+                looks.append(reply)
+                if len(looks) == 2:  # the first one was heeded
+                    known.set()
+            return reply
+
+        def works() -> int:
+            runs.append(1)
+            known.wait(LONG_S)
+            return len(runs)
+
+        looks: list[Any] = []
+        self.box.faults.append(gives_up)
+        with working(self.box, agent(works), workers=1, platform="conductor"):
+            task = self.box.submit("tested#user-agent", {}, retries=1, response_timeout_s=0.6)
+            done = self.box.wait(task, LONG_S)
+        self.assertEqual([one.status for one in done.attempts], ["TIMED_OUT", "COMPLETED"])
+        self.assertEqual((done.output, len(runs)), ({"result": 1}, 1))
+
     def test_there_is_one_look_for_an_extension_and_none_where_the_route_is_missing(self) -> None:
         for answer, most in ((None, 3), (Reply.error(404, "No static resource"), 1), (Reply.error(403, "no"), 1)):
             self.answer, self.looks = answer, 0

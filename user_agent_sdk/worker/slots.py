@@ -65,8 +65,7 @@ class Slot:
                 held, self._held = self._held, None
                 if held is not None:
                     self._custody.rescue(held, error)
-                is_stopping = self._services.stopping.wait(RESTART_PAUSE_S)
-                if is_stopping and self._next is None:  # a poll in flight may bring a task: go on
+                if self._services.stopping.wait(RESTART_PAUSE_S) and self._next is None:  # no poll is in flight
                     return
 
     def _take_and_work(self) -> None:

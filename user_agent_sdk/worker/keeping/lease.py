@@ -215,6 +215,8 @@ class LeaseKeeper:
             if status in _OVER and held.wanted == wanted:  # else it was rerun or retried since
                 held.is_over = True
                 call.cancel(f"the task was ended on the platform meanwhile ({status})")
+            elif status in ("FAILED", "TIMED_OUT"):
+                held.lease.until_ms = 0  # it has lapsed, though the platform says 200 to extensions
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
