@@ -359,11 +359,12 @@ class Names(ConnectionTest):
         self.assertEqual(self.ask(self.connect_to("hangs.example", server.port)).body, b"ok")
 
     def test_a_scripts_own_look_up_may_name_its_parameters_as_it_likes(self) -> None:
-        """Well-known snippets for SOCKS or IPv4 replace it by a function of places: no request got out any more."""
+        """Well-known snippets for SOCKS or IPv4 replace it by a function of places: no request got out any more. One
+        that looks at the name, name.endswith(".corp"), was asked for an address, and in bytes."""
         server, real = self.serve(answering(lambda request: b"ok")), socket.getaddrinfo
 
         def look_up(*args: Any) -> Any:
-            return real("127.0.0.1", *args[1:])
+            return real("127.0.0.1" if args[0].endswith(".example") else "nowhere.invalid", *args[1:])
 
         with mock.patch.object(socket, "getaddrinfo", look_up):
             for host in ("by-name.example", "127.0.0.1"):

@@ -282,9 +282,9 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
             mine.set_exception(error)
         _look_ups.pop((host, port))
 
-    with contextlib.suppress(ValueError):  # a name, not an address
-        ipaddress.ip_address(host)
-        return socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM)  # of text, idna would be loaded
+    with contextlib.suppress(ValueError):  # a name, or a local address with its interface (fe80::1%eth0)
+        is_6 = ipaddress.ip_address(host.replace("%", "?")).version == 6
+        return [(socket.AF_INET6 if is_6 else socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
     from concurrent import futures  # here: an embedded platform is found by its address
 
     mine: Future[list[Any]] = futures.Future()
