@@ -158,6 +158,17 @@ class SecretTest(RenewalTest):
             self.assertIn("the old one is used", said.output[0])
             self.credentials("the first secret")
 
+    def test_a_sandbox_never_gets_the_secret_of_the_platform(self) -> None:
+        path = self.write("secret", "of the platform")
+        names = {"USERAGENT_CLIENT_SECRET_FILE": str(path), "USERAGENT_CLIENT_ID": "me"}
+        given = {"serviceUrl": f"{self.server.url}/api", "authUrl": self.server.url, "clientId": "me"}
+        found = settings.load({}, environ=names, target=False).on_sandbox({**given, "clientSecret": self.wanted})
+        transport, client = connect(found)
+        self.addCleanup(transport.close)
+        self.write("secret", "of the platform, renewed")
+        assert client.auth is not None
+        self.assertEqual(client.auth.headers(), {"Authorization": "Bearer abc"})
+
     def test_what_is_read_again_is_never_shown(self) -> None:
         found = settings.load({"config_file": None}, environ={"USERAGENT_CLIENT_SECRET": "hush-hush", "PASSWORD": "x"},
                               target=False)  # fmt: skip
