@@ -46,7 +46,7 @@ class DeliveryTest(unittest.TestCase):
         self.now = 1000.0
         self.journal = Journal(None)
         self.contacts = 0
-        chance = mock.patch("user_agent_sdk.worker.keeping.delivery.random.random", lambda: 1.0)
+        chance = mock.patch("user_agent_sdk.worker.keeping.delivery.chance", lambda: 1.0)
         chance.start()
         self.addCleanup(chance.stop)
 

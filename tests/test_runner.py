@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import logging
+import random
 import tempfile
 import threading
 import time
@@ -21,7 +22,7 @@ from user_agent_sdk.conductor.wire import LONG_POLL_MAX_MS
 from user_agent_sdk.errors import AuthRefusedError, PlatformError, UserAgentError
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.values import Secret
-from user_agent_sdk.worker.keeping import journal_file
+from user_agent_sdk.worker.keeping import delivery, journal_file
 from user_agent_sdk.worker.keeping.journal import Journal, input_hash
 from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.runner import Runner
@@ -157,6 +158,19 @@ class RunTest(WorkerTest):
         with self.assertRaises(PlatformError) as caught:
             Runner(settings_for(self.box), [agent(lambda: 1, agent_id=".")])
         self.assertEqual(caught.exception.code, "config-invalid")
+
+    def test_a_script_that_seeds_random_changes_no_pause(self) -> None:
+        """With a seed in it, as scripts that train models have, the processes of a fleet all waited alike after an
+        outage; and their waits took numbers out of the row that a function had seeded."""
+        runner = Runner(settings_for(self.box), [agent(lambda: 1)])
+        assert runner.client.auth is not None
+        self.addCleanup(random.setstate, random.getstate())
+        for rand in (runner.gates[0].intake._rand, runner.client.auth._rand, delivery.chance):
+            random.seed(7)
+            seeded = random.getstate()
+            first = rand()
+            self.assertEqual(random.getstate(), seeded)
+            self.assertNotEqual(rand(), first)
 
     def test_a_platform_that_is_down_at_the_start_is_waited_for(self) -> None:
         with self.box.down():

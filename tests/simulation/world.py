@@ -138,7 +138,7 @@ def _wall() -> float:
 
 
 time = SimpleNamespace(monotonic=_monotonic, time=_wall, process_time=lambda: 0.0, perf_counter=_monotonic)
-chance = SimpleNamespace(random=lambda: world.rand.random())
+chance = SimpleNamespace(random=lambda: world.rand.random(), SystemRandom=lambda: chance)
 
 
 # -- threading ---------------------------------------------------------------------------------------

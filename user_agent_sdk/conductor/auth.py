@@ -80,7 +80,7 @@ class TokenSource:
         is_renewed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        rand: Callable[[], float] = random.random,
+        rand: Callable[[], float] = random.SystemRandom().random,  # which no script seeds
         cap_s: float = REFUSED_CAP_S,
     ) -> None:
         self._fetch, self._is_renewed = fetch, is_renewed

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import queue
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from .keeping.custody import Custody
 from .keeping.held import Run
 from .keeping.journal import Journal
 from .keeping.timetable import Timetable
-from .polling.backoff import CAP_S, LOCAL_CAP_S
+from .polling.backoff import CAP_S, LOCAL_CAP_S, chance
 from .polling.gate import Budget, Gate
 from .polling.intake import Intake
 from .running.context import AGENT_LOG, BY_NAME
@@ -89,7 +88,7 @@ class Runner:
         agent_id = own.agent_id or agent.name
         segment(agent_id)  # raises for an id that no address can hold
         cap_s = LOCAL_CAP_S if is_loopback(urlsplit(self._settings.service_url).hostname or "") else CAP_S
-        intake = Intake(own.workers, own.poll_interval_ms / 1000, random.random, cap_s)
+        intake = Intake(own.workers, own.poll_interval_ms / 1000, chance, cap_s)
         gate = Gate(
             self.client, agent_id, own.worker_id, own.domain, intake, self.services.stopping, self._budget,
             self._custody.contact, self.watch.counts, self._custody.held_up_s,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import Callable
 from ...conductor.client import Client
 from ...conductor.wire import Task, TaskResult, TaskStatus, Verdict
 from ...logs import counted
-from ..polling.backoff import POLL, Backoff, Pace
+from ..polling.backoff import POLL, Backoff, Pace, chance
 from ..watched import Counts
 from . import retries
 from .delivery import Delivery
@@ -255,7 +254,7 @@ class Custody:
         held.entry = held.entry._replace(state=ONCE, task=b"")
         held.row = self.journal.write(held.entry, held.row)
         self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
-        pauses = Backoff(random.random)
+        pauses = Backoff(chance)
         try:
             while True:
                 sent_at = time.monotonic()

@@ -9,13 +9,12 @@ or FAILED changes nothing, a second IN_PROGRESS would hand the task to somebody 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from typing import Callable
 
 from ...conductor.client import Client, Outcome
 from ...conductor.wire import LARGE_BYTES, TaskStatus, Verdict
-from ..polling.backoff import REPORT, Backoff, Outage
+from ..polling.backoff import REPORT, Backoff, Outage, chance
 from ..watched import Counts
 from . import journal_file, retries
 from .held import GONE, LATE, REPORTING, SUPERSEDED, Held, Register, State, failure
@@ -133,7 +132,7 @@ class Delivery:
         with self._lock:
             self._failing.add(held)
             self._outage.failed(outcome.reason, now, outcome.verdict is Verdict.AUTH)
-        held.backoff = held.backoff or Backoff(random.random)
+        held.backoff = held.backoff or Backoff(chance)
         return max(held.backoff.failed(), outcome.retry_after_s or 0.0)
 
     def _meets_no_store(self, held: Held, outcome: Outcome, now: float) -> bool:

@@ -5,6 +5,7 @@ whoever calls says what time it is."""
 from __future__ import annotations
 
 import logging
+import random
 from typing import Callable
 
 BASE_S = 0.25
@@ -14,6 +15,8 @@ REMIND_S = 60.0
 REASONS_MAX = 5  # a minute: two gateways that fail in turn, each in its words, must not fill a log
 GAP_S, GAP_MAX_S = 0.05, 1.0  # between two exchanges with a platform that refuses them
 REFUSING_S = 5.0  # after the last refusal
+
+chance = random.SystemRandom().random  # not the module's own: scripts seed that, alike in each process of a fleet
 
 
 class Backoff:
