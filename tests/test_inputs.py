@@ -7,6 +7,8 @@ import dataclasses
 import datetime
 import enum
 import functools
+import sys
+import types
 import typing
 import unittest
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +31,11 @@ from typing import (  # noqa: F401, UP035
     TypedDict,
     Union,
 )
+from unittest import mock
 from uuid import UUID
 
 from tests import workerbox  # noqa: F401 - what is not asserted is not printed
+from tests.support import entered
 from user_agent_sdk import Task, TaskResult
 from user_agent_sdk.testing import run_task
 
@@ -416,6 +420,17 @@ class InputsTest(unittest.TestCase):
             scope = {"Item": item, "hint": List["Item"]}  # type: ignore[name-defined]  # noqa: F821, UP006
             exec("def f(value):\n    return isinstance(value[0], Item)\nf.__annotations__ = {'value': hint}", scope)
             self.assertEqual(run_task(scope["f"], {"value": [{name: 1}]}).output_data, {"result": True})
+
+    def test_a_field_means_what_it_says_in_the_module_of_its_class(self) -> None:
+        """On Python 3.9 a subclass without fields of its own read those of its base in its own module."""
+        text = "from dataclasses import dataclass\n@dataclass\nclass Line:\n    {}: int\n"
+        modules = {name: types.ModuleType(name) for name in ("a_model", "a_script")}
+        entered(self, mock.patch.dict(sys.modules, modules))
+        model, script = (vars(module) for module in modules.values())
+        exec(text.format("qty") + "@dataclass\nclass Order:\n    line: 'Line'\n", model)
+        exec("from a_model import Order\n" + text.format("sku"), script)
+        exec("class Mine(Order): ...\ndef f(mine: Mine):\n    return mine.line.qty\n", script)
+        self.assertEqual(run_task(script["f"], {"mine": {"line": {"qty": "2"}}}).output_data, {"result": 2})
 
     def test_a_nesting_without_end_is_refused(self) -> None:
         def f(line: Line) -> None: ...

@@ -103,7 +103,7 @@ def _hints(source: Any, names: list[str]) -> dict[str, Any]:
         import annotationlib
 
         raw = annotationlib.get_annotations(source, format=annotationlib.Format.FORWARDREF)
-    else:
+    elif not isinstance(source, type) or "__annotations__" in vars(source):  # else Python 3.9 gives those of its base
         raw = getattr(source, "__annotations__", raw)
     module = sys.modules.get(str(getattr(source, "__module__", None)))  # of a class, which has no __globals__
     scope = getattr(source, "__globals__", None) or getattr(module, "__dict__", {})
