@@ -248,6 +248,16 @@ class TerminalTest(CliTest):
             result = subprocess.run([*words[:3], "nope"], stdout=full, stderr=full, cwd=ROOT)
             self.assertEqual(result.returncode, 2)
 
+    @unittest.skipUnless(os.name == "posix", "Windows removes no current folder")
+    def test_a_current_folder_that_was_removed_is_no_bug(self) -> None:
+        """It is, in a shell that stays where a deployment has put a new folder of that name."""
+        folder = self.folder / "gone"
+        folder.mkdir()
+        words = f"rmdir ../gone && exec {sys.executable} {ROOT / 'user_agent_sdk'} history"
+        result = subprocess.run(["sh", "-c", words], capture_output=True, cwd=folder)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"error[io]: the current folder was removed", result.stderr)
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "a device that is always full")
     def test_on_a_full_device_an_answer_beside_a_script_is_one_error_too(self) -> None:
         """From Python 3.13 on a second error followed at the end, "Exception ignored", of our copy of stdout."""

@@ -102,6 +102,8 @@ def _told(error: Exception) -> UserAgentError:
         return UsageError(f"this copy was made without {what}", hints=hints)
     if _is_full(error):
         return UserAgentError(f"the output can't be written: {error}", code="io")
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return UserAgentError("the current folder was removed", code="io", hints=["go to one that is there: cd"])
     bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
     bug.__cause__ = error
     return bug
@@ -157,8 +159,7 @@ def _run(words: list[str], args: list[Namespace]) -> int:
     module.configure(parser)
     options.add_settings(parser, name)
     args.append(parser.parse(words[1:]))
-    exit_code: int = module.main(args[0]) or EXIT_OK
-    return exit_code
+    return int(module.main(args[0]) or EXIT_OK)
 
 
 def _unknown(words: Sequence[str]) -> UsageError:

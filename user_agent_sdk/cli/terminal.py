@@ -181,8 +181,7 @@ def _windows_console_has_color(environ: Mapping[str, str]) -> bool:
     if any(environ.get(name) for name in ("WT_SESSION", "ANSICON", "ConEmuANSI")):
         return True
     with suppress(ImportError, AttributeError, OSError):
-        supported: bool = import_module("nt")._supports_virtual_terminal()  # from 3.13 on
-        return supported
+        return bool(import_module("nt")._supports_virtual_terminal())  # from 3.13 on
     return False
 
 
