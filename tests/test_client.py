@@ -231,8 +231,14 @@ class Reports(ClientTest):
         client = self.client(server)
         server.close()
         self.assertIs(client.report(REPORT, OF).verdict, Verdict.LATER)
+        client.base_url = "http://localhost:1/api"
         with mock.patch.object(socket, "getaddrinfo", side_effect=socket.gaierror(-3, "no network")):
-            self.assertIs(client.report(REPORT, OF).verdict, Verdict.LATER)
+            outcome = client.report(REPORT, OF)
+            with self.assertRaises(PollError) as caught:
+                client.send_poll("a", "w", None).fetch()
+        self.assertIs(outcome.verdict, Verdict.LATER)
+        for said in (outcome.reason, str(caught.exception)):  # in the log: what to do was left out
+            self.assertIn("no network (check the host name and DNS)", said)
 
     def test_the_wish_of_a_busy_server_is_passed_on(self) -> None:
         outcome = self.client(self.says(b"", 503, "Retry-After: 3")).report(REPORT, OF)

@@ -188,7 +188,7 @@ class PollExchange(Exchange):
             if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
                 return _in_time(parse_tasks(reply.body), self.age_s)
         except PlatformError as error:
-            raise PollError(error.message, code=error.code) from None
+            raise PollError(str(error), code=error.code) from None
         if reply.status == 204:
             return []
         verdict, reason = classify(reply.status, reply.media_type, reply.body)
@@ -207,7 +207,7 @@ class ReportExchange(Exchange):
         try:
             reply = self.reply = self.receive()
         except TransportError as error:
-            return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, error.message)
+            return Outcome(Verdict.MAYBE if error.sent else Verdict.LATER, str(error))
         except PlatformError as error:
             return Outcome(Verdict.AUTH, error.message)
         verdict, reason = classify(reply.status, reply.media_type, reply.body, self._ids)
