@@ -13,6 +13,7 @@ import threading
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.support import entered
 from tests.test_forking import fork
@@ -148,10 +149,34 @@ class CoroutinesTest(unittest.TestCase):
         async def exits() -> None:
             sys.exit("bye")
 
-        asyncio_log = logging.getLogger("asyncio")  # where it says what nobody asked that task for
+        self.be_quiet()
+        self.assertEqual(self.raised(shared, asyncio.eager_task_factory, exits()), "bye")
+
+    def test_a_generator_that_never_ends_does_not_keep_the_worker(self) -> None:
+        """With --max-tasks it stayed for ever, else for all of its drain timeout: the slot waited for a finally."""
+        entered(self, mock.patch.object(event_loop, "GRACE_S", 0.05))
+        self.be_quiet()
+        kept = []
+
+        async def rows() -> Any:
+            try:
+                yield 7
+            finally:
+                await asyncio.Event().wait()
+
+        async def reads() -> Any:
+            kept.append(rows())
+            return await kept[0].__anext__()
+
+        with working(self.box, agent(reads), workers=1, max_tasks=1) as worker:
+            self.assertEqual(self.box.wait(self.box.put(), LONG_S).output, {"result": 7})
+            self.assertEqual(worker.ended(), 0)
+
+    def be_quiet(self) -> None:
+        """asyncio says which tasks nobody waited for."""
+        asyncio_log = logging.getLogger("asyncio")
         self.addCleanup(setattr, asyncio_log, "disabled", asyncio_log.disabled)
         asyncio_log.disabled = True
-        self.assertEqual(self.raised(shared, asyncio.eager_task_factory, exits()), "bye")
 
     def raised(self, shared: event_loop.SharedLoop, factory: Any, awaitable: Any) -> str:
         """What a slot that runs it gets, with a script's task factory."""

@@ -87,10 +87,9 @@ class AsyncRunner:
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        try:
+        with closing(loop), suppress(RuntimeError):
+            loop.call_later(GRACE_S, loop.stop)  # a generator that was left may await for ever in its finally
             loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
 
 
 class SharedLoop:
