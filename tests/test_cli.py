@@ -250,7 +250,7 @@ class TerminalTest(CliTest):
 
     @unittest.skipUnless(os.name == "posix", "Windows removes no current folder")
     def test_a_current_folder_that_was_removed_is_no_bug(self) -> None:
-        """It is, in a shell that stays where a deployment has put a new folder of that name."""
+        """Each command called one a bug, in a shell that stays where a deployment has put a new folder."""
         folder = self.folder / "gone"
         folder.mkdir()
         words = f"rmdir ../gone && exec {sys.executable} {ROOT / 'user_agent_sdk'} history"
