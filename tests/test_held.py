@@ -119,10 +119,12 @@ class RegisterTest(unittest.TestCase):
             self.assertEqual(one_call.cancelled.is_set(), has_asked)
 
     def test_a_copy_takes_the_place_of_what_is_over_and_of_another_input_alone(self) -> None:
+        """And its row of the journal. That was freed twice, by who took the rerun and by the slot whose function ended
+        just then: by the second time it could be the rerun's own, which a kill then lost."""
         goes_on = [(False, True, "h", False), (True, False, "h", False)]
         for is_over, asks, input_hash, is_replaced in (*goes_on, (True, True, "h", True), (False, False, "o", True)):
             self.setUp()
-            first, copy, call = self.running("t"), held("t"), Call()
+            first, copy, call = self.running("t"), held("t", row=0), Call()
             copy.entry = copy.entry._replace(input_hash=input_hash)
             first.call, first.is_over = call, is_over
             if is_over:
@@ -131,7 +133,7 @@ class RegisterTest(unittest.TestCase):
                 self.assertEqual(call.cancelled.is_set(), is_over)
             self.assertIs(self.register.again(copy), first)
             self.assertIs(self.register.find("t"), copy if is_replaced else first)
-            self.assertEqual(first.is_over, is_replaced)
+            self.assertEqual((first.is_over, first.row, copy.row), (is_replaced, not is_replaced, is_replaced))
 
     def test_what_ended_or_was_given_up_hands_nothing_on(self) -> None:
         for end in (self.register.finish, self.register.give_up):

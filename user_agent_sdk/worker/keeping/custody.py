@@ -17,7 +17,7 @@ from ..polling.backoff import POLL, Backoff, Pace, chance
 from ..watched import Counts
 from . import retries
 from .delivery import Delivery
-from .held import ENDED, GONE, RUNNING, SUPERSEDED, Held, Register, Run, State, failure
+from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
 from .journal import Journal, input_hash
 from .journal_file import LATE, ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
@@ -114,9 +114,6 @@ class Custody:
         log.warning(text, task.task_id, extra=held.said("task_replaced"))
         if first.call is not None:
             first.call.cancel("its task was rerun")
-        if first.state is RUNNING:  # else whoever delivers it clears up
-            self.journal.free(first.row)
-            first.row = 0
         self.leases.put_back(first)
         lease.quiet_at = self.leases.quiet_at(task.task_id)
         self.delivery.hurry(first)
@@ -125,7 +122,7 @@ class Custody:
     def accept(self, held: Held, task: Task) -> tuple[Case, TaskResult | None]:
         """Write down that a task starts, before its function's first line, and keep its lease from now on. Which case
         it is, and the result that is known without a run."""
-        held.row = self.journal.write(held.entry)
+        held.row = self.journal.write(held.entry, held.row)
         self.leases.track(held)
         case, earlier = retries.case_of(self.register, held, task)
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run

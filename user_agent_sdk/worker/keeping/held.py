@@ -142,7 +142,8 @@ class Register:
 
     def again(self, held: Held) -> Held | None:
         """A task came that is held: the first Held of it. Its result counts, and ``held`` is but a copy; unless the
-        input is another, or its function was told that the task is over. Then ``held`` takes its place."""
+        input is another, or its function was told that the task is over. Then ``held`` takes its place, and its row
+        while the function runs."""
         with self._lock:
             first = self._held.setdefault(held.entry.task_id, held)
             if first is held:
@@ -154,6 +155,8 @@ class Register:
                 first.is_over = not first.call.resume()
             if first.is_over:
                 self._held[held.entry.task_id] = held
+                if first.state is RUNNING:  # else whoever delivers it clears up
+                    held.row, first.row = first.row, 0
             return first
 
     def move(self, held: Held, to: State) -> bool:
