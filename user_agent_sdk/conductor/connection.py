@@ -2,8 +2,8 @@
 """One persistent HTTP/1.1 connection, with a total deadline for each exchange.
 
 What urllib lacks: its timeout is for each read, so a server that drips bytes could hold a caller for ever, and its
-connections end with every reply. Here no wait lasts beyond the exchange's deadline, a request leaves in one piece, and
-a look-up of a name can be given up. Used by one thread at a time."""
+connections end with every reply. Here no wait lasts beyond the exchange's deadline, which only bytes that move put off;
+a request leaves in one piece, and a look-up of a name can be given up. Used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ IDLE_LIMIT_S = 30.0  # firewalls forget an idle connection without telling eithe
 OVERTIME_S = 0.1  # for a reply that came in time, and was fetched late
 LARGE_OVERTIME_S = 10.0  # for the rest of a large reply that this side began to read late
 PIECE_BYTES = 65536
+SLOW_BYTES_PER_S = 65536  # a megabyte that comes, or goes, puts the deadline off by 16 s,
+SLOW_TIMES = 6  # to so many timeouts at most: else a large task would never get over a slow line
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
 
 
@@ -80,7 +82,7 @@ class Connection(Reader):
         self._host, self._port, self._tls, self._proxy = host, port, tls, proxy
         self._where = at(host, port) + (f" through the proxy {at(proxy.host, proxy.port)}" if proxy else "")
         self._sock: socket.socket | None = None
-        self._deadline = 0.0  # monotonic; every wait ends then
+        self._deadline = self._last_deadline = 0.0  # monotonic; every wait ends at the first, put off to the second
         self._limit_bytes = 0  # of the reply
         self._used_at = 0.0  # monotonic; the last reply
         self._broke_off: OSError | None = None  # the error that ended the sending
@@ -97,8 +99,8 @@ class Connection(Reader):
         timeout_s: float,
         limit_bytes: int,
     ) -> None:
-        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``. Raises
-        TransportError."""
+        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``, or up to
+        SLOW_TIMES as much while a large body moves. Raises TransportError."""
         now, is_sent = time.monotonic(), False
         self._broke_off, self._limit_bytes = None, limit_bytes
         try:
@@ -106,7 +108,7 @@ class Connection(Reader):
             if sock is None or self._is_stale(now):
                 self._deadline = now + min(timeout_s, CONNECT_S)
                 sock = self._open()
-            self._deadline = now + timeout_s
+            self._deadline, self._last_deadline = now + timeout_s, now + timeout_s * SLOW_TIMES
             self.is_busy = is_sent = self._is_silent = True
             self._silent_at = (now, time.time())
             try:
@@ -212,7 +214,9 @@ class Connection(Reader):
     def _write(self, sock: socket.socket, request: bytes) -> None:
         left = memoryview(request)
         while left:
-            left = left[self._attempt(sock.send, left, True) :]
+            count: int = self._attempt(sock.send, left, True)
+            left = left[count:]
+            self._put_off(count)
 
     def receive(self) -> bytes:
         sock = self._sock
@@ -224,7 +228,12 @@ class Connection(Reader):
             self._wait(False)
         piece: bytes = self._attempt(sock.recv, PIECE_BYTES, False)
         self._is_silent = False
+        self._put_off(len(piece))
         return piece
+
+    def _put_off(self, count: int) -> None:
+        deadline = min(self._deadline + count / SLOW_BYTES_PER_S, self._last_deadline)
+        self._deadline = max(self._deadline, deadline)
 
     def _attempt(self, act: Callable[[Any], Any], argument: object, writes: bool) -> Any:
         while True:
