@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import re
 import threading
@@ -82,5 +82,5 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
     raw = secret.encode("utf-8", "surrogatepass")
     for before in range(3):  # bytes before the secret in the encoded text; their characters, and the last, are cut
-        code = base64.b64encode(bytes(before) + raw)[(0, 2, 3)[before] :].rstrip(b"=")[:-1].decode("ascii")
+        code = binascii.b2a_base64(bytes(before) + raw)[(0, 2, 3)[before] :].rstrip(b"=\n")[:-1].decode("ascii")
         yield from (code, code.replace("+", "-").replace("/", "_"))

@@ -98,9 +98,9 @@ class Custody:
         lease.renewed(given_at, time.monotonic(), now_s)
         lease.quiet_at = self.leases.quiet_at(task.task_id)
         entry = Entry(
-            TAKEN, task.task_id, task.workflow_instance_id, agent_id, worker_id, input_hash=input_hash(task),
-            taken_ms=int(now_s * 1000), lease_until_ms=lease.until_ms, lease_s=lease.lease_s,
-            task=task.raw if self._on_run is not None else b"",
+            TAKEN, task.task_id, task.workflow_instance_id, agent_id, worker_id, lease_s=lease.lease_s,
+            input_hash=input_hash(task, self.journal.is_in_memory), lease_until_ms=lease.until_ms,
+            taken_ms=int(now_s * 1000), task=task.raw if self._on_run is not None else b"",
         )  # fmt: skip
         held = Held(entry, lease, given_at)
         first = self.register.again(held)

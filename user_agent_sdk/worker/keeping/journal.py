@@ -7,7 +7,6 @@ what can't be written is kept in memory and written when it can be.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import threading
@@ -33,20 +32,24 @@ _ACTION = {"action": "journal"}
 _sorted = json_encoder(sort_keys=True)
 
 
-def input_hash(task: Task) -> str:
-    """SHA-256 of the input's JSON with sorted keys: tells whether a retry asks for the same work. Empty
-    for an input that can't be told (too deep to encode), which is like no other."""
+def input_hash(task: Task, is_in_memory: bool = False) -> str:
+    """A hash of the input's JSON with sorted keys: tells whether a retry asks for the same work. Empty for an input
+    that can't be told (too deep to encode), which is like no other. SHA-256, which loads OpenSSL, if it is kept."""
     try:
-        return hashlib.sha256(_sorted(task.input_data).encode("ascii")).hexdigest()
+        text = _sorted(task.input_data)
     except (RecursionError, ValueError):
         return ""
+    if is_in_memory:
+        return str(hash(text))
+    import hashlib  # urllib has loaded it
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 class Journal:
     """The journal of one process; ``folder`` None keeps all of it in memory. Safe from any thread."""
 
     def __init__(self, folder: Path | None, sync: str = "normal") -> None:
-        self._path = folder
+        self._path, self.is_in_memory = folder, folder is None
         self._folder = Folder(folder, sync) if folder is not None else None
         self._clock = time.monotonic
         self._lock = threading.Lock()  # guards all below, and what is done with _file save appending

@@ -8,7 +8,6 @@ the row's number alone when the row is done with. The last record of a row is wh
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -174,6 +173,7 @@ def task_of(entry: Entry) -> Task:
 
 def folder_of(root: Path, *identity: str) -> Path:
     """The subfolder for one target (dialect, base URL, client): results never reach another."""
+    import hashlib  # urllib has loaded it
     return root / hashlib.sha256("\0".join(identity).encode("utf-8")).hexdigest()[:12]
 
 

@@ -15,7 +15,7 @@ silence what breaks its limits, so they are checked here; each message ends with
 
 from __future__ import annotations
 
-import base64
+import binascii
 import datetime
 import enum
 import json
@@ -268,7 +268,7 @@ def _scalar(value: Any, place: _Place) -> Any:
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode("ascii")
+        return binascii.b2a_base64(value, newline=False).decode("ascii")
     return str(value) if isinstance(value, (PurePath, UserString)) or _is_a(value, "uuid", "UUID") else value
 
 
