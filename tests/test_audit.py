@@ -17,7 +17,6 @@ import unittest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.settings import TABLE
@@ -253,15 +252,15 @@ class WatchedRunTest(unittest.TestCase):
         self.assertIn("user_agent_sdk.worker.runner", found["modules"])
         self.assertEqual(list(self.here.iterdir()), [])
 
-    def test_invoke_speaks_to_itself_alone_and_writes_nothing(self) -> None:
+    def test_invoke_opens_no_socket_and_writes_nothing(self) -> None:
+        """Its worker spoke HTTP to its platform, over a port of loopback: what that loads was a third of a start."""
         given = '{"num1": 2, "num2": 3}'
         found = self.watched("invoke", str(ROOT / "examples/sum_agent.py"), "-i", given, answer='{"result": 5}')
         self.assert_no_program_was_started(found)
-        hosts = {host for host, _ in self.contacted(found)}
-        self.assertEqual(hosts, {"127.0.0.1"})
-        asked = {urlsplit(event[1][0]).hostname for event in self.events(found, "urllib.Request")}
-        self.assertEqual(asked, {"127.0.0.1"})
-        self.assertEqual([event[1][1][0] for event in self.events(found, "socket.bind")], ["127.0.0.1"])
+        network = {event[0] for event in self.events(found, "socket.", "urllib.", "http.")}
+        self.assertLessEqual(network, {"socket.gethostname"})
+        for module in ("email", "http", "ssl", "urllib.request", "shutil"):
+            self.assertNotIn(module, found["modules"])
         self.assertLessEqual(set(found["threads"]), THREADS)
         self.assertEqual(self.events(found, "open", "os.mkdir", "os.rename", "sqlite3.connect"), [])
         self.assertEqual([*self.here.iterdir(), *(self.folder / "temp").iterdir()], [])

@@ -537,7 +537,7 @@ class SlotsTest(unittest.TestCase):
             self.assertTrue(started.wait(LONG_S))
             self.addCleanup(setattr, connection_module, "_connect", real)
             connection_module._connect = refuses
-            worker.runner._transport.close()
+            worker.runner.client.transport.close()
             go.set()
             for _ in range(2):
                 self.assertTrue(refused.acquire(timeout=LONG_S))

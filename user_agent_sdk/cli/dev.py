@@ -90,7 +90,7 @@ class Session:
         """Raises what is wrong from the start, but for the agent's code: that can be mended."""
         settings = self._settings = self._prepared()
         # Interrupt the loading of a script; if it swallows KeyboardInterrupt, the number in the queue still ends us.
-        recorded = run.recording(settings)
+        recorded = options.recording(settings)
         with signals.into(self._numbers, breaks=lambda: self._is_loading), recorded as self._on_execution:
             try:
                 self._load()

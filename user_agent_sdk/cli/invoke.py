@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``useragent invoke AGENT``: one task, through the real worker and the real wire, on a platform of its own."""
+"""``useragent invoke AGENT``: one task, by the real worker, on a platform of its own in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from .. import loader
 from ..agents import Agent
+from ..conductor.client import Client
+from ..conductor.paths import AKABOT
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserAgentError
 from ..logs import counted
 from ..sandbox import server
@@ -21,7 +23,7 @@ from ..sandbox.tasks import Execution
 from ..settings import Settings
 from ..values import number, parsed
 from ..worker.runner import Runner
-from . import embedded, options, run, terminal
+from . import embedded, options, terminal
 from .options import Parser
 
 RETRIES = 2  # the platform's default: three tries in all
@@ -97,11 +99,13 @@ def pick(agents: Sequence[Agent], settings: Settings, ran: str | None) -> Agent:
 
 def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s: float) -> Execution:
     """The execution when it has ended, or still RUNNING after ``timeout_s``."""
-    agent_id = str(agent.agent_id)
-    with server.Sandbox() as sandbox, run.recording(settings) as on_execution:
-        settings = settings.on_sandbox(sandbox.credentials(agent_id))._replace(status_port=None, max_tasks=None)
+    agent_id, sandbox = str(agent.agent_id), server.Inside()
+    client = Client(cast(Any, sandbox), AKABOT, "/api", None)
+    settings = settings._replace(journal_dir=None, status_port=None, max_tasks=None)
+    with options.recording(settings) as on_execution:
         execution_id = sandbox.submit(agent_id, given, domain=settings.resolve(agent).domain, retries=RETRIES)
-        worker = embedded.Background("invoke-worker", Runner(settings, [agent], on_execution=on_execution))
+        runner = Runner(settings, [agent], on_execution=on_execution, client=client)
+        worker = embedded.Background("invoke-worker", runner)
         worker.start()
         deadline = time.monotonic() + timeout_s
         execution = sandbox.wait(execution_id, 0)
@@ -119,8 +123,9 @@ def _run_once(settings: Settings, agent: Agent, given: dict[str, Any], timeout_s
                 execution.status, execution.reason, execution.attempts = "FAILED", tried[-1].reason, tried
                 return execution
         if execution.status != "RUNNING":
-            worker.runner.stop()
-            worker.join(STOP_S + worker.runner.hooks.stop_s)
+            runner.stop()
+            sandbox.engine.close()  # no poll need be waited for
+            worker.join(STOP_S + runner.hooks.stop_s)
         return execution
 
 

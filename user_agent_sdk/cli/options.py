@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Callable, NoReturn
 
-from .. import logs
+from .. import earlier, logs
 from ..errors import UsageError, nearest
 from ..settings import EVERY, TABLE, Setting, Settings, load
 from ..values import parsed, switch
@@ -31,8 +33,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, program: str, usage: str, description: str) -> None:
         usage, description = terminal.as_started(f"{program} {usage}"), description[0].upper() + description[1:] + "."
-        super().__init__(program, usage, description, allow_abbrev=False)
-        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        narrow = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)  # else argparse loads shutil for it
+        super().__init__(program, usage, description, formatter_class=narrow, allow_abbrev=False)
         self._titled: dict[str, argparse._ArgumentGroup] = {}
 
     def titled(self, title: str) -> argparse._ArgumentGroup:
@@ -85,6 +87,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}", hints=[f"{self.prog} -h lists the options"])
 
     def print_help(self, file: object = None) -> None:
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
         terminal.write(self.format_help().rstrip("\n"))
 
 
@@ -157,3 +160,15 @@ def prepare(args: argparse.Namespace, script: Path | None = None, *, target: boo
     if settings.record and script:  # import sqlite3 now: later a sqlite3.py beside the script would be taken for it
         from ..history import recorder  # noqa: F401
     return settings
+
+
+def recording(settings: Settings) -> AbstractContextManager[Callable[[Any], None] | None]:
+    """While this lasts, the ``on_execution`` for a Runner: with -r the history's recorder, else None. A script may have
+    told 0.2.0's ``execution_history`` where to write, or what to call instead."""
+    if not settings.record:
+        return nullcontext()
+    from ..history import recorder
+
+    told, record = earlier.recording()
+    path = Path(told).absolute() if told else settings.db_path
+    return recorder.recording(path, settings.redact, settings.keep_history_s, record)

@@ -11,16 +11,15 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Callable
 
 from .. import earlier, loader
 from .._version import __version__, digest
 from ..agents import Agent
 from ..logs import counted
 from ..settings import Settings
-from ..worker.keeping.held import Run
+from ..worker import connect  # noqa: F401 - all that a Runner loads for a platform
 from ..worker.keeping.journal_file import folder_of
 from ..worker.runner import Runner
 from ..worker.watched import Watch
@@ -48,7 +47,7 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     """Run the agents until told to stop; the exit code."""
     announce(settings, agents)
     warn_of_others(settings)
-    with recording(settings) as on_execution:
+    with options.recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
         if settings.platform == "conductor":
             _look_at_types(runner, settings, agents)
@@ -57,18 +56,6 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
         with terminal.waiting(settings, lambda: runner.watch.sentence(runner)):
             code = runner.run()
     return end(code, [runner])
-
-
-def recording(settings: Settings) -> AbstractContextManager[Callable[[Run], None] | None]:
-    """While this lasts, the ``on_execution`` for a Runner: with -r the history's recorder, else None. A script may have
-    told 0.2.0's ``execution_history`` where to write, or what to call instead."""
-    if not settings.record:
-        return nullcontext()
-    from ..history import recorder
-
-    told, record = earlier.recording()
-    path = Path(told).absolute() if told else settings.db_path
-    return recorder.recording(path, settings.redact, settings.keep_history_s, record)
 
 
 def watch(settings: Settings) -> Watch:

@@ -15,8 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import loader
-from ..conductor.transport import is_loopback
-from ..credentials import FILE_NAME, read
+from ..credentials import FILE_NAME, is_loopback, read
 from ..errors import EXIT_OK, ConfigError, UsageError, UserAgentError
 from ..logs import escape
 from ..sandbox import page, server

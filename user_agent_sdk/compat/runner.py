@@ -18,7 +18,8 @@ from typing import Any
 from .. import loader, logs, settings
 from ..agents import REGISTRY, Agent
 from ..cli.commands import fill_streams, main
-from ..cli.run import announce, end, recording, watch
+from ..cli.options import recording
+from ..cli.run import announce, end, watch
 from ..cli.terminal import fail
 from ..conductor.wire import Task
 from ..credentials import DEFAULT_BASE_URL, derived

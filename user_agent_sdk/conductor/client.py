@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import logging
 import time
-from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import logs
 from ..errors import AuthRefusedError, PlatformError
-from .auth import TokenSource
 from .paths import MAYBE_NO_ROUTE, NO_ROUTE_OF_3_13, Dialect, segment
-from .transport import Response, Transport, TransportError
+from .reply import Response, TransportError
 from .wire import Task, Verdict, classify, encode, is_web_page, json_object, parse_tasks
+
+if TYPE_CHECKING:
+    from .auth import TokenSource
+    from .transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +240,7 @@ def retry_after_s(reply: Response, wall: float | None = None) -> float | None:
     try:
         wait_s = float(given)
     except ValueError:
+        from email.utils import parsedate_to_datetime  # urllib has loaded it
         try:
             wait_s = parsedate_to_datetime(given).timestamp() - (time.time() if wall is None else wall)
         except (TypeError, ValueError, OverflowError, IndexError, OSError):

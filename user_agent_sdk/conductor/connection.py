@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .. import forking
-from ..errors import PlatformError
-from .reply import BadReplyError, Reader, Response
+from .reply import BadReplyError, Reader, Response, TransportError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -35,18 +34,6 @@ PIECE_BYTES = 65536
 SLOW_BYTES_PER_S = 65536  # a megabyte that comes, or goes, puts the deadline off by 16 s,
 SLOW_TIMES = 6  # to so many timeouts at most: else a large task would never get over a slow line
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
-
-
-class TransportError(PlatformError):
-    """There was no usable reply. ``sent`` is False when nothing can have reached the server."""
-
-    def __init__(self, message: str, *, sent: bool, code: str = "platform-unreachable", hints: tuple[str, ...] = ()):
-        super().__init__(message, code=code, hints=hints)
-        self.sent = sent
-
-    def __str__(self) -> str:
-        """With the remedy: a log has one line for it."""
-        return f"{self.message} ({self.hints[0]})" if self.hints else self.message
 
 
 class Proxy(NamedTuple):

@@ -12,7 +12,7 @@ from .. import logs
 from ..errors import PlatformError
 from .client import Client, Exchange
 from .paths import segment
-from .transport import Response
+from .reply import Response
 from .wire import Verdict, classify, encode, is_web_page, json_object
 
 CALL_TIMEOUT_S = 15.0

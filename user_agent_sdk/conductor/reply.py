@@ -15,11 +15,24 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .. import logs
+from ..errors import PlatformError
 
 HEAD_LIMIT_BYTES = 65536
 _MAX_INTERIM = 8  # a server may send "100 Continue" as often as it likes; we don't listen as long
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
+
+
+class TransportError(PlatformError):
+    """There was no usable reply. ``sent`` is False when nothing can have reached the server."""
+
+    def __init__(self, message: str, *, sent: bool, code: str = "platform-unreachable", hints: tuple[str, ...] = ()):
+        super().__init__(message, code=code, hints=hints)
+        self.sent = sent
+
+    def __str__(self) -> str:
+        """With the remedy: a log has one line for it."""
+        return f"{self.message} ({self.hints[0]})" if self.hints else self.message
 
 
 class BadReplyError(Exception):

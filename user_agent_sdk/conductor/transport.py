@@ -24,9 +24,9 @@ from .. import logs
 from .._version import __version__
 from ..credentials import is_loopback
 from ..errors import ConfigError
-from .connection import Connection, Proxy, TransportError, at
+from .connection import Connection, Proxy, at
 from .renewal import Trust
-from .reply import Response
+from .reply import Response, TransportError
 
 if TYPE_CHECKING:
     from .renewal import File

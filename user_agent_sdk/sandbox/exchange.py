@@ -11,7 +11,6 @@ import math
 import re
 import socket
 from collections.abc import Mapping
-from http import HTTPStatus
 from itertools import accumulate
 from typing import Any, Callable, NamedTuple
 from urllib.parse import parse_qsl
@@ -62,6 +61,7 @@ class Reply(NamedTuple):
 
     def encode(self, keep: bool) -> bytes:
         """The whole reply, for a single send."""
+        from http import HTTPStatus  # urllib has loaded it
         head = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{self.head}"
         if self.status != 204:
             head += f"Content-Type: {self.media_type}\r\nContent-Length: {len(self.body)}\r\n"

@@ -15,13 +15,13 @@ from typing import Callable
 from urllib.parse import urlsplit
 
 from ..agents import Agent
+from ..conductor.client import Client
 from ..conductor.paths import segment
-from ..conductor.transport import is_loopback
+from ..credentials import is_loopback
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedError, PlatformError
 from ..logs import counted, settle
 from ..settings import AgentSettings, Settings
 from . import signals
-from .connect import connect
 from .drain import Crew, Drain, Limit, no_threads
 from .keeping import journal_file
 from .keeping.custody import Custody
@@ -47,19 +47,22 @@ OVERTIME_S = GRACE_S + 5.0  # after the drain timeout the process ends, whatever
 
 
 class Runner:
-    """One worker: all slots of all agents of a script, against one platform. ``on_execution`` hears of each run after
-    its report. ``owns_process``: a stop that can't be clean (a second signal, a drain that hangs) may end the process
-    at once, without returning."""
+    """One worker: all slots of all agents of a script, against one platform: that of the settings, but for a ``client``
+    of another. ``on_execution`` hears of each run after its report. ``owns_process``: a stop that can't be clean (a
+    second signal, a drain that hangs) may end the process at once, without returning."""
 
     def __init__(
         self, settings: Settings, agents: Sequence[Agent], *, on_execution: Callable[[Run], None] | None = None,
-        watch: Watch | None = None, owns_process: bool = False,
+        watch: Watch | None = None, owns_process: bool = False, client: Client | None = None,
     ) -> None:  # fmt: skip
         AGENT_LOG.addHandler(BY_NAME)
         self._settings, self._owns_process = settings, owns_process
         self._level = logging.INFO if owns_process else logging.DEBUG  # of the lines about its start and its end
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._transport, self.client = connect(settings)
+        if client is None:
+            from .connect import connect
+            client = connect(settings)[1]
+        self.client = client
         self.is_checking = True  # the credentials, which comes before all else
         self._budget = Budget(settings.max_tasks, self._wake_gates, len(agents) > 1)
         # The journal's folder is named after these: a result must never reach another platform or tenant.
@@ -249,7 +252,7 @@ class Runner:
             self._crew.join(1.0)
         self.services.shared_loop.close()
         self._journal.close()
-        self._transport.close()
+        self.client.transport.close()
         self._limit.close()  # a script may go on after its run()
 
     @property
