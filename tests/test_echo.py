@@ -180,8 +180,8 @@ class EchoTest(CliTest):
             self.assertEqual(told(path.read_bytes().decode("latin-1")), [], path)
 
     def test_what_answers_in_a_sandboxs_place(self) -> None:
-        statuses = iter((400, 500))
-        server = Server(lambda p: p.request() and p.reply(json.dumps({"message": SECRET}).encode(), next(statuses)))
+        said = iter(({"message": SECRET, "instance": "sandbox"}, {"message": SECRET}))
+        server = Server(lambda peer: peer.request() and peer.reply(json.dumps(next(said)).encode(), 400))
         self.addCleanup(server.close)
         self.serve(lambda peer: None)
         for code in (2, 5):
