@@ -99,6 +99,7 @@ def without_weak_hashes() -> None:
 
 def main(report: str, words: list[str]) -> int:
     without_weak_hashes()
+    before = {*sys.modules}  # a .pth of this Python may have loaded some
     recorder = Recorder()
     code = 0
     if words == ["all"]:
@@ -113,7 +114,7 @@ def main(report: str, words: list[str]) -> int:
 
         code = program(words)
     found = {"events": list(recorder.events), "threads": sorted(recorder.threads)}
-    found["modules"] = sorted(sys.modules)
+    found["modules"] = sorted(sys.modules.keys() - before)
     found["read"], found["variables"] = sorted(recorder.read_files), sorted(recorder.variables)
     Path(report).write_text(json.dumps(found), "utf-8")
     return code

@@ -252,15 +252,17 @@ class TerminalTest(CliTest):
     def test_a_current_folder_that_was_removed_is_no_bug(self) -> None:
         """Each command called one a bug, in a shell that stays where a deployment has put a new folder."""
         folder = self.folder / "gone"
-        folder.mkdir()
-        words = f"rmdir ../gone && exec {sys.executable} {ROOT / 'user_agent_sdk'} history"
-        result = subprocess.run(["sh", "-c", words], capture_output=True, cwd=folder)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn(b"error[io]: the current folder was removed", result.stderr)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for way in ([str(ROOT / "user_agent_sdk")], ["-m", "user_agent_sdk"]):
+            folder.mkdir(exist_ok=True)
+            words = ["sh", "-c", 'rmdir ../gone && exec "$@"', "sh", sys.executable, *way, "history"]
+            result = subprocess.run(words, capture_output=True, cwd=folder, env=environ)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn(b"error[io]: the current folder was removed", result.stderr)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "a device that is always full")
     def test_on_a_full_device_an_answer_beside_a_script_is_one_error_too(self) -> None:
-        """From Python 3.13 on a second error followed at the end, "Exception ignored", of our copy of stdout."""
+        """From Python 3.13 on Python's own error of our copy of stdout followed at the end."""
         self.write("agent.py", SUM)
         words = [sys.executable, "-m", "user_agent_sdk", "invoke", "agent.py", "-q"]
         with open("/dev/full", "w", encoding="ascii") as full:

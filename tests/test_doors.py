@@ -218,8 +218,9 @@ class DoorsTest(unittest.TestCase):
         """Each cost every start one to three milliseconds."""
         rare = ["asyncio", "concurrent.futures", "decimal", "http.server", "secrets", "uuid"]
         rare += ["dataclasses"] if sys.version_info < (3, 14) else []  # from where logging itself loads it
-        code = "import sys, user_agent_sdk.cli.run, user_agent_sdk.cli.invoke, user_agent_sdk.worker.running.capture\n"
-        code += f"print([name for name in {rare} if name in sys.modules])"
+        code = "import sys\nbefore = {*sys.modules}  # a .pth of this Python may load some\n"
+        code += "import user_agent_sdk.cli.run, user_agent_sdk.cli.invoke, user_agent_sdk.worker.running.capture\n"
+        code += f"print([name for name in {rare} if name in sys.modules.keys() - before])"
         done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, capture_output=True, text=True)
         self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
 
@@ -227,8 +228,9 @@ class DoorsTest(unittest.TestCase):
         """The worker's way to a platform costs as much as a fifth of a start."""
         unused = ["base64", "email", "hashlib", "http", "shutil", "ssl", "urllib.request"]
         unused += [f"user_agent_sdk.{name}" for name in ("worker.connect", "conductor.transport", "cli.run")]
-        code = "import sys, user_agent_sdk.cli.commands as c\nc.main(['invoke', 'examples/sum_agent.py'])\n"
-        code += f"print([name for name in {unused} if name in sys.modules])"
+        code = "import sys\nbefore = {*sys.modules}\nimport user_agent_sdk.cli.commands as c\n"
+        code += "c.main(['invoke', 'examples/sum_agent.py'])\n"
+        code += f"print([name for name in {unused} if name in sys.modules.keys() - before])"
         done = subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.assertEqual(done.stdout.splitlines()[1:], ["[]"])
 

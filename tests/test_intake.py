@@ -283,6 +283,20 @@ class Joining(unittest.TestCase):
         intake.begin(5.0)
         self.assertIsNone(intake.joins_in_s(5.1), "no poll is kept any more")
 
+    def test_the_slot_that_joined_puts_the_next_kept_poll_off_no_further(self) -> None:
+        """Its empty polls lengthen the pause: after the kept one nobody asked for nearly a second."""
+        intake = intake_of(8)
+        intake.begin(0.0)
+        intake.hit(0.1)
+        kept = intake.begin(0.2)
+        intake.waits(LIKELY_S)
+        intake.begin(0.2)
+        intake.unchained()
+        for at in (0.3, 1.0, 2.0, 3.0, 5.0):
+            intake.empty(intake.begin(at), at + 0.01)
+        intake.empty(kept, 5.3, was_to_wait=True)
+        self.assertEqual(intake.wait_s(5.3), 0.0)
+
     def test_after_a_poll_that_was_to_be_kept_has_brought_a_task_plain_ones_are_not_joined(self) -> None:
         """They were, for 5 s: twenty polls a second."""
         intake = intake_of(8)

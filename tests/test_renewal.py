@@ -158,6 +158,16 @@ class SecretTest(RenewalTest):
             self.assertIn("the old one is used", said.output[0])
             self.credentials("the first secret")
 
+    def test_a_file_that_is_away_leaves_the_old_secret_in_use(self) -> None:
+        path = self.write("secret", "the first secret")
+        given = {"USERAGENT_CLIENT_SECRET_FILE": str(path), "USERAGENT_CLIENT_ID": "me"}
+        self.credentials("")
+        _, client = connect(settings.load({"config_file": str(self.folder / "credentials.json")}, environ=given))
+        path.unlink()
+        assert client.auth is not None
+        with self.assertLogs("user_agent_sdk", "WARNING"):
+            self.assertEqual(client.auth.headers(), {"Authorization": "Bearer abc"})
+
     def test_a_sandbox_never_gets_the_secret_of_the_platform(self) -> None:
         path = self.write("secret", "of the platform")
         names = {"USERAGENT_CLIENT_SECRET_FILE": str(path), "USERAGENT_CLIENT_ID": "me"}
@@ -226,6 +236,31 @@ class TrustTest(RenewalTest):
                 shutil.copy(DATA / "ca.pem", ca_file)
                 with self.assertLogs("user_agent_sdk.conductor.renewal", "INFO"):
                     self.assertEqual(self.send(transport, server), b"in")
+
+    def test_authorities_of_the_environment_that_are_away_leave_the_old_ones_in_use(self) -> None:
+        """A look that met a file half-written, or a script's os.chdir() before a relative name, went on with no
+        authority at all, or with the system's in place of the company's one."""
+        self.addCleanup(os.chdir, os.getcwd())
+        none = {"SSL_CERT_FILE": "", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            os.chdir(self.folder)
+            shutil.copy(DATA / "ca.pem", "ca.pem")
+            with self.subTest(name), mock.patch.dict(os.environ, {**none, name: "ca.pem"}):
+                trust = Trust(None, None, None)
+                first = trust.context()
+                self.write("ca.pem", "half of")
+                os.chdir(DATA)
+                with self.assertLogs("user_agent_sdk.conductor.renewal", "WARNING") as said:
+                    for _ in range(3):
+                        trust.doubt()
+                        self.assertIs(trust.context(), first)
+                self.assertEqual(len(said.output), 1, "it is said once")
+                (self.folder / "ca.pem").unlink()
+                trust.doubt()
+                self.assertIs(trust.context(), first)
+                shutil.copy(DATA / "ca.pem", self.folder / "ca.pem")
+                trust.doubt()
+                self.assertIsNot(trust.context(), first)
 
     def test_without_a_failure_files_are_looked_at_once_a_minute(self) -> None:
         path = self.write("client.pem", (DATA / "client.pem").read_text())

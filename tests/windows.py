@@ -53,7 +53,7 @@ def judge(output: str, code: int | None) -> Outcome:
     verdicts, runs = _VERDICT.findall(output), _RAN.findall(output)
     counts = dict(part.split("=") for part in verdicts[-1].split(", ") if part) if verdicts else {}
     bad = sum(int(counts.get(kind, 0)) for kind in ("failures", "errors", "unexpected successes"))
-    if not bad and (code != 0 or not verdicts or not runs or "Exception ignored" in output):
+    if not bad and (code != 0 or not verdicts or not runs or re.search("^Exception ignored", output, re.M)):
         bad = 1  # a ResourceWarning in a finalizer can't fail a test by itself
     reasons = _SKIPPED.findall(output)
     reasons += ["no reason was found"] * (int(counts.get("skipped", 0)) - len(reasons))

@@ -23,8 +23,12 @@ if not package:  # Python was given this folder: it is no package yet, and first
     assert spec is not None and spec.loader is not None
     sys.modules[package] = util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[package])
-elif sys.path and sys.path[0] == os.getcwd() and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # a file that others planted in the current folder must not be imported
+elif sys.path and not getattr(sys.flags, "safe_path", False):
+    try:
+        if sys.path[0] == os.getcwd():
+            del sys.path[0]  # a file that others planted in the current folder must not be imported
+    except OSError:  # the current folder was removed
+        pass
 
 if __name__ == "__main__":
     sys.exit(import_module(package + ".cli").program())

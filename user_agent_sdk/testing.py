@@ -54,8 +54,10 @@ def run_task(
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input of the task is not JSON: {error}") from None
     run = partial(execute, agent, task, "test-worker", stopping=stopping or threading.Event())
+    loop = None
     with suppress(RuntimeError):
-        asyncio.get_running_loop()  # of an async test: no second loop can run inside it
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(run).result()
-    return run()
+        loop = asyncio.get_running_loop()
+    if loop is None:
+        return run()
+    with ThreadPoolExecutor(1) as pool:  # in an async test a loop runs already, and no second one can run inside it
+        return pool.submit(run).result()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from importlib.machinery import ModuleSpec
@@ -33,6 +34,8 @@ def program() -> int:
         timer = threading.Timer(LEFT_S, os._exit, (code,))
         timer.daemon = True
         timer.start()
+        if not children:  # those are joined by a function of atexit, threads before all of them
+            atexit.register(timer.cancel)
     return code
 
 

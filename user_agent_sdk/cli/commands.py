@@ -102,7 +102,9 @@ def _told(error: Exception) -> UserAgentError:
         return UsageError(f"this copy was made without {what}", hints=hints)
     if _is_full(error):
         return UserAgentError(f"the output can't be written: {error}", code="io")
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+    try:
+        os.getcwd()
+    except FileNotFoundError:
         return UserAgentError("the current folder was removed", code="io", hints=["go to one that is there: cd"])
     bug = UserAgentError(f"{type(error).__name__}: {error}", hints=["this is a bug: please report it, with -d"])
     bug.__cause__ = error

@@ -150,8 +150,10 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     made = ""
     try:
         number: int | Path = path
-        if is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
-            if os.path.islink(path) and not is_foreign(os.lstat(path)):  # as /dev/stdout is, which may lead to a file
+        if os.name == "posix" and os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(1)):
+            number = os.dup(1)  # /dev/stdout, which may lead to a file that holds more
+        elif is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
+            if os.path.islink(path) and not is_foreign(os.lstat(path)):
                 path = Path(os.path.realpath(path))
             number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
         with open(number, "w", encoding="utf-8", newline="") as stream:

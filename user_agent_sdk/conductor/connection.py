@@ -87,7 +87,8 @@ class Connection(Reader):
         limit_bytes: int,
     ) -> None:
         """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``, or up to
-        SLOW_TIMES as much while a large body moves. Raises TransportError."""
+        SLOW_TIMES as much with a large body, since bytes that the system took may be long on their way. Raises
+        TransportError."""
         now, is_sent = time.monotonic(), False
         self._broke_off, self._limit_bytes = None, limit_bytes
         try:

@@ -34,6 +34,7 @@ class Files:
         self._clock = clock
         self._seen = self._look()
         self._looked_at = clock()
+        self._said = ""
 
     def are_replaced(self, at_once: bool) -> bool:
         """True once after each change; unless ``at_once``, looks no oftener than once in LOOK_S."""
@@ -42,11 +43,15 @@ class Files:
             return False
         self._looked_at = now
         before, self._seen = self._seen, self._look()
+        self._said = "" if before else self._said
         return self._seen != before
 
-    def forget(self) -> None:
-        """They could not be used: the next look tells of a change."""
+    def are_unusable(self, why: str) -> None:
+        """Say so, once for each reason; the next look tells of a change again."""
         self._seen = []
+        if why != self._said:
+            self._said = why
+            log.warning("%s", why, extra={"action": "reread"})
 
     def _look(self) -> list[tuple[int, int, int, int]]:
         seen = []
@@ -71,9 +76,8 @@ class Secret:
             return False
         try:
             value = self._read()
-        except ConfigError as error:
-            log.warning("The secret can't be read again: %s; the old one is used", error, extra={"action": "reread"})
-            self._files.forget()
+        except (ConfigError, OSError) as error:
+            self._files.are_unusable(f"The secret can't be read again: {error}; the old one is used")
             return False
         if not value or value == self.value:
             return False
@@ -90,7 +94,10 @@ class Trust:
     def __init__(self, ca_file: File, client_cert: File, client_key: File) -> None:
         self._named = {"caFile": ca_file, "clientCert": client_cert, "clientKey": client_key}
         self._lock = threading.Lock()  # guards the three below; held while files are read
-        self._files = Files(*self._named.values(), None if ca_file else os.environ.get("SSL_CERT_FILE") or bundle())
+        others = None if ca_file else os.environ.get("SSL_CERT_FILE") or bundle()
+        self._others = os.path.abspath(others) if others else None  # now: a script may change the folder
+        self._is_system = not ca_file and (not others or bool(os.environ.get("SSL_CERT_FILE")))
+        self._files = Files(*self._named.values(), self._others)
         self._context: ssl.SSLContext | None = None
         self._is_doubted = False
 
@@ -103,8 +110,7 @@ class Trust:
                 try:
                     self._context = self._made()
                 except ConfigError as error:
-                    log.warning("%s; the old certificates are used", error, extra={"action": "reread"})
-                    self._files.forget()
+                    self._files.are_unusable(f"{error}; the old certificates are used")
                 else:
                     names = ", ".join(map(str, self._files.paths))
                     log.info("Certificates were read again: %s", names, extra={"action": "reread"})
@@ -127,14 +133,13 @@ class Trust:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if sys.version_info >= (3, 13):
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-        others = None if ca_file else bundle()
-        with _readable("caFile" if ca_file else "certificate authorities", ca_file or others or "of the system"):
+        with _readable("caFile" if ca_file else "certificate authorities", ca_file or self._others or "of the system"):
+            if self._is_system:
+                context.load_default_certs()
             if ca_file:
                 context.load_verify_locations(ca_file)
-            elif others:
-                context.load_verify_locations(**{"capath" if os.path.isdir(others) else "cafile": others})
-            else:
-                context.load_default_certs()
+            elif self._others and (self._context or not self._is_system):  # the first time OpenSSL's own way is enough
+                context.load_verify_locations(**{"capath" if os.path.isdir(self._others) else "cafile": self._others})
         if cert:
             with _readable("clientCert", cert):
                 context.load_cert_chain(cert, key, password="")

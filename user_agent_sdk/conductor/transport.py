@@ -70,7 +70,8 @@ class Transport:
         limit_bytes: int = REPLY_LIMIT_BYTES,
     ) -> Connection:
         """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which may
-        have others under way meanwhile. Both are over within ``timeout_s`` in all; any status is a Response.
+        have others under way meanwhile. Both are over within ``timeout_s`` in all (a large body has more, see
+        :meth:`Connection.send`); any status is a Response.
 
         Both raise TransportError when there is no usable reply, this one ConfigError where :meth:`check` would."""
         requests: dict[str, _Request] = self._mine.__dict__.setdefault("requests", {})

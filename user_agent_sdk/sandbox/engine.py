@@ -80,22 +80,22 @@ class Engine:
         first. Raises UsageError for an input that is not a JSON object, an empty agent id, or a policy without sense.
         """
         try:
-            text = json.dumps(given, allow_nan=False)
+            text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+            size_bytes = len(text.encode("utf-8", "surrogatepass"))
             given = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"the input can't be sent as JSON: {error}") from None
-        if not isinstance(given, dict) or len(text) > PAYLOAD_MAX_BYTES:
+        if not isinstance(given, dict) or size_bytes > PAYLOAD_MAX_BYTES:
             raise UsageError(f"the input must be a JSON object of at most {PAYLOAD_MAX_BYTES:,} bytes")
         if not isinstance(agent_id, str) or not agent_id or not isinstance(domain, (str, type(None))):
             raise UsageError("a task needs an agent id, which is a text, as is its domain")
         if retries < 0 or not 0 <= retry_delay_s < 10**8 or not 0 < response_timeout_s < 10**8:
             raise UsageError("a task needs retries and a delay >= 0, and a response timeout > 0 (seconds)")
-        brief = json.dumps(given, ensure_ascii=False)[:BRIEF_CHARS]
         with self._lock:
             now = self._settle()
-            execution = Execution(agent_id, None if domain in ("", NO_DOMAIN) else domain, given, brief, retries,
-                                  retry_delay_s, response_timeout_s, wall_ms())  # fmt: skip
-            execution.size_bytes = len(text)
+            execution = Execution(agent_id, None if domain in ("", NO_DOMAIN) else domain, given, text[:BRIEF_CHARS],
+                                  retries, retry_delay_s, response_timeout_s, wall_ms())  # fmt: skip
+            execution.size_bytes = size_bytes
             self._executions[execution.id] = execution
             self._schedule(execution, now)
             return execution.id

@@ -52,7 +52,8 @@ class Reply(NamedTuple):
 
     @classmethod
     def of(cls, value: object, status: int = 200) -> Reply:
-        return cls(status, json.dumps(value, separators=(",", ":")).encode())
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return cls(status, text.encode("utf-8", "surrogatepass"))
 
     @classmethod
     def error(cls, status: int, message: str) -> Reply:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..worker.polling.gate import Gate
     from ..worker.slots import Services
 
-SILENT_S = 60.0  # a loop that is overdue by this hangs: the longest poll takes 15 s
+SILENT_S = 120.0  # a loop that is overdue by this hangs: the longest poll takes 90 s, on a slow line
 ANSWERED_S = 30.0  # failing polls make a worker unready only when the last answer is older
 
 

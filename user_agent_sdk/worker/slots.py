@@ -28,6 +28,7 @@ from .watched import Counts
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = 0.25
+ALONE_BYTES = 1 << 20  # of a report that may be long on its way: a task that came beside it would wait for its run
 
 
 class Services(NamedTuple):
@@ -163,6 +164,8 @@ class Slot:
 
     def _sent(self, held: Held, body: bytes) -> Outcome:
         client, gate = self._services.client, self._gate
+        if len(body) > ALONE_BYTES:
+            return client.report(body, held.ids)
         if not client.can_report_and_poll:
             # The report is given up in time for the lease of the task that the poll may bring; the delivery repeats it.
             exchange = client.send_report(body, held.ids, min(REPORT_TIMEOUT_S, held.lease.period_s))

@@ -160,6 +160,7 @@ class Intake:
         self._kept_until *= self._polling > 0
         if was_to_wait:
             self._keeps = now - poll.sent_at > KEPT_S
+            self.next_at = min(self.next_at, max(now, poll.sent_at + self._pause_s))  # whoever joined has put it off
         if poll.epoch == self._epoch:
             self._epoch += 1
             self._pause_s = min(self._interval_s, max(FIRST_PAUSE_S, self._pause_s * 2))

@@ -138,7 +138,7 @@ class SharedLoop:
             if left:
                 log.info("%s ran to the end of the worker", _names(left), extra={"action": "async_leftover"})
                 await asyncio.wait(left, timeout=GRACE_S)
-            await loop.shutdown_asyncgens()
+            await asyncio.wait_for(loop.shutdown_asyncgens(), GRACE_S)
 
         with suppress(Exception):
             asyncio.run_coroutine_threadsafe(wind_up(), loop).result(2 * GRACE_S)

@@ -118,7 +118,7 @@ def _resolved(hint: Any, scope: Mapping[str, Any]) -> Any:
     def holder() -> None: ...
 
     if isinstance(hint, typing.ForwardRef) and sys.version_info < (3, 10):  # of a TypedDict, which has no texts
-        scope = getattr(sys.modules.get(str(hint.__forward_module__)), "__dict__", scope)
+        scope = getattr(sys.modules.get(str(getattr(hint, "__forward_module__", None))), "__dict__", scope)
         hint = hint.__forward_arg__
     if isinstance(hint, str) and sys.version_info < (3, 11):
         hint = ast.unparse(_Newer().visit(ast.parse(hint, mode="eval")))
