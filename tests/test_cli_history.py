@@ -204,6 +204,20 @@ class FileTest(HistoryCliTest):
                 self.assertTrue(os.path.islink(f"link-to-{name}"))
             self.assertEqual(Path(name).read_text("utf-8")[:9], "<!doctype")
 
+    @unittest.skipUnless(os.path.exists("/dev/stdout"), "no name for stdout")
+    def test_an_export_to_stdouts_name_goes_on_where_the_stream_is(self) -> None:
+        """Of a shell's >> FILE all earlier lines were lost: the export took the place of the file."""
+        self.record()
+        for name in ("/dev/stdout", "/proc/self/fd/1")[: 1 + os.path.exists("/proc/self/fd/1")]:
+            Path("all.csv").write_text("before\n", "utf-8")
+            with open("all.csv", "ab") as stream:
+                words = [sys.executable, "-m", "user_agent_sdk", "history", "--db-path", DB, "-e", name]
+                environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+                done = subprocess.run(words, stdout=stream, env=environ, stderr=subprocess.PIPE)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            lines = Path("all.csv").read_text("utf-8").splitlines()
+            self.assertEqual((lines[0], lines[1][:3], len(lines) > 3), ("before", "ID,", True), lines)
+
     def test_the_history_itself_is_never_overwritten(self) -> None:
         self.record()
         for option in ("--export-csv", "--html"):

@@ -59,6 +59,7 @@ class Submitting(EngineCase):
         self.engine.submit("a", {"a": "x" * (engine_module.PAYLOAD_MAX_BYTES - 9)})
         with self.assertRaisesRegex(UsageError, "at most 10,485,760 bytes"):
             self.engine.submit("a", {"a": "x" * engine_module.PAYLOAD_MAX_BYTES})
+        self.engine.submit("a", {"a": "ế" * (engine_module.PAYLOAD_MAX_BYTES // 3 - 9)})  # in UTF-8, not as \\u1ebf
 
     def test_a_policy_without_sense_is_refused(self) -> None:
         policies: list[dict[str, Any]] = [{"retries": -1}, {"retry_delay_s": -1}, {"response_timeout_s": 0}]

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from tests.support import entered
 from user_agent_sdk.conductor import connection as connection_module
@@ -244,6 +245,20 @@ class SlotsTest(unittest.TestCase):
                 self.await_clean(worker)
         self.assertEqual([(one.status, len(one.attempts)) for one in done], [("COMPLETED", 1)] * 2)
         self.assertEqual(ran, [1, 2])
+
+    def test_a_large_report_goes_alone(self) -> None:
+        """Over a slow line it took longer than the lease of the task that came beside it: a try of that was lost."""
+        came, go = self.held_report()
+        entered(self, mock.patch.object(slots_module, "ALONE_BYTES", 1000))
+        with working(self.box, agent(lambda n: "x" * n)) as worker:
+            first = self.box.put(n=2000)
+            self.assertTrue(came.wait(LONG_S))
+            polls, second = self.box.calls["poll"], self.box.put(n=2)
+            self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
+            self.assertEqual((polls, self.box.calls["poll"]), (1, 1))
+            go.set()
+            self.assertEqual(self.box.wait(second, LONG_S).status, "COMPLETED")
+            self.await_clean(worker)
 
     def test_what_that_poll_brings_after_a_stop_is_handed_back(self) -> None:
         came, go = self.held_report()
