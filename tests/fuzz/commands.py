@@ -247,6 +247,7 @@ class CommandLines(_Commands):
             (dev.Session, "run", lambda self: self._prepared() and 0),
             (history, "_follow", lambda *_: 0),
             (server, "Sandbox", _no_port),
+            (server, "Inside", _no_port),
             (connection, "_connect", files.refused),
             (ssl, "create_default_context", lambda **_: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
         ):
