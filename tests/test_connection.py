@@ -305,8 +305,8 @@ class Deadlines(ConnectionTest):
         left = threading.Event()
         connection = self.connect(self.serve(lambda peer: left.wait(10)))
         self.addCleanup(left.set)
-        with self.over_soon(0.1 * rooms.SLOW_TIMES):
-            self.assertTrue(self.assert_fails(connection, 0.1, body=bytes(16_000_000)).sent)
+        with self.over_soon(0.2 * rooms.SLOW_TIMES):
+            self.assertTrue(self.assert_fails(connection, 0.2, body=bytes(16_000_000)).sent)
 
     def test_a_large_body_on_a_slow_line_has_more_time(self) -> None:
         """A task of 3 MB came to no worker behind a line of 200 kB/s: each poll of it was given up after 10 s, until

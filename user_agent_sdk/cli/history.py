@@ -150,7 +150,7 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     made = ""
     try:
         number: int | Path = path
-        if os.name == "posix" and os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(1)):
+        if os.path.exists(path) and (out := os.fstat(1)).st_ino and os.path.samestat(os.stat(path), out):
             number = os.dup(1)  # /dev/stdout, which may lead to a file that holds more
         elif is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
             if os.path.islink(path) and not is_foreign(os.lstat(path)):
