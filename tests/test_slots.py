@@ -127,9 +127,37 @@ class SlotsTest(unittest.TestCase):
             go.set()
             done = self.box.wait(first, LONG_S)
             self.await_clean(worker)
-            self.assertEqual(worker.runner._journal.live(), {})
+            kept = [(entry.task_id, entry.state) for entry in worker.runner._journal.live().values()]
+            self.assertEqual(kept, [(done.attempts[-1].task_id, "late")], "for a retry of the retry")
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
         self.assertEqual(len({report["taskId"] for report in self.box.reports}), 2)
+
+    def test_a_late_result_answers_the_next_retry_too_when_the_server_loses_the_report_of_the_first(self) -> None:
+        """A Conductor that had just come back said 200 to that report and lost it: the function ran again."""
+        runs, lost, go = [], [], threading.Event()
+
+        def quick(n: int) -> int:
+            runs.append(n)
+            go.wait(LONG_S)
+            return n + 1
+
+        def loses(kind: str, request: Request, proceed: Any) -> Any:
+            task_id = json.loads(request.body)["taskId"] if kind == "report" else first_id
+            if task_id == first_id or lost:
+                return PASS
+            lost.append(task_id)
+            return Reply(200, b"")
+
+        with working(self.box, agent(quick), self.folder(), workers=1) as worker, self.box.down("extend"):
+            first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5)
+            self.lapse(first)
+            first_id = self.box.wait(first, 0).attempts[0].task_id
+            self.box.faults.append(loses)
+            go.set()
+            done = self.box.wait(first, LONG_S)
+            self.await_clean(worker)
+        self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
+        self.assertEqual([one.task_id for one in done.attempts][1:2], lost)
 
     def test_a_retry_with_another_input_is_run(self) -> None:
         runs: list[int] = []
