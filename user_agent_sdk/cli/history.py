@@ -146,13 +146,13 @@ def _write_file(target: str, db_path: Path, write: Callable[[TextIO], int]) -> N
     path = parsed(from_home, target, "the file to write", UsageError)
     if os.path.exists(path) and os.path.samefile(path, db_path):
         raise UsageError(f"{target} is the history itself")
-    is_plain = os.path.isfile(path) or not os.path.exists(path)  # not a pipe, nor a device
-    made = ""
+    is_there, made = os.path.exists(path), ""
     try:
         number: int | Path = path
-        if os.path.exists(path) and (out := os.fstat(1)).st_ino and os.path.samestat(os.stat(path), out):
+        if is_there and (out := os.fstat(1)).st_ino and os.path.samestat(os.stat(path), out):
             number = os.dup(1)  # /dev/stdout, which may lead to a file that holds more
-        elif is_plain:  # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
+        elif os.path.isfile(path) or not is_there:  # no pipe, nor a device
+            # mkstemp: a name that nobody can foresee and plant a link at, and mode 0600
             if os.path.islink(path) and not is_foreign(os.lstat(path)):
                 path = Path(os.path.realpath(path))
             number, made = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name + ".")
