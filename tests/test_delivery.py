@@ -62,7 +62,7 @@ class DeliveryTest(unittest.TestCase):
 
     def held(self, task_id: str = "t", status: str = "COMPLETED", lease_s: float = 60.0) -> Held:
         """A task whose result is about to be reported."""
-        one = Held(Entry(RESULT, task_id, "w", "agent", "me", input_hash="h"), Lease(lease_s))
+        one = Held(Entry(RESULT, task_id, "w", "agent", "me", work_hash="h"), Lease(lease_s))
         one.lease.renewed(self.clock(), self.clock(), self.clock() + 1.7e9)
         self.register.hold(one)
         self.register.finish(one, TaskResult(status=status))

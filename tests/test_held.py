@@ -15,7 +15,7 @@ from user_agent_sdk.worker.running.context import Call
 
 
 def held(task_id: str, row: int = 1) -> Held:
-    made = Held(Entry(TAKEN, task_id, "w", "a", "me", input_hash="h"), Lease(9.0))
+    made = Held(Entry(TAKEN, task_id, "w", "a", "me", work_hash="h"), Lease(9.0))
     made.row = row
     return made
 
@@ -58,20 +58,21 @@ class RegisterTest(unittest.TestCase):
 
     def test_a_late_result_is_found_until_it_is_gone_and_its_task_may_run_again(self) -> None:
         late = self.moved("t", ENDED, REPORTING, LATE)
-        self.assertEqual((self.register.find("t"), self.register.pending()), (late, []))
+        self.assertEqual((self.register.late(), self.register.pending()), ([late], []))
         again = held("t")
         self.assertTrue(self.register.hold(again))
         self.assertIs(self.register.find("t"), again)
         self.assertTrue(self.register.move(late, GONE))
         self.assertEqual(self.register.late(), [])
 
-    def test_of_two_late_results_of_a_task_the_newer_is_found_and_neither_is_lost_sight_of(self) -> None:
+    def test_of_late_results_of_a_work_the_newest_comes_first_and_none_is_lost_sight_of(self) -> None:
         """The first was in no list any more: its row stayed in the journal until the worker ended."""
         first, second = (self.moved("t", ENDED, REPORTING, LATE) for _ in range(2))
         second.entry = second.entry._replace(taken_ms=1)
         adopted = held("t")
         self.assertTrue(self.register.move(adopted, LATE))
-        self.assertEqual((self.register.find("t"), set(self.register.late())), (second, {first, second, adopted}))
+        self.assertEqual(set(self.register.late()), {first, second, adopted})
+        self.assertIs(self.register.attempts(held("retry"))[0], second)
 
     def test_a_superseded_result_is_neither_waiting_again_nor_kept(self) -> None:
         one = self.moved("t", ENDED, REPORTING, SUPERSEDED)
@@ -122,10 +123,10 @@ class RegisterTest(unittest.TestCase):
         """And its row of the journal. That was freed twice, by who took the rerun and by the slot whose function ended
         just then: by the second time it could be the rerun's own, which a kill then lost."""
         goes_on = [(False, True, "h", False), (True, False, "h", False)]
-        for is_over, asks, input_hash, is_replaced in (*goes_on, (True, True, "h", True), (False, False, "o", True)):
+        for is_over, asks, work_hash, is_replaced in (*goes_on, (True, True, "h", True), (False, False, "o", True)):
             self.setUp()
             first, copy, call = self.running("t"), held("t", row=0), Call()
-            copy.entry = copy.entry._replace(input_hash=input_hash)
+            copy.entry = copy.entry._replace(work_hash=work_hash)
             first.call, first.is_over = call, is_over
             if is_over:
                 call.cancel("over")

@@ -21,7 +21,7 @@ from user_agent_sdk import private
 from user_agent_sdk.conductor.wire import Task, parse_tasks
 from user_agent_sdk.worker.keeping import journal as journal_module
 from user_agent_sdk.worker.keeping import journal_file, log_file
-from user_agent_sdk.worker.keeping.journal import Journal, input_hash
+from user_agent_sdk.worker.keeping.journal import Journal, work_hash
 from user_agent_sdk.worker.keeping.journal_file import HEADER, LATE, ONCE, REJECTED, RESULT, TAKEN, Entry
 
 from .workerbox import FullFile, hasten
@@ -32,7 +32,7 @@ DAY_S = 86400.0
 
 
 def entry(task_id: str, state: str = TAKEN, **changes: object) -> Entry:
-    return Entry(state, task_id, "w", "agent", "me", input_hash="h")._replace(**changes)  # type: ignore[arg-type]
+    return Entry(state, task_id, "w", "agent", "me", work_hash="h")._replace(**changes)  # type: ignore[arg-type]
 
 
 def done(task_id: str, body: bytes = b"{}", **changes: object) -> Entry:
@@ -452,16 +452,23 @@ class HashTest(unittest.TestCase):
         return Task({"taskId": "t", "workflowInstanceId": "w", "inputData": given})
 
     def test_the_order_of_keys_does_not_matter_the_values_do(self) -> None:
-        self.assertEqual(input_hash(self.task({"a": 1, "b": [2]})), input_hash(self.task({"b": [2], "a": 1})))
-        self.assertNotEqual(input_hash(self.task({"a": 1})), input_hash(self.task({"a": 2})))
-        self.assertEqual(input_hash(self.task({"a": 1, "__task_id__": "x"})), input_hash(self.task({"a": 1})))
+        self.assertEqual(work_hash(self.task({"a": 1, "b": [2]})), work_hash(self.task({"b": [2], "a": 1})))
+        self.assertNotEqual(work_hash(self.task({"a": 1})), work_hash(self.task({"a": 2})))
+        self.assertEqual(work_hash(self.task({"a": 1, "__task_id__": "x"})), work_hash(self.task({"a": 1})))
+
+    def test_each_step_of_each_workflow_is_work_of_its_own_and_all_tries_of_one_are_the_same(self) -> None:
+        def of(**wire: str) -> str:
+            return work_hash(Task({"taskId": "t", "workflowInstanceId": "w", "referenceTaskName": "one", **wire}))
+
+        self.assertEqual(of(taskId="t2"), of())
+        self.assertNotIn(of(), (of(workflowInstanceId="v"), of(referenceTaskName="two")))
 
     def test_input_that_no_json_can_hold_is_like_no_other(self) -> None:
         deep: object = []
         for _ in range(100_000):
             deep = [deep]
-        self.assertEqual(input_hash(self.task({"a": deep})), "")
-        self.assertFalse(entry("t", input_hash="").is_same_work(entry("u", input_hash="")))
+        self.assertEqual(work_hash(self.task({"a": deep})), "")
+        self.assertFalse(entry("t", work_hash="").is_same_work(entry("u", work_hash="")))
         while deep:  # taken apart by hand: its destructor would recurse
             deep = deep[0]  # type: ignore[index]
 
@@ -469,7 +476,7 @@ class HashTest(unittest.TestCase):
         """Its wire object was once encoded as strictly as a report: the poll's reply broke the slot and
         the task was held, and its lease extended, by nobody for ever."""
         (task,) = parse_tasks(rb'[{"taskId":"t","workflowInstanceId":"w","inputData":{"a":NaN,"b":"\ud800"}}]')
-        self.assertTrue(input_hash(task))
+        self.assertTrue(work_hash(task))
         again = journal_file.task_of(entry("t", task=task.raw))
         self.assertEqual((again.task_id, again.input_data["b"]), ("t", "\ud800"))
 

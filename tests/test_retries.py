@@ -17,7 +17,7 @@ DAY_S = 86400.0
 
 
 def held(task_id: str, **changes: Any) -> Held:
-    return Held(Entry(TAKEN, task_id, "w", "agent", "me", input_hash="h")._replace(**changes), Lease(9.0))
+    return Held(Entry(TAKEN, task_id, "w", "agent", "me", work_hash="h")._replace(**changes), Lease(9.0))
 
 
 def task(task_id: str, retried: str | None = None, **wire: Any) -> Task:
@@ -43,20 +43,20 @@ class CaseTest(unittest.TestCase):
                 self.assertTrue(self.register.move(one, state))
         return one
 
-    def case(self, **changes: Any) -> Case:
+    def case(self, retried: str = "t1", **changes: Any) -> Case:
         retry = held("t2", **changes)
         self.register.hold(retry)
-        return case_of(self.register, retry, task("t2", "t1"))[0]
+        return case_of(self.register, retry, task("t2", retried), 0.0, 0.0)[0]
 
     def test_a_task_that_retries_nothing_or_what_is_not_held_is_new(self) -> None:
-        self.assertEqual(case_of(self.register, held("t1"), task("t1")), (Case.NEW, None))
+        self.assertEqual(case_of(self.register, held("t1"), task("t1"), 0.0, 0.0), (Case.NEW, None))
         self.assertEqual(self.case(), Case.NEW)
 
     def test_a_malformed_one_is_faulty_whatever_it_retries(self) -> None:
         self.earlier(RUNNING)
         bad = task("t2", "t1")
         bad.fault = "its input is no object"
-        self.assertEqual(case_of(self.register, held("t2"), bad), (Case.FAULTY, None))
+        self.assertEqual(case_of(self.register, held("t2"), bad, 0.0, 0.0), (Case.FAULTY, None))
 
     def test_a_retry_of_what_runs_takes_its_place(self) -> None:
         one = self.earlier(RUNNING)
@@ -77,14 +77,34 @@ class CaseTest(unittest.TestCase):
                     self.assertEqual((again.output_data, again.worker_id), ({"a": 1}, "other"))
                     self.assertEqual(again.task_id, "", "it is addressed anew")
 
+    def test_an_attempt_that_nobody_ever_had_lies_between_a_result_and_its_retry(self) -> None:
+        """A Conductor that was started again kept the reply to a poll for longer than the lease of its task: the next
+        retry named that attempt, which nobody here knew, and the function ran again."""
+        one = self.earlier(RUNNING, ENDED, REPORTING, LATE)
+        self.assertEqual(self.case("lost"), Case.KNOWN)
+        again = held("t3")
+        self.register.hold(again)
+        self.assertEqual(case_of(self.register, again, task("t3"), 0.0, 0.0), (Case.NEW, None), "it retries nothing")
+        self.assertEqual(self.register.attempts(held("t4", work_hash="another step")), [])
+        self.assertNotIn(one, self.register.attempts(held("t1")), "an attempt is no other than itself")
+        self.assertIs(one.state, LATE)
+
+    def test_what_runs_gives_its_place_to_a_retry_that_names_another_once_its_lease_is_over(self) -> None:
+        """Else the platform has two attempts in progress, each of which needs its lease."""
+        for sent_at, case in ((-9.0, Case.RUNS), (-8.0, Case.NEW)):
+            self.setUp()
+            one = self.earlier(RUNNING)
+            one.lease.renewed(sent_at, 0.0, 0.0)
+            self.assertEqual(self.case("lost"), case)
+
     def test_another_input_or_agent_an_unknown_input_a_failure_or_a_refused_result_is_run(self) -> None:
-        for retry in ({"input_hash": "changed"}, {"agent_id": "another"}):
+        for retry in ({"work_hash": "changed"}, {"agent_id": "another"}):
             self.setUp()
             self.earlier(RUNNING, ENDED)
             self.assertEqual(self.case(**retry), Case.NEW)
         self.setUp()
-        self.earlier(RUNNING, ENDED, input_hash="")
-        self.assertEqual(self.case(input_hash=""), Case.NEW)
+        self.earlier(RUNNING, ENDED, work_hash="")
+        self.assertEqual(self.case(work_hash=""), Case.NEW)
         for encoded in (False, True):
             self.setUp()
             self.earlier(RUNNING, ENDED, status="FAILED", encoded=encoded)

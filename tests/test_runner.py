@@ -23,7 +23,7 @@ from user_agent_sdk.errors import AuthRefusedError, PlatformError, UserAgentErro
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.values import Secret
 from user_agent_sdk.worker.keeping import delivery, journal_file
-from user_agent_sdk.worker.keeping.journal import Journal, input_hash
+from user_agent_sdk.worker.keeping.journal import Journal, work_hash
 from user_agent_sdk.worker.keeping.journal_file import ONCE, REJECTED, RESULT, TAKEN, Entry
 from user_agent_sdk.worker.runner import Runner
 
@@ -304,7 +304,7 @@ class TakeOverTest(WorkerTest):
         from user_agent_sdk.conductor.wire import Task
 
         plain = Entry(
-            state, task["taskId"], task["workflowInstanceId"], AGENT, "dead", input_hash=input_hash(Task(task))
+            state, task["taskId"], task["workflowInstanceId"], AGENT, "dead", work_hash=work_hash(Task(task))
         )
         return plain._replace(lease_s=60.0, lease_until_ms=int((time.time() + 60) * 1000), **changes)
 

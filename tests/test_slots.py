@@ -20,11 +20,13 @@ from unittest import mock
 
 from tests.support import entered
 from user_agent_sdk.conductor import connection as connection_module
-from user_agent_sdk.conductor.wire import TASKS_MAX, TaskResult, TaskStatus
+from user_agent_sdk.conductor.wire import TASKS_MAX, Task, TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import slots as slots_module
-from user_agent_sdk.worker.keeping.held import Held
-from user_agent_sdk.worker.keeping.journal_file import RESULT
+from user_agent_sdk.worker.keeping.held import Held, State
+from user_agent_sdk.worker.keeping.journal_file import LATE, RESULT
+from user_agent_sdk.worker.keeping.lease import Lease
+from user_agent_sdk.worker.keeping.retries import Case
 
 from .workerbox import AGENT, LONG_S, PACKAGE, PASS, Box, Worker, agent, hasten, working
 
@@ -127,14 +129,14 @@ class SlotsTest(unittest.TestCase):
             go.set()
             done = self.box.wait(first, LONG_S)
             self.await_clean(worker)
-            kept = [(entry.task_id, entry.state) for entry in worker.runner._journal.live().values()]
-            self.assertEqual(kept, [(done.attempts[-1].task_id, "late")], "for a retry of the retry")
+            self.assertEqual(worker.runner._journal.live(), {})
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
         self.assertEqual(len({report["taskId"] for report in self.box.reports}), 2)
 
-    def test_a_late_result_answers_the_next_retry_too_when_the_server_loses_the_report_of_the_first(self) -> None:
-        """A Conductor that had just come back said 200 to that report and lost it: the function ran again."""
-        runs, lost, go = [], [], threading.Event()
+    def test_a_late_result_answers_the_retry_of_an_attempt_whose_reply_was_lost(self) -> None:
+        """That retry names an attempt which nobody ever had: the function ran again."""
+        runs: list[int] = []
+        go, lost = threading.Event(), threading.Event()
 
         def quick(n: int) -> int:
             runs.append(n)
@@ -142,22 +144,43 @@ class SlotsTest(unittest.TestCase):
             return n + 1
 
         def loses(kind: str, request: Request, proceed: Any) -> Any:
-            task_id = json.loads(request.body)["taskId"] if kind == "report" else first_id
-            if task_id == first_id or lost:
-                return PASS
-            lost.append(task_id)
-            return Reply(200, b"")
+            reply = proceed(request) if kind == "poll" and not lost.is_set() else None
+            if reply is None or reply.status != 200:
+                return reply or PASS
+            lost.set()
+            return Reply(503, b"")
 
         with working(self.box, agent(quick), self.folder(), workers=1) as worker, self.box.down("extend"):
             first = self.box.submit(AGENT, {"n": 1}, response_timeout_s=0.5)
             self.lapse(first)
-            first_id = self.box.wait(first, 0).attempts[0].task_id
             self.box.faults.append(loses)
             go.set()
             done = self.box.wait(first, LONG_S)
             self.await_clean(worker)
+        self.assertTrue(lost.is_set())
         self.assertEqual((done.status, done.output, runs), ("COMPLETED", {"result": 2}, [1]))
-        self.assertEqual([one.task_id for one in done.attempts][1:2], lost)
+        self.assertEqual([one.status for one in done.attempts], ["TIMED_OUT", "TIMED_OUT", "COMPLETED"])
+
+    def test_a_result_is_forgotten_when_its_workflow_is_restarted(self) -> None:
+        """Whoever restarts a workflow wants its work done anew: a retry of that must not get the old result."""
+
+        def never(n: int) -> None:
+            self.fail("nothing is to be run")
+
+        with working(self.box, agent(never), self.folder(), workers=1) as worker:
+            custody = worker.runner.services.custody
+            for retried, case, left in (("old", Case.KNOWN, 1), (None, Case.NEW, 0)):
+                task = Task(task_id=f"retries {retried}", workflow_instance_id="w", retried_task_id=retried)
+                held = custody.hold(task, AGENT, "me", time.monotonic())
+                assert held is not None
+                body = b'{"outputData": {}}'
+                entry = held.entry._replace(state=LATE, task_id="old", status="COMPLETED", body=body)
+                custody.register.move(Held(entry, Lease(9.0)), State.LATE)
+                self.assertIs(custody.accept(held, task)[0], case)
+                self.assertEqual(len(custody.register.late()), left)
+                for one in (held, *custody.register.late()):
+                    custody.delivery.forget(one)
+            self.await_clean(worker)
 
     def test_a_retry_with_another_input_is_run(self) -> None:
         runs: list[int] = []

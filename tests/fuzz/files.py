@@ -118,7 +118,7 @@ class JournalFiles(Target):
             "worker-1",
             status="COMPLETED",
             body=json.dumps(report).encode(),
-            input_hash="ab" * 32,
+            work_hash="ab" * 32,
             taken_ms=1763776800000,
             lease_until_ms=1763776860000,
             lease_s=60.0,
@@ -178,7 +178,8 @@ class JournalFiles(Target):
         first._custody.take_over(found)
         first._custody.take_over(first._journal.adopt())
         for one in first._journal.live().values():
-            case_of(first._custody.register, Held(self._entry(1), Lease(9.0)), Task({"retriedTaskId": one.task_id}))
+            retry = Held(one._replace(task_id="retry"), Lease(9.0))
+            case_of(first._custody.register, retry, Task({"retriedTaskId": one.task_id}), 0.0, 0.0)
         first._journal.write(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()

@@ -214,12 +214,28 @@ class RestartTest(OutageTestCase):
         attempts = Counter(task["status"] for workflow in workflows for task in workflow["tasks"])
         print(json.dumps({"after a restart of Conductor all ended after_s": round(took_s, 1), **attempts}))
         self.assertEqual([workflow["status"] for workflow in workflows], ["COMPLETED"] * 8)
-        self.assertEqual(len(self.runs()), 8, "no task was run twice")
+        twice = [line for workflow in workflows if self.runs_of(workflow) > 1 for line in self.story(workflow)]
+        self.assertEqual(len(self.runs()), 8, "\n".join(["no task was run twice", *twice]))
         self.assertEqual(worker.stop(), 0)
         for workflow in workflows:
             for task in workflow["tasks"]:
                 with self.subTest(task=task["taskId"], status=task["status"]):
                     self.assert_was_reported_in_time(task["taskId"], task["status"], started)
+
+    def runs_of(self, workflow: dict[str, Any]) -> int:
+        attempts = {task["taskId"] for task in workflow["tasks"]}
+        return sum(run.task_id in attempts for run in self.runs())
+
+    def story(self, workflow: dict[str, Any]) -> list[str]:
+        """What became of each attempt, and what the gateway saw of it; in epoch milliseconds."""
+        skew_s, lines = time.time() - time.monotonic(), []
+        for task in workflow["tasks"]:
+            times = {name: task.get(name) for name in ("scheduledTime", "startTime", "updateTime", "endTime")}
+            lines.append(f"{task['taskId']} of {task.get('retriedTaskId')}: {task['status']} {times}")
+            for seen in self.stack.gateway.seen():
+                if seen.task_id == task["taskId"]:
+                    lines.append(f"  {int((seen.at_s + skew_s) * 1000)} {seen.route} {seen.result} -> {seen.status}")
+        return lines
 
     def assert_was_reported_in_time(self, task_id: str, status: str, started: float) -> None:
         """Within 30 s of the restart, or of being handed out later; and no extension was sent after that."""

@@ -17,9 +17,9 @@ WITHIN = 2000  # histories
 
 clients, wire, private = part("conductor.client"), part("conductor.wire"), part("private")
 gates, intakes = part("worker.polling.gate"), part("worker.polling.intake")
-deliveries, helds, journals, entries, leases, log_files, tables = (
+deliveries, helds, journals, entries, leases, log_files, retries, tables = (
     part(f"worker.keeping.{name}")
-    for name in ("delivery", "held", "journal", "journal_file", "lease", "log_file", "timetable")
+    for name in ("delivery", "held", "journal", "journal_file", "lease", "log_file", "retries", "timetable")
 )
 
 
@@ -66,6 +66,12 @@ def _hurry(self: Any, *keys: Any) -> None:
     for key in keys or list(self._items):
         if key in self._items and (self._items[key][1] > now or key in self._acting):
             self._push(key, now)
+
+
+def _named_alone(register: Any, held: Any, task: Any, *times: float, case_of: Any = retries.case_of) -> Any:
+    case, earlier = case_of(register, held, task, *times)
+    is_named = earlier is None or earlier.entry.task_id == task.retried_task_id
+    return (case, earlier) if is_named else (retries.Case.NEW, None)
 
 
 def _starts_without_row(self: Any, held: Any, starts: Any = deliveries.Delivery.attempt_starts) -> None:
@@ -119,6 +125,7 @@ PLANTED: dict[str, tuple[Patch, ...]] = {
         Patch(deliveries.Delivery, "_unsure_s", lambda self, held, now: None),
     ),
     "a retry of what runs is run": (Patch(helds.Register, "inherit", lambda self, earlier, retry: False),),
+    "a retry answers the attempt that it names alone": (Patch(retries, "case_of", _named_alone),),
     "any retry is the same work": (Patch(entries.Entry, "is_same_work", lambda self, other: True),),
     "a row goes before its report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_row),),
     "a lease ends with the first report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_lease),),

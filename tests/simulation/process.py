@@ -87,7 +87,6 @@ class Process:
         self.stepping: Slot | None = None
         self.said: dict[str, str] = {}
         self.tables: dict[int, Table] = {}
-        self.accepted: set[str] = set()  # tasks
         self.acked: dict[str, float] = {}  # by task: when the report was sent that was acknowledged
         self.in_the_air: set[str] = set()  # tasks of which an extension is
         self.quiet: dict[str, float] = {}  # by task: from when on the platform works on no extension

@@ -140,7 +140,6 @@ class Slot:
         accepted = custody.accept(held, task) if held is not None else None
         yield from self._hands_back(surplus, given_at)
         if held is not None and accepted is not None:
-            process.accepted.add(task.task_id)
             case, result = accepted
             if case is not Case.RUNS:
                 run = None

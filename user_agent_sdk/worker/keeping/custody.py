@@ -18,7 +18,7 @@ from ..watched import Counts
 from . import retries
 from .delivery import Delivery
 from .held import ENDED, GONE, SUPERSEDED, Held, Register, Run, State, failure
-from .journal import Journal, input_hash
+from .journal import Journal, work_hash
 from .journal_file import LATE, ONCE, TAKEN, Entry, task_of
 from .lease import Lease, LeaseKeeper
 from .retries import Case
@@ -99,7 +99,7 @@ class Custody:
         lease.quiet_at = self.leases.quiet_at(task.task_id)
         entry = Entry(
             TAKEN, task.task_id, task.workflow_instance_id, agent_id, worker_id, lease_s=lease.lease_s,
-            input_hash=input_hash(task, self.journal.is_in_memory), lease_until_ms=lease.until_ms,
+            work_hash=work_hash(task, self.journal.is_in_memory), lease_until_ms=lease.until_ms,
             taken_ms=int(now_s * 1000), task=task.raw if self._on_run is not None else b"",
         )  # fmt: skip
         held = Held(entry, lease, given_at)
@@ -124,11 +124,12 @@ class Custody:
         it is, and the result that is known without a run."""
         held.row = self.journal.write(held.entry, held.row)
         self.leases.track(held)
-        case, earlier = retries.case_of(self.register, held, task)
+        case, earlier = retries.case_of(self.register, held, task, time.monotonic(), time.time())
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
         if case is Case.FAULTY:
             return case, failure(held, TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.fault or "")
         if earlier is None:
+            self._begin_anew(held, task)
             return case, None
         if case is Case.RUNS:
             self.leases.drop(earlier)
@@ -140,6 +141,13 @@ class Custody:
         text = "Task %s retries %s, which completed here too late to count: that result is sent again"
         log.info(text, held.ids[0], earlier.ids[0], extra=held.said("late_result_reused"))
         return case, retries.result_again(earlier, held.entry.worker_id)
+
+    def _begin_anew(self, held: Held, task: Task) -> None:
+        """The results kept of the same work count for nothing when its workflow was restarted."""
+        if not task.retried_task_id:
+            for late in self.register.late():
+                if held.entry.is_same_work(late.entry):
+                    self.delivery.forget(late)
 
     def take_over(self, rows: Mapping[int, Entry]) -> None:
         """Hold the journal's rows of a process that has ended. Its results are delivered, and what it had started is

@@ -116,8 +116,7 @@ class Delivery:
             had_trouble = held.backoff is not None and held.backoff.succeeded()
             again_s = self._unsure_s(held, now)
             if again_s is None:
-                # One that answered a retry stays too: a server that has just come back may lose what it said 200 to.
-                self._delivered(held, held.earlier is not None or held.lease.has_lapsed(now, self._wall()))
+                self._delivered(held, held.lease.has_lapsed(now, self._wall()))
                 if held.is_adopted:
                     extra = held.said("adopted_delivered")
                     log.info("Task %s: the result that an ended process left is delivered", held.ids[0], extra=extra)

@@ -149,7 +149,7 @@ class Register:
             if first is held:
                 return None
             first.wanted += 1
-            if first.entry.input_hash != held.entry.input_hash:
+            if first.entry.work_hash != held.entry.work_hash:
                 first.is_over = True
             elif first.is_over and first.state is RUNNING and first.call is not None:
                 first.is_over = not first.call.resume()
@@ -166,10 +166,15 @@ class Register:
             return self._moved(held, to)
 
     def find(self, task_id: str) -> Held | None:
-        """The Held of a task; else the newest whose result is kept as late."""
         with self._lock:
-            late = [held for held in self._left if held.state is LATE and held.entry.task_id == task_id]
-            return self._held.get(task_id) or max(late, key=lambda held: held.entry.taken_ms, default=None)
+            return self._held.get(task_id)
+
+    def attempts(self, held: Held) -> list[Held]:
+        """The other attempts at the same work that are held, or whose results are kept as late; the newest first."""
+        with self._lock:
+            others = [*self._held.values(), *(one for one in self._left if one.state is LATE)]
+        same = [one for one in others if one.ids != held.ids and held.entry.is_same_work(one.entry)]
+        return sorted(same, key=lambda one: one.entry.taken_ms, reverse=True)
 
     def finish(self, held: Held, result: TaskResult) -> Held | None:
         """The slot is done with the function. The Held that the result counts for, None when that was given up."""

@@ -32,11 +32,11 @@ _ACTION = {"action": "journal"}
 _sorted = json_encoder(sort_keys=True)
 
 
-def input_hash(task: Task, is_in_memory: bool = False) -> str:
-    """A hash of the input's JSON with sorted keys: tells whether a retry asks for the same work. Empty for an input
-    that can't be told (too deep to encode), which is like no other. SHA-256, which loads OpenSSL, if it is kept."""
+def work_hash(task: Task, is_in_memory: bool = False) -> str:
+    """A hash of the task's key and input: tells whether a retry asks for the same work. Empty for an input that is too
+    deep to encode, and like no other. SHA-256, which loads OpenSSL, if it is kept."""
     try:
-        text = _sorted(task.input_data)
+        text = _sorted([task.key, task.input_data])
     except (RecursionError, ValueError):
         return ""
     if is_in_memory:

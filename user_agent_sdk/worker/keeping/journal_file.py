@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     worker_id: str
     status: str = ""
     body: bytes = b""
-    input_hash: str = ""
+    work_hash: str = ""
     taken_ms: int = 0
     lease_until_ms: int = 0
     lease_s: float | None = None
@@ -64,8 +64,8 @@ class Entry(NamedTuple):
         return self.state not in (LATE, REJECTED)
 
     def is_same_work(self, other: Entry) -> bool:
-        """The same agent and the same input: one's result answers the other."""
-        return bool(self.input_hash) and (self.agent_id, self.input_hash) == (other.agent_id, other.input_hash)
+        """The same agent, step of a workflow, and input: one's result answers the other."""
+        return bool(self.work_hash) and (self.agent_id, self.work_hash) == (other.agent_id, other.work_hash)
 
 
 _BODY, _TASK = Entry._fields.index("body"), Entry._fields.index("task")

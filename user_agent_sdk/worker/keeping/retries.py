@@ -9,12 +9,15 @@ A poll brings …                                              it is …
  NEW     any other task, so a retry of a failure too         run
 
 A COMPLETED result is …
- done with                when the platform took the report and its lease was kept, or a retry has the result already
+ done with                when the platform took the report and its lease was kept, or a retry has the result already;
+                          or when a task came that does the same work and retries nothing: the workflow was restarted
  kept as late, for a day  when its lease may have lapsed: the platform answers 200, ignores it, and hands out the same
                           work again under a new id; or when the platform knows its task or workflow no longer
 
-"The same work" is the same agent and an input with the same hash. A failure answers no retry. Only the process that
-holds a result can answer with it.
+"The same work" is the same step of the same workflow, with the same agent and input. The attempt that a retry names
+need not be the one that is held here: where replies to polls are lost or come too late, as from a server that has just
+come back, attempts lie between the two that no worker ever had. A failure answers no retry. Only the process that holds
+a result can answer with it.
 """
 
 from __future__ import annotations
@@ -38,16 +41,18 @@ class Case(enum.Enum):
     NEW = "new"
 
 
-def case_of(register: Register, held: Held, task: Task) -> tuple[Case, Held | None]:
-    """Which case a task is that was just taken, and the earlier attempt that it is about."""
+def case_of(register: Register, held: Held, task: Task, now: float, wall_s: float) -> tuple[Case, Held | None]:
+    """Which case a task is that was just taken, and the earlier attempt that it is about. ``now`` is monotonic."""
     if task.fault:
         return Case.FAULTY, None
-    earlier = register.find(task.retried_task_id) if task.retried_task_id else None
-    if earlier is None or not held.entry.is_same_work(earlier.entry):
-        return Case.NEW, None
-    if register.inherit(earlier, held):
-        return Case.RUNS, earlier
-    return (Case.KNOWN, earlier) if answers(earlier) else (Case.NEW, None)
+    for earlier in register.attempts(held) if task.retried_task_id else ():
+        # One that is not named and has its lease is for the platform in progress too, and needs that lease.
+        is_its_turn = earlier.ids[0] == task.retried_task_id or earlier.lease.has_lapsed(now, wall_s)
+        if is_its_turn and register.inherit(earlier, held):
+            return Case.RUNS, earlier
+        if answers(earlier):
+            return Case.KNOWN, earlier
+    return Case.NEW, None
 
 
 def answers(held: Held) -> bool:
