@@ -49,7 +49,7 @@ OTHERS = {
     "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH",
 }  # fmt: skip
 THREADS = {
-    "slot", "lease", "delivery", "upkeep", "look-up", "history", "invoke-worker", "sandbox-accept",
+    "slot", "lease", "delivery", "upkeep", "look-up", "credentials", "history", "invoke-worker", "sandbox-accept",
     "sandbox-connection", "abort-signal", "drain-limit", "waiting", "status", "dev-worker", "hook", "shared-loop",
     "loop-watch", "flush",
 }  # fmt: skip

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import random
+import signal
 import tempfile
 import threading
 import time
@@ -152,6 +153,29 @@ class RunTest(WorkerTest):
         with self.assertRaises(AuthRefusedError):
             Runner(settings, [agent(lambda: 1)]).run()
         self.assertEqual(self.box.calls["poll"], 0)
+
+    def test_ctrl_c_waits_for_no_token(self) -> None:
+        """On Windows nothing interrupts a connect(): where the token endpoint's host dropped packets, Ctrl+C was heeded
+        after ten seconds."""
+        runner = Runner(settings_for(self.box), [agent(lambda: 1)])
+        answered = threading.Event()
+        self.addCleanup(answered.set)
+
+        def hangs(urgent: bool = False) -> dict[str, str]:
+            runner._numbers.put(signal.SIGINT)
+            self.assertTrue(answered.wait(LONG_S))
+            return {}
+
+        with mock.patch.object(runner.client.auth, "headers", hangs):
+            self.assertEqual(runner.run(), 0)
+            self.assertFalse(answered.is_set())
+        self.assertEqual(self.box.calls["poll"], 0)
+
+    def test_an_error_of_our_own_at_the_first_token_ends_it(self) -> None:
+        runner = Runner(settings_for(self.box), [agent(lambda: 1)])
+        broken = mock.patch.object(runner.client.auth, "headers", side_effect=ZeroDivisionError)
+        with broken, self.assertRaises(ZeroDivisionError):
+            runner.run()
 
     def test_an_id_that_could_never_be_polled_for_ends_it(self) -> None:
         """It was a traceback each quarter of a second, for ever."""

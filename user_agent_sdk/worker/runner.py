@@ -105,14 +105,12 @@ class Runner:
         """Work until told to stop; the exit code: 0, or 7 when something is undelivered or was cut off. Raises
         AuthRefusedError when the credentials are refused at the start, AgentError for a start hook."""
         settle()  # for the loggers of modules that were imported since the script was
-        with signals.into(self._numbers, breaks=lambda: self.is_checking):
+        with signals.into(self._numbers):
             try:
-                try:
-                    self._check_credentials()
-                except KeyboardInterrupt:  # by a signal: nothing was begun that could be drained
+                is_signalled = self._check_credentials()
+                self.is_checking = False
+                if is_signalled:  # nothing was begun that could be drained
                     return EXIT_OK
-                finally:
-                    self.is_checking = False
                 self._start()
                 self.drain.insist(self._serve)
                 return self._end()
@@ -129,15 +127,38 @@ class Runner:
     def running(self) -> int:
         return len(self._custody.register.running())
 
-    def _check_credentials(self) -> None:
-        """A refusal now is a mistake that somebody should see; an outage is not, and is waited out."""
+    def _check_credentials(self) -> bool:
+        """A refusal now is a mistake that somebody should see; an outage is not, and is waited out. True when a signal
+        came meanwhile. The token is fetched by another thread, since Windows interrupts no connect()."""
+        auth = self.client.auth
+        if auth is None:
+            return False
+        errors: list[BaseException] = []
+
+        def fetch() -> None:
+            try:
+                auth.headers()
+            except BaseException as error:
+                errors.append(error)
+            self._numbers.put(LOOK)
+
         try:
-            if self.client.auth is not None:
-                self.client.auth.headers()
-        except AuthRefusedError:
-            raise
-        except PlatformError as error:
-            log.warning("There is no token yet: %s; trying again", error, extra={"action": "no_token"})
+            threading.Thread(target=fetch, name="credentials", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            raise no_threads(error) from None
+        numbers: list[int] = []
+        while LOOK not in numbers:
+            with contextlib.suppress(queue.Empty):
+                numbers.append(self._numbers.get(timeout=LOOK_S))
+            if max(numbers, default=LOOK) > STOP:
+                return True
+        if STOP in numbers:  # what an ended process left is delivered before that
+            self.stop()
+        for failure in errors:
+            if isinstance(failure, AuthRefusedError) or not isinstance(failure, PlatformError):
+                raise failure
+            log.warning("There is no token yet: %s; trying again", failure, extra={"action": "no_token"})
+        return False
 
     def _start(self) -> None:
         services = self.services
