@@ -121,7 +121,8 @@ class Process(Worker):
 
 
 class Probe:
-    """Asks Conductor something small all the time: when it does not answer in time, no lease can be kept."""
+    """Asks Conductor something small all the time: when it does not answer in time, no lease can be kept. Nor can one
+    when the machine gives nobody a turn for so long, this thread neither."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -138,13 +139,17 @@ class Probe:
         self._thread.join(70)
 
     def _run(self) -> None:
+        slept_s = time.time()
         while not self._over.wait(PROBE_EVERY_S):
             asked_s, answered = time.time(), False
+            if asked_s - slept_s > PROBE_EVERY_S + PROBE_LIMIT_S:
+                self.away.append((slept_s, asked_s))
             with contextlib.suppress(OSError, http.client.HTTPException, ApiError):
                 self._stack.api("GET", "/metadata/taskdefs/warm-up")
                 answered = True
             if not answered or time.time() - asked_s > PROBE_LIMIT_S:
                 self.away.append((asked_s, time.time() + PROBE_EVERY_S))
+            slept_s = time.time()
 
 
 class Chaos:
@@ -189,9 +194,19 @@ class Chaos:
             self._sent(),
             self._killed,
             [*probe.away, *self._unlit],
+            began_s=time.time() - (time.monotonic() - self._started),
         )
         figures, findings = Checker(history).check()
+        if findings:
+            self._show_logs()
         return Verdict({**self._struck(), **figures}, self._findings + findings)
+
+    def _show_logs(self) -> None:
+        """Of what the workers complained, for whoever looks for the cause of a finding."""
+        for number, process in enumerate(self._processes):
+            for line in process.log:
+                if " WARNING " in line or " ERROR " in line:
+                    print(f"process {number}: {line[:200]}")
 
     # -- before and after ----------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class History(NamedTuple):
     sent: Sequence[Sent]
     killed: Mapping[int, float]  # pid -> when
     away: Sequence[tuple[float, float]]  # when the platform could not be reached, or did not answer in time
+    began_s: float = 0.0
 
 
 class Verdict(NamedTuple):
@@ -181,13 +182,15 @@ class Checker:
                 self._figures["late COMPLETED, run again"] += 1
 
     def _trail(self, task: Mapping[str, Any], runs: Sequence[Run]) -> str:
-        """What is known of an attempt, for whoever looks for the cause; seconds count from its schedule."""
+        """What is known of an attempt, for whoever looks for the cause; seconds count from its schedule, and that is
+        told in seconds of the run."""
         from_s = task["scheduledTime"] / 1000
         steps = [(run.at_s, f"run by pid {run.pid}") for run in runs]
         steps += [(one.at_s, f"{one.route} {one.fault or one.status}") for one in self._sent.get(task["taskId"], ())]
         steps.append(((task.get("endTime") or 0) / 1000, str(task["status"])))
         told = ", ".join(f"{at_s - from_s:.2f} {what}" for at_s, what in sorted(steps))
-        return f"{task['taskDefName']} task {task['taskId']} of {task['workflowInstanceId']} ({told})"
+        at_s = from_s - self._history.began_s
+        return f"{task['taskDefName']} task {task['taskId']} of {task['workflowInstanceId']} at {at_s:.1f} s ({told})"
 
     def _was_taken(self, task_id: str, result: str) -> bool:
         """The platform said 200 to such a report, whether the worker heard it or not."""
