@@ -188,6 +188,22 @@ class Failing(TokenSourceTest):
         self.assertEqual(self.pauses(13)[-3:], [256, 300, 300])
         self.assertEqual(self.endpoint.asked.count, 13)
 
+    def test_who_keeps_a_lease_waits_for_half_a_second_at_most_but_for_refused_credentials(self) -> None:
+        """The endpoint was back, and a lease lapsed in the pause that an outage had grown to: the task ran twice."""
+        for error, is_asked in ((TransportError("down", sent=False), True), (AuthRefusedError("revoked"), False)):
+            self.setUp()
+            self.endpoint.error = error
+            self.pauses(6)
+            self.fail()
+            asked = self.endpoint.asked.count
+            for pause_s, is_asked_then in ((0.4, False), (0.2, is_asked)):
+                self.pass_time(pause_s)
+                with self.assertRaises(type(error)):
+                    self.token(urgent=True)
+                self.assertEqual(self.endpoint.asked.count - asked, is_asked_then)
+            self.fail()
+            self.assertEqual(self.endpoint.asked.count - asked, is_asked, "any other caller waits on")
+
     def test_a_success_forgets_the_failures(self) -> None:
         self.endpoint.error = TransportError("down", sent=False)
         self.pauses(6)

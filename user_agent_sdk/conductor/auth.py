@@ -27,6 +27,7 @@ NONSENSE_LIFE_S = 60.0
 KEY_TOKEN_LIFE_S = 1800.0  # Conductor's key tokens tell no lifetime; a 401 replaces them sooner
 FAILED_CAP_S = 30.0
 LOCAL_CAP_S = 2.0  # on loopback: a sandbox that is started again
+URGENT_CAP_S = 0.5  # for who keeps a lease: an endpoint that is back must not be waited for until the lease is over
 REFUSED_CAP_S = 300.0  # a revoked client: somebody must act, and the endpoint must not be hammered meanwhile
 # When the endpoint refuses what it was given, and when it gives no token for another reason.
 _OF_CLIENT = ("check clientId and clientSecret; a new secret may have been issued", "check authUrl")
@@ -92,7 +93,7 @@ class TokenSource:
         self._current: tuple[dict[str, str], Lifetime] | None = None
         self._failure: PlatformError | None = None
         self._failures = 0
-        self._retry_at = 0.0
+        self._retry_at = self._urgent_at = 0.0
 
     @property
     def left_s(self) -> float:
@@ -102,12 +103,13 @@ class TokenSource:
 
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """The authorization header. An ``urgent`` caller (a lease runs out) never stops to refresh a token that is
-        still good. Raises AuthRefusedError or another PlatformError when no token can be had now."""
+        still good, and pauses for half a second at most, but for refused credentials. Raises AuthRefusedError or
+        another PlatformError when no token can be had now."""
         now = self._clock()
         current = self._current
         if current is None or now >= current[1].expires_at:
             with self._refreshing:
-                return self._newer(current)
+                return self._newer(current, urgent)
         is_due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
         if is_due and self._refreshing.acquire(blocking=False):
             try:
@@ -129,17 +131,20 @@ class TokenSource:
         current[1].expires_at = now
         return True
 
-    def _newer(self, known: tuple[dict[str, str], Lifetime] | None) -> dict[str, str]:
+    def _newer(self, known: tuple[dict[str, str], Lifetime] | None, urgent: bool = False) -> dict[str, str]:
         """The header of a token that came after the ``known`` one."""
         if self._current is not None and self._current is not known:
             return self._current[0]
-        if self._failure is not None and self._clock() < self._retry_at and not self._is_renewed():
+        again_at = self._urgent_at if urgent else self._retry_at
+        if self._failure is not None and self._clock() < again_at and not self._is_renewed():
             raise _afresh(self._failure)
         try:
             fetched = self._fetch()
         except PlatformError as error:
-            cap_s = min(self._cap_s, REFUSED_CAP_S if isinstance(error, AuthRefusedError) else FAILED_CAP_S)
-            self._retry_at = self._clock() + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
+            is_refused, now = isinstance(error, AuthRefusedError), self._clock()
+            cap_s = min(self._cap_s, REFUSED_CAP_S if is_refused else FAILED_CAP_S)
+            self._retry_at = now + self._rand() * min(cap_s, 0.25 * 2.0 ** min(self._failures, 20))
+            self._urgent_at = self._retry_at if is_refused else min(self._retry_at, now + URGENT_CAP_S)
             self._failures += 1
             self._failure = _afresh(error)
             raise _afresh(error) from None
