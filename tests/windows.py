@@ -30,6 +30,7 @@ from tests.real import servers
 VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
 TABLE_LIMIT_S = 600.0
+AGAIN_MOST = 3  # runs of a module after aborts of Wine's server: one that used sockets met four of them in a row
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
 NOTHING = subprocess.DEVNULL
 GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
@@ -126,13 +127,13 @@ class Wine:
 
 
 def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
-    """A module's output and outcome; run again, once, when Wine's server has aborted meanwhile."""
-    for is_last in (False, True):
+    """A module's output and outcome; run again when Wine's server has aborted meanwhile."""
+    for number in range(1 + AGAIN_MOST):
         output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", module)
         outcome = judge(output, code)
         if not outcome.ran:
             output += f"\nno verdict; exit code {code}, and of Wine's server: {wine.said()}\n"
-        if is_last or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
+        if number == AGAIN_MOST or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
             break
         wine.aborts += 1
         wine.stop()
