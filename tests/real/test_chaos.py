@@ -143,11 +143,11 @@ class PlanTest(unittest.TestCase):
 class ChaosTest(RealTestCase):
     def test_nothing_is_lost_and_nothing_runs_twice_for_no_reason(self) -> None:
         """Conductor writes a task without a lock: in a run of 1,000 workflows with three restarts two ended
-        COMPLETED with an attempt that said otherwise. So up to four findings, of two attempts, must come back
-        under another seed to count; a workflow that is lost or stuck counts at once."""
+        COMPLETED with an attempt that said otherwise. So up to two such findings must come back under
+        another seed to count; a workflow that is lost or stuck counts at once."""
         verdict = self.run_once(SHORT.seed)
         wrong = verdict.figures["lost"] + verdict.figures["stuck"]
-        if 0 < len(verdict.findings) <= 4 and not wrong:
+        if 0 < len(verdict.findings) <= 2 and not wrong:
             verdict = self.run_once(SHORT.seed + 1)
         self.assertEqual(verdict.findings, [])
         self.assertEqual(verdict.figures["completed"] + verdict.figures["failed as meant"], SHORT.workflows)
