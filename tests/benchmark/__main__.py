@@ -2,9 +2,10 @@
 """``python -m tests.benchmark``; ``-h`` lists the options. Linux and macOS; some minutes, best on a machine at rest.
 
 Each row gives all contenders the same work, in turn and repeated, in one run: the figures to read are the
-ratios to the row's first contender, since machines differ and drift. ``--seed`` and ``--conductor-python``
-name a Python that has the published user-agent-sdk 0.2.0 or conductor-python 2.0.0; without them they are
-left out. Below 0.8 in "platform", the platform had time to spare, so it was not what was measured.
+ratios to the row's first contender, since machines differ and drift. ``--seed`` and ``--conductor-python`` name
+a Python that has the published user-agent-sdk 0.2.0 or conductor-python 2.0.0, ``--before`` another checkout of
+this project; without them they are left out. Below 0.8 in "platform", the platform had time to spare, so it was
+not what was measured.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from . import figures
 from .contenders import Bench, Contender
 from .figures import Figure
 from .measure import PlatformProcess, throughput
-from .rows import BARE, CONDUCTOR, CONDUCTOR_PYTHON, DEFAULTS, SEED, Goal, Row, rows
+from .rows import BARE, CONDUCTOR, CONDUCTOR_PYTHON, DEFAULTS, SEED, Goal, Row, before, rows
 
 Measured = dict[str, Any]
 
@@ -94,11 +95,12 @@ def show_figure(figure: Figure) -> Measured:
 def alone(platform: PlatformProcess, bench: Bench, options: argparse.Namespace) -> Iterator[list[Figure]]:
     """The figures that are no comparisons of speed, each when it is measured."""
     seed = [SEED] if options.seed else []
+    earlier = [before(DEFAULTS)] if options.before else []
     peers = seed + ([CONDUCTOR_PYTHON] if options.conductor_python else [])
     if options.only in "sizes":
         yield figures.sizes(bench)
     if options.only in "start":
-        yield figures.first_polls(platform, bench, [BARE, DEFAULTS, *seed], max(10, options.rounds))
+        yield figures.first_polls(platform, bench, [BARE, DEFAULTS, *earlier, *seed], max(10, options.rounds))
     if options.only in "idle":
         for contender in (DEFAULTS, CONDUCTOR, *peers):
             yield figures.at_rest(platform, bench, contender, options.idle_s)
@@ -128,13 +130,14 @@ def main() -> None:
     parser.add_argument("--growth-tasks", type=int, default=100_000, help="1000000 for the goal (default: 100000)")
     parser.add_argument("--seed", metavar="PYTHON", help="a Python with user-agent-sdk 0.2.0")
     parser.add_argument("--conductor-python", metavar="PYTHON", help="a Python with conductor-python 2.0.0")
+    parser.add_argument("--before", metavar="FOLDER", type=Path, help="another checkout, measured beside this one")
     parser.add_argument("--json", action="store_true", help="the same on standard output")
     options = parser.parse_args()
     given = {"seed": options.seed, "conductor-python": options.conductor_python}
     report: Measured = {"start": machine_now(), "rows": [], "figures": []}
     say_machine(report["start"])
     with tempfile.TemporaryDirectory() as folder, PlatformProcess() as platform:
-        bench = Bench(Path(folder), {kind: python for kind, python in given.items() if python})
+        bench = Bench(Path(folder), {kind: python for kind, python in given.items() if python}, options.before)
         for row in rows(options.tasks, frozenset(bench.pythons), options.only):
             found = compare(platform, bench, row, options.rounds)
             show_row(row, found)

@@ -7,6 +7,7 @@ import compileall
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -154,7 +155,7 @@ SCRIPTS = {"bare": BARE, "raw": RAW, "conductor-python": CONDUCTOR_PYTHON}
 
 
 class Contender(NamedTuple):
-    """``kind``: ours, seed or a key of SCRIPTS; ``options``: of our command line."""
+    """``kind``: ours, before, seed or a key of SCRIPTS; ``options``: of our command line."""
 
     name: str
     kind: str
@@ -166,22 +167,31 @@ def ours(*options: str, name: str = "") -> Contender:
 
 
 class Bench:
-    """A folder with what the contenders need: our package as a wheel installs it, scripts, credentials."""
+    """A folder with what the contenders need: our package as a wheel installs it, scripts, credentials.
 
-    def __init__(self, folder: Path, peers: dict[str, str]) -> None:
+    ``before``: another checkout of this project, whose package is measured beside this one's.
+    """
+
+    def __init__(self, folder: Path, peers: dict[str, str], before: Path | None = None) -> None:
         self.folder = folder
         self.pythons = {"ours": sys.executable, "bare": sys.executable, "raw": sys.executable, **peers}
-        self._site = folder / "site"
+        self._sites = {"ours": folder / "site"}
         self.wheel = folder / _build.build_wheel(str(folder))
         with zipfile.ZipFile(self.wheel) as wheel:
-            wheel.extractall(self._site)
-        compileall.compile_dir(self._site, quiet=1)
+            wheel.extractall(self._sites["ours"])
+        if before:
+            self.pythons["before"], self._sites["before"] = sys.executable, folder / "before"
+            leave_out = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(before / _build.PACKAGE, self._sites["before"] / _build.PACKAGE, ignore=leave_out)
+        for site in self._sites.values():
+            compileall.compile_dir(site, quiet=1)
 
     def environment(self, contender: Contender) -> dict[str, str]:
         """Ours, without what is set for the one who measures."""
         dropped = re.compile(r"PYTHON|USERAGENT_|CONDUCTOR_|(?i:\w+_proxy$)")
         kept = {name: value for name, value in os.environ.items() if not dropped.match(name)}
-        return {**kept, "PYTHONPATH": str(self._site)} if contender.kind == "ours" else kept
+        site = self._sites.get(contender.kind)
+        return {**kept, "PYTHONPATH": str(site)} if site else kept
 
     def fresh(self) -> Path:
         """A new folder to work in: no journal and no history of the run before."""

@@ -64,6 +64,11 @@ def ratio(limit: float) -> Goal:
     return Goal("ratio", ">=", limit)
 
 
+def before(now: Contender) -> Contender:
+    """The same of another checkout."""
+    return now._replace(name=f"before: {now.name}", kind="before")
+
+
 def plain(*contenders: Contender) -> tuple[tuple[Contender, Goal | None], ...]:
     return tuple((contender, None) for contender in contenders)
 
@@ -100,6 +105,10 @@ ROWS = (
     Row("what the history costs, 8 workers", (*plain(JOURNAL), (RECORD, ratio(0.85))), part=3),
     Row("update-v2, 8 workers", (*plain(CONDUCTOR_PYTHON), (CONDUCTOR, ratio(2.0)))),
     Row("default settings, 8 workers", (*plain(SEED), (DEFAULTS, ratio(120)))),
+    *(
+        Row(f"before and now, 8 workers: {now.name}", plain(before(now), now))
+        for now in (MEMORY, JOURNAL, RECORD_ONLY, RECORD, DEFAULTS, CONDUCTOR)
+    ),
 )
 
 
