@@ -16,7 +16,7 @@ from unittest import mock
 from tests.historybox import NOON_S, HistoryTest, execution
 from user_agent_sdk import storage
 from user_agent_sdk.conductor.wire import TaskStatus
-from user_agent_sdk.errors import UsageError
+from user_agent_sdk.errors import StorageError, UsageError
 from user_agent_sdk.history import recorder as module
 from user_agent_sdk.history import shape, store, times
 from user_agent_sdk.history.recorder import Recorder, recording
@@ -287,7 +287,7 @@ class TroubleTest(HistoryTest):
     def test_a_file_that_is_not_ours_is_said_though_another_trouble_was(self) -> None:
         """After a lock the last thing said was that it is tried again, while the recorder had given up."""
         said, recorder = Said(self), Recorder(self.path)
-        failures = iter((sqlite3.OperationalError("database is locked"), storage.UnusableFileError("no database")))
+        failures = iter((sqlite3.OperationalError("database is locked"), StorageError("no database")))
         with mock.patch.object(module, "open_shared", side_effect=failures):
             recorder.record(*execution())
             recorder.start()

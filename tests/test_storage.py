@@ -52,7 +52,7 @@ class StorageTest(unittest.TestCase):
         for name, content in (("zeros", b"\0" * 8192), ("text", b"not a database at all" * 500)):
             path = self.folder / name
             path.write_bytes(content)
-            with self.subTest(name), self.assertRaises(storage.UnusableFileError):
+            with self.subTest(name), self.assertRaisesRegex(StorageError, "is damaged or not a database"):
                 storage.open_shared(path)
 
     def test_a_header_that_a_disk_has_changed_is_damage(self) -> None:
@@ -63,7 +63,7 @@ class StorageTest(unittest.TestCase):
         content = bytearray(self.path.read_bytes())
         content[47] = 9  # the schema's format
         self.path.write_bytes(content)
-        with self.assertRaises(storage.UnusableFileError):
+        with self.assertRaisesRegex(StorageError, "is damaged or not a database"):
             storage.open_shared(self.path).execute("SELECT * FROM t")
 
     def test_reading_makes_no_file_and_changes_none(self) -> None:
@@ -87,7 +87,7 @@ class StorageTest(unittest.TestCase):
         db.execute("CREATE TABLE qqqq(x)")
         db.close()
         self.path.write_bytes(self.path.read_bytes().replace(b"qqqq", b"q\xff q"))
-        with self.assertRaises(storage.UnusableFileError):
+        with self.assertRaisesRegex(StorageError, "is damaged or not a database"):
             storage.open_shared(self.path)
         with self.assertRaisesRegex(StorageError, "can't be read as a database"):
             storage.open_existing(self.path)

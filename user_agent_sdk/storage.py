@@ -19,12 +19,8 @@ _FAILURES = (sqlite3.Error, UnicodeDecodeError)  # the latter for a damaged sche
 BUSY_TIMEOUT_S = 5.0
 
 
-class UnusableFileError(StorageError):
-    """The file is damaged or belongs to another program."""
-
-
-def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = False) -> Connection:
-    db = sqlite3.connect(name, timeout=timeout_s, isolation_level=None, check_same_thread=False, uri=is_uri)
+def _connect(name: str, *, is_uri: bool = False) -> Connection:
+    db = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=is_uri)
     db.execute("PRAGMA temp_store=MEMORY")  # else inputs and outputs pass through the system's temporary folder
     db.execute("PRAGMA trusted_schema=OFF")
     return db
@@ -32,7 +28,7 @@ def _connect(name: str, *, timeout_s: float = BUSY_TIMEOUT_S, is_uri: bool = Fal
 
 def open_shared(path: Path) -> Connection:
     """A file that several processes may write (WAL), made with mode 0600 if it is missing. Raises Error, OSError,
-    UnusableFileError, ForeignFileError for what others may have put there."""
+    StorageError for a damaged file, ForeignFileError for what others may have put there."""
     _check_own(path)
     with suppress(FileExistsError):  # SQLite would make it with the umask's mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -48,7 +44,7 @@ def open_shared(path: Path) -> Connection:
     except _FAILURES as error:
         db.close()
         if is_damage(error):
-            raise UnusableFileError(f"{path} is damaged or not a database: {error}") from error
+            raise StorageError(f"{path} is damaged or not a database: {error}") from error
         raise
     return db
 
@@ -87,7 +83,7 @@ def is_damage(error: Exception) -> bool:
     """True for what another file would mend; a full disk or a lock is not damage."""
     if str(error) == "unsupported file format":  # SQLite raises OperationalError for a header that a disk has changed
         return True
-    is_fault = isinstance(error, (UnusableFileError, sqlite3.DatabaseError, UnicodeDecodeError))
+    is_fault = isinstance(error, (sqlite3.DatabaseError, UnicodeDecodeError))
     passing = (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
     return is_fault and not isinstance(error, passing)
 
