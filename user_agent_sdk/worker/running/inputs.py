@@ -161,8 +161,9 @@ class _Kinds:
 
     def converter(self, kind: Any) -> Convert | None:
         """None when the values stay as they come."""
-        if _choices(kind):
-            return self._union(_choices(kind))
+        if choices := _choices(kind):
+            converters = [self.converter(choice) for choice in choices if choice is not type(None)]
+            return None if None in converters else partial(_to_union, choices, converters)  # None: one takes anything
         args, kind = typing.get_args(kind), typing.get_origin(kind) or kind
         if not isinstance(kind, type) or type(kind).__hash__ is None:  # a list, which scripts write for one; no key
             return None
@@ -191,10 +192,6 @@ class _Kinds:
             return partial(_to_array, partial(_to_hashable, item), _SETS[kind], ())
         is_array = kind is tuple or (issubclass(list, kind) and issubclass(kind, collections.abc.Iterable))
         return partial(_to_array, item, tuple if kind is tuple else list, ()) if is_array else None
-
-    def _union(self, args: tuple[Any, ...]) -> Convert | None:
-        converters = [self.converter(arg) for arg in args if arg is not type(None)]
-        return None if None in converters else partial(_to_union, args, converters)  # None: one takes anything
 
     def _object(self, kind: Any) -> Convert:
         is_dict, fields = hasattr(kind, "__required_keys__"), dict[str, tuple[Any, bool]]()
