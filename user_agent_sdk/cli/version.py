@@ -26,7 +26,8 @@ def configure(parser: Parser) -> None:
 def main(args: Namespace) -> int:
     if args.verify is not None:
         try:
-            listed, found = _listed(Path(args.verify)), _version.hashes()
+            lines = [line.partition(" ") for line in Path(args.verify).read_text("utf-8").splitlines()]
+            listed, found = {name.lstrip(" *"): digest for digest, _, name in lines}, _version.hashes()
         except (OSError, ValueError) as error:  # of this copy: an editor's lock, say, a link that leads nowhere
             raise UserAgentError(f"{args.verify} or a file of this copy can't be read: {error}", code="io") from None
         return _verify(listed, found, args.json)
@@ -40,12 +41,6 @@ def main(args: Namespace) -> int:
         for name, value in facts.items():
             terminal.write(f"{name:<11}{value}" if terminal.is_interactive() else f"{name}\t{value}")
     return EXIT_OK
-
-
-def _listed(path: Path) -> dict[str, str]:
-    """The hashes of a release's list, by file name. Raises OSError, ValueError."""
-    pairs = (line.partition(" ") for line in path.read_text("utf-8").splitlines())
-    return {name.lstrip(" *"): digest for digest, _, name in pairs}
 
 
 def _verify(listed: Mapping[str, str], found: Mapping[str, str], as_json: bool) -> int:
