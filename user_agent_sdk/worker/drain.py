@@ -73,29 +73,16 @@ class Crew:
             thread.join(timeout_s)
 
 
-class Limit:
-    """Ends the process with exit 7 when a stop takes too long, whatever hangs. Its thread waits from the start on, and
-    takes no lock that somebody could hold."""
-
-    def __init__(self) -> None:
-        self._seconds: queue.SimpleQueue[float | None] = queue.SimpleQueue()
-
-    def start(self) -> None:
-        threading.Thread(target=self._run, name="drain-limit", daemon=True).start()
-
-    def arm(self, seconds: float) -> None:
-        self._seconds.put(seconds)
-
-    def close(self) -> None:
-        self._seconds.put(None)
-
-    def _run(self) -> None:
-        seconds = self._seconds.get()
-        try:
-            while seconds is not None:
-                seconds = self._seconds.get(timeout=seconds)
-        except queue.Empty:
-            os._exit(EXIT_UNDELIVERED)
+def keep_limit(limits_s: queue.SimpleQueue[float | None]) -> None:
+    """End the process with exit 7 when a stop takes longer than the number that was put last, whatever hangs; after
+    None there is no limit. The thread that does this waits from the start on, and takes no lock that somebody could
+    hold."""
+    limit_s = limits_s.get()
+    try:
+        while limit_s is not None:
+            limit_s = limits_s.get(timeout=limit_s)
+    except queue.Empty:
+        os._exit(EXIT_UNDELIVERED)
 
 
 def no_threads(error: BaseException) -> UserAgentError:

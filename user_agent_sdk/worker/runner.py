@@ -22,7 +22,7 @@ from ..errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED, AuthRefusedErr
 from ..logs import counted, settle
 from ..settings import AgentSettings, Settings
 from . import signals
-from .drain import Crew, Drain, Limit, no_threads
+from .drain import Crew, Drain, keep_limit, no_threads
 from .keeping import journal_file
 from .keeping.custody import Custody
 from .keeping.held import Run
@@ -85,7 +85,7 @@ class Runner:
         self._crew = Crew(on_end=lambda: self._numbers.put(LOOK))
         self.drain = Drain(self._crew, self._custody, self._heed_signals)
         self.hooks = Hooks(self.services.shared_loop.run)
-        self._limit = Limit()
+        self._limits_s: queue.SimpleQueue[float | None] = queue.SimpleQueue()  # of a stop
 
     def _add(self, agent: Agent, own: AgentSettings) -> None:
         agent_id = own.agent_id or agent.name
@@ -167,7 +167,7 @@ class Runner:
         left = self._journal.open()
         try:
             if self._owns_process:
-                self._limit.start()
+                threading.Thread(target=keep_limit, args=(self._limits_s,), name="drain-limit", daemon=True).start()
             for table in (self._custody.leases, self._custody.delivery, services.upkeep):
                 table.start()
         except (RuntimeError, MemoryError) as error:
@@ -237,7 +237,7 @@ class Runner:
         drain, limit_s = self.drain, self._settings.drain_timeout_s or None
         if limit_s is not None:
             drain.deadline = drain.deadline or time.monotonic() + limit_s
-            self._limit.arm(limit_s + OVERTIME_S)
+            self._limits_s.put(limit_s + OVERTIME_S)
         self.services.stopping.set()
         self._wake_gates()
         log.log(self._level, "Stopping; %s", counted(self.running, "running task"), extra={"action": "drain_started"})
@@ -261,7 +261,7 @@ class Runner:
     def _close(self) -> None:
         self.services.stopping.set()
         if self.hooks.stop_s:
-            self._limit.arm(self.hooks.stop_s + 2 * OVERTIME_S)
+            self._limits_s.put(self.hooks.stop_s + 2 * OVERTIME_S)
             self.hooks.stop(self._heed_signals)
         self.watch.close()
         tables = (self.services.upkeep, self._custody.delivery, self._custody.leases)
@@ -274,7 +274,7 @@ class Runner:
         self.services.shared_loop.close()
         self._journal.close()
         self.client.transport.close()
-        self._limit.close()  # a script may go on after its run()
+        self._limits_s.put(None)  # a script may go on after its run()
 
     @property
     def has_stragglers(self) -> bool:
