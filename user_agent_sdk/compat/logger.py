@@ -11,14 +11,13 @@ from typing import Any
 from .. import logs
 
 _PACKAGE = __name__.rpartition(".compat.")[0]
-_PUBLIC = "user_agent_sdk."
 LogLevelType = str
 logger = logging.getLogger(_PACKAGE)  # each module's own had that level and those handlers
 
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of that name below this package's own: its lines go where those of the SDK go."""
-    return logging.getLogger(f"{_PACKAGE}.{name[len(_PUBLIC) :] if name.startswith(_PUBLIC) else name}")
+    return logging.getLogger(f"{_PACKAGE}.{name.removeprefix('user_agent_sdk.')}")
 
 
 def configure_logging(
