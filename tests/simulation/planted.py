@@ -104,10 +104,10 @@ PLANTED: dict[str, tuple[Patch, ...]] = {
     "two copies end all extensions": (Patch(leases.LeaseKeeper, "copy_came", _copy_came),),
     "what was read just now is new": (
         Patch(clients, "_in_time", lambda tasks, age_s: tasks),
-        Patch(clients.Exchange, "age_of_reply_s", 1.0),
+        Patch(clients.Exchange, "age_s", 1.0),
     ),
     "a reply's age is that of its coming": (
-        Patch(clients.Exchange, "age_of_reply_s", property(lambda self: self._connection.age_s)),
+        Patch(clients.Exchange, "age_s", property(lambda self: self._connection.age_s)),
     ),
     "as many tasks as a reply has": (Patch(wire, "TASKS_MAX", 1000),),
     "a result whose task is gone is sent again": (Patch(deliveries.Delivery, "_refused", _refused),),

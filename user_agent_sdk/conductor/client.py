@@ -102,7 +102,7 @@ class Client:
         if reply is None or outcome.verdict is not Verdict.APPLIED:
             return outcome, []
         try:
-            return outcome, _in_time(parse_tasks(reply.body), exchange.age_of_reply_s)
+            return outcome, _in_time(parse_tasks(reply.body), exchange.age_s)
         except PlatformError as error:
             log.warning("A next task was lost to its lease: %s", error, extra={"action": "next_task_lost"})
             return outcome, []
@@ -171,22 +171,17 @@ class Exchange:
         return self._connection.fetch()
 
     @property
-    def age_of_reply_s(self) -> float:
-        """How long ago the platform may have given away what it brings, at most: it may have come long before it was
-        read, or have been long on its way."""
+    def age_s(self) -> float:
+        """How long ago the platform may have given away what the reply brings, at most: it may have come long before it
+        was read, or have been long on its way."""
         return max(self._connection.age_s, time.monotonic() - self._sent_at - self.hold_s)
 
 
 class PollExchange(Exchange):
-    """A poll; ``age_s`` is how long ago its reply may have come, at most, once it is fetched."""
-
-    age_s = 0.0
-
     def fetch(self) -> list[Task]:
         """The tasks that the platform gave away. Raises PollError."""
         try:
             reply = self.receive()
-            self.age_s = self.age_of_reply_s
             if reply.status == 200 and not is_web_page(reply.media_type, reply.body):
                 return _in_time(parse_tasks(reply.body), self.age_s)
         except PlatformError as error:
