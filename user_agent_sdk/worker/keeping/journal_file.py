@@ -31,10 +31,6 @@ _FILE_NAME = re.compile(r"(\d+)\.log(\.new)?")
 _json = json_encoder(separators=(",", ":"))
 
 
-class NewerFileError(StorageError):
-    """The file was written by a newer release; it is left alone."""
-
-
 class Entry(NamedTuple):
     """One task's row. ``body`` is the encoded TaskResult; times are epoch milliseconds; ``task`` is the
     platform's reply that brought the task, kept while it runs only if its history will be wanted.
@@ -95,13 +91,14 @@ def encode(row: int, entry: Entry | None) -> bytes:
 
 
 def decode(data: bytes) -> Decoded:
-    """Read a log; the time is that of one look at each byte, whatever is damaged. Raises NewerFileError. Records are
-    told apart by their marks alone: a length is compared with what is there, since random bytes can claim gigabytes. A
-    record shorter than its length was cut off by a kill, or for want of room: that is no damage."""
+    """Read a log; the time is that of one look at each byte, whatever is damaged. Raises StorageError for a newer
+    release's, which is to be left alone. Records are told apart by their marks alone: a length is compared with what is
+    there, since random bytes can claim gigabytes. A record shorter than its length was cut off by a kill, or for want
+    of room: that is no damage."""
     preamble, *records = data.split(_MARK)
     version = _VERSION.match(preamble)
     if version is not None and version[0] != HEADER:
-        raise NewerFileError("it was written by a newer version")
+        raise StorageError("it was written by a newer version")
     is_whole = preamble == HEADER or (not records and (HEADER + _MARK).startswith(preamble))
     rows: dict[int, Entry] = {}
     damaged = None if is_whole else 0

@@ -45,7 +45,7 @@ class LogFile:
         self._found = Decoded({}, 0, None, 0)
 
     def read(self) -> dict[int, Entry]:
-        """All rows. Raises OSError, ForeignFileError, NewerFileError."""
+        """All rows. Raises OSError, StorageError."""
         self._found = read(self.path)
         self.records = self._found.records
         return self._found.rows
@@ -212,8 +212,8 @@ def take(path: Path, sync: str = "normal") -> LogFile | None:
 
 
 def read(path: Path) -> Decoded:
-    """The rows of a log, at the moment of reading: another process may be writing it. Raises OSError, ForeignFileError,
-    NewerFileError."""
+    """The rows of a log, at the moment of reading: another process may be writing it. Raises OSError,
+    StorageError for what is not ours, or a newer release's."""
     for name in (path, _new_path(path)):
         with suppress(FileNotFoundError), os.fdopen(private.open_own(name, os.O_RDONLY), "rb") as stream:
             return decode(stream.read())
