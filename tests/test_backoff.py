@@ -85,6 +85,18 @@ class PaceTest(unittest.TestCase):
         self.pace.failed(EXTENSION)
         self.assertGreater(self.pace.wait_s(EXTENSION), 0)
 
+    def test_a_short_lease_waits_no_longer_than_for_its_own_next_try(self) -> None:
+        """Where one extension a second began for the whole process, two leases of 2 s did not outlive a refusal of one
+        of them; nor did what waited so long hear of the end of the refusals."""
+        for _ in range(9):
+            self.pace.failed(EXTENSION)
+            self.now += 1.0
+        self.assertEqual(self.pace.wait_s(EXTENSION), 0)
+        self.assertAlmostEqual(self.pace.wait_s(EXTENSION), 1.0)
+        self.assertAlmostEqual(self.pace.wait_s(EXTENSION, 0.2), 0.2)
+        self.now += 0.3
+        self.assertEqual(self.pace.wait_s(EXTENSION, 0.2), 0)
+
     def test_refusals_of_what_was_under_way_together_count_once(self) -> None:
         for _ in range(64):
             self.pace.failed(REPORT)

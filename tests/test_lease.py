@@ -7,13 +7,14 @@ import threading
 import time
 import unittest
 from typing import Any, Callable
+from unittest import mock
 
 from user_agent_sdk.conductor.client import Outcome
 from user_agent_sdk.conductor.wire import Verdict
 from user_agent_sdk.worker.keeping.held import Held
 from user_agent_sdk.worker.keeping.journal_file import TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease, LeaseKeeper
-from user_agent_sdk.worker.polling.backoff import Pace
+from user_agent_sdk.worker.polling.backoff import EXTENSION, Pace
 
 from .workerbox import hasten
 
@@ -105,6 +106,23 @@ class LeaseKeeperTest(unittest.TestCase):
         for one in held:
             one.lease.renewed(keeper.clock(), keeper.clock(), keeper.wall())
             keeper.track(one)
+
+    def test_leases_of_a_second_outlive_an_outage_that_is_just_over(self) -> None:
+        platform = Platform()
+        keeper = self.keeper(platform)
+        for ago_s in range(9, 0, -1):  # of other leases, which are gone
+            at = keeper.clock() - ago_s
+            with mock.patch.object(keeper.pace, "clock", lambda at=at: at):
+                keeper.pace.failed(EXTENSION)
+        self.assertGreater(keeper.pace._gap_s, 0.9)
+        keeper.pace.failed(EXTENSION)
+        self.assertEqual(keeper.pace.wait_s(EXTENSION), 0, "the second's one extension has begun")
+        began, both = keeper.clock(), (held_for("a", 0.9), held_for("b", 0.9))
+        self.hold(keeper, *both)
+        for one in both:
+            platform.await_sent(one.ids[0], 3)
+            self.assertLess(platform.sent[one.ids[0]][0] - began, 0.9)
+            self.assertFalse(one.lease._is_void)
 
     def test_64_leases_lose_none_though_a_request_takes_a_fiftieth_of_the_lease(self) -> None:
         """64 tasks with 10-s leases and 200 ms a request, ten times as fast."""

@@ -58,6 +58,23 @@ class SlotsTest(unittest.TestCase):
         finally:
             setattr(slots_module, name, before)
 
+    def test_a_slow_disk_keeps_no_lease_waiting(self) -> None:
+        """A rewrite of the journal flushed it to a busy disk for two seconds. The tasks that had just come waited for
+        their turn to be written, and only then for their leases to be kept: those of two seconds were over."""
+        with tempfile.TemporaryDirectory() as folder, working(self.box, agent(lambda: 1), Path(folder)) as worker:
+            journal = worker.runner._journal
+            first = self.box.submit(AGENT, {})
+            self.assertEqual(self.box.wait(first, LONG_S).status, "COMPLETED")
+            with journal._lock:
+                second = self.box.submit(AGENT, {}, response_timeout_s=0.9)
+                self.box.await_calls("extend", self.box.calls["extend"] + 3)
+                freed = threading.Thread(target=journal.free, args=(999,), daemon=True)
+                freed.start()  # nor has whoever is done with a task to wait, since the next one is on its way
+                freed.join(LONG_S)
+                self.assertFalse(freed.is_alive())
+            done = self.box.wait(second, LONG_S)
+        self.assertEqual([one.status for one in done.attempts], ["COMPLETED"])
+
     # -- retries of what is here already ---------------------------------------------------------------
 
     def lapse(self, first: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
@@ -91,6 +92,29 @@ class TimetableTest(unittest.TestCase):
         for thread in helpers:
             thread.join(LONG_S)
         self.assertEqual(len(table._threads), 2)
+
+    def test_a_helping_thread_that_leaves_hands_its_watch_over(self) -> None:
+        """It was the one that was woken for the next item, and left before that was due: all others slept on, and a
+        lease of two minutes was not extended."""
+        acts: queue.SimpleQueue[str] = queue.SimpleQueue()
+        table: Timetable[str] = Timetable("test", acts.put, 1)
+        asleep, real = threading.Semaphore(0), table._changed.wait
+
+        def wait(timeout: float | None = None) -> bool:
+            asleep.release()
+            return real(timeout)
+
+        table._changed.wait = wait  # type: ignore[method-assign]
+        helper = threading.Thread(target=table._take, args=(0.1,))
+        helper.start()
+        self.assertTrue(asleep.acquire(timeout=LONG_S))  # it waits first, so it is woken first
+        table.start()
+        self.addCleanup(table.join, LONG_S)
+        self.addCleanup(table.close)
+        self.assertTrue(asleep.acquire(timeout=LONG_S))
+        table.put("a", 0.2)
+        helper.join(LONG_S)
+        self.assertEqual(acts.get(timeout=LONG_S), "a")
 
     def test_where_no_thread_can_be_started_those_that_are_there_do_it_all(self) -> None:
         hasten(self, timetable_OVERDUE_S=0.0)

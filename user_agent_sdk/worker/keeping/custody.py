@@ -122,8 +122,8 @@ class Custody:
     def accept(self, held: Held, task: Task) -> tuple[Case, TaskResult | None]:
         """Write down that a task starts, before its function's first line, and keep its lease from now on. Which case
         it is, and the result that is known without a run."""
+        self.leases.track(held)  # before the journal, which may wait for a slow disk
         held.row = self.journal.write(held.entry, held.row)
-        self.leases.track(held)
         case, earlier = retries.case_of(self.register, held, task, time.monotonic(), time.time())
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
         if case is Case.FAULTY:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ class Journal:
         self._ended = threading.Condition(self._lock)  # an append has, or a rewrite
         self._live: dict[int, Entry] = {}
         self._free: list[int] = []  # numbers of rows that are done with
+        self._freed: deque[int] = deque()  # rows that free() was told of since; not under the lock
         self._unwritten: set[int] = set()  # rows whose last change is not in the file
         self._ids = itertools.count(1)
         self._file: LogFile | None = None
@@ -84,6 +86,7 @@ class Journal:
         with self._lock:
             while self._is_closed:
                 self._ended.wait(LONG_S)
+            self._take_out()
             row = row or (self._free.pop() if self._free else next(self._ids))
             self._live[row] = entry
             file = self._file
@@ -113,15 +116,21 @@ class Journal:
         return row
 
     def free(self, row: int) -> None:
-        """The row is done with. It goes within a second."""
-        with self._lock:
+        """The row is done with. It goes within a second, and nobody waits for that: a slow disk may hold the lock for
+        seconds, and the slot that calls this may have its next task on the way."""
+        self._freed.append(row)
+
+    def _take_out(self) -> None:
+        while self._freed:
+            row = self._freed.popleft()
             if self._live.pop(row, None) is not None:
                 self._free.append(row)
                 self._unwritten.add(row)
 
     def live(self) -> dict[int, Entry]:
         """All rows that are not done with."""
-        return self._live.copy()
+        freed = set(self._freed.copy())
+        return {row: entry for row, entry in self._live.copy().items() if row not in freed}
 
     # -- the file ----------------------------------------------------------------------------------
 
@@ -152,6 +161,7 @@ class Journal:
 
     def _told(self) -> dict[int, Entry]:
         with self._lock:
+            self._take_out()
             found, self._found = self._found, {}
             return {row: entry for row, entry in found.items() if row in self._live}
 
@@ -216,6 +226,7 @@ class Journal:
 
     def _write(self) -> None:
         """Bring what is in memory only into the file: first what came, then what went, in case the disk is full."""
+        self._take_out()
         if self._file is None or self._trouble:
             return
         rows = sorted(self._unwritten, key=lambda row: row not in self._live)

@@ -181,7 +181,7 @@ class LeaseKeeper:
         log.warning(text, held.ids[0], ECHOES, self._off_s, extra=held.said("lease"))
 
     def _extend(self, held: Held) -> float | None:
-        wait_s = max(0.0, self._off_until - self.clock()) or self.pace.wait_s(EXTENSION)
+        wait_s = max(0.0, self._off_until - self.clock()) or self.pace.wait_s(EXTENSION, held.lease.retry_s)
         if wait_s > 0:
             return wait_s
         lease = held.lease

@@ -206,6 +206,7 @@ class Timetable(Generic[Item]):
                 limit_s = min(wait_s, threading.TIMEOUT_MAX if patience_s is None else patience_s)
                 overslept_s = self._wait(limit_s)
                 if limit_s == patience_s and self._clock() - now >= limit_s:
+                    self._changed.notify()
                     return None
             return None
 

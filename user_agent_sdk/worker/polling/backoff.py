@@ -51,9 +51,9 @@ class Pace:
         self._gap_s = 0.0
         self._grown_at = 0.0
         self.refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
-        self._next_at: dict[str, float] = {}
+        self._begun_at: dict[str, float] = {}
 
-    def wait_s(self, kind: str) -> float:
+    def wait_s(self, kind: str, most_s: float = GAP_MAX_S) -> float:
         """0 for whoever may begin such an exchange now, else the seconds until it is worth asking again."""
         if not self.refused_at:
             return 0.0
@@ -63,10 +63,10 @@ class Pace:
                 self.succeeded(refused)
         if not self.refused_at or (kind != POLL and kind not in self.refused_at):
             return 0.0
-        next_at = self._next_at.get(kind, 0.0)
+        next_at = self._begun_at.get(kind, 0.0) + min(self._gap_s, most_s)
         if now < next_at:
             return next_at - now
-        self._next_at[kind] = now + self._gap_s
+        self._begun_at[kind] = now
         return 0.0
 
     def failed(self, kind: str) -> None:
@@ -75,7 +75,7 @@ class Pace:
             self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
             self._grown_at = now
         if kind not in self.refused_at:
-            self._next_at[kind] = now + self._gap_s
+            self._begun_at[kind] = now
         self.refused_at[kind] = now
 
     def succeeded(self, kind: str) -> None:
