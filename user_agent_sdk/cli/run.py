@@ -50,7 +50,14 @@ def work(settings: Settings, agents: Sequence[Agent]) -> int:
     with options.recording(settings) as on_execution:
         runner = Runner(settings, agents, on_execution=on_execution, watch=watch(settings), owns_process=True)
         if settings.platform == "conductor":
-            _look_at_types(runner, settings, agents)
+            try:
+                from .definitions import register
+            except ModuleNotFoundError:
+                if settings.register:
+                    text = "This copy was made without --register: it is a core copy"
+                    logger.warning(text, extra={"action": "register"})
+            else:
+                register(runner, settings, agents)
         elif settings.register:
             logger.warning("--register is for Conductor: akaBot defines its tasks itself", extra={"action": "register"})
         with terminal.waiting(settings, lambda: runner.watch.sentence(runner)):
@@ -67,16 +74,6 @@ def watch(settings: Settings) -> Watch:
 
             return Status()
     return Watch()
-
-
-def _look_at_types(runner: Runner, settings: Settings, agents: Sequence[Agent]) -> None:
-    try:
-        from .definitions import register
-    except ModuleNotFoundError:
-        if settings.register:
-            logger.warning("This copy was made without --register: it is a core copy", extra={"action": "register"})
-        return
-    register(runner, settings, agents)
 
 
 def announce(settings: Settings, agents: Sequence[Agent]) -> None:
