@@ -19,6 +19,7 @@ from tests.historybox import execution
 from tests.support import entered
 from user_agent_sdk import private
 from user_agent_sdk.cli.watch import Watch
+from user_agent_sdk.errors import StorageError
 from user_agent_sdk.history import recorder as rooms
 from user_agent_sdk.history.recorder import recording
 from user_agent_sdk.sandbox.server import Sandbox
@@ -190,7 +191,7 @@ class JournalTest(PlantedTest):
             with self.subTest("/".join(names[:depth])):
                 place = self.link(*names[:depth], target=self.theirs)
                 folder = self.open.joinpath(*names)
-                with self.assertRaisesRegex(private.ForeignFileError, f"{place} is a link of user {STRANGER}"):
+                with self.assertRaisesRegex(StorageError, f"{place} is a link of user {STRANGER}"):
                     private.make_folder(folder)
                 self.assertEqual(self.theirs.stat().st_mode & 0o777, 0o755)
                 self.assertEqual(list(self.theirs.iterdir()), [])

@@ -44,7 +44,7 @@ from user_agent_sdk.cli.journal import _fields
 from user_agent_sdk.conductor import connection as rooms
 from user_agent_sdk.conductor import transport
 from user_agent_sdk.conductor.connection import _explained
-from user_agent_sdk.errors import ConfigError, UsageError, UserAgentError
+from user_agent_sdk.errors import ConfigError, StorageError, UsageError, UserAgentError
 from user_agent_sdk.history import times
 from user_agent_sdk.history.recorder import Recorder
 from user_agent_sdk.logs import json_text
@@ -90,7 +90,7 @@ BRANCHES = {
 # Python 3.14 Windows does not interrupt it.
 ENDLESS = {
     ("history/recorder.py", "_run"),
-    ("worker/drain.py", "_run"),  # until a stop begins
+    ("worker/drain.py", "keep_limit"),  # until a stop begins
     ("testing.py", "run_task"),  # waits for the agent's own function, which nothing could end
     ("worker/polling/gate.py", "_wait"),
     ("worker/running/event_loop.py", "run"),  # the same
@@ -355,7 +355,7 @@ class FilesTest(CliTest):
     @unittest.skipIf(sys.platform == "win32", "symlinks take a privilege there")
     def test_what_is_no_file_is_told_from_what_is_missing(self) -> None:
         Path("link").symlink_to("nowhere")
-        for path, kind in ((Path("link"), private.ForeignFileError), (Path("nothing"), FileNotFoundError)):
+        for path, kind in ((Path("link"), StorageError), (Path("nothing"), FileNotFoundError)):
             with self.assertRaises(kind):
                 private.open_own(path, os.O_RDONLY)
 
@@ -372,7 +372,7 @@ class FilesTest(CliTest):
             self.assertEqual(credentials.trusted_owners(None), set())
             self.assertEqual(credentials._content(Path("folder/file"), {-1}), b"")
         if sys.platform != "win32":
-            with self.assertRaises(private.ForeignFileError):
+            with self.assertRaises(StorageError):
                 os.close(private.open_own(Path("folder/file"), os.O_RDONLY))
 
     @unittest.skipIf(sys.platform == "win32", "symlinks take a privilege there")

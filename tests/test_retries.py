@@ -8,7 +8,7 @@ from typing import Any
 
 from user_agent_sdk.conductor.wire import Task, TaskResult
 from user_agent_sdk.worker.keeping import retries
-from user_agent_sdk.worker.keeping.held import ENDED, LATE, REPORTING, RUNNING, Held, Register, State
+from user_agent_sdk.worker.keeping.held import ENDED, GONE, LATE, REPORTING, RUNNING, Held, Register, State
 from user_agent_sdk.worker.keeping.journal_file import RESULT, TAKEN, Entry
 from user_agent_sdk.worker.keeping.lease import Lease
 from user_agent_sdk.worker.keeping.retries import Case, case_of, result_again, too_many
@@ -21,7 +21,8 @@ def held(task_id: str, **changes: Any) -> Held:
 
 
 def task(task_id: str, retried: str | None = None, **wire: Any) -> Task:
-    return Task({"taskId": task_id, "workflowInstanceId": "w", "retriedTaskId": retried, **wire})
+    named = {"taskId": task_id, "workflowInstanceId": "w", "referenceTaskName": "step", "retriedTaskId": retried}
+    return Task({**named, **wire})
 
 
 class CaseTest(unittest.TestCase):
@@ -43,20 +44,24 @@ class CaseTest(unittest.TestCase):
                 self.assertTrue(self.register.move(one, state))
         return one
 
-    def case(self, retried: str = "t1", **changes: Any) -> Case:
+    def case(self, retried: str = "t1", *, is_there: bool = True, step: str | None = "step", **changes: Any) -> Case:
         retry = held("t2", **changes)
         self.register.hold(retry)
-        return case_of(self.register, retry, task("t2", retried), 0.0, 0.0)[0]
+        named = task("t2", retried, referenceTaskName=step)
+        return case_of(self.register, retry, named, 0.0, 0.0, lambda _: is_there)[0]
+
+    def cases(self, task_: Task) -> Any:
+        return case_of(self.register, held(task_.task_id), task_, 0.0, 0.0, self.fail)
 
     def test_a_task_that_retries_nothing_or_what_is_not_held_is_new(self) -> None:
-        self.assertEqual(case_of(self.register, held("t1"), task("t1"), 0.0, 0.0), (Case.NEW, None))
+        self.assertEqual(self.cases(task("t1")), (Case.NEW, None))
         self.assertEqual(self.case(), Case.NEW)
 
     def test_a_malformed_one_is_faulty_whatever_it_retries(self) -> None:
         self.earlier(RUNNING)
         bad = task("t2", "t1")
         bad.fault = "its input is no object"
-        self.assertEqual(case_of(self.register, held("t2"), bad, 0.0, 0.0), (Case.FAULTY, None))
+        self.assertEqual(self.cases(bad), (Case.FAULTY, None))
 
     def test_a_retry_of_what_runs_takes_its_place(self) -> None:
         one = self.earlier(RUNNING)
@@ -82,11 +87,10 @@ class CaseTest(unittest.TestCase):
         retry named that attempt, which nobody here knew, and the function ran again."""
         one = self.earlier(RUNNING, ENDED, REPORTING, LATE)
         self.assertEqual(self.case("lost"), Case.KNOWN)
-        again = held("t3")
-        self.register.hold(again)
-        self.assertEqual(case_of(self.register, again, task("t3"), 0.0, 0.0), (Case.NEW, None), "it retries nothing")
+        self.register.hold(held("t3"))
+        self.assertEqual(self.cases(task("t3")), (Case.NEW, None), "it retries nothing")
         self.assertEqual(self.register.attempts(held("t4", work_hash="another step")), [])
-        self.assertNotIn(one, self.register.attempts(held("t1")), "an attempt is no other than itself")
+        self.assertNotIn(one, self.register.attempts(one), "an attempt is no other than itself")
         self.assertIs(one.state, LATE)
 
     def test_what_runs_gives_its_place_to_a_retry_that_names_another_once_its_lease_is_over(self) -> None:
@@ -96,6 +100,46 @@ class CaseTest(unittest.TestCase):
             one = self.earlier(RUNNING)
             one.lease.renewed(sent_at, 0.0, 0.0)
             self.assertEqual(self.case("lost"), case)
+
+    def test_an_attempt_that_is_not_named_answers_only_while_the_platform_has_it(self) -> None:
+        """A workflow was restarted, and its new task failed in another process. The retry of that came here, where a
+        late result of before the restart lay: it was reported, and the function did not run."""
+        for name, is_there, case in (("lost", True, Case.KNOWN), ("lost", False, Case.NEW), ("t1", False, Case.KNOWN)):
+            self.setUp()
+            self.earlier(RUNNING, ENDED, REPORTING, LATE)
+            self.assertEqual(self.case(name, is_there=is_there), case)
+
+    def test_of_a_task_without_the_name_of_its_step_the_attempt_that_it_names_alone_is_known(self) -> None:
+        """Two branches of one workflow may have the same definition and input."""
+        for name, case in (("lost", Case.NEW), ("t1", Case.KNOWN)):
+            self.setUp()
+            self.earlier(RUNNING, ENDED, REPORTING, LATE)
+            self.assertEqual(self.case(name, step=None), case)
+
+    def test_work_that_begins_anew_takes_no_result_of_before(self) -> None:
+        """A workflow was restarted while a function ran for it. That ended, too late; the new task's function failed,
+        and the retry was answered with the result of before."""
+        late, one = held("t0"), self.earlier(RUNNING)
+        self.register.move(late, LATE)
+        restarted = held("n1")
+        self.register.hold(restarted)
+        self.assertEqual(self.register.begin_anew(restarted, False), [], "it retries something, or came again")
+        self.assertEqual(self.register.begin_anew(restarted, True), [late])
+        self.register.move(late, GONE)
+        self.assertEqual(self.case(), Case.NEW, "while it runs, though it is named")
+        self.register.finish(one, TaskResult(status="COMPLETED"))
+        self.assertEqual(self.case(), Case.NEW)
+
+    def test_a_task_that_comes_again_though_its_result_is_kept_was_rerun(self) -> None:
+        one = self.earlier(RUNNING, ENDED, REPORTING, LATE)
+        again = held("t1")
+        self.register.hold(again)
+        self.assertEqual(self.cases(task("t1", "t0")), (Case.NEW, None))
+        self.assertEqual(self.register.begin_anew(again, False), [one])
+
+    def test_a_task_that_was_ended_gives_its_place_though_its_lease_is_kept(self) -> None:
+        self.earlier(RUNNING).is_over = True
+        self.assertEqual(self.case("lost"), Case.RUNS)
 
     def test_another_input_or_agent_an_unknown_input_a_failure_or_a_refused_result_is_run(self) -> None:
         for retry in ({"work_hash": "changed"}, {"agent_id": "another"}):
@@ -133,6 +177,7 @@ class LateTest(unittest.TestCase):
         late = [self.late("old", 0.0), self.late("new", 1.0)]
         self.assertEqual(self.left(late, DAY_S), ["old", "new"])
         self.assertEqual(self.left(late, DAY_S + 1), ["new"])
+        self.assertEqual(self.left([self.late("of a clock that was wrong", 3 * DAY_S)], DAY_S), [])
 
     def test_of_more_than_a_thousand_the_oldest_go(self) -> None:
         late = [self.late(str(number), 100.0 + number) for number in range(1003)]

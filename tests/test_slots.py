@@ -187,7 +187,8 @@ class SlotsTest(unittest.TestCase):
         with working(self.box, agent(never), self.folder(), workers=1) as worker:
             custody = worker.runner.services.custody
             for retried, case, left in (("old", Case.KNOWN, 1), (None, Case.NEW, 0)):
-                task = Task(task_id=f"retries {retried}", workflow_instance_id="w", retried_task_id=retried)
+                names = {"workflow_instance_id": "w", "reference_task_name": "step"}
+                task = Task(task_id=f"retries {retried}", retried_task_id=retried, **names)
                 held = custody.hold(task, AGENT, "me", time.monotonic())
                 assert held is not None
                 body = b'{"outputData": {}}'

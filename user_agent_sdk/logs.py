@@ -182,14 +182,11 @@ class _Onward(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         for handler in logging.getLogger().handlers:
             with suppress(Exception):
-                if record.levelno >= handler.level and not _is_console(handler):
+                out = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
+                is_console = out in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)  # the file is rich's
+                if record.levelno >= handler.level and not (is_console or isinstance(handler, Handler)):
                     handler.handle(record)
         return True
-
-
-def _is_console(handler: logging.Handler) -> bool:
-    stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)  # of rich
-    return isinstance(handler, Handler) or stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
 
 
 class _OwnLogger(logging.Logger):

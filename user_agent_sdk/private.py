@@ -20,13 +20,9 @@ else:
 _NO_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO)  # open() met a symlink, on FreeBSD a symlink, a FIFO or device
 
 
-class ForeignFileError(StorageError):
-    """Somebody else may have written the file or folder of that name; it is left alone."""
-
-
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, for the owner alone, whatever the umask. Raises OSError,
-    ForeignFileError where :func:`check_folder` would."""
+    StorageError where :func:`check_folder` would."""
     _refuse_links(path)
     if not os.path.isdir(path):
         if path.parent != path and not os.path.isdir(path.parent):  # a drive or share that is not there has no parent
@@ -43,14 +39,14 @@ def make_folder(path: Path) -> None:
 
 
 def check_folder(path: Path) -> int:
-    """The mode of a folder that is ours, 0 on Windows; changes nothing. Raises OSError, ForeignFileError for another
+    """The mode of a folder that is ours, 0 on Windows; changes nothing. Raises OSError, StorageError for another
     user's folder, or one that another user's link leads to."""
     if sys.platform == "win32":
         return 0
     _refuse_links(path)
     found = os.stat(path)
     if found.st_uid != os.geteuid():
-        raise ForeignFileError(f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}")
+        raise StorageError(f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}")
     return found.st_mode
 
 
@@ -59,7 +55,7 @@ def _refuse_links(path: Path) -> None:
     for place in (path, path.parent, path.parent.parent):
         is_own = place == path or ".useragent" in (place.name, place.parent.name)
         if is_own and os.path.islink(place) and is_foreign(found := os.lstat(place)):
-            raise ForeignFileError(f"{place} is a link of user {found.st_uid}")
+            raise StorageError(f"{place} is a link of user {found.st_uid}")
 
 
 def is_foreign(link: os.stat_result) -> bool:
@@ -68,16 +64,16 @@ def is_foreign(link: os.stat_result) -> bool:
 
 def open_own(path: str | Path, flags: int) -> int:
     """A descriptor of a regular file that is ours alone; with O_CREAT one that is missing is made so. Raises OSError,
-    ForeignFileError for what somebody else has, or may have put, under that name."""
+    StorageError for what somebody else has, or may have put, under that name."""
     try:
         descriptor = os.open(path, flags | _SAFE, 0o600)
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise ForeignFileError(f"{path} is no regular file") from None
+            raise StorageError(f"{path} is no regular file") from None
         raise
     if fault := _fault(os.fstat(descriptor)):
         os.close(descriptor)
-        raise ForeignFileError(f"{path} {fault}")
+        raise StorageError(f"{path} {fault}")
     return descriptor
 
 
@@ -107,7 +103,7 @@ def aside(path: Path) -> Path:
 
 def check_own(path: Path, or_roots: bool = False) -> None:
     """The same for a file that is opened by its name, as SQLite does; our own links are followed. What is only read may
-    be root's, too, with ``or_roots``. Raises OSError, ForeignFileError."""
+    be root's, too, with ``or_roots``. Raises OSError, StorageError."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -115,4 +111,4 @@ def check_own(path: Path, or_roots: bool = False) -> None:
     if stat.S_ISLNK(found.st_mode) and not is_foreign(found):
         found = os.stat(path)
     if fault := _fault(found, or_roots):
-        raise ForeignFileError(f"{path} {fault}")
+        raise StorageError(f"{path} {fault}")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from .errors import StorageError, is_hidden
-from .private import ForeignFileError, check_own
+from .private import check_own
 
 Connection = sqlite3.Connection
 Error = sqlite3.Error
@@ -28,7 +28,7 @@ def _connect(name: str, *, is_uri: bool = False) -> Connection:
 
 def open_shared(path: Path) -> Connection:
     """A file that several processes may write (WAL), made with mode 0600 if it is missing. Raises Error, OSError,
-    StorageError for a damaged file, ForeignFileError for what others may have put there."""
+    StorageError for a damaged file and for what others may have put there."""
     _check_own(path)
     with suppress(FileExistsError):  # SQLite would make it with the umask's mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -55,7 +55,7 @@ def open_existing(path: Path, is_named: bool = True) -> Connection:
     try:
         if not is_named:
             _check_own(path, or_roots=True)
-    except (ForeignFileError, OSError) as error:
+    except (StorageError, OSError) as error:
         raise StorageError(str(error), hints=("name it with -db if you trust it",)) from None
     if not os.path.isfile(path) and not is_hidden(path):  # not Path.is_file, which raises for a name that is too long
         hints = ("run the agent with -r to record executions", "or name the file with -db PATH")
@@ -89,7 +89,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def _check_own(path: Path, or_roots: bool = False) -> None:
-    """Raises OSError, ForeignFileError for what others may have put there."""
+    """Raises OSError, StorageError for what others may have put there."""
     for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite opens these files by their names
         check_own(path.with_name(path.name + suffix), or_roots)
 

@@ -179,7 +179,7 @@ class JournalFiles(Target):
         first._custody.take_over(first._journal.adopt())
         for one in first._journal.live().values():
             retry = Held(one._replace(task_id="retry"), Lease(9.0))
-            case_of(first._custody.register, retry, Task({"retriedTaskId": one.task_id}), 0.0, 0.0)
+            case_of(first._custody.register, retry, Task({"retriedTaskId": one.task_id}), 0.0, 0.0, bool)
         first._journal.write(self._entry(5))
         first._journal.sweep()
         live = first._journal.live()

@@ -112,7 +112,7 @@ def _trouble(rand: random.Random) -> Trouble:
         seconds, more = rand.choice((0.0, 0.5, 3.0)), rand.randrange(1, 14)
     elif what in ("stop", "sleep"):
         seconds = rand.choice((0.6, 3.0, 8.0))
-    elif what in ("copy", "forget", "many", "wall"):
+    elif what in ("copy", "forget", "restart", "many", "wall"):
         more = rand.randrange(13)
     return Trouble(at, what, seconds, more)
 
@@ -120,7 +120,7 @@ def _trouble(rand: random.Random) -> Trouble:
 _HOW = ("refused", "denied", "unauthorized", "unreachable", "lost", "lost", "unheard", "late", "slow")
 _KINDS = (
     *("network",) * 6, *("kill",) * 5, "term", "full", "read-only", "stop", "sleep", "copy", "copy", "forget", "many",
-    "wall", "removed", "folder",
+    "wall", "removed", "folder", "restart",
 )  # fmt: skip
 
 
@@ -258,8 +258,8 @@ class _Course:
             self.platform.copy(trouble.more)
         elif what == "many":
             self._many(trouble.more)
-        elif what == "forget":
-            self._forget(trouble.more)
+        elif what in ("forget", "restart"):
+            self._operate(what, trouble.more)
         elif alive:
             self._befalls(alive[int(trouble.at * 1000) % len(alive)], trouble)
 
@@ -294,10 +294,10 @@ class _Course:
         for _ in range(more):
             self.platform.submit(Work(100 + len(self.platform.works), Plan(0.0, 0.001, 3.0)))
 
-    def _forget(self, number: int) -> None:
-        works = [work for work in self.platform.works if not work.is_done]
+    def _operate(self, what: str, number: int) -> None:
+        works = [work for work in self.platform.works if not ((work.is_done and what == "forget") or work.is_removed)]
         if works:
-            self.platform.forget(works[number % len(works)])
+            getattr(self.platform, what)(works[number % len(works)])
 
 
 def run(history: History, is_told: bool = False) -> Outcome:

@@ -17,9 +17,9 @@ WITHIN = 2000  # histories
 
 clients, wire, private = part("conductor.client"), part("conductor.wire"), part("private")
 gates, intakes = part("worker.polling.gate"), part("worker.polling.intake")
-deliveries, helds, journals, entries, leases, log_files, retries, tables = (
+custodies, deliveries, helds, journals, leases, log_files, retries, tables = (
     part(f"worker.keeping.{name}")
-    for name in ("delivery", "held", "journal", "journal_file", "lease", "log_file", "retries", "timetable")
+    for name in ("custody", "delivery", "held", "journal", "lease", "log_file", "retries", "timetable")
 )
 
 
@@ -68,10 +68,15 @@ def _hurry(self: Any, *keys: Any) -> None:
             self._push(key, now)
 
 
-def _named_alone(register: Any, held: Any, task: Any, *times: float, case_of: Any = retries.case_of) -> Any:
-    case, earlier = case_of(register, held, task, *times)
+def _named_alone(register: Any, held: Any, task: Any, *rest: Any, case_of: Any = retries.case_of) -> Any:
+    case, earlier = case_of(register, held, task, *rest)
     is_named = earlier is None or earlier.entry.task_id == task.retried_task_id
     return (case, earlier) if is_named else (retries.Case.NEW, None)
+
+
+def _attempts_of_all(self: Any, held: Any) -> Any:
+    others = [one for one in (*self._held.values(), *self._left) if one.ids != held.ids]
+    return sorted(others, key=lambda one: one.entry.taken_ms, reverse=True)
 
 
 def _starts_without_row(self: Any, held: Any, starts: Any = deliveries.Delivery.attempt_starts) -> None:
@@ -126,7 +131,11 @@ PLANTED: dict[str, tuple[Patch, ...]] = {
     ),
     "a retry of what runs is run": (Patch(helds.Register, "inherit", lambda self, earlier, retry: False),),
     "a retry answers the attempt that it names alone": (Patch(retries, "case_of", _named_alone),),
-    "any retry is the same work": (Patch(entries.Entry, "is_same_work", lambda self, other: True),),
+    "a retry is answered with a result of before a restart": (
+        Patch(custodies.Custody, "_is_there", lambda self, earlier: True),
+        Patch(helds.Register, "begin_anew", lambda self, held, is_first: []),
+    ),
+    "any retry is the same work": (Patch(helds.Register, "attempts", _attempts_of_all),),
     "a row goes before its report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_row),),
     "a lease ends with the first report": (Patch(deliveries.Delivery, "attempt_starts", _starts_without_lease),),
     "a task is written down when it has ended": (Patch(journals.Journal, "write", _added_in_memory),),

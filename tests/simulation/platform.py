@@ -33,6 +33,7 @@ class Work:
     def __init__(self, number: int, plan: Any) -> None:
         self.number, self.plan = number, plan
         self.is_removed = False
+        self.restarts = 0
         self.runs: list[Any] = []
         self.jobs: list[Job] = []
 
@@ -46,11 +47,12 @@ class Job:
 
     __slots__ = (
         "copies", "given", "given_at", "holder", "id", "input", "lapsed_at", "lease_until", "read_at", "renewed_at",
-        "retried", "scheduled_at", "status", "undone_by", "was_long", "was_revived", "work",
+        "restarts", "retried", "scheduled_at", "status", "undone_by", "was_long", "was_revived", "work",
     )  # fmt: skip
 
     def __init__(self, number: int, work: Work, retried: Job | None, given: int) -> None:
         self.work, self.retried, self.input = work, retried, given
+        self.restarts = work.restarts  # before
         self.id = f"task-{number}-of-{work.number}"
         self.status, self.scheduled_at = SCHEDULED, world.now
         self.lease_until = NEVER
@@ -133,6 +135,14 @@ class Platform:
         for job in work.jobs:
             job.status = GONE
 
+    def restart(self, work: Work) -> None:
+        """Its workflow is restarted: its tasks are removed, and the first one of new ones is scheduled."""
+        world.tell("the platform: the workflow of work %d is restarted", work.number)
+        work.restarts += 1
+        for job in work.jobs:
+            job.status = GONE
+        self._schedule(work, None, work.plan.input)
+
     def _give(self, process: Process) -> Job | None:
         while self._queue:
             job = self._queue.popleft()
@@ -166,6 +176,7 @@ class Platform:
         retried = f'"{job.retried.id}"' if job.retried is not None else "null"
         return (
             f'{{"taskId":"{job.id}","workflowInstanceId":"flow-{job.work.number}","taskType":"agent",'
+            f'"referenceTaskName":"step",'
             f'"retriedTaskId":{retried},"pollCount":{job.given},"retryCount":{len(job.work.jobs) - 1},'
             f'"responseTimeoutSeconds":{job.work.plan.lease_s},"inputData":{{"number":{job.input}}},'
             f'"scheduledTime":{int((EPOCH_S + job.scheduled_at) * 1000)},'
@@ -244,7 +255,7 @@ class Platform:
 
     def _shown(self, url: str) -> Any:
         job = self.jobs.get(url.rpartition("/")[2])
-        if job is None or job.work.is_removed:
+        if job is None or job.status == GONE:
             return self._unknown(url.rpartition("/")[2])
         shown = {COMPLETED: "COMPLETED", FAILED: "FAILED", TIMED_OUT: "TIMED_OUT"}.get(job.status, "IN_PROGRESS")
         body = _encode({"taskId": job.id, "status": shown}).encode()
@@ -277,7 +288,7 @@ class Platform:
 
     def _take(self, found: Connection, url: str, report: dict[str, Any]) -> Any:
         job = self.jobs.get(report["taskId"])
-        if job is None or job.work.is_removed:
+        if job is None or job.status == GONE:
             return self._unknown(report["taskId"])
         if "extendLease" in report:
             if job.status == IN_PROGRESS:

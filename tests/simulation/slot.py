@@ -137,6 +137,8 @@ class Slot:
             return
         self.free_since = NEVER
         held = custody.hold(task, "agent", process.name, given_at)
+        if task.retried_task_id:
+            yield TOP  # the platform may be asked for an attempt of before
         accepted = custody.accept(held, task) if held is not None else None
         yield from self._hands_back(surplus, given_at)
         if held is not None and accepted is not None:

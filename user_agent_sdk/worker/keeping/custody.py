@@ -124,12 +124,14 @@ class Custody:
         it is, and the result that is known without a run."""
         self.leases.track(held)  # before the journal, which may wait for a slow disk
         held.row = self.journal.write(held.entry, held.row)
-        case, earlier = retries.case_of(self.register, held, task, time.monotonic(), time.time())
+        case, earlier = retries.case_of(self.register, held, task, time.monotonic(), time.time(), self._is_there)
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
         if case is Case.FAULTY:
             return case, failure(held, TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.fault or "")
         if earlier is None:
-            self._begin_anew(held, task)
+            is_first = not task.retried_task_id and task.poll_count <= 1 and task.reference_task_name is not None
+            for late in self.register.begin_anew(held, is_first):
+                self.delivery.forget(late)
             return case, None
         if case is Case.RUNS:
             self.leases.drop(earlier)
@@ -142,12 +144,10 @@ class Custody:
         log.info(text, held.ids[0], earlier.ids[0], extra=held.said("late_result_reused"))
         return case, retries.result_again(earlier, held.entry.worker_id)
 
-    def _begin_anew(self, held: Held, task: Task) -> None:
-        """The results kept of the same work count for nothing when its workflow was restarted."""
-        if not task.retried_task_id:
-            for late in self.register.late():
-                if held.entry.is_same_work(late.entry):
-                    self.delivery.forget(late)
+    def _is_there(self, earlier: Held) -> bool:
+        """Whether the platform still has that attempt, which a restart of its workflow removes: one more report of the
+        same result tells, and changes nothing."""
+        return self._client.report(earlier.entry.body, earlier.ids, earlier.lease.send_timeout_s).status != 404
 
     def take_over(self, rows: Mapping[int, Entry]) -> None:
         """Hold the journal's rows of a process that has ended. Its results are delivered, and what it had started is

@@ -165,7 +165,7 @@ class Delivery:
     def _delivered(self, held: Held, is_late: bool) -> None:
         """Forget a result, or keep one that is late and may answer a retry: its row is written before the register
         shows it, and :meth:`watch` may free it."""
-        if held.state is SUPERSEDED or not is_late or not retries.answers(held):
+        if held.state is SUPERSEDED or not is_late or not held.entry.work_hash or not retries.answers(held):
             self.forget(held)
             return
         self._leases.drop(held)

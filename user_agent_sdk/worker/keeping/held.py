@@ -77,6 +77,7 @@ class Held:
     earlier: Held | None = None  # the attempt whose result is reported for this retry too
     is_recorded = False  # in the history; until then the entry keeps the task, for the process that may adopt the row
     is_adopted = False  # of a process that has ended
+    is_of_before = False  # its workflow was restarted, or its task rerun, since: its result answers no retry
     is_over = False  # its task was ended on the platform, or came again as other work: its result is nobody's
     wanted = 0  # how often its task, or a retry of it, came meanwhile
     is_given_up = False  # a failure is reported while the function still runs
@@ -96,6 +97,7 @@ class Held:
     def __init__(self, entry: Entry, lease: Lease, given_at: float = 0.0) -> None:
         self.entry, self.lease = entry, lease
         self.ids = (entry.task_id, entry.workflow_id)
+        self.work = (entry.agent_id, entry.work_hash)  # of all tries with the same input; without a hash: of no other
         self.started_s = entry.taken_ms / 1000  # wall clock
         self.given_at = given_at  # monotonic; by the platform
         self.state = TAKEN
@@ -170,11 +172,21 @@ class Register:
             return self._held.get(task_id)
 
     def attempts(self, held: Held) -> list[Held]:
-        """The other attempts at the same work that are held, or whose results are kept as late; the newest first."""
+        """Who else does the same work: attempts that are held, or whose results are kept as late; the newest first."""
         with self._lock:
-            others = [*self._held.values(), *(one for one in self._left if one.state is LATE)]
-        same = [one for one in others if one.ids != held.ids and held.entry.is_same_work(one.entry)]
+            same = [one for one in self._of_the_same_work(held) if one.ids != held.ids]
         return sorted(same, key=lambda one: one.entry.taken_ms, reverse=True)
+
+    def begin_anew(self, held: Held, is_first: bool) -> list[Held]:
+        """The work was restarted when its task is a first one (``is_first``), and rerun when the result of that very
+        task is kept as late: then no attempt of before answers a retry any more. Those of before that are late."""
+        with self._lock:
+            others = self._of_the_same_work(held)
+            if not is_first and all(one.ids != held.ids for one in others):
+                return []
+            for one in others:
+                one.is_of_before = True
+            return [one for one in others if one.state is LATE]
 
     def finish(self, held: Held, result: TaskResult) -> Held | None:
         """The slot is done with the function. The Held that the result counts for, None when that was given up."""
@@ -202,7 +214,9 @@ class Register:
         """The result of ``earlier``'s function will count for ``retry``, and ``earlier`` is gone. False when its
         function does not run any more, or was told to end."""
         with self._lock:
-            if earlier.state is not RUNNING or (earlier.call is not None and not earlier.call.resume()):
+            if earlier.is_of_before or earlier.state is not RUNNING:
+                return False
+            if earlier.call is not None and not earlier.call.resume():
                 return False
             earlier.wanted += 1
             earlier.heir, retry.began_at, retry.thread_id = retry, earlier.began_at, earlier.thread_id
@@ -222,6 +236,10 @@ class Register:
             self._left.discard(held)
         held.state = to
         return True
+
+    def _of_the_same_work(self, held: Held) -> list[Held]:
+        kept = (*self._held.values(), *self._left) if held.work[1] else ()
+        return [one for one in kept if one.work == held.work and one is not held and one.state is not ONCE]
 
     # -- questions ---------------------------------------------------------------------------------
 

@@ -122,8 +122,7 @@ class Journal:
 
     def _take_out(self) -> None:
         while self._freed:
-            row = self._freed.popleft()
-            if self._live.pop(row, None) is not None:
+            if self._live.pop(row := self._freed.popleft(), None) is not None:
                 self._free.append(row)
                 self._unwritten.add(row)
 

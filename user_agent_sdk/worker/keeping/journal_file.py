@@ -59,10 +59,6 @@ class Entry(NamedTuple):
         """Something is still to be done for the platform."""
         return self.state not in (LATE, REJECTED)
 
-    def is_same_work(self, other: Entry) -> bool:
-        """The same agent, step of a workflow, and input: one's result answers the other."""
-        return bool(self.work_hash) and (self.agent_id, self.work_hash) == (other.agent_id, other.work_hash)
-
 
 _BODY, _TASK = Entry._fields.index("body"), Entry._fields.index("task")
 _TYPES: tuple[Any, ...] = (*(str,) * 6, bytes, str, int, int, (int, float, type(None)), str, bytes)

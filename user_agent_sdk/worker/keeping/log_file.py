@@ -52,7 +52,7 @@ class LogFile:
 
     def begin(self, rows: Mapping[int, Entry]) -> bool:
         """Open it for appending, after :meth:`read`, if it is not open; one that is damaged, empty or missing is
-        rewritten with these rows: then True. Raises OSError, ForeignFileError."""
+        rewritten with these rows: then True. Raises OSError, StorageError."""
         if self._log is not None and self._found.end:
             return False
         if self._found.damaged is not None or not self._found.end or not os.path.lexists(self.path):
@@ -78,7 +78,7 @@ class LogFile:
 
     def rewrite(self, rows: Mapping[int, Entry], *, is_old: bool) -> None:
         """Put a log with these rows alone in place of the old one, which stays as it was if that fails. ``is_old``:
-        they must be on the disk itself before the old log goes. Raises OSError, ForeignFileError."""
+        they must be on the disk itself before the old log goes. Raises OSError, StorageError."""
         new = _new_path(self.path)
         with suppress(FileNotFoundError):
             os.unlink(new)  # of a process that was killed; the lock is ours
@@ -106,7 +106,7 @@ class LogFile:
             self._open()
 
     def clear(self) -> None:
-        """Take out all rows. Raises OSError, ForeignFileError."""
+        """Take out all rows. Raises OSError, StorageError."""
         if self._found.damaged is not None:
             self.rewrite({}, is_old=False)
         elif os.path.lexists(self.path):
@@ -163,7 +163,7 @@ class Folder:
             return []
 
     def first(self) -> tuple[LogFile, dict[int, Entry]]:
-        """The first log whose lock is free, made if need be, and what it holds. Raises OSError, ForeignFileError."""
+        """The first log whose lock is free, made if need be, and what it holds. Raises OSError, StorageError."""
         private.make_folder(self._path)
         for number in range(1, FILES_TRIED + 1):
             taken = self.take(self._path / f"{number}.log")
@@ -194,7 +194,7 @@ class Folder:
 
 def take(path: Path, sync: str = "normal") -> LogFile | None:
     """The log of that name, with its lock, made if it is missing; None while another process has it. Raises OSError,
-    also where the file system has no locks, and ForeignFileError."""
+    also where the file system has no locks, and StorageError."""
     while True:
         descriptor = _open_lock(_lock_path(path))
         try:

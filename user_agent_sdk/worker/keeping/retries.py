@@ -10,20 +10,21 @@ A poll brings …                                              it is …
 
 A COMPLETED result is …
  done with                when the platform took the report and its lease was kept, or a retry has the result already;
-                          or when a task came that does the same work and retries nothing: the workflow was restarted
+                          or when the work began anew: a first task of it came, or its own task again
  kept as late, for a day  when its lease may have lapsed: the platform answers 200, ignores it, and hands out the same
                           work again under a new id; or when the platform knows its task or workflow no longer
 
 "The same work" is the same step of the same workflow, with the same agent and input. The attempt that a retry names
-need not be the one that is held here: where replies to polls are lost or come too late, as from a server that has just
-come back, attempts lie between the two that no worker ever had. A failure answers no retry. Only the process that holds
-a result can answer with it.
+need not be the one that is held here: where replies to polls are lost or come too late, attempts lie between that no
+worker ever had. But a restart or a rerun, which another process may have seen alone, removes the attempts of before:
+the platform is asked for one that is not named. A failure answers no retry. Only the result's process can answer.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Callable
 
 from ...conductor.wire import Task, TaskResult, TaskStatus, json_object
 from .held import Held, Register
@@ -41,23 +42,29 @@ class Case(enum.Enum):
     NEW = "new"
 
 
-def case_of(register: Register, held: Held, task: Task, now: float, wall_s: float) -> tuple[Case, Held | None]:
-    """Which case a task is that was just taken, and the earlier attempt that it is about. ``now`` is monotonic."""
+def case_of(
+    register: Register, held: Held, task: Task, now: float, wall_s: float, is_there: Callable[[Held], bool]
+) -> tuple[Case, Held | None]:
+    """Which case a task is that was just taken, and the earlier attempt that it is about. ``now`` is monotonic.
+    ``is_there``: whether the platform still has an attempt, which the task does not name and whose result is here."""
     if task.fault:
         return Case.FAULTY, None
     for earlier in register.attempts(held) if task.retried_task_id else ():
+        is_named = earlier.ids[0] == task.retried_task_id
+        if not is_named and task.reference_task_name is None:
+            continue  # it may be another step, with the same definition and input
         # One that is not named and has its lease is for the platform in progress too, and needs that lease.
-        is_its_turn = earlier.ids[0] == task.retried_task_id or earlier.lease.has_lapsed(now, wall_s)
+        is_its_turn = is_named or earlier.is_over or earlier.lease.has_lapsed(now, wall_s)
         if is_its_turn and register.inherit(earlier, held):
             return Case.RUNS, earlier
-        if answers(earlier):
+        if answers(earlier) and (is_named or is_there(earlier)):
             return Case.KNOWN, earlier
     return Case.NEW, None
 
 
 def answers(held: Held) -> bool:
     """Whether the result of a Held may be reported for a retry of its task."""
-    if held.is_over or (held.call is not None and held.call.is_told):
+    if held.is_of_before or held.is_over or (held.call is not None and held.call.is_told):
         return False  # it may be what a function had when it gave up
     return (held.result or reported(held.entry)).status is TaskStatus.COMPLETED
 
@@ -78,10 +85,10 @@ def reported(entry: Entry) -> TaskResult:
 
 def too_many(late: Iterable[Held], now_s: float) -> list[Held]:
     """Late results to be forgotten: too old, or the oldest of too many. ``now_s``: wall clock."""
-    since_ms, left_bytes, over = (now_s - LATE_KEPT_S) * 1000, LATE_BYTES, []
+    now_ms, left_bytes, over = now_s * 1000, LATE_BYTES, []
     newest_first = sorted(late, key=lambda held: (held.entry.taken_ms, held.row), reverse=True)
     for number, held in enumerate(newest_first):
         left_bytes -= len(held.entry.body)
-        if number >= LATE_RESULTS or left_bytes < 0 or held.entry.taken_ms < since_ms:
+        if number >= LATE_RESULTS or left_bytes < 0 or abs(now_ms - held.entry.taken_ms) > LATE_KEPT_S * 1000:
             over.append(held)
     return over
