@@ -145,9 +145,9 @@ class Custody:
         return case, retries.result_again(earlier, held.entry.worker_id)
 
     def _is_there(self, earlier: Held) -> bool:
-        """Whether the platform still has that attempt, which a restart of its workflow removes: one more report of the
-        same result tells, and changes nothing."""
-        return self._client.report(earlier.entry.body, earlier.ids, earlier.lease.send_timeout_s).status != 404
+        """Whether the platform has that attempt still: its result, sent again, tells by a 404, and changes nothing."""
+        body = earlier.entry.body  # empty while the slot encodes the result: an attempt of just now
+        return not body or self._client.report(body, earlier.ids, earlier.lease.send_timeout_s).status != 404
 
     def take_over(self, rows: Mapping[int, Entry]) -> None:
         """Hold the journal's rows of a process that has ended. Its results are delivered, and what it had started is
