@@ -97,6 +97,22 @@ class PaceTest(unittest.TestCase):
         self.now += 0.3
         self.assertEqual(self.pace.wait_s(EXTENSION, 0.2), 0)
 
+    def test_whoever_may_go_sooner_takes_no_turn_of_the_others(self) -> None:
+        """A short lease whose extensions failed for good began one each 0.3 s, and each put the others off: those were
+        never extended, though theirs would have been taken."""
+        for _ in range(9):
+            self.pace.failed(EXTENSION)
+            self.now += 1.0
+        begun = {0.3: 0, 3.0: 0}
+        for _ in range(1000):
+            for retry_s in begun:
+                if not self.pace.wait_s(EXTENSION, retry_s):
+                    begun[retry_s] += 1
+                    self.pace.failed(EXTENSION)
+            self.now += 0.01
+        self.assertIn(begun[3.0], (9, 10, 11))
+        self.assertIn(begun[0.3], range(30, 35))
+
     def test_refusals_of_what_was_under_way_together_count_once(self) -> None:
         for _ in range(64):
             self.pace.failed(REPORT)

@@ -493,6 +493,16 @@ class FilesTest(Kept):
         self.assertEqual(second.adopt(), {})  # the first lives
         self.assertEqual([path.name for path in journal_file.files_of(self.folder)], ["1.log", "2.log"])
 
+    def test_a_row_that_is_done_with_hides_no_row_of_the_same_task_that_a_dead_process_left(self) -> None:
+        """One process put a task back and was done with it; another had it then, and died with its result. The first
+        took that for a copy of its own row, and the result was gone."""
+        journal, other = self.opened(), self.opened()
+        row = journal.write(entry("t"))
+        other.write(done("t"))
+        self.die(other)
+        journal.free(row)
+        self.assertEqual([one.state for one in journal.adopt().values()], [RESULT])
+
     def test_the_rows_of_the_dead_are_adopted_once(self) -> None:
         first, second, third = self.opened(), self.opened(), self.opened()
         first.write(done("1"))

@@ -137,6 +137,14 @@ class CaseTest(unittest.TestCase):
         self.assertEqual(self.cases(task("t1", "t0")), (Case.NEW, None))
         self.assertEqual(self.register.begin_anew(again, False), [one])
 
+    def test_what_the_platform_does_not_know_any_more_gives_its_place_to_a_retry_that_names_it_alone(self) -> None:
+        for name, case in (("lost", Case.NEW), ("t1", Case.RUNS)):
+            self.setUp()
+            one = self.earlier(RUNNING)
+            one.lease.renewed(-9.0, 0.0, 0.0)
+            one.is_unknown = True
+            self.assertEqual(self.case(name), case)
+
     def test_a_task_that_was_ended_gives_its_place_though_its_lease_is_kept(self) -> None:
         self.earlier(RUNNING).is_over = True
         self.assertEqual(self.case("lost"), Case.RUNS)

@@ -106,7 +106,6 @@ class Slot:
                     custody.record(held, task, result)
                 if held.earlier is not None:
                     custody.delivery.supersede(held.earlier)
-                    held.earlier = None  # else the results of all tries before are kept in memory
         self._held = None
 
     def _run(self, held: Held, task: Task) -> TaskResult:

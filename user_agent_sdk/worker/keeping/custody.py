@@ -146,8 +146,8 @@ class Custody:
 
     def _is_there(self, earlier: Held) -> bool:
         """Whether the platform has that attempt still: its result, sent again, tells by a 404, and changes nothing."""
-        body = earlier.entry.body  # empty while the slot encodes the result: an attempt of just now
-        return not body or self._client.report(body, earlier.ids, earlier.lease.send_timeout_s).status != 404
+        outcome = self._client.report(earlier.entry.body, earlier.ids, earlier.lease.send_timeout_s)
+        return outcome.status != 404 or outcome.verdict is not Verdict.REFUSED  # as a gateway's own 404
 
     def take_over(self, rows: Mapping[int, Entry]) -> None:
         """Hold the journal's rows of a process that has ended. Its results are delivered, and what it had started is

@@ -78,6 +78,7 @@ class Held:
     is_recorded = False  # in the history; until then the entry keeps the task, for the process that may adopt the row
     is_adopted = False  # of a process that has ended
     is_of_before = False  # its workflow was restarted, or its task rerun, since: its result answers no retry
+    is_unknown = False  # to the platform, by an extension's reply: unless a retry names it, nothing retries it
     is_over = False  # its task was ended on the platform, or came again as other work: its result is nobody's
     wanted = 0  # how often its task, or a retry of it, came meanwhile
     is_given_up = False  # a failure is reported while the function still runs
@@ -240,8 +241,6 @@ class Register:
     def _of_the_same_work(self, held: Held) -> list[Held]:
         kept = (*self._held.values(), *self._left) if held.work[1] else ()
         return [one for one in kept if one.work == held.work and one is not held and one.state is not ONCE]
-
-    # -- questions ---------------------------------------------------------------------------------
 
     def running(self) -> list[Held]:
         """Tasks whose functions run and were not given up."""

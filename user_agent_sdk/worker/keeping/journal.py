@@ -204,6 +204,7 @@ class Journal:
 
     def _receive(self, rows: dict[int, Entry]) -> None:
         """Rows of an ended process. What we hold already is a copy of our own: the folder was moved, or restored."""
+        self._take_out()
         ours = {entry.task_id for entry in self._live.values()}
         for entry in rows.values():
             if entry.task_id not in ours:

@@ -208,7 +208,7 @@ class LeaseKeeper:
         if call is None or held.ended_s or call.reason:
             return
         if not is_known:
-            held.is_of_before = True
+            held.is_unknown = True
             call.cancel("the platform does not know this task any more")
         elif self._client.can_look and self.clock() - held.began_at >= LOOK_AFTER_S:
             wanted = held.wanted

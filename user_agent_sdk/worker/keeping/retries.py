@@ -54,8 +54,8 @@ def case_of(
         if not is_named and task.reference_task_name is None:
             continue  # it may be another step, with the same definition and input
         # One that is not named and has its lease is for the platform in progress too, and needs that lease.
-        is_its_turn = is_named or earlier.is_over or earlier.lease.has_lapsed(now, wall_s)
-        if is_its_turn and register.inherit(earlier, held):
+        has_lapsed = (earlier.is_over or earlier.lease.has_lapsed(now, wall_s)) and not earlier.is_unknown
+        if (is_named or has_lapsed) and register.inherit(earlier, held):
             return Case.RUNS, earlier
         if answers(earlier) and (is_named or is_there(earlier)):
             return Case.KNOWN, earlier

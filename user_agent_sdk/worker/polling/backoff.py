@@ -51,7 +51,7 @@ class Pace:
         self._gap_s = 0.0
         self._grown_at = 0.0
         self.refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
-        self._begun_at: dict[str, float] = {}
+        self._begun_at: dict[tuple[str, float], float] = {}
 
     def wait_s(self, kind: str, most_s: float = GAP_MAX_S) -> float:
         """0 for whoever may begin such an exchange now, else the seconds until it is worth asking again."""
@@ -63,10 +63,11 @@ class Pace:
                 self.succeeded(refused)
         if not self.refused_at or (kind != POLL and kind not in self.refused_at):
             return 0.0
-        next_at = self._begun_at.get(kind, 0.0) + min(self._gap_s, most_s)
+        turn = (kind, min(most_s, GAP_MAX_S))  # of its own for each haste: else who may go sooner would take every turn
+        next_at = self._begun_at.get(turn, self._begun_at.get((kind, GAP_MAX_S), 0.0)) + min(self._gap_s, most_s)
         if now < next_at:
             return next_at - now
-        self._begun_at[kind] = now
+        self._begun_at[turn] = now
         return 0.0
 
     def failed(self, kind: str) -> None:
@@ -75,7 +76,7 @@ class Pace:
             self._gap_s = min(GAP_MAX_S, self._gap_s * 2 or GAP_S)
             self._grown_at = now
         if kind not in self.refused_at:
-            self._begun_at[kind] = now
+            self._begun_at[kind, GAP_MAX_S] = now
         self.refused_at[kind] = now
 
     def succeeded(self, kind: str) -> None:
