@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .disk import disk
 from .loading import part
-from .platform import GONE, IN_PROGRESS, TIMED_OUT, Job, Work
+from .platform import IN_PROGRESS, Job, Work
 from .world import NEVER, world
 
 if TYPE_CHECKING:
@@ -151,8 +151,6 @@ class Checker:
         """A worker sends a result."""
         job, acked_at = self.platform.jobs[task_id], process.acked.get(task_id)
         is_alone = all(run.process is process for run in job.work.runs if run.job is job)
-        if job.status in (TIMED_OUT, GONE):
-            return  # to ask whether the platform has that attempt still
         if acked_at is not None and is_alone and process.quiet.get(task_id, 0.0) <= acked_at and not process.slept_s:
             self.fail("sent again", f"the result of {task_id} was acknowledged, and no extension could undo that")
 
@@ -170,9 +168,9 @@ class Checker:
         if status == "COMPLETED":
             output = report.get("outputData") or {}
             run = self._runs.get(output.get("by", ""))
-            is_its_own = run is not None and run.job.work is job.work and run.input == job.input
-            is_its_own = is_its_own and run is not None and run.job.restarts == job.restarts
-            return is_its_own and run is not None and run.outcome == "ok" and output["of"] == job.input
+            if run is None or (run.job.work, run.job.restarts, run.input) != (job.work, job.restarts, job.input):
+                return False
+            return run.outcome == "ok" and bool(output["of"] == job.input)
         if str(report.get("reasonForIncompletion")).startswith("the worker"):
             return any(process.is_dead or process.is_draining for process in self.processes)
         return any(run.outcome == "fails" for run in job.work.runs)

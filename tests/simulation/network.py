@@ -41,6 +41,7 @@ class Connection:
         self.jobs: list[Job] = []
         self.is_lost = self.is_faulty = False
         self.is_final = False  # a report that ends the task
+        self.is_question = False  # whether the platform has an attempt still: a report that delivers nothing
         self.is_beside = False  # an extension of the task is in the air
 
     def answer(self, result: Any, at: float) -> None:
@@ -100,7 +101,9 @@ class Transport:
         if kind == EXTENSION:
             process.in_the_air.add(found.task_id)
         found.is_beside = found.task_id in process.in_the_air
-        if kind == REPORT and found.is_final:
+        if kind == REPORT:
+            found.is_question, process.is_asking = process.is_asking, False
+        if kind == REPORT and found.is_final and not found.is_question:
             process.checker.sent(process, found.task_id)
         fault = self._platform.fault(kind)
         if fault is not None and fault.what != "tardy":

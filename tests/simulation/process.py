@@ -111,6 +111,8 @@ class Process:
             self.client, self.journal, self.stopping, counts, workers=setting.workers, on_run=on_run,
             on_contact=self._heard,
         )  # fmt: skip
+        self.is_asking, self._asks = False, self.custody._is_there
+        self.custody._is_there = self._is_there
         left = self.journal.open()
         intake = intakes.Intake(setting.workers, setting.interval_s, chance.random, 2.0)
         self.gate = Gate(
@@ -128,6 +130,13 @@ class Process:
             world.at(world.now, self, slot.step)
 
     # -- what runner.py does ---------------------------------------------------------------------------
+
+    def _is_there(self, earlier: Any) -> bool:
+        self.is_asking = True
+        try:
+            return bool(self._asks(earlier))
+        finally:
+            self.is_asking = False
 
     def _heard(self) -> None:
         if self.gate.intake.is_failing:
@@ -251,7 +260,7 @@ class Process:
             quiet_at = world.now + (0.0 if isinstance(reply.result, Response) else LINGER_S)
             self.quiet[reply.task_id] = max(quiet_at, self.quiet.get(reply.task_id, 0.0))
         elif reply.kind == REPORT and isinstance(reply.result, Response) and reply.result.status < 300:
-            if reply.is_final and not reply.is_beside:
+            if reply.is_final and not reply.is_beside and not reply.is_question:
                 self.acked[reply.task_id] = reply.sent_at
         elif isinstance(reply.result, Response):
             if reply.jobs:

@@ -63,14 +63,21 @@ _FAILURES = (TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
 _COMPLETED, _IN_PROGRESS, _APPLIED = TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS, Verdict.APPLIED
 
 
+class _Rows(dict[tuple[str, str, "str | None"], list[float]]):
+    """By what was done, agent and error: how many values within each bound (the one before the last: above all of
+    them), and at the end their sum. What happened, how often and how often in vain follow from it."""
+
+    def __missing__(self, key: tuple[str, str, str | None]) -> list[float]:
+        row = self[key] = [0] * (len(_BOUNDS.get(key[0], ())) + 1) + [0.0]
+        return row
+
+
 class Metrics(Counts):
     """Counts what the worker does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _rows
-        # By what was done, agent and error: how many values within each bound (the one before the last: above all of
-        # them), and at the end their sum. What happened, how often and how often in vain follow from it.
-        self._rows: dict[tuple[str, str, str | None], list[float]] = {}
+        self._rows = _Rows()
 
     def known(self, agent_id: str) -> None:
         """Count an agent's events from zero: an alert on a rise would miss the first event of a counter that
@@ -81,7 +88,7 @@ class Metrics(Counts):
         known += [("task_update", None if verdict is _APPLIED else verdict.name) for verdict in Verdict]
         with self._lock:
             for what, error in known:
-                self._row((what, agent_id, error))  # which makes the row
+                self._rows[what, agent_id, error]  # which makes the row
 
     def polled(self, agent_id: str, took_s: float, error: str | None = None) -> None:
         self._observe(("task_poll", agent_id, error), took_s)
@@ -105,12 +112,9 @@ class Metrics(Counts):
 
     def _observe(self, key: tuple[str, str, str | None], value: float) -> None:
         with self._lock:
-            row = self._row(key)
+            row = self._rows[key]
             row[bisect_left(_BOUNDS.get(key[0], ()), value)] += 1
             row[-1] += value
-
-    def _row(self, key: tuple[str, str, str | None]) -> list[float]:
-        return self._rows.setdefault(key, [0] * (len(_BOUNDS.get(key[0], ())) + 1) + [0.0])
 
     def render(self, gauges: Mapping[tuple[str, ...], float]) -> str:
         """The text that Prometheus reads; ``gauges`` by name and label values."""
