@@ -148,6 +148,8 @@ def main() -> int:
     if "max_file_bytes" in ORDER:
         import resource
 
+        # up to 3.13.0 Python keeps a module's compiled file that was cut at the limit, and no later process can import it
+        sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_FSIZE, (ORDER["max_file_bytes"], resource.RLIM_INFINITY))
     if os.name == "nt":
         threading.Thread(target=heed_stdin, daemon=True).start()
