@@ -148,7 +148,7 @@ def main() -> int:
     if "max_file_bytes" in ORDER:
         import resource
 
-        # up to 3.13.0 Python keeps a module's compiled file that was cut at the limit, and no later process can import it
+        # up to 3.13.0 Python keeps a compiled file that was cut at the limit, which no later process can import
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_FSIZE, (ORDER["max_file_bytes"], resource.RLIM_INFINITY))
     if os.name == "nt":

@@ -9,6 +9,7 @@ import threading
 import traceback
 import unittest
 from typing import Any, Callable
+from unittest import mock
 from urllib.parse import parse_qs
 
 from user_agent_sdk.conductor import auth as rooms
@@ -21,6 +22,8 @@ from .support import PATIENCE_S, Arrivals, FakeClock, Handler, Peer, Request, Se
 
 SECRET = "canary-secret-77"
 DAY_S = 86400.0
+OPEN = threading.Event()
+OPEN.set()
 
 
 class Endpoint:
@@ -34,8 +37,8 @@ class Endpoint:
         self.open.set()
 
     def __call__(self) -> Fetched:
-        number = self.asked.arrived()
-        assert self.open.wait(PATIENCE_S)
+        opened, number = self.open, self.asked.arrived()
+        assert opened.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
         return Fetched(f"token{number}", self.life)
@@ -114,6 +117,21 @@ class Living(TokenSourceTest):
         self.pass_time(90)
         self.assertEqual(self.token(urgent=True), "Bearer token1")
         self.assertEqual(self.endpoint.asked.count, 1)
+
+    def test_an_urgent_caller_asks_beside_a_fetch_that_hangs(self) -> None:
+        """One request for a token hung for its 15 s, and every lease of the worker waited for it behind a lock."""
+        self.assert_token(1)
+        self.pass_time(101)
+        self.endpoint.open.clear()
+        hanging = threading.Thread(target=self.token, daemon=True)
+        hanging.start()
+        self.endpoint.asked.wait(2)
+        with mock.patch.object(rooms, "URGENT_CAP_S", 0.01), mock.patch.object(self.endpoint, "open", OPEN):
+            self.assertEqual(at_once(4, lambda: self.token(urgent=True)), ["Bearer token3"] * 4)
+        self.assertEqual(self.endpoint.asked.count, 3, "one asks beside it, not each")
+        self.assertEqual((self.token(), hanging.is_alive()), ("Bearer token3", True), "which serves everybody")
+        self.endpoint.open.set()
+        hanging.join(PATIENCE_S)
 
     def test_an_expired_one_makes_all_wait_for_one_fetch(self) -> None:
         self.assert_token(1)

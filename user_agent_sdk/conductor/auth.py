@@ -88,8 +88,9 @@ class TokenSource:
         self._header, self._prefix = header, prefix
         self._clock, self._wall, self._rand = clock, wall, rand
         self._cap_s = cap_s  # of the pause after a failure
-        # Held during a fetch, the only HTTP under a lock; guards all below. Readers of a living token don't take it.
-        self._refreshing = threading.Lock()
+        # Each is held during a fetch, the only HTTP under a lock: the first by whoever fetches, the second by an urgent
+        # caller when that fetch hangs. Both may then write what is below. Readers of a living token take neither.
+        self._refreshing, self._beside = threading.Lock(), threading.Lock()
         self._current: tuple[dict[str, str], Lifetime] | None = None
         self._failure: PlatformError | None = None
         self._failures = 0
@@ -103,13 +104,18 @@ class TokenSource:
 
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """The authorization header. An ``urgent`` caller (a lease runs out) never stops to refresh a token that is
-        still good, and pauses for half a second at most, but for refused credentials. Raises AuthRefusedError or
-        another PlatformError when no token can be had now."""
+        still good, and waits for half a second at most, for another's fetch as in a pause, but for refused credentials.
+        Raises AuthRefusedError or another PlatformError when no token can be had now."""
         now = self._clock()
         current = self._current
         if current is None or now >= current[1].expires_at:
-            with self._refreshing:
+            if not self._refreshing.acquire(timeout=URGENT_CAP_S if urgent else -1):
+                with self._beside:
+                    return self._newer(current, urgent)
+            try:
                 return self._newer(current, urgent)
+            finally:
+                self._refreshing.release()
         is_due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
         if is_due and self._refreshing.acquire(blocking=False):
             try:

@@ -78,14 +78,9 @@ class Connection(Reader):
         self.is_busy = False  # a reply is owed, which must not answer another request
 
     def send(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout_s: float,
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float,
         limit_bytes: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``, or up to
         SLOW_TIMES as much with a large body, since bytes that the system took may be long on their way. Raises
         TransportError."""

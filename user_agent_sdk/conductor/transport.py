@@ -60,15 +60,9 @@ class Transport:
         self._origins: dict[tuple[str, str], _Origin] = {}
 
     def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        timeout_s: float,
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout_s: float,
         limit_bytes: int = REPLY_LIMIT_BYTES,
-    ) -> Connection:
+    ) -> Connection:  # fmt: skip
         """The first half of an exchange; the second is ``fetch()`` of what is returned, in the same thread, which may
         have others under way meanwhile. Both are over within ``timeout_s`` in all (a large body has more, see
         :meth:`Connection.send`); any status is a Response.
