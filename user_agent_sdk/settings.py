@@ -208,12 +208,9 @@ TABLE: tuple[Setting, ...] = tuple(row._replace(name=name) for name, row in _ROW
 
 
 def load(
-    flags: Mapping[str, Any],
-    *,
-    environ: Mapping[str, str] = os.environ,
-    script: Path | None = None,
+    flags: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ, script: Path | None = None,
     target: bool = True,
-) -> Settings:
+) -> Settings:  # fmt: skip
     """Read and check everything. ``flags`` maps a setting's name to the text that the command line gave (a list for a
     flag that may be repeated), or None; ``script`` is the agent's file, whose folder is searched for credentials.json;
     without ``target`` no credentials are read or needed.

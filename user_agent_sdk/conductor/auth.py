@@ -73,17 +73,11 @@ class TokenSource:
     sent; ``is_renewed`` is True when another secret was found."""
 
     def __init__(
-        self,
-        fetch: Callable[[], Fetched],
-        header: str,
-        prefix: str = "",
-        *,
-        is_renewed: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        self, fetch: Callable[[], Fetched], header: str, prefix: str = "", *,
+        is_renewed: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.SystemRandom().random,  # which no script seeds
-        cap_s: float = REFUSED_CAP_S,
-    ) -> None:
+        wall: Callable[[], float] = time.time, cap_s: float = REFUSED_CAP_S,
+    ) -> None:  # fmt: skip
         self._fetch, self._is_renewed = fetch, is_renewed
         self._header, self._prefix = header, prefix
         self._clock, self._wall, self._rand = clock, wall, rand

@@ -123,11 +123,9 @@ def current_task() -> CurrentTask:
     """The task that runs in this thread or coroutine. Raises AgentError where there is none."""
     current = CURRENT.get(None)
     if current is None:
-        hints = [
-            "call it inside an agent function, not while the script is loaded",
-            "a thread that you start does not know its task: contextvars.copy_context().run(function) tells it",
-        ]
-        raise AgentError("current_task() was called where no task runs", hints=hints)
+        inside = "call it inside an agent function, not while the script is loaded"
+        thread = "a thread that you start does not know its task: contextvars.copy_context().run(function) tells it"
+        raise AgentError("current_task() was called where no task runs", hints=(inside, thread))
     return current
 
 
