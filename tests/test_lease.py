@@ -118,6 +118,8 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper.pace.failed(EXTENSION)
         self.assertEqual(keeper.pace.wait_s(EXTENSION), 0, "the second's one extension has begun")
         began, both = keeper.clock(), (held_for("a", 0.9), held_for("b", 0.9))
+        for one in both:
+            one.lease.has_failed = True
         self.hold(keeper, *both)
         for one in both:
             platform.await_sent(one.ids[0], 3)
@@ -404,6 +406,46 @@ class LeaseKeeperTest(unittest.TestCase):
         keeper = LeaseKeeper(platform, Pace(lambda: now[0]))  # type: ignore[arg-type]
         keeper._table._most = 0  # no thread comes
         return keeper, platform
+
+    def test_one_that_the_platform_extends_has_its_turn_whatever_it_refuses_of_others(self) -> None:
+        """The extensions of a few tasks of one broken workflow failed, each time. All leases then drew lots for one
+        extension a second, and healthy ones were over before they had their turn."""
+        now = [100.0]
+        keeper, platform = self.stopped_clock(now)
+        platform.answer = lambda task_id: APPLIED if task_id == "good" else Outcome(Verdict.LATER, "HTTP 500")
+        others = [held_for(str(number)) for number in range(9)]
+        for one in others[:8]:
+            keeper._extend(one)
+            now[0] += 1.0
+        keeper._extend(others[0])
+        self.assertGreater(keeper._extend(others[1]), 0.9, "it waits for its turn")
+        keeper.pace.refused_at[EXTENSION] = now[0]
+        self.assertEqual(keeper._extend(held_for("good")), 10.0)
+        self.assertEqual((len(platform.sent["1"]), len(platform.sent["good"])), (1, 1))
+
+    def test_after_a_failure_an_extension_has_twice_the_time(self) -> None:
+        """Over a slow line a new connection took longer than an extension had: each was given up on the way, and made
+        no way for the next, until the lease was over."""
+        now, outcomes = [100.0], [Outcome(Verdict.LATER, "no answer in time"), APPLIED, APPLIED]
+        keeper, platform = self.stopped_clock(now)
+        platform.answer, held = lambda task_id: outcomes.pop(0), held_for(lease_s=6.0)
+        for timeout_s in (1.0, 2.0, 1.0):
+            platform.timeouts.clear()
+            now[0] += 1.0
+            keeper._extend(held)
+            self.assertEqual(platform.timeouts, {timeout_s})
+
+    def test_all_are_extended_at_once_after_the_machine_has_slept(self) -> None:
+        """Linux's monotonic clock stood still meanwhile: a lease that was not over yet waited out its third."""
+        now, wall = [100.0], [1.7e9]
+        keeper = LeaseKeeper(Platform(), Pace(lambda: now[0]), wall=lambda: wall[0])  # type: ignore[arg-type]
+        keeper._table._most = 0  # no thread comes
+        self.hold(keeper, held_for(lease_s=60.0))
+        for awake_s, asleep_s, due in ((0.5, 0.0, 120.0), (0.5, 0.9, 120.0), (0.5, 44.0, 101.5), (0.5, -44.0, 101.5)):
+            now[0] += awake_s
+            wall[0] += awake_s + asleep_s
+            keeper.watch()
+            self.assertEqual(keeper._table.next_due(), due)
 
     def test_copies_of_two_tasks_or_of_one_between_extensions_stop_none(self) -> None:
         """The second copy in the life of a process was the end of all extensions: its leases lapsed until a restart."""

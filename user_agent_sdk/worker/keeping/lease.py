@@ -32,6 +32,7 @@ OFF_S, OFF_MAX_S = 60.0, 3600.0  # for how long none is sent then
 UNKNOWN_LEASE_S = 90.0  # a response timeout that is missing or nonsense is kept as if it were this
 SEND_TIMEOUT_S = 5.0
 LINGER_S = 10.0  # how long the platform may still work on an extension that was not answered
+SLEPT_S = 1.0  # by which the wall clock, from one look to the next, gets ahead of the monotonic one
 STALLED_S = 3.0  # until the next extension of a lapsed lease, when the last was not answered: the platform queues them
 _NEVER_MS = 2**62
 _BROKE_OFF = Outcome(Verdict.MAYBE, "the extension broke off")
@@ -47,7 +48,7 @@ class Lease:
         self.lease_s = lease_s
         kept_s = lease_s if lease_s is not None else UNKNOWN_LEASE_S
         self.period_s, self.retry_s = kept_s / 3, kept_s / 10  # between two extensions, and after a failed one
-        self.send_timeout_s = min(SEND_TIMEOUT_S, kept_s / 6)
+        self.send_timeout_s = min(SEND_TIMEOUT_S, kept_s / 6)  # twice that after a failure: a slow line opens slowly
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
@@ -104,6 +105,7 @@ class LeaseKeeper:
         self._is_ending = False  # of leases whose extensions fail, which was said
         self._off_s = 0.0
         self._off_until = 0.0  # monotonic; no extension before
+        self._ahead_s = float("inf")  # the wall clock, of the monotonic one, when last looked at
 
     def track(self, held: Held) -> None:
         """Extend its lease from now on; one of unknown age (an adopted result's) at once."""
@@ -146,6 +148,9 @@ class LeaseKeeper:
         more tasks are taken until leases are kept again."""
         self._table.watch()
         now, is_refusing = self.clock(), bool(self.pace.refused_at)
+        ahead_s, self._ahead_s = self._ahead_s, self.wall() - now
+        if self._ahead_s - ahead_s > SLEPT_S:  # the machine slept, and with it the clock by which extensions are due
+            self._table.hurry()
         for task_id, left in list(self._put_back.items()):
             if left.quiet_at <= now:
                 del self._put_back[task_id]
@@ -181,7 +186,9 @@ class LeaseKeeper:
         log.warning(text, held.ids[0], ECHOES, self._off_s, extra=held.said("lease"))
 
     def _extend(self, held: Held) -> float | None:
-        wait_s = max(0.0, self._off_until - self.clock()) or self.pace.wait_s(EXTENSION, held.lease.retry_s)
+        wait_s = max(0.0, self._off_until - self.clock())
+        if not wait_s and held.lease.has_failed:  # else it has no part in the refusals, and its turn now
+            wait_s = self.pace.wait_s(EXTENSION, held.lease.retry_s)
         if wait_s > 0:
             return wait_s
         lease = held.lease
@@ -221,9 +228,9 @@ class LeaseKeeper:
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
-        lease.extensions += 1
+        lease.extensions, timeout_s = lease.extensions + 1, lease.send_timeout_s * (1 + lease.has_failed)
         try:
-            outcome = self._client.extend(*held.ids, held.entry.worker_id, lease.send_timeout_s)
+            outcome = self._client.extend(*held.ids, held.entry.worker_id, timeout_s)
         finally:
             lease.quiet_at = max(before, self.clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
         if outcome.verdict is Verdict.APPLIED:
