@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -421,6 +422,44 @@ class GateTest(unittest.TestCase):
         self.assertEqual([record.action for record in logged.records], ["outage_started", "outage_over"])
         self.assertEqual(self.contacts, [1])
         self.assertIsNotNone(gate.polled_at)
+
+    def test_a_console_that_stands_still_holds_up_nobody_who_wakes_the_gate(self) -> None:
+        """Somebody pressed Ctrl+S in the terminal. The slot whose poll failed stood still in its log line, with the
+        gate's lock; the lease keeper, whose extension had just been taken, waited for that, and its lease was over."""
+        came, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        class Console(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                came.set()
+                go.wait(LONG_S)
+
+        def answer() -> list[Task]:
+            raise PollError("HTTP 503")
+
+        logger, console = logging.getLogger("user_agent_sdk.worker.polling.gate"), Console()
+        logger.addHandler(console)
+        self.addCleanup(logger.removeHandler, console)
+        gate = self.gate(Platform(answer))
+        slot = threading.Thread(target=gate.take, daemon=True)
+        slot.start()
+        self.assertTrue(came.wait(LONG_S))
+        waking = threading.Thread(target=gate.wake, daemon=True)
+        waking.start()
+        waking.join(LONG_S / 4)
+        self.assertFalse(waking.is_alive())
+        go.set()
+        self.join([slot])
+
+    def test_after_a_wait_that_broke_off_somebody_looks_at_the_clock_again(self) -> None:
+        """Memory was short for a moment, or a script's time limit raised in the wrong thread. The slot went on, and
+        took for granted that another one would look: its agent polled no more."""
+        gate = self.gate(Platform(tasks))
+        gate.intake.next_at = time.monotonic() + 0.01
+        with mock.patch.object(gate._changed, "wait", side_effect=MemoryError), self.assertRaises(MemoryError):
+            gate.take()
+        gate.intake.next_at = time.monotonic() + 0.05
+        self.join(self.slots(gate, 1, lambda taken: self.stopping.set()))
 
     def test_while_polls_fail_one_slot_probes(self) -> None:
         def answer() -> list[Task]:

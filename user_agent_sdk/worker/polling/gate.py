@@ -94,8 +94,9 @@ class Gate:
         self._changed = threading.Condition(self._lock)
         self.intake = intake
         self._sight = Sight()
-        self._outage = Outage(log, "Polling fails", agent_id=agent_id, worker_id=worker_id)
         self._look_at = _NEVER  # when the first of the slots that wait looks again
+        self._telling = threading.Lock()  # guards _outage, whose lines may wait for a console that stands still
+        self._outage = Outage(log, "Polling fails", agent_id=agent_id, worker_id=worker_id)
 
     def take(self) -> Taken | None:
         """Wait for a turn, poll, and say what came. None once the worker stops or has had its last task."""
@@ -142,13 +143,15 @@ class Gate:
     def chained(self, tasks: int) -> None:
         """A report that asked for the next task brought so many."""
         self._budget.settle(tasks)
-        with self._lock:
-            if tasks:
-                self.polled_at = now = self._clock()
-                self._found(now)
-                self._outage.succeeded(now)
-            else:
+        if not tasks:
+            with self._lock:
                 self.intake.unchained()
+            return
+        self.polled_at = now = self._clock()
+        with self._lock:
+            self._found(now)
+        with self._telling:
+            self._outage.succeeded(now)
 
     def wake(self) -> None:
         """The worker stops, or the platform answers again: waiting slots look anew."""
@@ -177,9 +180,11 @@ class Gate:
             self._changed.wait()
             return
         self._look_at = until
-        self._changed.wait(until - self._clock())
-        if self._look_at == until:
-            self._look_at = _NEVER
+        try:
+            self._changed.wait(until - self._clock())
+        finally:
+            if self._look_at == until:
+                self._look_at = _NEVER
 
     def _is_over(self) -> bool:
         return self._stopping.is_set() or self._budget.is_spent
@@ -197,6 +202,7 @@ class Gate:
             was_failing = self._found(now) if tasks else self.intake.empty(poll, now, sent.wait_ms > 0)
             if was_failing:
                 self._changed.notify_all()
+        with self._telling:
             self._outage.succeeded(now)
         if was_failing:
             self._on_contact()
@@ -214,4 +220,5 @@ class Gate:
         self.is_refused = error.code == AuthRefusedError.code
         with self._lock:
             self.intake.failed(poll, now, error.retry_after_s)
+        with self._telling:
             self._outage.failed(error.message, now, self.is_refused)
