@@ -147,6 +147,13 @@ class TimetableTest(unittest.TestCase):
         self.assertAlmostEqual(late_s, 4.99)
         self.assertLess(used_s, 1.0)
 
+    def test_a_wait_that_breaks_off_leaves_nobody_counted_as_idle(self) -> None:
+        """Then no further thread came ever after, however late the items were."""
+        table: Timetable[str] = Timetable("test", lambda item: None, 1, most=2)
+        with mock.patch.object(table._changed, "wait", side_effect=MemoryError), self.assertRaises(MemoryError):
+            table._turn()
+        self.assertEqual(table._idle, 0)
+
     def test_an_item_is_never_acted_on_by_two_threads_at_once(self) -> None:
         """Whatever hurry(), put() and drop() do meanwhile: a result sent twice at once would be reported
         twice. put() of an item that was being acted on once made a second thread take it."""

@@ -214,7 +214,9 @@ class Timetable(Generic[Item]):
         """Wait for a change. When this thread woke late: by how many seconds, and for how many the process computed."""
         began_at, used_s = self._clock(), time.process_time()
         self._idle += 1
-        was_told = self._changed.wait(limit_s)
-        self._idle -= 1
+        try:
+            was_told = self._changed.wait(limit_s)
+        finally:
+            self._idle -= 1
         late_s = self._clock() - began_at - limit_s
         return None if was_told or late_s < OVERSLEPT_S else (late_s, time.process_time() - used_s)
