@@ -266,6 +266,18 @@ class DeliveryTest(unittest.TestCase):
         self.assertIsNone(delivery._send(held))
         self.assertEqual((self.left(), self.journal.live()), ([], {}))
 
+    def test_one_of_a_short_lease_is_sent_again_before_that_is_over(self) -> None:
+        """The extension that was not answered undid the report a second later. The lease of 6 s was not kept any more,
+        and the next report came after 10 s: the task had timed out by then, and its work was given out again."""
+        delivery = self.delivery()
+        held = self.held(lease_s=6.0)
+        held.lease.quiet_at = self.now + 10.0
+        self.assertEqual(delivery._settled(held, APPLIED), 2.0)
+        for _ in range(5):
+            self.now += 2.0
+            self.assertEqual(delivery._send(held), 2.0 if self.now < 1010.0 else None)
+        self.assertEqual(self.left(), [])
+
     def test_a_superseded_result_is_still_sent_but_neither_leased_nor_kept(self) -> None:
         """An extension that met Conductor's timeout brought the ended attempt back to life. Its result had
         been dropped, since the retry was answered with it, and the workflow hung for three minutes."""

@@ -146,12 +146,14 @@ class Delivery:
     def _unsure_s(self, held: Held, now: float) -> float | None:
         """Seconds until the result is sent once more; None when it is delivered. An extension that Conductor
         works on at the same time may undo the report: it says 200 to both, and the task is in progress again
-        (seen: it timed out and ran twice). A second report changes nothing if all was well."""
+        (seen: it timed out and ran twice). A further report changes nothing if all was well, and comes before the lease
+        of one that was undone is over."""
         quiet_at = held.lease.quiet_at
         if quiet_at <= held.sent_at:
             return None
         self._leases.drop(held)
-        held.again_at = SURE_AGAIN_S + (quiet_at if now < quiet_at < float("inf") else now)
+        quiet_at = quiet_at if now < quiet_at < float("inf") else now
+        held.again_at = min(quiet_at + SURE_AGAIN_S, now + held.lease.period_s)
         return held.again_at - now
 
     def _ended(self, held: Held) -> None:
