@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -57,6 +58,71 @@ class SlotsTest(unittest.TestCase):
             yield
         finally:
             setattr(slots_module, name, before)
+
+    def test_a_record_factory_that_raises_costs_neither_a_slot_nor_a_result(self) -> None:
+        """The usual recipe gives each line the value of a context variable, which no thread but the main one has. Our
+        line about a report that had failed raised, then the line about that, and the slot's thread ended: its result
+        was never sent again, and its lease was kept for ever."""
+        before = logging.getLogRecordFactory()
+
+        def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+            if threading.current_thread() is not threading.main_thread():
+                raise LookupError("request_id")
+            return before(*args, **kwargs)
+
+        logging.setLogRecordFactory(factory)
+        self.addCleanup(logging.setLogRecordFactory, before)
+        with working(self.box, agent(lambda: 1)) as worker:
+            with self.box.down("report"), self.assertLogs("user_agent_sdk.worker.keeping", "WARNING"):
+                one = self.box.put()
+                self.box.await_calls("report", 2)
+            ended = [self.box.wait(each, LONG_S).status for each in (one, self.box.put())]
+            self.await_clean(worker)
+        self.assertEqual(ended, ["COMPLETED"] * 2)
+
+    def test_a_result_whose_task_was_rerun_while_it_was_written_down_is_not_reported(self) -> None:
+        """The disk was slow, the task came again with another input, and the result of the run before completed it."""
+        reports: list[Any] = []
+        writing, go, runs_again, end = (threading.Event() for _ in range(4))
+        wire = {"taskId": "t", "workflowInstanceId": "w", "taskDefName": AGENT, "responseTimeoutSeconds": 60}
+        offers: list[Any] = []
+
+        def fault(kind: str, request: Request, proceed: Any) -> Any:
+            if kind == "poll":
+                return Reply.of(offers.pop(0)) if offers else PASS
+            if kind != "report":
+                return PASS
+            reports.append(json.loads(request.body)["outputData"])
+            return Reply.of("t")
+
+        def runs(n: int) -> int:
+            if n == 2:
+                runs_again.set()
+                end.wait(LONG_S)
+            return n
+
+        self.box.faults.append(fault)
+        with working(self.box, agent(runs), workers=2) as worker:
+            self.addCleanup(end.set)
+            self.addCleanup(go.set)
+            journal = worker.runner._journal
+            plain = journal.write
+
+            def write(entry: Any, row: int = 0) -> int:
+                if entry.state == RESULT and not writing.is_set():
+                    writing.set()
+                    go.wait(LONG_S)
+                return plain(entry, row)
+
+            with mock.patch.object(journal, "write", write), self.assertLogs(CUSTODY, "WARNING"):
+                offers.append({**wire, "inputData": {"n": 1}})
+                self.assertTrue(writing.wait(LONG_S))
+                offers.append({**wire, "inputData": {"n": 2}})
+                self.assertTrue(runs_again.wait(LONG_S))
+                go.set()
+                end.set()
+                self.await_clean(worker)
+        self.assertEqual(reports, [{"result": 2}])
 
     def test_a_slow_disk_keeps_no_lease_waiting(self) -> None:
         """A rewrite of the journal flushed it to a busy disk for two seconds. The tasks that had just come waited for

@@ -109,13 +109,8 @@ def _second(at: int, zone: timezone | None) -> str:
 
 def _json(record: logging.LogRecord, stream: TextIO) -> str:
     """One JSON object: ts (UTC), level, logger, pid, msg, the FIELDS that ``extra`` gave, exc."""
-    line: dict[str, object] = {
-        "ts": _moment(record, timezone.utc)[:23] + "Z",
-        "level": record.levelname,
-        "logger": record.name,
-        "pid": record.process,
-        "msg": bounded(redactor(record.getMessage())),
-    }
+    line: dict[str, object] = {"ts": _moment(record, timezone.utc)[:23] + "Z", "level": record.levelname}
+    line.update(logger=record.name, pid=record.process, msg=bounded(redactor(record.getMessage())))
     for key in FIELDS:
         if (value := record.__dict__.get(key)) is not None:
             line[key] = value if isinstance(value, (int, float)) else redactor(str(value))
@@ -199,7 +194,10 @@ class _OwnLogger(logging.Logger):
         func: str | None = None, extra: Any = None, sinfo: str | None = None,
     ) -> logging.LogRecord:  # fmt: skip
         """With our fields, where logging raises for one of the same name that a script's record factory has set."""
-        record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        try:
+            record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        except Exception:  # of the script's record factory, as its handlers may: it would end a thread of ours
+            record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         record.__dict__.update(extra or {})
         return record
 

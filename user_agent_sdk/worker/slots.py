@@ -149,7 +149,7 @@ class Slot:
             self._custody.put_back(held)
             return
         delivery, body, outcome = self._custody.delivery, held.entry.body, _BROKE_OFF
-        if self._custody.pace.wait_s(REPORT) > 0:  # the platform refuses reports: the delivery has its turn
+        if held.is_over or self._custody.pace.wait_s(REPORT) > 0:  # over by now, or reports are refused
             delivery.post(held)
             self._held = None
             return
