@@ -217,11 +217,9 @@ def _complete_akabot(values: dict[str, Any], sources: dict[str, str], path: Path
     absent = [key for key, name in (("clientId", "client_id"), ("clientSecret", "client_secret")) if not values[name]]
     if absent and path is None:
         what = f"no {FILE_NAME} in this folder or beside the agent, and no {' and '.join(absent)} in the environment"
-        hints = [
-            "download it from the akaBot Workflow Builder, or name it: -c FILE",
-            "to try an agent without an account: useragent invoke AGENT",
-            "for a plain Conductor server: --conductor http://HOST:8080/api",
-        ]
+        hints = ["download it from the akaBot Workflow Builder, or name it: -c FILE",
+                 "to try an agent without an account: useragent invoke AGENT",
+                 "for a plain Conductor server: --conductor http://HOST:8080/api"]  # fmt: skip
         raise ConfigError(what, code="config-missing", hints=hints)
     if absent:
         raise ConfigError(f"{path} has no {' and no '.join(absent)}", code="config-missing", hints=warnings)

@@ -142,17 +142,11 @@ class TaskResult:
     platform stores the output and hands the task out again later."""
 
     def __init__(
-        self,
-        task_id: str = "",
-        workflow_instance_id: str = "",
-        status: TaskStatus | StatusName = TaskStatus.COMPLETED,
-        output_data: Mapping[str, Any] | None = None,
-        reason_for_incompletion: str | None = None,
-        callback_after_seconds: int | None = None,
-        worker_id: str | None = None,
-        logs: Sequence[LogLine] = (),
+        self, task_id: str = "", workflow_instance_id: str = "", status: TaskStatus | StatusName = TaskStatus.COMPLETED,
+        output_data: Mapping[str, Any] | None = None, reason_for_incompletion: str | None = None,
+        callback_after_seconds: int | None = None, worker_id: str | None = None, logs: Sequence[LogLine] = (),
         extend_lease: bool | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.task_id, self.workflow_instance_id, self.worker_id = task_id, workflow_instance_id, worker_id
         self.status, self.output_data, self.logs = TaskStatus(status), output_data, logs
         self.reason_for_incompletion = reason_for_incompletion
@@ -299,10 +293,8 @@ def _checked(item: object) -> Task | None:
     return task
 
 
-_KEPT_ASIDE = (
-    ("externalInputPayloadStoragePath", "inputData", "input"),
-    ("externalOutputPayloadStoragePath", "outputData", "output of its last run"),
-)
+_KEPT_ASIDE = (("externalInputPayloadStoragePath", "inputData", "input"),
+               ("externalOutputPayloadStoragePath", "outputData", "output of its last run"))  # fmt: skip
 _ELSEWHERE = "which then keeps it in a store of its own; put the data elsewhere, and pass its path or address"
 
 
