@@ -133,6 +133,24 @@ class Living(TokenSourceTest):
         self.endpoint.open.set()
         hanging.join(PATIENCE_S)
 
+    def test_while_two_fetches_hang_no_other_urgent_caller_does(self) -> None:
+        """All that keep leases stood behind the second one, though the first had brought a token."""
+        self.assert_token(1)
+        self.pass_time(101)
+        self.endpoint.open.clear()
+        with mock.patch.object(rooms, "URGENT_CAP_S", 0.01):
+            hanging = [threading.Thread(target=self.token, kwargs={"urgent": bool(n)}, daemon=True) for n in range(2)]
+            for number, each in enumerate(hanging, 2):
+                each.start()
+                self.endpoint.asked.wait(number)
+            with self.assertRaisesRegex(TransportError, "no token yet"):
+                self.token(urgent=True)
+        self.assertTrue(all(each.is_alive() for each in hanging))
+        self.endpoint.open.set()
+        for each in hanging:
+            each.join(PATIENCE_S)
+        self.assertEqual((self.endpoint.asked.count, self.token()[:12]), (3, "Bearer token"))
+
     def test_an_expired_one_makes_all_wait_for_one_fetch(self) -> None:
         self.assert_token(1)
         self.pass_time(101)

@@ -98,18 +98,21 @@ class TokenSource:
 
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """The authorization header. An ``urgent`` caller (a lease runs out) never stops to refresh a token that is
-        still good, and waits for half a second at most, for another's fetch as in a pause, but for refused credentials.
+        still good, waits half a second at most in a pause but for refused credentials, and a second at most for others.
         Raises AuthRefusedError or another PlatformError when no token can be had now."""
-        now = self._clock()
-        current = self._current
+        now, current = self._clock(), self._current
         if current is None or now >= current[1].expires_at:
-            if not self._refreshing.acquire(timeout=URGENT_CAP_S if urgent else -1):
-                with self._beside:
-                    return self._newer(current, urgent)
+            turn = self._refreshing
+            if not turn.acquire(timeout=URGENT_CAP_S if urgent else -1):
+                turn = self._beside
+                if not turn.acquire(timeout=URGENT_CAP_S):
+                    if self._current is not current:
+                        return self.headers(urgent=True)
+                    raise TransportError("no token yet: its endpoint does not answer", sent=False)
             try:
                 return self._newer(current, urgent)
             finally:
-                self._refreshing.release()
+                turn.release()
         is_due = now >= current[1].refresh_at and now >= self._retry_at and not urgent
         if is_due and self._refreshing.acquire(blocking=False):
             try:
@@ -122,10 +125,9 @@ class TokenSource:
 
     def refused(self, headers: dict[str, str]) -> bool:
         """The service refused these headers' token; True when trying again makes sense."""
-        current = self._current
+        now, current = self._clock(), self._current
         if current is None or current[0] != headers:
             return True
-        now = self._clock()
         if current[1].is_young(now, self._wall()):
             return False
         current[1].expires_at = now
@@ -136,8 +138,8 @@ class TokenSource:
         if self._current is not None and self._current is not known:
             return self._current[0]
         again_at = self._urgent_at if urgent else self._retry_at
-        if self._failure is not None and self._clock() < again_at and not self._is_renewed():
-            raise _afresh(self._failure)
+        if (failure := self._failure) is not None and self._clock() < again_at and not self._is_renewed():
+            raise _afresh(failure)
         try:
             fetched = self._fetch()
         except PlatformError as error:

@@ -63,7 +63,8 @@ class Files:
 
 
 class Secret:
-    """A client's secret as its file has it. ``read`` may raise ConfigError. Under the lock of its TokenSource."""
+    """A client's secret as its file has it. ``read`` may raise ConfigError. For one thread at a time, or
+    two when one's request for a token hangs: of a new secret the second may miss the very first moment."""
 
     def __init__(self, value: str, files: Files | None = None, read: Callable[[], str] | None = None) -> None:
         self.value = value
