@@ -147,6 +147,21 @@ class TimetableTest(unittest.TestCase):
         self.assertAlmostEqual(late_s, 4.99)
         self.assertLess(used_s, 1.0)
 
+    def test_whoever_waits_past_its_time_is_woken_by_the_upkeep(self) -> None:
+        """Windows counts no sleep of the machine in a wait, though its clock runs on: the thread waited out the rest,
+        and leases that were not over yet were by then."""
+        now, done = [100.0], threading.Event()
+        table: Timetable[str] = Timetable("test", lambda item: done.set(), 1, lambda: now[0])
+        table.start()
+        self.addCleanup(table.join, LONG_S)
+        self.addCleanup(table.close)
+        table.put("a", 3600.0)
+        now[0] += 3601.0
+        looks = iter(range(500))
+        while not done.wait(0.01) and next(looks, None) is not None:
+            table.watch()
+        self.assertTrue(done.is_set())
+
     def test_a_wait_that_breaks_off_leaves_nobody_counted_as_idle(self) -> None:
         """Then no further thread came ever after, however late the items were."""
         table: Timetable[str] = Timetable("test", lambda item: None, 1, most=2)

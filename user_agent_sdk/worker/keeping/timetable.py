@@ -102,6 +102,8 @@ class Timetable(Generic[Item]):
         with self._lock:
             now = self._clock()
             is_overdue = bool(self._heap) and now - self._heap[0][0] > OVERDUE_S
+            if is_overdue and self._idle:
+                self._changed.notify()  # Windows counts no sleep of the machine in a wait
             if not is_overdue or self._idle or now < self._grows_at or len(self._threads) >= self._most:
                 return
             helper = self._new(self._help)
