@@ -423,18 +423,6 @@ class LeaseKeeperTest(unittest.TestCase):
         self.assertEqual(keeper._extend(held_for("good")), 10.0)
         self.assertEqual((len(platform.sent["1"]), len(platform.sent["good"])), (1, 1))
 
-    def test_after_a_failure_an_extension_has_twice_the_time(self) -> None:
-        """Over a slow line a new connection took longer than an extension had: each was given up on the way, and made
-        no way for the next, until the lease was over."""
-        now, outcomes = [100.0], [Outcome(Verdict.LATER, "no answer in time"), APPLIED, APPLIED]
-        keeper, platform = self.stopped_clock(now)
-        platform.answer, held = lambda task_id: outcomes.pop(0), held_for(lease_s=6.0)
-        for timeout_s in (1.0, 2.0, 1.0):
-            platform.timeouts.clear()
-            now[0] += 1.0
-            keeper._extend(held)
-            self.assertEqual(platform.timeouts, {timeout_s})
-
     def test_all_are_extended_at_once_after_the_machine_has_slept(self) -> None:
         """Linux's monotonic clock stood still meanwhile: a lease that was not over yet waited out its third."""
         now, wall = [100.0], [1.7e9]

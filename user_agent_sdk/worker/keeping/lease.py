@@ -48,7 +48,7 @@ class Lease:
         self.lease_s = lease_s
         kept_s = lease_s if lease_s is not None else UNKNOWN_LEASE_S
         self.period_s, self.retry_s = kept_s / 3, kept_s / 10  # between two extensions, and after a failed one
-        self.send_timeout_s = min(SEND_TIMEOUT_S, kept_s / 6)  # twice that after a failure: a slow line opens slowly
+        self.send_timeout_s = min(SEND_TIMEOUT_S, kept_s / 6)
         self.renewed_at = 0.0  # monotonic
         self.until = float("inf")  # monotonic
         self.until_ms = _NEVER_MS  # wall clock, epoch milliseconds
@@ -228,9 +228,9 @@ class LeaseKeeper:
 
     def _extended(self, held: Held, lease: Lease, sent_at: float) -> float | None:
         outcome, before, lease.quiet_at = _BROKE_OFF, lease.quiet_at, float("inf")
-        lease.extensions, timeout_s = lease.extensions + 1, lease.send_timeout_s * (1 + lease.has_failed)
+        lease.extensions += 1
         try:
-            outcome = self._client.extend(*held.ids, held.entry.worker_id, timeout_s)
+            outcome = self._client.extend(*held.ids, held.entry.worker_id, lease.send_timeout_s)
         finally:
             lease.quiet_at = max(before, self.clock() + (LINGER_S if outcome.verdict is Verdict.MAYBE else 0.0))
         if outcome.verdict is Verdict.APPLIED:
