@@ -455,10 +455,10 @@ class GateTest(unittest.TestCase):
         """Memory was short for a moment, or a script's time limit raised in the wrong thread. The slot went on, and
         took for granted that another one would look: its agent polled no more."""
         gate = self.gate(Platform(tasks))
-        gate.intake.next_at = time.monotonic() + 0.01
+        gate.intake.next_at = time.monotonic() + 0.5
         with mock.patch.object(gate._changed, "wait", side_effect=MemoryError), self.assertRaises(MemoryError):
             gate.take()
-        gate.intake.next_at = time.monotonic() + 0.05
+        gate.intake.next_at += 0.05
         self.join(self.slots(gate, 1, lambda taken: self.stopping.set()))
 
     def test_while_polls_fail_one_slot_probes(self) -> None:

@@ -195,15 +195,17 @@ class Gate:
         self._budget.settle(len(tasks))
         self._counts.polled(self.agent_id, now - poll.sent_at)
         with self._lock:
-            if self._client.can_wait and self._sight.shows_blindness(now, now - poll.sent_at, sent.wait_ms > 0, tasks):
-                self._client.can_wait = False
-                text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
-                log.info(text, extra={"action": "no_long_poll"})
-            was_failing = self._found(now) if tasks else self.intake.empty(poll, now, sent.wait_ms > 0)
+            took_s, can_wait, was_kept = now - poll.sent_at, self._client.can_wait, sent.wait_ms > 0
+            is_blind = can_wait and self._sight.shows_blindness(now, took_s, was_kept, tasks)
+            self._client.can_wait = can_wait and not is_blind
+            was_failing = self._found(now) if tasks else self.intake.empty(poll, now, was_kept)
             if was_failing:
                 self._changed.notify_all()
         with self._telling:
             self._outage.succeeded(now)
+        if is_blind:
+            text = "This server looks at its queue only when a poll comes; it is no longer asked to keep one"
+            log.info(text, extra={"action": "no_long_poll"})
         if was_failing:
             self._on_contact()
 
