@@ -156,7 +156,8 @@ class Slot:
         try:
             delivery.attempt_starts(held)
             self._held = None
-            outcome = self._sent(held, body)
+            if not held.is_over:  # by a rerun, while an extension that was on its way was waited for
+                outcome = self._sent(held, body)
         finally:
             took_s = time.monotonic() - held.sent_at
             self._services.counts.reported(held.entry.agent_id, took_s, outcome.verdict, len(body))

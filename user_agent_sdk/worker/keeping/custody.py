@@ -261,7 +261,7 @@ class Custody:
         self.register.move(held, State.ONCE)  # another slot may get the task before the reply is here
         pauses = Backoff(chance)
         try:
-            while True:
+            while not held.is_over:  # else a rerun would be put back
                 sent_at = time.monotonic()
                 outcome = self._client.report(held.entry.body, held.ids)
                 self._counts.reported(held.entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
@@ -269,7 +269,7 @@ class Custody:
                 may_repeat = was_never_heard or outcome.verdict is Verdict.AUTH
                 if not may_repeat or self._stopping.wait(max(pauses.failed(), outcome.retry_after_s or 0.0)):
                     break
-            if outcome.verdict is not Verdict.APPLIED:
+            if not held.is_over and outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
                 log.warning(text, held.ids[0], outcome.reason, extra=held.said("put_back_failed"))
         finally:

@@ -65,7 +65,7 @@ class Delivery:
 
     def attempt_ended(self, held: Held, outcome: Outcome) -> None:
         """A slot's own attempt to report is over; further attempts, if needed, are made here."""
-        delay_s = self._settled(held, outcome)
+        delay_s = 0.0 if held.is_over else self._settled(held, outcome)
         if delay_s is not None:
             self._table.put(held, delay_s)
 
@@ -104,6 +104,8 @@ class Delivery:
             held.entry = held.entry._replace(task=b"")
             self._journal.write(held.entry, held.row)
         self.attempt_starts(held)
+        if held.is_over:
+            return 0.0
         outcome = self._client.report(held.entry.body, held.ids)
         self._counts.reported(held.entry.agent_id, self._clock() - held.sent_at, outcome.verdict)
         return self._settled(held, outcome)
