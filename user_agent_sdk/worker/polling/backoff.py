@@ -43,8 +43,8 @@ REPORT, EXTENSION, POLL = "report", "extension", "poll"  # kinds of exchanges
 
 class Pace:
     """What all exchanges with a platform keep together while reports or extensions are refused: of the kind that is
-    refused, and of polls, one begins every 50 ms, after more refusals one a second. The first success of that kind ends
-    it. No lock: of two that ask at the same moment both may go."""
+    refused (of leases: of those whose last one was), and of polls, one begins every 50 ms, after more refusals one a
+    second. The first success of that kind ends it. No lock: of two that ask at the same moment both may go."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
