@@ -25,6 +25,10 @@ def send(number: int) -> None:
 
 
 class SignalsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        if signals.HANGUP is not None:  # under nohup it is ignored
+            self.addCleanup(signal.signal, signals.HANGUP, signal.signal(signals.HANGUP, signal.SIG_DFL))
+
     def test_each_stop_signal_is_a_number_and_the_handlers_come_back(self) -> None:
         numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
         before = [signal.getsignal(number) for number in signals.STOP]
