@@ -209,7 +209,8 @@ class Checker:
             return "the reply of the poll was lost"
         if not runs and any(abs(at_s - from_s) < GRACE_S for at_s in self._chains_lost):
             return "the reply of an update-v2 was lost, which may have brought it"
-        if not runs and any(from_s - GRACE_S < at_s < to_s for at_s in self._history.killed.values()):
+        polled_s = min([from_s - GRACE_S, *[one.at_s for one in sent if one.route == "poll"]])  # a poll may be kept
+        if not runs and any(polled_s < at_s < to_s for at_s in self._history.killed.values()):
             return "a process was killed that may have polled it"
         if sum(one.fault is not None and one.route != "poll" for one in sent) >= STRIKES:
             return "its requests were struck"

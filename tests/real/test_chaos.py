@@ -81,6 +81,14 @@ class CheckerTest(unittest.TestCase):
         self.assertEqual(self.findings(history(*tries, **seen, killed=[(1, 101)])), "")
         self.assertIn("unexcused", self.findings(history(*tries, **seen, away=[(90, 99)], killed=[(2, 101)])))
 
+    def test_a_task_may_come_to_the_poll_of_a_process_that_was_killed_while_the_platform_kept_it(self) -> None:
+        """Conductor keeps a poll for five seconds, and gives a task to one whose sender has been dead for two."""
+        made = history(task("a", "TIMED_OUT"), task("b", "COMPLETED", "b"), runs=[("b", 2)])
+        for polled_s, killed_s, is_excused in ((96.0, 98.0, True), (98.2, 98.0, False), (96.0, 104.0, False)):
+            polled = Sent(polled_s, "poll", "a", 200, None, None)
+            found = self.findings(made._replace(sent=[polled], killed={1: killed_s}))
+            self.assertEqual("unexcused" not in found, is_excused)
+
     def test_one_lost_extension_is_no_excuse_but_two_are(self) -> None:
         tries = [task("a", "TIMED_OUT"), task("b", "COMPLETED", "b")]
         runs, struck = [("a", 1), ("b", 2)], ("extend", "a", "IN_PROGRESS", "reset")
