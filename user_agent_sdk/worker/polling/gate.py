@@ -195,9 +195,10 @@ class Gate:
         self._budget.settle(len(tasks))
         self._counts.polled(self.agent_id, now - poll.sent_at)
         with self._lock:
-            took_s, can_wait, was_kept = now - poll.sent_at, self._client.can_wait, sent.wait_ms > 0
-            is_blind = can_wait and self._sight.shows_blindness(now, took_s, was_kept, tasks)
-            self._client.can_wait = can_wait and not is_blind
+            was_kept = sent.wait_ms > 0
+            is_blind = self._client.can_wait and self._sight.shows_blindness(now, now - poll.sent_at, was_kept, tasks)
+            if is_blind:
+                self._client.can_wait = False
             was_failing = self._found(now) if tasks else self.intake.empty(poll, now, was_kept)
             if was_failing:
                 self._changed.notify_all()
