@@ -149,14 +149,14 @@ class Slot:
             self._custody.put_back(held)
             return
         delivery, body, outcome = self._custody.delivery, held.entry.body, _BROKE_OFF
-        if held.is_over or self._custody.pace.wait_s(REPORT) > 0:  # over by now, or reports are refused
+        if self._custody.pace.wait_s(REPORT) > 0:  # the platform refuses reports: the delivery has its turn
             delivery.post(held)
             self._held = None
             return
         try:
             delivery.attempt_starts(held)
             self._held = None
-            if not held.is_over:  # by a rerun, while an extension that was on its way was waited for
+            if not held.is_over:  # by a rerun, while the disk was waited for, or an extension on its way
                 outcome = self._sent(held, body)
         finally:
             took_s = time.monotonic() - held.sent_at

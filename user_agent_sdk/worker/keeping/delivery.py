@@ -148,8 +148,7 @@ class Delivery:
     def _unsure_s(self, held: Held, now: float) -> float | None:
         """Seconds until the result is sent once more; None when it is delivered. An extension that Conductor
         works on at the same time may undo the report: it says 200 to both, and the task is in progress again
-        (seen: it timed out and ran twice). A further report changes nothing if all was well, and comes before the lease
-        of one that was undone is over."""
+        (seen: it timed out and ran twice). Another report, within the lease, changes nothing if all was well."""
         quiet_at = held.lease.quiet_at
         if quiet_at <= held.sent_at:
             return None

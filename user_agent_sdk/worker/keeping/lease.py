@@ -105,7 +105,7 @@ class LeaseKeeper:
         self._is_ending = False  # of leases whose extensions fail, which was said
         self._off_s = 0.0
         self._off_until = 0.0  # monotonic; no extension before
-        self._ahead_s = float("inf")  # the wall clock, of the monotonic one, when last looked at
+        self._ahead_s = float("inf")  # the wall clock of the monotonic one, at the last watch()
 
     def track(self, held: Held) -> None:
         """Extend its lease from now on; one of unknown age (an adopted result's) at once."""
