@@ -22,8 +22,6 @@ from .support import PATIENCE_S, Arrivals, FakeClock, Handler, Peer, Request, Se
 
 SECRET = "canary-secret-77"
 DAY_S = 86400.0
-OPEN = threading.Event()
-OPEN.set()
 
 
 class Endpoint:
@@ -59,6 +57,14 @@ class TokenSourceTest(unittest.TestCase):
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.wall.advance(seconds)
+
+    def fetching(self, number: int, **options: bool) -> threading.Thread:
+        """A caller whose fetch hangs: the endpoint's second, say."""
+        self.endpoint.open.clear()
+        caller = threading.Thread(target=self.token, kwargs=options, daemon=True)
+        caller.start()
+        self.endpoint.asked.wait(number)
+        return caller
 
     def assert_token(self, number: int) -> None:
         self.assertEqual(self.token(), f"Bearer token{number}")
@@ -102,10 +108,7 @@ class Living(TokenSourceTest):
     def test_one_thread_refreshes_early_and_the_others_go_on_with_the_old_one(self) -> None:
         self.assert_token(1)
         self.pass_time(90)
-        self.endpoint.open.clear()
-        refreshing = threading.Thread(target=self.token, daemon=True)
-        refreshing.start()
-        self.endpoint.asked.wait(2)
+        refreshing = self.fetching(2)
         self.assertEqual(at_once(4, self.token), ["Bearer token1"] * 4)
         self.endpoint.open.set()
         refreshing.join(PATIENCE_S)
@@ -122,27 +125,22 @@ class Living(TokenSourceTest):
         """One request for a token hung for its 15 s, and every lease of the worker waited for it behind a lock."""
         self.assert_token(1)
         self.pass_time(101)
-        self.endpoint.open.clear()
-        hanging = threading.Thread(target=self.token, daemon=True)
-        hanging.start()
-        self.endpoint.asked.wait(2)
-        with mock.patch.object(rooms, "URGENT_CAP_S", 0.01), mock.patch.object(self.endpoint, "open", OPEN):
+        hanging, hung = self.fetching(2), self.endpoint.open
+        self.endpoint.open = threading.Event()
+        self.endpoint.open.set()
+        with mock.patch.object(rooms, "URGENT_CAP_S", 0.01):
             self.assertEqual(at_once(4, lambda: self.token(urgent=True)), ["Bearer token3"] * 4)
         self.assertEqual(self.endpoint.asked.count, 3, "one asks beside it, not each")
         self.assertEqual((self.token(), hanging.is_alive()), ("Bearer token3", True), "which serves everybody")
-        self.endpoint.open.set()
+        hung.set()
         hanging.join(PATIENCE_S)
 
     def test_while_two_fetches_hang_no_other_urgent_caller_does(self) -> None:
         """All that keep leases stood behind the second one, though the first had brought a token."""
         self.assert_token(1)
         self.pass_time(101)
-        self.endpoint.open.clear()
         with mock.patch.object(rooms, "URGENT_CAP_S", 0.01):
-            hanging = [threading.Thread(target=self.token, kwargs={"urgent": bool(n)}, daemon=True) for n in range(2)]
-            for number, each in enumerate(hanging, 2):
-                each.start()
-                self.endpoint.asked.wait(number)
+            hanging = [self.fetching(2), self.fetching(3, urgent=True)]
             with self.assertRaisesRegex(TransportError, "no token yet"):
                 self.token(urgent=True)
         self.assertTrue(all(each.is_alive() for each in hanging))

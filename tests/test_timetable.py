@@ -150,12 +150,20 @@ class TimetableTest(unittest.TestCase):
     def test_whoever_waits_past_its_time_is_woken_by_the_upkeep(self) -> None:
         """Windows counts no sleep of the machine in a wait, though its clock runs on: the thread waited out the rest,
         and leases that were not over yet were by then."""
-        now, done = [100.0], threading.Event()
+        now, waits, done = [100.0], threading.Event(), threading.Event()
         table: Timetable[str] = Timetable("test", lambda item: done.set(), 1, lambda: now[0])
+        real = table._changed.wait
+
+        def wait(timeout: float | None = None) -> bool:
+            waits.set()  # with the lock, which the upkeep needs
+            return real(timeout)
+
+        table._changed.wait = wait  # type: ignore[method-assign]
+        table.put("a", 3600.0)
         table.start()
         self.addCleanup(table.join, LONG_S)
         self.addCleanup(table.close)
-        table.put("a", 3600.0)
+        self.assertTrue(waits.wait(LONG_S))
         now[0] += 3601.0
         looks = iter(range(500))
         while not done.wait(0.01) and next(looks, None) is not None:
