@@ -306,9 +306,12 @@ def killed(walk: Walk) -> float:
 
 @engine_row
 def killed_busy(walk: Walk) -> float:
-    """run killed while a function runs; the next one starts, says so to the platform, and runs the retry"""
+    """run killed while a function runs; the next one starts, says so to the platform, and runs the retry
+
+    An engine gives the retry to a kept poll of the killed process, if one is left: a worker of one task has none.
+    """
     with walk.platform() as box:
-        worker = walk.worker()
+        worker = walk.worker("-w", "1")
         task = box.put(n=7, seconds=2)
         worker.until("begun")
         worker.process.kill()
@@ -369,7 +372,7 @@ def main(*words: str) -> int:
     counts = Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         for number, call in enumerate(rows):
-            name = (call.__doc__ or "").strip()
+            name = (call.__doc__ or "").partition("\n")[0].strip()
             if words and call is not bare and not any(word in (call.__name__, *name.split()) for word in words):
                 continue
             here = Path(folder).resolve() / f"row {number}"
