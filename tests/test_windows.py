@@ -52,6 +52,36 @@ class JudgeTest(unittest.TestCase):
         outcome = windows.judge(SKIPPED + "Ran 2 tests in 1.0s\n\nOK (skipped=2)\n", 0)
         self.assertEqual(outcome.reasons, ["Wine lacks a thing", "no reason was found"])
 
+    def test_what_passed_before_wine_broke_off_is_not_run_again(self) -> None:
+        """Modules of forty tests met the server's end four times in a row, each time somewhere else."""
+        output = (
+            "test_a (tests.x.CaseTest)\nTold as a story. ... ok\n"
+            "test_b (tests.x.CaseTest.test_b) ... ok\n"
+            "test_c (tests.x.CaseTest.test_c) ... skipped 'Wine lacks a thing'\n"
+            "test_d (tests.x.CaseTest.test_d) ... FAIL\n"
+            "test_e (tests.x.CaseTest.test_e) ... a line of its own\nok\n"
+            "test_f (tests.x.CaseTest.test_f) ... "
+        )
+        self.assertEqual([*windows.passed(output)], [f"tests.x.CaseTest.test_{letter}" for letter in "abc"])
+
+    def test_a_run_that_wine_broke_off_is_gone_on_with_and_counts_each_test_once(self) -> None:
+        names = windows.ids(__name__)
+        head, rest = names[:3], names[3:]
+        begun = "".join(f"{name.rpartition('.')[2]} ({name}) ... ok\n" for name in head)
+        wine = mock.Mock(spec=windows.Wine, aborts=0)
+        wine.run.side_effect = [(begun, None), ("", None), (f"Ran {len(rest)} tests in 1s\n\nOK\n", 0)]
+        with mock.patch("sys.stdout", io.StringIO()):
+            _, outcome = windows.attempt(wine, "python.exe", __name__)
+        self.assertEqual(outcome, windows.Outcome(len(names), 0, []))
+        self.assertEqual([call.args[6:] for call in wine.run.call_args_list], [(__name__,), (*rest,), (*rest,)])
+
+    def test_a_test_that_wine_breaks_off_each_time_is_a_failure(self) -> None:
+        wine = mock.Mock(spec=windows.Wine, aborts=0)
+        wine.run.return_value = ("", None)
+        with mock.patch("sys.stdout", io.StringIO()):
+            _, outcome = windows.attempt(wine, "python.exe", __name__)
+        self.assertEqual((outcome.bad, wine.run.call_count), (1, 1 + windows.AGAIN_MOST))
+
     def test_a_module_that_was_not_run_and_too_many_gaps_are_failures(self) -> None:
         fine, gaps = windows.Outcome(1, 0, []), windows.Outcome(20, 0, [windows.GAP + "it"] * (windows.GAPS_MAX + 1))
         for names, outcome, expected in (("a", fine, True), ("ab", fine, False), ("a", gaps, False)):

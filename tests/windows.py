@@ -3,9 +3,9 @@
 and ``engine``, the part of it that has a platform, on a real Conductor of this side.
 
 ``python -m tests.windows suite FOLDER [VERSION…] [MODULE…]``, where FOLDER is what ``.ci/windows setup`` filled. The
-last lines are those of unittest, summed up. Wine's server may abort: then, told by the server's own end, a module is
-run again. So is, at the end and alone on the machine, what failed while two modules ran at a time; what passes
-then is told of, with all that was said of the failure.
+last lines are those of unittest, summed up. Wine's server may abort: then, told by the server's own end, the tests of
+a module that had not passed are run. At the end, alone on the machine, what failed while two modules ran at a time is
+run again; what passes then is told of, with all that was said of the failure.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.parallel import HERE, LONGEST
+from tests.parallel import HERE, LONGEST, leaves
 from tests.real import servers
 
 VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
 TABLE_LIMIT_S = 600.0
-AGAIN_MOST = 3  # runs of a module after aborts of Wine's server: one that used sockets met four of them in a row
+AGAIN_MOST = 3  # aborts of Wine's server in a row, with no test passed between them
+ABORTED_S = 10.0  # until the server's end is seen, on a crowded machine
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
 NOTHING = subprocess.DEVNULL
 GAP = "Wine lacks "  # how the reason of a test that Wine can't run begins
@@ -39,6 +41,7 @@ ABORT = re.compile(r"wineserver.*Assertion|Assertion .* failed|wine client error
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.M)
 _VERDICT = re.compile(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?\s*$", re.M)
 _SKIPPED = re.compile(r"\.\.\. skipped ['\"](.*)['\"]\s*$", re.M)
+_BEGUN = re.compile(r"^(test\w*) \((tests\.[\w.]+)\)", re.M)
 
 
 class Outcome(NamedTuple):
@@ -117,7 +120,7 @@ class Wine:
         """Whether its server ended by itself in the last run: an assertion has words in its log, a crash has none."""
         if not self._has_aborted and self._server is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._server.wait(1.0)  # the program's end may be seen before
+                self._server.wait(ABORTED_S)  # the program's end may be seen before
                 self._has_aborted = True
         return self._has_aborted
 
@@ -126,18 +129,43 @@ class Wine:
         return f"{self._log.read_text('utf-8', 'replace')!r}, {self._server and self._server.poll()}"
 
 
+def passed(output: str) -> dict[str, str]:
+    """The ids of the tests that a run which broke off had passed or skipped, with what was said of each. What failed
+    is not among them: unittest tells why at the end, and there was none."""
+    begun = [*_BEGUN.finditer(output)]
+    ends = [*(one.start() for one in begun[1:]), len(output)]
+    said = {f"{one[2].removesuffix('.' + one[1])}.{one[1]}": output[one.end():end] for one, end in zip(begun, ends)}
+    return {name: text for name, text in said.items() if text.endswith("... ok\n") or _SKIPPED.search(text)}
+
+
 def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
-    """A module's output and outcome; run again when Wine's server has aborted meanwhile."""
-    for number in range(1 + AGAIN_MOST):
-        output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", module)
-        outcome = judge(output, code)
-        if not outcome.ran:
-            output += f"\nno verdict; exit code {code}, and of Wine's server: {wine.said()}\n"
-        if number == AGAIN_MOST or not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
+    """A module's output and outcome. When Wine's server has aborted, what is left of the module is run."""
+    names, done, in_a_row = [module], dict[str, str](), 0
+    while True:
+        output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", *names)
+        outcome, how = judge(output, code), f"exit code {code}, and of Wine's server: {wine.said()}"
+        if not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):
             break
         wine.aborts += 1
         wine.stop()
-    return output, outcome
+        more = passed(output)
+        done.update(more)
+        names = [name for name in ids(module) if name not in done]
+        if not names:  # it ended without a word of its own
+            names, more, done = [module], {}, {}
+        in_a_row = 0 if more else in_a_row + 1
+        if in_a_row > AGAIN_MOST:
+            break
+        print(f"{module}: Wine's server aborted after {len(more)} tests; {len(names)} are left", flush=True)
+    if not outcome.ran:
+        output += f"\nno verdict; {how}\n"
+    reasons = outcome.reasons + _SKIPPED.findall("".join(done.values()))
+    return output, Outcome(outcome.ran + len(done), outcome.bad, reasons)
+
+
+def ids(module: str) -> list[str]:
+    """The tests of a module, as this side sees them."""
+    return [test.id() for test in leaves(unittest.defaultTestLoader.loadTestsFromName(module))]
 
 
 def suite(folder: Path, version: str, names: list[str]) -> bool:
