@@ -709,6 +709,45 @@ class SlotsTest(unittest.TestCase):
         self.assertEqual([report["outputData"] for report in self.box.reports[:3]], [{"cursor": 17}] * 3)
         self.assertEqual(refusals, [])
 
+    def test_a_drain_awaits_an_in_progress_that_is_refused_unread(self) -> None:
+        """It was given up at the first refusal after a stop, and the worker ended with 0."""
+        hasten(self, backoff_BASE_S=0.01)
+        refuses, came = [True], threading.Semaphore(0)
+
+        def busy(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "put-back" or not refuses:
+                return PASS
+            came.release()
+            return Reply.of({"message": "too many requests"}, 429)
+
+        def puts_back() -> Any:
+            return TaskResult(status="IN_PROGRESS", output_data={"cursor": 17}, callback_after_seconds=60)
+
+        self.box.faults.append(busy)
+        with working(self.box, agent(puts_back)) as worker:
+            task = self.box.put()
+            self.assertTrue(came.acquire(timeout=LONG_S))
+            worker.runner.stop()
+            for _ in range(8):  # some of them after the stop
+                self.assertTrue(came.acquire(timeout=LONG_S))
+            refuses.clear()
+            self.assertEqual(worker.stop(), 0)
+        self.assertEqual(self.box.wait(task, 0).attempts[-1].output, {"cursor": 17})
+
+    def test_a_drain_that_is_over_tells_of_an_in_progress_that_was_never_taken(self) -> None:
+        hasten(self, backoff_BASE_S=0.01)
+        self.box.faults.append(lambda kind, *_: Reply.of({}, 429) if kind == "put-back" else PASS)
+
+        def puts_back() -> Any:
+            return TaskResult(status="IN_PROGRESS", callback_after_seconds=60)
+
+        with working(self.box, agent(puts_back), drain_timeout_s=0.2) as worker:
+            self.box.put()
+            self.box.await_calls("put-back", 1)
+            with self.assertLogs("user_agent_sdk.worker.runner", "ERROR") as said:
+                self.assertEqual(worker.stop(), 7)
+        self.assertIn("Undelivered", said.output[-1])
+
     # -- what breaks -------------------------------------------------------------------------------------
 
     def test_a_result_that_cannot_be_encoded_is_a_failure_for_good_that_says_so(self) -> None:

@@ -244,17 +244,17 @@ class Custody:
     def put_back(self, held: Held) -> None:
         """Report an IN_PROGRESS, which puts the task back in the queue."""
         self.leases.put_back(held)
-        self._send_once(held)
+        self._send_once(held, threading.Event())  # a drain awaits the function's last word until its deadline
 
     def hand_back(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> None:
         """Return a task that was given to us and will not be started here; a copy of one that is held is not."""
         held = self.hold(task, agent_id, worker_id, given_at)
         if held is not None:
             held.encode(TaskResult(status=TaskStatus.IN_PROGRESS, callback_after_seconds=0, worker_id=worker_id))
-            self._send_once(held, unread=(0,))  # not after a 429: a task in hand waits for this
+            self._send_once(held, self._stopping, unread=(0,))  # not after a 429: a task in hand waits for this
             log.info("Task %s is handed back", task.task_id, extra=held.said("hand_back"))
 
-    def _send_once(self, held: Held, unread: tuple[int, ...] = (0, 429)) -> None:
+    def _send_once(self, held: Held, gives_up: threading.Event, unread: tuple[int, ...] = (0, 429)) -> None:
         """Sent twice it would give the task to somebody else while a third runs it: so its row says so before."""
         held.entry = held.entry._replace(state=ONCE, task=b"")
         held.row = self.journal.write(held.entry, held.row)
@@ -267,7 +267,7 @@ class Custody:
                 self._counts.reported(held.entry.agent_id, time.monotonic() - sent_at, outcome.verdict)
                 was_never_heard = outcome.verdict is Verdict.LATER and outcome.status in unread
                 may_repeat = was_never_heard or outcome.verdict is Verdict.AUTH
-                if not may_repeat or self._stopping.wait(max(pauses.failed(), outcome.retry_after_s or 0.0)):
+                if not may_repeat or gives_up.wait(max(pauses.failed(), outcome.retry_after_s or 0.0)):
                     break
             if not held.is_over and outcome.verdict is not Verdict.APPLIED:
                 text = "Task %s could not be put back (%s); it comes back when its response timeout is over"
