@@ -16,7 +16,8 @@ from typing import Any, Callable
 from unittest import mock
 
 from user_agent_sdk.conductor import client as rooms
-from user_agent_sdk.conductor.auth import TokenSource, client_credentials
+from user_agent_sdk.conductor import connection as connection_rooms
+from user_agent_sdk.conductor.auth import Fetched, TokenSource, client_credentials
 from user_agent_sdk.conductor.client import Client, Outcome, PollError, retry_after_s
 from user_agent_sdk.conductor.connection import Connection
 from user_agent_sdk.conductor.paths import AKABOT, CONDUCTOR, Dialect
@@ -279,11 +280,36 @@ class Age(ClientTest):
         task ran after its lease, and its result was forgotten as one in time, so that the retry ran too."""
         body = json.dumps({**IDS, "responseTimeoutSeconds": 60}).encode()
         for took_s, wait_ms, taken in ((59.0, 0, 1), (61.0, 0, 0), (64.0, 5000, 1), (66.0, 5000, 0)):
-            clock = mock.Mock(side_effect=[0.0, *[took_s] * 9])
+            poll = self.client(self.says(body), CONDUCTOR).send_poll("a", "w", None, wait_ms)
+            clock = mock.Mock(return_value=poll._connection.sent_at + took_s)
             with self.subTest(took_s=took_s), mock.patch.object(rooms, "time", mock.Mock(monotonic=clock)):
-                poll = self.client(self.says(body), CONDUCTOR).send_poll("a", "w", None, wait_ms)
                 self.assertEqual(len(poll.fetch()), taken)
                 self.assertAlmostEqual(poll.age_s, took_s - poll.hold_s)
+
+    def test_what_passes_before_a_poll_is_sent_is_no_part_of_its_tasks_age(self) -> None:
+        """A token endpoint or a look-up took longer than a task's lease: the task that the poll brought was new, and
+        was left to the platform as too old, after each connection that was opened anew."""
+        body = json.dumps({**IDS, "responseTimeoutSeconds": 60}).encode()
+        slept_s = [0.0]
+        clock = mock.Mock(time=time.time, monotonic=lambda: time.monotonic() + slept_s[0])
+
+        def fetch() -> Fetched:
+            slept_s[0] += 61.0
+            return Fetched("token", 300.0)
+
+        def look_up(host: str, *args: Any) -> Any:
+            slept_s[0] += 9.0
+            return real("127.0.0.1", *args)
+
+        real, server = socket.getaddrinfo, self.says(body)
+        server.url = f"http://slow.example:{server.port}"
+        with mock.patch.object(rooms, "time", clock), mock.patch.object(connection_rooms, "time", clock):
+            client = self.client(server, CONDUCTOR, TokenSource(fetch, "X-Authorization"))
+            with mock.patch.object(socket, "getaddrinfo", look_up):
+                poll = client.send_poll("a", "w", None, 0)
+                self.assertEqual(len(poll.fetch()), 1)
+        self.assertEqual(slept_s, [70.0])
+        self.assertLess(poll.age_s, 9.0)
 
 
 class ReportAndPoll(ClientTest):

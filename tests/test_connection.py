@@ -239,10 +239,14 @@ class Kept(ConnectionTest):
         server = self.serve(answering(lambda request: b"ok"))
         connection = self.connect(server)
         self.ask(connection)
-        used_at = connection._used_at
-        self.assertFalse(connection._is_stale(used_at + 25.0))
-        self.assertTrue(connection._is_stale(used_at + 60.0), "a firewall forgets one in a minute, and tells nobody")
-        connection._used_at -= 60.0
+        at, wall_s = connection._silent_at
+        for by_one_s, by_other_s, is_stale in (
+            (25.0, 25.0, False),
+            (60.0, 60.0, True),  # a firewall forgets one in a minute, and tells nobody
+            (0.0, 60.0, True),  # the computer slept, and its monotonic clock stood still
+        ):
+            connection._silent_at = (at - by_one_s, wall_s - by_other_s)
+            self.assertEqual(connection._is_stale(), is_stale)
         self.ask(connection)
         self.assertEqual(server.connections.count, 2)
 
@@ -378,6 +382,36 @@ class Names(ConnectionTest):
         answer.set()
         self.assertEqual(self.ask(self.connect_to("hangs.example", server.port)).body, b"ok")
 
+    def test_a_look_up_that_never_ends_is_not_waited_for_by_all_who_come_later(self) -> None:
+        """One call of the system's resolver hung, and its host could not be reached until a restart, though others had
+        answers again. Of those that hang there are never many."""
+        self.assertEqual(rooms._look_ups, {})
+        server, real, stuck = self.serve(answering(lambda request: b"ok")), socket.getaddrinfo, threading.Event()
+        self.addCleanup(stuck.set)
+        hang, calls = 1, []
+
+        def look_up(host: str, *args: Any) -> Any:
+            calls.append(host)
+            if len(calls) <= hang:
+                stuck.wait(20)
+            return real("127.0.0.1", *args)
+
+        def asked_later(windows: int) -> None:
+            later = mock.Mock(time=time.time, monotonic=lambda: time.monotonic() + windows * rooms.CONNECT_S)
+            with mock.patch.object(rooms, "time", later):
+                self.ask(self.connect_to("hung.example", server.port), SOON_S)
+
+        with mock.patch.object(socket, "getaddrinfo", look_up), mock.patch.object(rooms, "LOOK_UPS_MOST", 2):
+            with self.over_soon():
+                self.assert_fails(self.connect_to("hung.example", server.port), SOON_S)
+            asked_later(1)
+            self.assertEqual(len(calls), 2)
+            hang = 99
+            for windows in range(2, 8):
+                with self.assertRaises(TransportError):
+                    asked_later(windows)
+        self.assertEqual(len(calls), 4)  # three that hang: two, and one for all who come after
+
     def test_a_scripts_own_look_up_may_name_its_parameters_as_it_likes(self) -> None:
         """Well-known snippets for SOCKS or IPv4 replace it by a function of places: no request got out any more. One
         that looks at the name, name.endswith(".corp"), was asked for an address, and in bytes."""
@@ -405,9 +439,11 @@ class Names(ConnectionTest):
     def test_no_thread_for_a_look_up_fails_at_once_and_only_once(self) -> None:
         """The first try used to leave a look-up on the books that no thread would ever end."""
         server = self.serve(answering(lambda request: b"ok"))
-        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
-            self.assertIn("can't start new thread", str(self.assert_fails(self.connect_to("localhost", server.port))))
-        self.assertEqual(self.ask(self.connect_to("localhost", server.port)).body, b"ok")
+        for error in (RuntimeError("can't start new thread"), MemoryError("can't start new thread")):
+            with mock.patch.object(threading.Thread, "start", side_effect=error):
+                failed = self.assert_fails(self.connect_to("localhost", server.port))
+            self.assertIn("can't start new thread", str(failed))
+            self.assertEqual(self.ask(self.connect_to("localhost", server.port)).body, b"ok")
 
     def test_a_dead_address_leaves_time_for_the_next(self) -> None:
         """A host with a broken IPv6 route was never reached by IPv4: the dead address took all the time."""

@@ -46,8 +46,7 @@ __all__ = ["register_user_agent", "user_agent"]  # as in 0.3.0: `import *` takes
 
 def __getattr__(name):
     # type: (str) -> object
-    # On first use: `useragent --version` then imports next to nothing, and a script called json.py
-    # in the current folder can't take the place of the standard library's under `python -m`.
+    # On first use: `useragent --version` then imports next to nothing, and under `python -m` no json.py here is taken.
     if name not in _HOMES:
         return earlier.attribute(__name__, name)
     from importlib import import_module

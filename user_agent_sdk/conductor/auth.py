@@ -52,9 +52,7 @@ class Lifetime:
     stood still. A wall clock that jumps therefore refreshes nothing."""
 
     def __init__(self, life_s: float, now: float, wall: float, rand: Callable[[], float]) -> None:
-        self._life_s = life_s
-        self._born = now
-        self._born_wall = wall
+        self._life_s, self._born, self._born_wall = life_s, now, wall
         sure_s = life_s - min(1.0, life_s / 2)  # a JWT's times are whole seconds: the token may end a second early
         self.refresh_at = now + sure_s * (0.7 + 0.15 * rand())  # a fleet's tokens don't expire together
         self.expires_at = now + sure_s
@@ -123,14 +121,15 @@ class TokenSource:
                 self._refreshing.release()
         return current[0]
 
-    def refused(self, headers: dict[str, str]) -> bool:
-        """The service refused these headers' token; True when trying again makes sense."""
+    def refused(self, headers: dict[str, str], is_dead: bool = True) -> bool:
+        """The service refused these headers' token (``is_dead``: to everybody). True when trying again makes sense."""
         now, current = self._clock(), self._current
         if current is None or current[0] != headers:
             return True
         if current[1].is_young(now, self._wall()):
             return False
-        current[1].expires_at = now
+        current[1].refresh_at = now  # a 403 may be for one agent alone: the others go on until there is a newer one
+        current[1].expires_at = now if is_dead else current[1].expires_at
         return True
 
     def _newer(self, known: tuple[dict[str, str], Lifetime] | None, urgent: bool = False) -> dict[str, str]:

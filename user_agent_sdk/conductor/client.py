@@ -145,7 +145,6 @@ class Exchange:
         self.send()
 
     def send(self) -> None:
-        self._sent_at = time.monotonic()
         auth, transport = self._client.auth, self._client.transport
         method, headers = ("GET", _ACCEPT) if self._body is None else ("POST", _ACCEPT_AND_CONTENT)
         try:
@@ -160,7 +159,7 @@ class Exchange:
         """The reply. A refused token is replaced once and the request, which had no effect, made again. Raises the
         PlatformError of either half."""
         reply, auth = self._fetched(), self._client.auth
-        if reply.status in (401, 403) and auth is not None and auth.refused(self._token):
+        if auth and reply.status in (401, 403) and auth.refused(self._token, reply.status == 401 or self._is_urgent):
             self.send()
             reply = self._fetched()
         return reply
@@ -174,7 +173,7 @@ class Exchange:
     def age_s(self) -> float:
         """How long ago the platform may have given away what the reply brings, at most: it may have come long before it
         was read, or have been long on its way."""
-        return max(self._connection.age_s, time.monotonic() - self._sent_at - self.hold_s)
+        return max(self._connection.age_s, time.monotonic() - self._connection.sent_at - self.hold_s)
 
 
 class PollExchange(Exchange):

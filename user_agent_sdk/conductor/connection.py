@@ -33,6 +33,7 @@ LARGE_OVERTIME_S = 10.0  # for the rest of a large reply that this side began to
 PIECE_BYTES = 65536
 SLOW_BYTES_PER_S = 65536  # a megabyte that comes, or goes, puts the deadline off by 16 s,
 SLOW_TIMES = 6  # to so many timeouts at most: else a large task would never get over a slow line
+LOOK_UPS_MOST = 8  # that hang, one every CONNECT_S: who comes later waits for a new one
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
 
 
@@ -71,7 +72,7 @@ class Connection(Reader):
         self._sock: socket.socket | None = None
         self._deadline = self._last_deadline = 0.0  # monotonic; every wait ends at the first, put off to the second
         self._limit_bytes = 0  # of the reply
-        self._used_at = 0.0  # monotonic; the last reply
+        self.sent_at = 0.0  # monotonic; the last request, once its connection was open
         self._broke_off: OSError | None = None  # the error that ended the sending
         self._is_silent = False  # nothing of the reply has come
         self._silent_at = (0.0, 0.0)  # monotonic and wall clock; then nothing had
@@ -81,19 +82,19 @@ class Connection(Reader):
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float,
         limit_bytes: int,
     ) -> None:  # fmt: skip
-        """The first half of an exchange: one request, sent once. Both halves are over within ``timeout_s``, or up to
-        SLOW_TIMES as much with a large body, since bytes that the system took may be long on their way. Raises
-        TransportError."""
+        """The first half of an exchange: one request, sent once. Both are over within ``timeout_s``, or SLOW_TIMES as
+        much with a large body: bytes that the system took may be long on their way. Raises TransportError."""
         now, is_sent = time.monotonic(), False
         self._broke_off, self._limit_bytes = None, limit_bytes
         try:
             request, sock = _encoded(method, target, headers, body), self._sock
-            if sock is None or self._is_stale(now):
+            if sock is None or self._is_stale():
                 self._deadline = now + min(timeout_s, CONNECT_S)
                 sock = self._open()
             self._deadline, self._last_deadline = now + timeout_s, now + timeout_s * SLOW_TIMES
             self.is_busy = is_sent = self._is_silent = True
-            self._silent_at = (now, time.time())
+            self.sent_at = time.monotonic()
+            self._silent_at = (self.sent_at, time.time())
             try:
                 self._write(sock, request)
             except OSError as error:  # over TLS, Python 3.10 to 3.12 have an SSLEOFError for a reset
@@ -109,7 +110,7 @@ class Connection(Reader):
             if self._deadline <= time.monotonic() and self._poll(False, OVERTIME_S):
                 self._deadline = time.monotonic() + LARGE_OVERTIME_S
             reply, keep = self.read(self._limit_bytes)
-            self._used_at, self.is_busy = time.monotonic(), False
+            self.is_busy = False
             if not keep or self._broke_off is not None:
                 self.close()
             if reply.status == 407 and self._proxy:
@@ -142,10 +143,9 @@ class Connection(Reader):
 
     def _refused_by(self, proxy: Proxy) -> TransportError:
         """For a 407."""
+        why, what = "the proxy wants a user name and a password", "set"
         if proxy.authorization:
             why, what = "the proxy refused the user name and password", "correct them in"
-        else:
-            why, what = "the proxy wants a user name and a password", "set"
         return self._refused(why, f"{what} proxy: http://USER:PASSWORD@HOST:PORT, special characters as %XX")
 
     def close(self) -> None:
@@ -159,9 +159,9 @@ class Connection(Reader):
 
     __del__ = close  # connections are kept by thread, and threads end
 
-    def _is_stale(self, now: float) -> bool:
+    def _is_stale(self) -> bool:
         """Closed by the other end, or holding bytes that answer nothing we asked: at rest there are none."""
-        return self.is_busy or bool(self.held) or now - self._used_at > IDLE_LIMIT_S or bool(self._poll(False, 0.0))
+        return self.is_busy or bool(self.held) or self.age_s > IDLE_LIMIT_S or bool(self._poll(False, 0.0))
 
     def _open(self) -> socket.socket:
         self.close()
@@ -260,33 +260,34 @@ def _encoded(method: str, target: str, headers: Mapping[str, str], body: bytes |
         raise ValueError("a header has characters that can't be sent") from None
 
 
-_look_ups: dict[tuple[str, int], Future[list[Any]]] = {}  # under way; its setdefault() and pop() are atomic
+_look_ups: dict[tuple[str, int, float], Future[list[Any]]] = {}  # under way; its setdefault() and pop() are atomic
 
 
 def _addresses(host: str, port: int, deadline: float) -> list[Any]:
-    """getaddrinfo has no timeout, so it runs in a daemon thread that a caller can give up on: one thread
-    a name, however many callers wait and however long it hangs."""
+    """getaddrinfo has no timeout, so it runs in a daemon thread that a caller can give up on: one thread a name and
+    CONNECT_S, however many callers wait."""
 
     def look_up() -> None:
         try:  # by place, as the standard library asks: a script's own getaddrinfo may name its parameters otherwise
             mine.set_result(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
         except Exception as error:
             mine.set_exception(error)
-        _look_ups.pop((host, port))
+        _look_ups.pop(key)
 
     with contextlib.suppress(ValueError):  # a name, or a local address with its interface (fe80::1%eth0)
         is_6 = ipaddress.ip_address(host.replace("%", "?")).version == 6
         return [(socket.AF_INET6 if is_6 else socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
     from concurrent import futures  # here: an embedded platform is found by its address
 
+    key = (host, port, time.monotonic() // CONNECT_S * (len(_look_ups) < LOOK_UPS_MOST))
     mine: Future[list[Any]] = futures.Future()
-    answer = _look_ups.setdefault((host, port), mine)
+    answer = _look_ups.setdefault(key, mine)
     if answer is mine:
         try:
             threading.Thread(target=look_up, name="look-up", daemon=True).start()
-        except RuntimeError as error:  # no thread to be had: said now, tried again by the next caller
+        except (RuntimeError, MemoryError) as error:  # no thread to be had: said now, tried again by the next caller
             mine.set_exception(OSError(f"no name look-up: {error}"))
-            _look_ups.pop((host, port))
+            _look_ups.pop(key)
     try:
         return answer.result(_left(deadline))
     except futures.TimeoutError:

@@ -274,7 +274,7 @@ class Inside(Sandbox):
             reply: Any = self.handle(request)  # which hangs up on nobody
             return Response(reply.status, {"content-type": reply.media_type}, reply.body)
 
-        return SimpleNamespace(fetch=fetch, age_s=0.0)
+        return SimpleNamespace(fetch=fetch, age_s=0.0, sent_at=float("inf"))  # it is handled as it is fetched
 
     def check(self, request: object) -> None:
         """Nothing is wrong with any address, nor with any request: nobody else can send one."""
