@@ -227,6 +227,18 @@ class GateTest(unittest.TestCase):
         go.set()
         self.join(idle + busy)
 
+    def test_a_slot_at_its_report_stands_before_no_agent_that_asks(self) -> None:
+        """It was put into the queue for the last task, its report hung, and the other agent, whose task was there, had
+        to wait for that."""
+        budget = Budget(1, is_shared=True)
+        reporting, asking = (self.gate(Platform(tasks), budget=budget) for _ in range(2))
+        reporting.intake.begin(0.0)
+        reporting.intake.hit(0.0)
+        self.assertTrue(budget.reserve(asking))
+        self.assertIsNone(reporting.go_on(0.0))
+        budget.settle(0)
+        self.assertTrue(budget.reserve(asking))
+
     def test_a_reservation_for_a_report_that_brought_nothing_is_given_back(self) -> None:
         budget = Budget(2)
         gate = self.gate(Platform(tasks), budget=budget)

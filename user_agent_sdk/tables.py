@@ -11,15 +11,11 @@ GAP = 2  # cells between two columns
 
 def width(text: str) -> int:
     """How many cells a terminal gives ``text``: two for wide characters, none for combining ones."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells, text))
+    return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def _cells(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return 0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(char) in "WF")
 
 
 def fit(text: str, cells: int, mark: str = "…") -> str:

@@ -48,8 +48,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self._gap_s = 0.0
-        self._grown_at = 0.0
+        self._gap_s = self._grown_at = 0.0
         self.refused_at: dict[str, float] = {}  # of the kinds that are refused now, the last time
         self._begun_at: dict[tuple[str, float], float] = {}
 
@@ -100,8 +99,7 @@ class Outage:
         """``is_refusal``: of our credentials, which no waiting mends."""
         starts = not self._count
         self._count += 1
-        if starts:
-            self._since = now
+        self._since = now if starts else self._since
         is_due = starts or now - self._said_at >= REMIND_S
         if is_due:
             self._said_at = now

@@ -87,8 +87,7 @@ class Gate:
         self.polled_at: float | None = None  # when a poll was last answered, on the clock
         self.is_refused = False  # the last poll failed for want of a token that is good
         self._client, self._stopping, self._budget, self._counts = client, stopping, budget, counts
-        self._on_contact = on_contact
-        self._clock = time.monotonic
+        self._on_contact, self._clock = on_contact, time.monotonic
         self._held_up_s = held_up_s  # seconds for which no task may be taken, mostly 0
         self._lock = threading.RLock()  # guards all below
         self._changed = threading.Condition(self._lock)
@@ -108,8 +107,9 @@ class Gate:
         a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
         with self._lock:
             now = self._clock()
-            goes_on = self.intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
-            return self.intake.begin(now) if goes_on and self._budget.reserve(self) else None
+            goes_on = self.intake.goes_on(now, now - given_at) and not (self._is_over() or self._held_up_s())
+            goes_on = goes_on and not self._budget.is_scarce  # whoever asks stands in the queue, before those who wait
+            return self.intake.begin(now, beside=True) if goes_on and self._budget.reserve(self) else None
 
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""

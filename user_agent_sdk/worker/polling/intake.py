@@ -36,6 +36,7 @@ TURNS, ODD = 16, 3  # measured together, since Windows' clock steps by 15.6 ms; 
 CROWD_S = 0.02  # how long the polls of a crowd may lengthen the turns after it
 WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; WIDE_S doubles while they stay long
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
+OVERDUE_S = 1.0  # a poll beside a report is answered sooner; its slot reads it only after the report's reply
 JOIN_S = 0.05  # after the first poll, half way between two looks of the server
 KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
 MISSED_S = 1.0  # a task that came so long before a kept poll's end, and not by that poll, was missed
@@ -66,6 +67,7 @@ class Intake:
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
         self._polling = 0
+        self._is_beside = False  # a poll that is under way went beside a report
         self._turns_s: list[float] = []  # the turns measured since the last verdict
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
@@ -107,8 +109,8 @@ class Intake:
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
         is_alone = self._polling == 1 and not self._has_room() and not self.is_failing
-        if is_alone and now < self._kept_until and now - self._hit_at < LIKELY_S:
-            return max(0.0, self.begun_at + JOIN_S - now, self.next_at - now)
+        if is_alone and (self._is_beside or (now < self._kept_until and now - self._hit_at < LIKELY_S)):
+            return max(0.0, self.begun_at + (OVERDUE_S if self._is_beside else JOIN_S) - now, self.next_at - now)
         return None
 
     def goes_on(self, now: float, turn_s: float) -> bool:
@@ -132,8 +134,9 @@ class Intake:
                     self._changes_at = now + self._wide_s
                     self._wide_s = min(self._wide_s * 2, WIDE_MOST_S)
 
-    def begin(self, now: float) -> Poll:
+    def begin(self, now: float, beside: bool = False) -> Poll:
         self._polling += 1
+        self._is_beside = beside or (self._is_beside and self._polling > 1)
         self.begun_at = now
         joins = self._polling > 1 and self._width == 1
         return Poll(now, self._epoch, lead=joins or self._polling == 1, joins=joins)
@@ -181,8 +184,8 @@ class Intake:
 
     def recovered(self, now: float) -> None:
         """Some other call got through: no need to wait for the platform."""
-        if self._backoff.succeeded():
-            self.next_at = now
+        if self.is_failing:
+            self.next_at = min(self.next_at, max(now, self.begun_at + self._interval_s))
 
     def _has_room(self) -> bool:
         return self._polling < (1 if self.is_failing else self._width)
