@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import stat
@@ -645,6 +646,29 @@ class TroubleTest(Kept):
                 journal.write(done("t", b"x" * 9000))
                 self.assertFalse(journal.sweep(at_once=True))
             journal.close()
+        self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
+
+    def test_a_disk_that_its_own_dead_rows_fill_is_no_trouble_once_none_lives(self) -> None:
+        """Nothing was cut off while the journal could not be written: on a small disk that was for ever."""
+
+        class SmallDisk(io.FileIO):
+            def write(self, data: bytes) -> int:  # type: ignore[override]
+                return super().write(data[: max(0, 8000 - os.fstat(self.fileno()).st_size)])
+
+        journal = self.opened()
+        file = file_of(journal)
+        assert file._log is not None
+        file._log.close()
+        file._log = SmallDisk(self.path, "ab")
+        with self.assertLogs(LOG, "WARNING") as said:
+            for row in [journal.write(done(str(number), b"x" * 5000)) for number in range(3)]:
+                journal.free(row)
+            self.assertFalse(journal.sweep())
+            self.now += journal_module.REOPEN_EVERY_S
+            self.assertTrue(journal.sweep())
+        self.assertIn("written again", said.output[-1])
+        journal.write(done("t"))
+        self.die(journal)
         self.assertEqual([one.task_id for one in self.stored()[0].values()], ["t"])
 
     def test_a_log_that_was_emptied_on_a_full_disk_is_whole_again_once_there_is_room(self) -> None:

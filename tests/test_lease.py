@@ -65,6 +65,13 @@ class LeaseTest(unittest.TestCase):
         self.assertTrue(held.has_lapsed(53.0, 1000.0 - 3600.0))
         self.assertTrue(held.has_lapsed(50.0, 1003.0))
 
+    def test_an_adopted_lease_that_is_longer_than_it_can_be_may_have_lapsed(self) -> None:
+        """A machine without a clock of its own came back ten minutes in the past: a late result was believed to be in
+        time, and its function ran once more."""
+        held = Lease(3.0)
+        held.adopted(1_003_000, now=50.0, wall_s=1000.0 - 600.0)
+        self.assertTrue(held.has_lapsed(50.0, 400.0))
+
     def test_a_task_without_a_response_timeout_has_the_definitions_default(self) -> None:
         held = Lease(None)
         held.renewed(0.0, 0.0, 1000.0)

@@ -311,6 +311,7 @@ class Journal:
             self._open()
         else:
             self._begin(self._file)
+            self._tidy()  # what is done with may be what fills the disk
         self._write()
         if self._file is not None:
             self._is_said = False

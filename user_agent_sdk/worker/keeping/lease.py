@@ -74,16 +74,16 @@ class Lease:
             self.until_ms = int((wall_s - (now - sent_at) + length_s) * 1000)
 
     def adopted(self, until_ms: int, now: float, wall_s: float) -> None:
-        """An ended process knew so long a lease. From now on either clock may tell its end."""
+        """An ended process knew so long a lease, unless the clock was set back. Now either clock may tell its end."""
         self.until_ms, self.until = until_ms, now + until_ms / 1000 - wall_s
+        self._is_void = self.until - now > (self.lease_s or DEFAULT_RESPONSE_TIMEOUT_S)
 
     def has_lapsed(self, now: float, wall_s: float) -> bool:
         return self._is_void or now >= self.until or wall_s * 1000 >= self.until_ms
 
     def is_ending(self, now: float) -> bool:
         """Most of it is over and it was not renewed."""
-        length_s = self.until - self.renewed_at
-        return self.renewed_at > 0 and now > self.renewed_at + BEHIND * length_s and not self.was_refused
+        return 0 < self.renewed_at < now - BEHIND * (self.until - self.renewed_at) and not self.was_refused
 
 
 class LeaseKeeper:
