@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import tempfile
 import threading
@@ -51,14 +52,15 @@ def execution(
     **result: Any,
 ) -> tuple[Any, ...]:
     """The arguments of ``Recorder.record``."""
-    task = Task(
-        {
-            "taskId": task_id,
-            "workflowInstanceId": "flow-1",
-            "retryCount": 1,
-            "inputData": {"__task_id__": "platform-1", "__deployed_workflow_id__": "deployed-1", **(given or {})},
-        }
-    )
+    wire = {
+        "taskId": task_id,
+        "workflowInstanceId": "flow-1",
+        "retryCount": 1,
+        "inputData": {"__task_id__": "platform-1", "__deployed_workflow_id__": "deployed-1", **(given or {})},
+    }
+    task = Task(wire)
+    with contextlib.suppress(RecursionError):
+        task.raw = json.dumps(wire).encode()
     reported = TaskResult(task_id, "flow-1", output_data=output, **result)
     reported.logs = [LogLine(line, int(started_s * 1000)) for line in logs]
     return agent_id, "worker-1", task, reported, started_s, started_s + lasted_s

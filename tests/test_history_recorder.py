@@ -71,10 +71,20 @@ class WhatIsRecordedTest(HistoryTest):
         self.assertEqual(record.log_lines(), [(times.clock(NOON_S * 1000), "reading 中文")])
 
     def test_the_input_is_what_came_whatever_the_function_did_to_it(self) -> None:
-        one = execution({"invoice": 7})
+        one = execution({"invoice": 7, "order": {"items": [1, 2]}})
         one[2].input_data.pop("invoice")
+        one[2].input_data["order"]["items"].clear()
         self.record(one)
-        self.assertEqual(self.columns()["input_data"], '{"invoice": 7}')
+        self.assertEqual(self.columns()["input_data"], '{"invoice": 7, "order": {"items": [1, 2]}}')
+
+    def test_the_output_is_what_was_sent_whatever_becomes_of_the_object(self) -> None:
+        """A dict that functions share was recorded as the next one had left it."""
+        shared = {"result": {"total": 1}}
+        one = execution(output=shared)
+        one[3].encoded_output = json.dumps(shared).encode()
+        shared["result"]["total"] = 2
+        self.record(one)
+        self.assertEqual(self.columns()["output_data"], '{"result": {"total": 1}}')
 
     def test_a_task_that_asks_to_be_called_again_is_no_error(self) -> None:
         self.record(execution(status=TaskStatus.IN_PROGRESS))

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,15 @@ class PruningTest(HistoryTest):
         before = self.path.read_bytes()
         self.assertEqual(prune(self.path, NOON + timedelta(minutes=5), dry_run=True), 5)
         self.assertEqual(self.path.read_bytes(), before)
+
+    def test_rows_of_a_clock_that_ran_ahead_keep_nothing_from_being_deleted(self) -> None:
+        """A thousand of them, and the file grew without an end."""
+        day_s = 86400.0
+        self.path.unlink()
+        ahead = [execution(started_s=time.time() + 9 * day_s) for _ in range(5)]
+        self.record(*ahead, *(execution(started_s=time.time() - 9 * day_s) for _ in range(5)))
+        with mock.patch.object(store, "DISORDER_ROWS", 3):
+            self.assertEqual(prune(self.path, datetime.now().astimezone() - timedelta(days=1), dry_run=False), 5)
 
     def test_what_is_deleted_is_gone_from_the_disk_and_the_file_shrinks(self) -> None:
         for _ in range(50):

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from ..conductor.wire import Task, TaskResult, TaskStatus, own_input
+from ..conductor.wire import Task, TaskResult, TaskStatus, json_object, own_input, parse_tasks
 from ..errors import StorageError
 from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
@@ -77,8 +77,10 @@ class Recorder:
         """
         if self._closed:
             return
-        given, given_done = shape.shaped(own_input(task.wire), self._secret_keys)  # as the platform sent it
-        output, output_done = shape.shaped(result.output_data, self._secret_keys)
+        came = next(iter(parse_tasks(task.raw)), task)  # the function may have changed what it got, and has returned
+        given, given_done = shape.shaped(own_input(came.wire), self._secret_keys)
+        sent = json_object(result.encoded_output) or result.output_data
+        output, output_done = shape.shaped(sent, self._secret_keys)
         logs, logs_done = shape.shaped([{"log": line.log, "created_ms": line.created_ms} for line in result.logs])
         done = {"input": given_done, "output": output_done, "logs": logs_done}
         altered = " ".join([f"{name}-{what}" for name, what in done.items() if what]) or None

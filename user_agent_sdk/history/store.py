@@ -205,10 +205,10 @@ def _end(record: Record) -> datetime | None:
 
 def _ended(records: Iterable[Record], is_wanted: Callable[[datetime], bool]) -> Iterator[Record]:
     """The records whose end is wanted, until a long run of records is not. A time that can't be read is not wanted."""
-    passed = 0
+    passed, now = 0, datetime.now().astimezone()
     for record in records:
         when = _end(record)
-        passed += 1
+        passed += when is None or when <= now  # not those of a clock that ran ahead
         if when is not None and is_wanted(when):
             passed = 0
             yield record
