@@ -19,6 +19,7 @@ import user_agent_sdk
 from tests.cli import PYTHON, ROOT, SUM, CliTest, Ended
 from tests.support import Arrivals, entered
 from tests.test_cli_journal import entry
+from tests.workerbox import PASS, Box
 from user_agent_sdk.sandbox.server import Sandbox
 from user_agent_sdk.worker.keeping.journal import Journal
 from user_agent_sdk.worker.keeping.journal_file import RESULT
@@ -198,6 +199,25 @@ class RunTest(CliTest):
         ended = self.run_process(str(script), "--max-tasks", "1")
         self.assertEqual((ended.code, ended.out.splitlines()), (0, ["after"]), ended.err)
         self.assertEqual(self.sandbox.wait(execution, 0).output, {"result": 4})
+
+    @unittest.skipUnless(os.name == "posix", "signals of POSIX")
+    def test_a_script_goes_on_after_a_stop_though_a_poll_is_kept(self) -> None:
+        """A drain shorter than a long poll ended the process with 0, at its last word: "Stopped". What a script did
+        after its run(), and at its exit, was left out."""
+        script, box, polled = self.write("own.py", SUM + OWN_END), entered(self, Box()), threading.Semaphore(0)
+        box.faults.append(lambda kind, *_: polled.release() or PASS if kind == "poll" else PASS)
+        words = [*PYTHON, str(script), "--conductor", box.url, "-a", "own", "--drain-timeout", "0.2"]
+        worker = subprocess.Popen(
+            [*words, "--no-journal"], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.addCleanup(worker.kill)
+        for _ in range(2):  # the first poll of a worker is none that the platform keeps
+            self.assertTrue(polled.acquire(timeout=30))
+        worker.send_signal(signal.SIGTERM)
+        out, err = worker.communicate(timeout=30)
+        self.assertEqual((worker.returncode, out), (0, "after\n"), err)
+        self.assertIn("Stopped", err)
 
     def test_a_script_that_runs_itself_ends_with_the_commands_exit_code(self) -> None:
         with contextlib.redirect_stderr(io.StringIO()) as err, self.assertRaises(SystemExit) as ended:
