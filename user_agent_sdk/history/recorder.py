@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from ..conductor.wire import Task, TaskResult, TaskStatus, json_object, own_input, parse_tasks
+from ..conductor.wire import Task, TaskResult, TaskStatus, json_object, own_input
 from ..errors import StorageError
 from ..logs import counted
 from ..storage import Connection, Error, is_damage, open_shared
@@ -77,9 +77,10 @@ class Recorder:
         """
         if self._closed:
             return
-        came = next(iter(parse_tasks(task.raw)), task)  # the function may have changed what it got, and has returned
-        given, given_done = shape.shaped(own_input(came.wire), self._secret_keys)
-        sent = json_object(result.encoded_output) or result.output_data
+        came, sent = own_input(task.wire), json_object(result.encoded_output) or result.output_data
+        if any(isinstance(value, (dict, list)) for value in came.values()):  # which the function may have changed
+            came = own_input(json_object(task.raw)) or came
+        given, given_done = shape.shaped(came, self._secret_keys)
         output, output_done = shape.shaped(sent, self._secret_keys)
         logs, logs_done = shape.shaped([{"log": line.log, "created_ms": line.created_ms} for line in result.logs])
         done = {"input": given_done, "output": output_done, "logs": logs_done}
