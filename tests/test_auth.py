@@ -320,20 +320,6 @@ class Refused(TokenSourceTest):
         self.assertTrue(self.source.refused(sent))
         self.assert_token(2)
 
-    def test_refused_to_one_agent_it_serves_the_others_while_the_endpoint_is_down(self) -> None:
-        """One agent without a right had a 403 for ever. Each threw the token away, and with the endpoint down all other
-        agents' leases ran out, though the token was good for an hour."""
-        sent = self.source.headers()
-        self.pass_time(40)
-        self.endpoint.error = TransportError("down", sent=False)
-        self.assertTrue(self.source.refused(sent, is_dead=False))
-        with self.assertLogs("user_agent_sdk.conductor.auth", "WARNING"):
-            self.assertEqual(self.source.headers(), sent)
-        self.assertEqual(self.source.headers(urgent=True), sent)
-        self.endpoint.error = None
-        self.pass_time(40)
-        self.assertNotEqual(self.source.headers(), sent)
-
     def test_refused_with_the_endpoint_down_it_waits_for_a_new_one(self) -> None:
         sent = self.source.headers()
         self.pass_time(40)

@@ -112,7 +112,7 @@ class GateTest(unittest.TestCase):
                     self.stopping.set()
                     gate.wake()
                     self.join(threads)
-                self.assertFalse(gate.intake._polling)
+                self.assertFalse(gate.intake.polling)
 
     def test_a_running_function_keeps_no_other_slot_from_polling_however_short_turns_were(self) -> None:
         for turn_s in (1.0, 0.0):
@@ -171,7 +171,7 @@ class GateTest(unittest.TestCase):
         self.stopping.set()
         gate.wake()
         self.join(threads)
-        self.assertFalse(gate.intake._polling)
+        self.assertFalse(gate.intake.polling)
 
     def test_a_waiting_slot_looks_soon_when_a_reply_brings_a_task(self) -> None:
         """All of them once slept on to the end of the pause that the poll before had set."""
@@ -238,6 +238,11 @@ class GateTest(unittest.TestCase):
         self.assertIsNone(reporting.go_on(0.0))
         budget.settle(0)
         self.assertTrue(budget.reserve(asking))
+        third = object()
+        self.assertFalse(budget.reserve(third))
+        budget.settle(0)
+        self.assertIsNone(reporting.go_on(0.0), "the one that waits comes first")
+        self.assertTrue(budget.reserve(third))
 
     def test_a_reservation_for_a_report_that_brought_nothing_is_given_back(self) -> None:
         budget = Budget(2)
@@ -503,7 +508,7 @@ class GateTest(unittest.TestCase):
                 assert poll is not None
                 self.assertRaises(type(error), gate.send, poll)
                 self.assertTrue(gate.intake.is_failing)
-                self.assertFalse(gate.intake._polling)
+                self.assertFalse(gate.intake.polling)
                 self.assertTrue(budget.reserve(self))
 
     def test_a_server_that_misses_what_comes_while_it_keeps_a_poll_is_not_asked_to_keep_one(self) -> None:

@@ -85,6 +85,10 @@ class WhatIsRecordedTest(HistoryTest):
         shared["result"]["total"] = 2
         self.record(one)
         self.assertEqual(self.columns()["output_data"], '{"result": {"total": 1}}')
+        none = execution(output={"later": 1})
+        none[3].encoded_output = b"{}"
+        self.record(none)
+        self.assertEqual(self.columns()["output_data"], "{}")
 
     def test_a_task_that_asks_to_be_called_again_is_no_error(self) -> None:
         self.record(execution(status=TaskStatus.IN_PROGRESS))

@@ -169,27 +169,14 @@ class IntakeTest(unittest.TestCase):
 
     def test_other_calls_successes_have_it_poll_once_an_interval_at_most(self) -> None:
         """An agent without the right to poll was polled once for each report of any other agent."""
-        intake, now, polls = intake_of(1), 0.0, 0
+        intake, now, polls, sooner = intake_of(1), 0.0, 0, 0
         for _ in range(1000):
             if intake.wait_s(now) == 0:
                 polls += 1
                 intake.failed(intake.begin(now), now, 30.0)
-            intake.recovered(now)
+            sooner += intake.recovered(now)
             now += 0.01
-        self.assertEqual(polls, 10)
-
-    def test_while_a_report_hangs_another_slot_joins_the_poll_beside_it(self) -> None:
-        """That poll was answered, with nothing, but is read after the report alone: for 30 s no free slot polled."""
-        intake = intake_of(4)
-        intake.begin(0.0)
-        intake.hit(0.0)
-        intake.begin(0.1, beside=True)
-        intake.empty(intake.begin(0.1), 0.1)
-        self.assertIsNone(intake.wait_s(0.2))
-        self.assertAlmostEqual(intake.joins_in_s(0.2) or 0, 0.9)
-        self.assertEqual(intake.joins_in_s(1.2), 0.0)
-        intake.empty(intake.begin(1.2), 1.2)
-        self.assertAlmostEqual(intake.joins_in_s(1.2) or 0, 1.0)
+        self.assertEqual((polls, sooner), (10, 10), "each time all waiting slots are woken")
 
     def test_a_report_that_asked_and_got_nothing_is_the_end_of_the_queue(self) -> None:
         intake = intake_of(8)

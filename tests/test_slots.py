@@ -744,9 +744,11 @@ class SlotsTest(unittest.TestCase):
         with working(self.box, agent(puts_back), drain_timeout_s=0.2) as worker:
             self.box.put()
             self.box.await_calls("put-back", 1)
-            with self.assertLogs("user_agent_sdk.worker.runner", "ERROR") as said:
+            with self.assertLogs("user_agent_sdk.worker", "WARNING") as said:
                 self.assertEqual(worker.stop(), 7)
-        self.assertIn("Undelivered", said.output[-1])
+            self.assertFalse(worker.runner.has_stragglers, "nobody sends it when the worker is gone")
+        actions = [record.action for record in said.records]
+        self.assertEqual(actions, ["cut_off", "put_back_failed"][:: -1 if actions[0] == "put_back_failed" else 1])
 
     # -- what breaks -------------------------------------------------------------------------------------
 

@@ -60,6 +60,10 @@ class JudgeTest(unittest.TestCase):
             "test_c (tests.x.CaseTest.test_c) ... skipped 'Wine lacks a thing'\n"
             "test_d (tests.x.CaseTest.test_d) ... FAIL\n"
             "test_e (tests.x.CaseTest.test_e) ... a line of its own\nok\n"
+            "test_g (tests.x.CaseTest) ... "  # 3.9 says nothing of a subtest that failed, and ends no line
+            "test_h (tests.x.CaseTest) ... ok\n"
+            "test_i (tests.x.CaseTest.test_i) ... \n  test_i (tests.x.CaseTest.test_i) (n=1) ... skipped 'why'\nok\n"
+            "test_j (tests.x.CaseTest.test_j) ... FAIL\nsetUpClass (tests.x.CaseTest) ... skipped 'a reason'\n"
             "test_f (tests.x.CaseTest.test_f) ... "
         )
         self.assertEqual([*windows.passed(output)], [f"tests.x.CaseTest.test_{letter}" for letter in "abc"])

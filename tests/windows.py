@@ -32,6 +32,7 @@ VERSIONS = ["3.9.13", "3.14.3"]  # the oldest and the newest
 LIMIT_S = 240.0  # a module; the longest takes a minute
 TABLE_LIMIT_S = 600.0
 AGAIN_MOST = 3  # aborts of Wine's server in a row, with no test passed between them
+RUNS_MOST = 12  # of a module, whatever passes between them
 ABORTED_S = 10.0  # until the server's end is seen, on a crowded machine
 LEAVE_S = 20.0  # for what a module leaves behind and still holds its pipe
 NOTHING = subprocess.DEVNULL
@@ -41,6 +42,7 @@ ABORT = re.compile(r"wineserver.*Assertion|Assertion .* failed|wine client error
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.M)
 _VERDICT = re.compile(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?\s*$", re.M)
 _SKIPPED = re.compile(r"\.\.\. skipped ['\"](.*)['\"]\s*$", re.M)
+_PASSED = re.compile(r"(?:\n[^\n]*)? \.\.\. (?:ok|skipped ['\"][^\n]*['\"])\n")  # and not a word beside
 _BEGUN = re.compile(r"^(test\w*) \((tests\.[\w.]+)\)", re.M)
 
 
@@ -135,13 +137,13 @@ def passed(output: str) -> dict[str, str]:
     begun = [*_BEGUN.finditer(output)]
     ends = [*(one.start() for one in begun[1:]), len(output)]
     said = {f"{one[2].removesuffix('.' + one[1])}.{one[1]}": output[one.end():end] for one, end in zip(begun, ends)}
-    return {name: text for name, text in said.items() if text.endswith("... ok\n") or _SKIPPED.search(text)}
+    return {name: text for name, text in said.items() if _PASSED.fullmatch(text) and text.count(" ... ") == 1}
 
 
 def attempt(wine: Wine, python: str, module: str) -> tuple[str, Outcome]:
     """A module's output and outcome. When Wine's server has aborted, what is left of the module is run."""
     names, done, in_a_row = [module], dict[str, str](), 0
-    while True:
+    for _ in range(RUNS_MOST):
         output, code = wine.run(python, "-W", "error", "-m", "unittest", "-v", *names)
         outcome, how = judge(output, code), f"exit code {code}, and of Wine's server: {wine.said()}"
         if not outcome.bad or not (wine.has_aborted() or ABORT.search(output)):

@@ -109,7 +109,7 @@ def warn_of_others(settings: Settings) -> None:
 
 def end(code: int, runners: Iterable[Runner]) -> int:
     """``code``; the process ends here where Python would wait for the thread of a function that never ends."""
-    if code and any(runner.has_stragglers for runner in runners):
+    if any(runner.has_stragglers for runner in runners):
         logging.shutdown()
         os._exit(code)
     return code

@@ -121,15 +121,14 @@ class TokenSource:
                 self._refreshing.release()
         return current[0]
 
-    def refused(self, headers: dict[str, str], is_dead: bool = True) -> bool:
-        """The service refused these headers' token (``is_dead``: to everybody). True when trying again makes sense."""
+    def refused(self, headers: dict[str, str]) -> bool:
+        """The service refused these headers' token; True when trying again makes sense."""
         now, current = self._clock(), self._current
         if current is None or current[0] != headers:
             return True
         if current[1].is_young(now, self._wall()):
             return False
-        current[1].refresh_at = now  # a 403 may be for one agent alone: the others go on until there is a newer one
-        current[1].expires_at = now if is_dead else current[1].expires_at
+        current[1].expires_at = now
         return True
 
     def _newer(self, known: tuple[dict[str, str], Lifetime] | None, urgent: bool = False) -> dict[str, str]:

@@ -159,7 +159,7 @@ class Exchange:
         """The reply. A refused token is replaced once and the request, which had no effect, made again. Raises the
         PlatformError of either half."""
         reply, auth = self._fetched(), self._client.auth
-        if auth and reply.status in (401, 403) and auth.refused(self._token, reply.status == 401 or self._is_urgent):
+        if reply.status in (401, 403) and auth is not None and auth.refused(self._token):
             self.send()
             reply = self._fetched()
         return reply

@@ -33,7 +33,7 @@ LARGE_OVERTIME_S = 10.0  # for the rest of a large reply that this side began to
 PIECE_BYTES = 65536
 SLOW_BYTES_PER_S = 65536  # a megabyte that comes, or goes, puts the deadline off by 16 s,
 SLOW_TIMES = 6  # to so many timeouts at most: else a large task would never get over a slow line
-LOOK_UPS_MOST = 8  # that hang, one every CONNECT_S: who comes later waits for a new one
+LOOK_UPS_MOST, SELDOM_S = 8, 600.0  # so many that hang begin one every CONNECT_S, more so seldom
 LOOK_S = 0.5  # how exactly is known since when a reply may have been here
 
 
@@ -264,8 +264,8 @@ _look_ups: dict[tuple[str, int, float], Future[list[Any]]] = {}  # under way; it
 
 
 def _addresses(host: str, port: int, deadline: float) -> list[Any]:
-    """getaddrinfo has no timeout, so it runs in a daemon thread that a caller can give up on: one thread a name and
-    CONNECT_S, however many callers wait."""
+    """getaddrinfo has no timeout, so it runs in a daemon thread that a caller can give up on: one thread a name,
+    however many callers wait, and another one later, since one may hang for ever."""
 
     def look_up() -> None:
         try:  # by place, as the standard library asks: a script's own getaddrinfo may name its parameters otherwise
@@ -279,7 +279,7 @@ def _addresses(host: str, port: int, deadline: float) -> list[Any]:
         return [(socket.AF_INET6 if is_6 else socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
     from concurrent import futures  # here: an embedded platform is found by its address
 
-    key = (host, port, time.monotonic() // CONNECT_S * (len(_look_ups) < LOOK_UPS_MOST))
+    key = (host, port, time.monotonic() // (CONNECT_S if len(_look_ups) < LOOK_UPS_MOST else SELDOM_S))
     mine: Future[list[Any]] = futures.Future()
     answer = _look_ups.setdefault(key, mine)
     if answer is mine:

@@ -77,11 +77,11 @@ class Recorder:
         """
         if self._closed:
             return
-        came, sent = own_input(task.wire), json_object(result.encoded_output) or result.output_data
+        came, encoded = own_input(task.wire), result.encoded_output
         if any(isinstance(value, (dict, list)) for value in came.values()):  # which the function may have changed
             came = own_input(json_object(task.raw)) or came
         given, given_done = shape.shaped(came, self._secret_keys)
-        output, output_done = shape.shaped(sent, self._secret_keys)
+        output, output_done = shape.shaped(json_object(encoded) if encoded else result.output_data, self._secret_keys)
         logs, logs_done = shape.shaped([{"log": line.log, "created_ms": line.created_ms} for line in result.logs])
         done = {"input": given_done, "output": output_done, "logs": logs_done}
         altered = " ".join([f"{name}-{what}" for name, what in done.items() if what]) or None

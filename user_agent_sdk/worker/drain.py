@@ -17,7 +17,7 @@ from ..conductor.wire import LONG_POLL_MAX_MS, TaskStatus
 from ..errors import EXIT_UNDELIVERED, UserAgentError
 from ..logs import counted
 from .keeping.custody import Custody
-from .keeping.held import failure
+from .keeping.held import State, failure
 from .running.event_loop import GRACE_S
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,9 @@ class Drain:
     def cut_off(self) -> int:
         """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
         custody, until = self._custody, time.monotonic() + LAST_REPORT_S
-        given_up = 0
+        given_up = sum(held.state is State.ONCE for held in custody.register.pending()) if self.is_late() else 0
+        custody.is_late.set()
+        self._crew.wait(0, 0.05 * bool(given_up))
         for held in custody.register.running():
             given_up += custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None
         if given_up:

@@ -269,7 +269,7 @@ class Runner:
             table.close()
         for table in tables:
             table.join(1.0)
-        if not self.has_stragglers:
+        if not self._crew.at_work:
             self._crew.join(1.0)
         self.services.shared_loop.close()
         self._journal.close()
@@ -278,5 +278,5 @@ class Runner:
 
     @property
     def has_stragglers(self) -> bool:
-        """A thread of a function, or of a poll that hangs, is still there: it would block the exit."""
-        return self._crew.at_work > 0
+        """A thread of a function is still there, or of a report, not of a poll alone: it may block the exit."""
+        return self._crew.at_work > sum(gate.intake.polling for gate in self.gates)

@@ -313,6 +313,6 @@ class Journal:
             self._begin(self._file)
             self._tidy()  # what is done with may be what fills the disk
         self._write()
-        if self._file is not None:
+        if self._file is not None and not self._trouble:
             self._is_said = False
             log.warning("The journal %s is written again", self._file.path, extra=_ACTION)

@@ -41,12 +41,14 @@ class Budget:
         self._reserved = 0
         self._queue: list[object] = []  # gates that were refused, and ask again
 
-    def reserve(self, who: object) -> bool:
-        """Ask for one task; it is taken, or given back, later. First come, first served: an agent whose
-        queue is empty gives the last one back and would be the first to ask again."""
+    def reserve(self, who: object, waits: bool = True) -> bool:
+        """Ask for one task; it is taken, or given back, later. First come, first served, of those who wait: an agent
+        whose queue is empty gives the last one back and would be the first to ask again."""
         if self._left is None:
             return True
         with self._lock:
+            if not waits and len(self._queue) >= self._left - self._reserved:
+                return False
             if who not in self._queue:
                 self._queue.append(who)
             if self._queue.index(who) >= self._left - self._reserved:
@@ -107,9 +109,8 @@ class Gate:
         a part of it: then :meth:`send` or :meth:`chained` must follow. None when it must wait for its turn."""
         with self._lock:
             now = self._clock()
-            goes_on = self.intake.goes_on(now, now - given_at) and not (self._is_over() or self._held_up_s())
-            goes_on = goes_on and not self._budget.is_scarce  # whoever asks stands in the queue, before those who wait
-            return self.intake.begin(now, beside=True) if goes_on and self._budget.reserve(self) else None
+            goes_on = self.intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
+            return self.intake.begin(now) if goes_on and self._budget.reserve(self, waits=False) else None
 
     def send(self, poll: Poll, *, beside: bool = True) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
@@ -156,8 +157,8 @@ class Gate:
     def wake(self) -> None:
         """The worker stops, or the platform answers again: waiting slots look anew."""
         with self._lock:
-            self.intake.recovered(self._clock())
-            self._changed.notify_all()
+            if self.intake.recovered(self._clock()) or self._is_over():
+                self._changed.notify_all()
 
     def _enter(self) -> Poll | None:
         with self._lock:
@@ -224,4 +225,5 @@ class Gate:
         with self._lock:
             self.intake.failed(poll, now, error.retry_after_s)
         with self._telling:
-            self._outage.failed(error.message, now, self.is_refused)
+            if not self._stopping.is_set():  # else its connection was closed by the stop
+                self._outage.failed(error.message, now, self.is_refused)

@@ -36,7 +36,6 @@ TURNS, ODD = 16, 3  # measured together, since Windows' clock steps by 15.6 ms; 
 CROWD_S = 0.02  # how long the polls of a crowd may lengthen the turns after it
 WIDE_S, WIDE_MOST_S = 0.5, 64.0  # until turns are measured again; WIDE_S doubles while they stay long
 LIKELY_S = 5.0  # how long after a task the next one is likely: often it is the workflow's next step
-OVERDUE_S = 1.0  # a poll beside a report is answered sooner; its slot reads it only after the report's reply
 JOIN_S = 0.05  # after the first poll, half way between two looks of the server
 KEPT_S = 4.0  # an empty reply that took longer came from a server that keeps polls, for 5 s
 MISSED_S = 1.0  # a task that came so long before a kept poll's end, and not by that poll, was missed
@@ -66,8 +65,7 @@ class Intake:
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
-        self._polling = 0
-        self._is_beside = False  # a poll that is under way went beside a report
+        self.polling = 0  # polls under way
         self._turns_s: list[float] = []  # the turns measured since the last verdict
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
@@ -85,7 +83,7 @@ class Intake:
 
     def overdue_s(self, now: float) -> float:
         """How long ago the last poll was sent, while a poll waits for its answer."""
-        return now - self.begun_at if self._polling > 0 else 0.0
+        return now - self.begun_at if self.polling > 0 else 0.0
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until a free slot may poll or asks again; None: until something has changed."""
@@ -108,15 +106,15 @@ class Intake:
 
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
-        is_alone = self._polling == 1 and not self._has_room() and not self.is_failing
-        if is_alone and (self._is_beside or (now < self._kept_until and now - self._hit_at < LIKELY_S)):
-            return max(0.0, self.begun_at + (OVERDUE_S if self._is_beside else JOIN_S) - now, self.next_at - now)
+        is_alone = self.polling == 1 and not self._has_room() and not self.is_failing
+        if is_alone and now < self._kept_until and now - self._hit_at < LIKELY_S:
+            return max(0.0, self.begun_at + JOIN_S - now, self.next_at - now)
         return None
 
     def goes_on(self, now: float, turn_s: float) -> bool:
         """May a slot poll again at once, whose task ended ``turn_s`` after the poll that brought it was sent?"""
         self._measure(now, turn_s)
-        is_one_too_many = self._is_narrow and self._polling > 0
+        is_one_too_many = self._is_narrow and self.polling > 0
         return self._has_room() and now >= self.next_at and not is_one_too_many
 
     def _measure(self, now: float, turn_s: float) -> None:
@@ -134,17 +132,16 @@ class Intake:
                     self._changes_at = now + self._wide_s
                     self._wide_s = min(self._wide_s * 2, WIDE_MOST_S)
 
-    def begin(self, now: float, beside: bool = False) -> Poll:
-        self._polling += 1
-        self._is_beside = beside or (self._is_beside and self._polling > 1)
+    def begin(self, now: float) -> Poll:
+        self.polling += 1
         self.begun_at = now
-        joins = self._polling > 1 and self._width == 1
-        return Poll(now, self._epoch, lead=joins or self._polling == 1, joins=joins)
+        joins = self.polling > 1 and self._width == 1
+        return Poll(now, self._epoch, lead=joins or self.polling == 1, joins=joins)
 
     def hit(self, now: float) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
-        self._polling -= 1
-        self._kept_until *= self._polling > 0
+        self.polling -= 1
+        self._kept_until *= self.polling > 0
         self._hit_at = now
         self._width = min(self.workers, self._width * 2)
         self._pause_s = 0.0
@@ -158,9 +155,9 @@ class Intake:
     def empty(self, poll: Poll, now: float, was_to_wait: bool = False) -> bool:
         """Nothing there. The pause counts from the sending: time that the server held us is part of it.
         ``was_to_wait``: the server was asked to keep this poll."""
-        self._polling -= 1
+        self.polling -= 1
         self._width = 1
-        self._kept_until *= self._polling > 0
+        self._kept_until *= self.polling > 0
         if was_to_wait:
             self._keeps = now - poll.sent_at > KEPT_S
             self.next_at = min(self.next_at, max(now, poll.sent_at + self._pause_s))  # whoever joined has put it off
@@ -172,23 +169,23 @@ class Intake:
 
     def unchained(self) -> None:
         """A report that asked for the next task brought none: the queue is empty, or the report failed."""
-        self._polling -= 1
+        self.polling -= 1
         self._width = 1
 
     def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> None:
         """No answer."""
-        self._polling -= 1
+        self.polling -= 1
         if poll.epoch == self._epoch:
             self._epoch += 1
             self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
 
-    def recovered(self, now: float) -> None:
-        """Some other call got through: no need to wait for the platform."""
-        if self.is_failing:
-            self.next_at = min(self.next_at, max(now, self.begun_at + self._interval_s))
+    def recovered(self, now: float) -> bool:
+        """Some other call got through: no need to wait longer than an interval. True when a poll may come sooner."""
+        before, self.next_at = self.next_at, min(self.next_at, max(now, self.begun_at + self._interval_s))
+        return self.next_at < before
 
     def _has_room(self) -> bool:
-        return self._polling < (1 if self.is_failing else self._width)
+        return self.polling < (1 if self.is_failing else self._width)
 
 
 class Sight:
