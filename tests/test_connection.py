@@ -364,9 +364,10 @@ class Names(ConnectionTest):
             answer.wait(10)
             return real("127.0.0.1", port, *args, **options)
 
-        patch = mock.patch.object(socket, "getaddrinfo", look_up)
-        patch.start()
-        self.addCleanup(patch.stop)
+        lasting = mock.patch.object(rooms, "CONNECT_S", 1e6)  # no other look-up begins meanwhile
+        for patch in (mock.patch.object(socket, "getaddrinfo", look_up), lasting):
+            patch.start()
+            self.addCleanup(patch.stop)
         return asked, answer
 
     def test_a_look_up_that_hangs_is_given_up_and_asked_once_for_all(self) -> None:
