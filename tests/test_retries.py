@@ -145,6 +145,14 @@ class CaseTest(unittest.TestCase):
             one.is_unknown = True
             self.assertEqual(self.case(name), case)
 
+    def test_a_result_of_what_the_platform_does_not_know_any_more_answers_a_retry_that_names_it_alone(self) -> None:
+        """A workflow was restarted, the worker killed, and the question for the attempt of before got no reply. Its
+        lease had told that it was gone; yet the retry of the restarted workflow's task was answered with its result."""
+        for name, case in (("lost", Case.NEW), ("t1", Case.KNOWN)):
+            self.setUp()
+            self.earlier(RUNNING, ENDED, REPORTING).is_unknown = True
+            self.assertEqual(self.case(name, is_there=True), case)
+
     def test_a_task_that_was_ended_gives_its_place_though_its_lease_is_kept(self) -> None:
         self.earlier(RUNNING).is_over = True
         self.assertEqual(self.case("lost"), Case.RUNS)

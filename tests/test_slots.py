@@ -24,6 +24,7 @@ from user_agent_sdk.conductor import connection as connection_module
 from user_agent_sdk.conductor.wire import TASKS_MAX, Task, TaskResult, TaskStatus
 from user_agent_sdk.sandbox.exchange import Reply, Request
 from user_agent_sdk.worker import slots as slots_module
+from user_agent_sdk.worker.keeping import retries as retries_module
 from user_agent_sdk.worker.keeping.held import Held, State
 from user_agent_sdk.worker.keeping.journal_file import LATE, RESULT
 from user_agent_sdk.worker.keeping.lease import Lease
@@ -174,6 +175,24 @@ class SlotsTest(unittest.TestCase):
         self.assertEqual(len(done.attempts), 2)
         self.assertEqual({report["taskId"] for report in self.box.reports}, {retried})
         self.assertIn("still runs here", said.output[0])
+
+    def test_a_task_whose_work_was_begun_anew_before_it_started_is_not_run(self) -> None:
+        """Its slot waited for the disk. Meanwhile its workflow was restarted, and another slot had that task: both
+        ran."""
+        ran: list[int] = []
+        real = retries_module.case_of
+
+        def case_of(register: Any, held: Any, *others: Any) -> Any:
+            held.is_of_before = True
+            return real(register, held, *others)
+
+        patch = mock.patch.object(retries_module, "case_of", case_of)
+        with patch, working(self.box, agent(ran.append)) as worker, self.assertLogs(CUSTODY, "INFO") as said:
+            one = self.box.put(n=1)
+            self.box.await_state(one, lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.await_clean(worker)
+        self.assertEqual(ran, [])
+        self.assertIn("its work was begun anew", said.output[0])
 
     def test_a_retry_of_what_is_undelivered_here_gets_that_result(self) -> None:
         runs: list[int] = []

@@ -128,6 +128,10 @@ class Custody:
         held.is_recorded = case in (Case.FAULTY, Case.KNOWN)  # there will be no run
         if case is Case.FAULTY:
             return case, failure(held, TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.fault or "")
+        if earlier is None and held.is_of_before:
+            log.info("Task %s is not run: its work was begun anew", held.ids[0], extra=held.said("result_superseded"))
+            self.delivery.forget(held)
+            return Case.RUNS, None
         if earlier is None:
             is_first = not task.retried_task_id and task.poll_count <= 1 and task.reference_task_name is not None
             for late in self.register.begin_anew(held, is_first):

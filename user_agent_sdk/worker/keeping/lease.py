@@ -211,11 +211,10 @@ class LeaseKeeper:
         """Tell a running function that its task is over: its workflow was ended, restarted or removed meanwhile. The
         reply to an extension tells that of a removed task alone (then ``is_known`` is False), so there is one look at
         the task after it. A task that failed or timed out on the platform goes on: its result may answer the retry."""
-        call = held.call
+        call, held.is_unknown = held.call, not is_known
         if call is None or held.ended_s or call.reason:
             return
         if not is_known:
-            held.is_unknown = True
             call.cancel("the platform does not know this task any more")
         elif self._client.can_look and self.clock() - held.began_at >= LOOK_AFTER_S:
             wanted = held.wanted

@@ -35,11 +35,7 @@ LATE_RESULTS = 1000
 LATE_BYTES = 64 * 1024 * 1024
 
 
-class Case(enum.Enum):
-    FAULTY = "faulty"
-    RUNS = "runs"
-    KNOWN = "known"
-    NEW = "new"
+Case = enum.Enum("Case", "FAULTY RUNS KNOWN NEW")
 
 
 def case_of(
@@ -57,7 +53,7 @@ def case_of(
         has_lapsed = (earlier.is_over or earlier.lease.has_lapsed(now, wall_s)) and not earlier.is_unknown
         if (is_named or has_lapsed) and register.inherit(earlier, held):
             return Case.RUNS, earlier
-        if answers(earlier) and (is_named or is_there(earlier)):
+        if answers(earlier) and (is_named or (not earlier.is_unknown and is_there(earlier))):
             return Case.KNOWN, earlier
     return Case.NEW, None
 
