@@ -180,16 +180,17 @@ class SlotsTest(unittest.TestCase):
         """Its slot waited for the disk. Meanwhile its workflow was restarted, and another slot had that task: both
         ran."""
         ran: list[int] = []
-        real = retries_module.case_of
+        real, came = retries_module.case_of, threading.Event()
 
         def case_of(register: Any, held: Any, *others: Any) -> Any:
             held.is_of_before = True
+            came.set()
             return real(register, held, *others)
 
         patch = mock.patch.object(retries_module, "case_of", case_of)
         with patch, working(self.box, agent(ran.append)) as worker, self.assertLogs(CUSTODY, "INFO") as said:
-            one = self.box.put(n=1)
-            self.box.await_state(one, lambda it: it.attempts[0].status == "IN_PROGRESS")
+            self.box.put(n=1)
+            self.assertTrue(came.wait(LONG_S))
             self.await_clean(worker)
         self.assertEqual(ran, [])
         self.assertIn("its work was begun anew", said.output[0])
