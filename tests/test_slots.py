@@ -766,9 +766,9 @@ class SlotsTest(unittest.TestCase):
             self.box.await_calls("put-back", 1)
             with self.assertLogs("user_agent_sdk.worker", "WARNING") as said:
                 self.assertEqual(worker.stop(), 7)
-            self.assertFalse(worker.runner.has_stragglers, "nobody sends it when the worker is gone")
-        actions = [record.action for record in said.records]
-        self.assertEqual(actions, ["cut_off", "put_back_failed"][:: -1 if actions[0] == "put_back_failed" else 1])
+                self.assertTrue(worker.runner._crew.wait(0, LONG_S), "nobody sends it when the worker is gone")
+        actions = {record.action for record in said.records}
+        self.assertLessEqual({"cut_off", "put_back_failed"}, actions)
 
     # -- what breaks -------------------------------------------------------------------------------------
 
