@@ -138,7 +138,7 @@ class Drain:
         """Report each task that still runs as failed, all at once and for 2 s at most; how many there were."""
         custody, until = self._custody, time.monotonic() + LAST_REPORT_S
         given_up = sum(held.state is State.ONCE for held in custody.register.pending()) if self.is_late() else 0
-        custody.is_late.set()
+        custody.drain_is_over.set()
         self._crew.wait(0, 0.05 * bool(given_up))
         for held in custody.register.running():
             given_up += custody.give_up(held, failure(held, TaskStatus.FAILED, STOPPED)) is not None

@@ -40,7 +40,7 @@ class Custody:
         on_run: Callable[[Run], None] | None = None, on_contact: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._client, self._stopping, self._counts = client, stopping, counts
-        self._on_run, self._on_contact, self.is_late = on_run, on_contact, threading.Event()  # is_late: the drain is
+        self._on_run, self._on_contact, self.drain_is_over = on_run, on_contact, threading.Event()
         self.journal, self.register = journal, Register()
         self._most_waiting = max(WAITING_LEAST, WAITING_PER_WORKER * workers)
         self._is_full = False  # of results that wait, which was said
@@ -248,7 +248,7 @@ class Custody:
     def put_back(self, held: Held) -> None:
         """Report an IN_PROGRESS, which puts the task back in the queue."""
         self.leases.put_back(held)
-        self._send_once(held, self.is_late)  # a drain awaits the function's last word until its deadline
+        self._send_once(held, self.drain_is_over)  # a drain awaits the function's last word until its deadline
 
     def hand_back(self, task: Task, agent_id: str, worker_id: str, given_at: float) -> None:
         """Return a task that was given to us and will not be started here; a copy of one that is held is not."""
