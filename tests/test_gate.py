@@ -145,9 +145,29 @@ class GateTest(unittest.TestCase):
         self.assertIsNotNone(gate.take())
         poll = gate.go_on(0.0)
         assert poll is not None
-        self.assertTrue(poll.lead)
         gate.fetch(gate.send(poll))
         self.assertEqual(platform.waits, [LONG_POLL_MAX_MS, 0])
+
+    def test_a_report_that_hangs_keeps_no_other_slot_from_polling(self) -> None:
+        """The poll that was a part of it counted as the agent's one: the other slots asked for nothing for 30 s."""
+        asked = threading.Semaphore(0)
+
+        def answer() -> list[Task]:
+            asked.release()
+            return []
+
+        gate = self.gate(Platform(answer))
+        gate.intake.begin(0.0)
+        gate.intake.hit(0.0)
+        self.assertIsNotNone(gate.go_on(0.0))
+        threads = self.slots(gate, 3, lambda found: None)
+        for _ in range(4):
+            self.assertTrue(asked.acquire(timeout=LONG_S))
+        gate.chained(0)
+        self.stopping.set()
+        gate.wake()
+        self.join(threads)
+        self.assertEqual((gate.intake.polling, gate.intake.riding), (0, 0))
 
     def test_a_slot_that_goes_on_wakes_nobody_where_turns_are_short(self) -> None:
         """What it costs is not the poll but the hand-over: with each hit all others were woken, to look."""
@@ -321,18 +341,6 @@ class GateTest(unittest.TestCase):
         assert taken is not None
         self.assertEqual(taken[1], 108.0)  # as when nobody has looked since it was sent
 
-    def test_a_poll_beside_a_report_never_waits_in_the_server(self) -> None:
-        """The slot reads its report's reply first: the poll's reply, and the task in it, would wait for 5 s unread."""
-        platform = Platform(tasks, can_wait=True)
-        gate = self.gate(platform)
-        for _ in range(2):  # the first poll asks whether anybody answers
-            gate.take()
-        poll = gate.go_on(0.0)
-        assert poll is not None
-        self.assertTrue(poll.lead)
-        gate.fetch(gate.send(poll))
-        self.assertEqual(platform.waits, [0, LONG_POLL_MAX_MS, 0])
-
     def test_while_the_worker_is_held_up_nothing_is_asked_for(self) -> None:
         held_up = [0.01, 0.01, 0.0]
         platform = Platform(tasks)
@@ -383,11 +391,11 @@ class GateTest(unittest.TestCase):
         gate.intake._hit_at, gate._sight.is_clear = float("inf"), True
         send = gate.send
 
-        def send_when_the_other_has_looked(poll: Poll, *, beside: bool = True) -> Sent:
+        def send_when_the_other_has_looked(poll: Poll) -> Sent:
             with gate._lock:
                 while len(platform.waits) < 2 and not gate._changed._waiters:  # type: ignore[attr-defined]
                     gate._changed.wait(0.01)
-            return send(poll, beside=beside)
+            return send(poll)
 
         gate.send = send_when_the_other_has_looked  # type: ignore[method-assign]
         threads = self.slots(gate, 2, lambda found: None)

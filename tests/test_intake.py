@@ -184,9 +184,24 @@ class IntakeTest(unittest.TestCase):
         intake.hit(0.0)
         intake.begin(0.0)
         self.assertEqual(intake.wait_s(0.0), 0.0)
-        intake.begin(0.0)
+        intake.begin(0.0, rides=True)
         intake.unchained()
         self.assertIsNone(intake.wait_s(0.0))
+
+    def test_a_poll_that_rides_with_a_report_takes_no_other_slots_room(self) -> None:
+        intake = intake_of(8)
+        intake.begin(0.0)
+        intake.hit(0.0)
+        rides = [intake.begin(0.1, rides=True) for _ in range(2)]
+        self.assertFalse(intake.goes_on(0.1, 1.0), "but that of the next report's")
+        for at, is_room_left in ((0.2, True), (1.2, False)):
+            self.assertEqual(intake.wait_s(at), 0.0)
+            poll = intake.begin(at)
+            self.assertEqual((poll.lead, poll.joins, intake.wait_s(at) is not None), (True, False, is_room_left))
+            intake.empty(poll, at)
+        intake.failed(rides[0], 1.3, None)
+        intake.empty(rides[1], 1.3)
+        self.assertEqual((intake.polling, intake.riding), (0, 0))
 
     def test_only_the_first_open_poll_may_wait_in_the_server(self) -> None:
         intake = intake_of(8)
@@ -247,11 +262,12 @@ class Joining(unittest.TestCase):
         intake = Intake(8, 1.0, lambda: 1.0)
         intake.begin(0.0)
         intake.hit(0.0)
-        polls = [intake.begin(0.0) for _ in range(2)]
+        poll = intake.begin(0.0)
         intake.waits(LIKELY_S)
+        intake.begin(0.0, rides=True)
         intake.unchained()
         self.assertIsNotNone(intake.joins_in_s(0.0))
-        intake.failed(polls[0], 0.0, None)
+        intake.failed(poll, 0.0, None)
         intake.begin(1.0)
         self.assertIsNone(intake.joins_in_s(1.0))
 
@@ -259,7 +275,7 @@ class Joining(unittest.TestCase):
         intake = Intake(8, 1.0, lambda: 0.0)
         intake.begin(5.0)
         intake.hit(10.0)
-        intake.begin(10.0)
+        intake.begin(10.0, rides=True)
         intake.unchained()
         self.assertIsNone(intake.joins_in_s(10.0))  # there is room
         first = intake.begin(10.0)
@@ -282,7 +298,7 @@ class Joining(unittest.TestCase):
         intake.hit(0.1)
         kept = intake.begin(0.2)
         intake.waits(LIKELY_S)
-        intake.begin(0.2)
+        intake.begin(0.2, rides=True)
         intake.unchained()
         at = 0.3
         for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
@@ -301,7 +317,7 @@ class Joining(unittest.TestCase):
         intake.hit(0.1)
         kept = intake.begin(0.2)
         intake.waits(LIKELY_S)
-        intake.begin(0.2)
+        intake.begin(0.2, rides=True)
         intake.unchained()
         for at in (0.3, 1.0, 2.0, 3.0, 5.0):
             intake.empty(intake.begin(at), at + 0.01)
@@ -323,7 +339,7 @@ class Joining(unittest.TestCase):
         intake.empty(intake.begin(0.0), 6.0)
         intake.begin(6.0)
         intake.hit(7.0)
-        intake.begin(7.0)
+        intake.begin(7.0, rides=True)
         intake.unchained()
         intake.begin(7.0)
         self.assertIsNone(intake.joins_in_s(8.0))

@@ -52,8 +52,8 @@ def _refused(self: Any, held: Any, outcome: Any, now: float, refused: Any = deli
     return refused(self, held, outcome._replace(status=400), now)
 
 
-def _long_poll_beside(self: Any, poll: Any, *, beside: bool = True, send: Any = gates.Gate.send) -> Any:
-    return send(self, poll, beside=False)
+def _long_poll_beside(self: Any, poll: Any, send: Any = gates.Gate.send) -> Any:
+    return send(self, poll._replace(lead=True))
 
 
 def _cut_is_damage(data: bytes, decode: Any = log_files.decode) -> Any:

@@ -11,12 +11,11 @@ TASK_FIELDS = {
     "callback_after_seconds", "callback_from_worker", "correlation_id", "domain", "end_time", "executed",
     "execution_name_space", "external_input_payload_storage_path", "external_output_payload_storage_path",
     "first_start_time", "input_data", "isolation_group_id", "iteration", "loop_over_task", "output_data",
-    "parent_task_id", "poll_count", "queue_wait_time", "rate_limit_frequency_in_seconds",
-    "rate_limit_per_frequency", "reason_for_incompletion", "reference_task_name", "response_timeout_seconds",
-    "retried", "retried_task_id", "retry_count", "scheduled_time", "seq", "start_delay_in_seconds", "start_time",
-    "status", "sub_workflow_id", "subworkflow_changed", "task_def_name", "task_definition", "task_id",
-    "task_type", "update_time", "worker_id", "workflow_instance_id", "workflow_priority", "workflow_task",
-    "workflow_type",
+    "parent_task_id", "poll_count", "queue_wait_time", "rate_limit_frequency_in_seconds", "rate_limit_per_frequency",
+    "reason_for_incompletion", "reference_task_name", "response_timeout_seconds", "retried", "retried_task_id",
+    "retry_count", "scheduled_time", "seq", "start_delay_in_seconds", "start_time", "status", "sub_workflow_id",
+    "subworkflow_changed", "task_def_name", "task_definition", "task_id", "task_type", "update_time", "worker_id",
+    "workflow_instance_id", "workflow_priority", "workflow_task", "workflow_type",
 }  # fmt: skip
 
 

@@ -279,4 +279,4 @@ class Runner:
     @property
     def has_stragglers(self) -> bool:
         """A thread of a function is still there, or of a report, not of a poll alone: it may block the exit."""
-        return self._crew.at_work > sum(gate.intake.polling for gate in self.gates)
+        return self._crew.at_work > sum(gate.intake.polling + gate.intake.riding for gate in self.gates)

@@ -102,7 +102,7 @@ class Gate:
     def take(self) -> Taken | None:
         """Wait for a turn, poll, and say what came. None once the worker stops or has had its last task."""
         poll = self._enter()
-        return None if poll is None else self.fetch(self.send(poll, beside=False))
+        return None if poll is None else self.fetch(self.send(poll))
 
     def go_on(self, given_at: float) -> Poll | None:
         """A poll for a slot whose task, given at that time on the clock, has ended; to be sent beside its report or as
@@ -110,11 +110,11 @@ class Gate:
         with self._lock:
             now = self._clock()
             goes_on = self.intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
-            return self.intake.begin(now) if goes_on and self._budget.reserve(self, waits=False) else None
+            return self.intake.begin(now, True) if goes_on and self._budget.reserve(self, waits=False) else None
 
-    def send(self, poll: Poll, *, beside: bool = True) -> Sent:
+    def send(self, poll: Poll) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
-        may_wait = poll.lead and not beside and self._client.can_wait and not self._budget.is_scarce
+        may_wait = poll.lead and self._client.can_wait and not self._budget.is_scarce
         may_wait = may_wait and self.polled_at is not None  # the first poll shows at once that the platform answers
         may_wait = may_wait and (not poll.joins or self._sight.is_clear)  # a blind server would keep both from the task
         wait_ms = LONG_POLL_MAX_MS if may_wait else 0
@@ -150,7 +150,7 @@ class Gate:
             return
         self.polled_at = now = self._clock()
         with self._lock:
-            self._found(now)
+            self._found(now, True)
         with self._telling:
             self._outage.succeeded(now)
 
@@ -200,7 +200,7 @@ class Gate:
             is_blind = self._client.can_wait and self._sight.shows_blindness(now, now - poll.sent_at, was_kept, tasks)
             if is_blind:
                 self._client.can_wait = False
-            was_failing = self._found(now) if tasks else self.intake.empty(poll, now, was_kept)
+            was_failing = self._found(now, poll.rides) if tasks else self.intake.empty(poll, now, was_kept)
             if was_failing:
                 self._changed.notify_all()
         with self._telling:
@@ -211,8 +211,8 @@ class Gate:
         if was_failing:
             self._on_contact()
 
-    def _found(self, now: float) -> bool:
-        was_failing = self.intake.hit(now)
+    def _found(self, now: float, rode: bool) -> bool:
+        was_failing = self.intake.hit(now, rode)
         if self._look_at > now + self.intake.horizon_s:
             self._changed.notify()
         return was_failing

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many slots of an agent may poll now, and when; whether the server may keep a poll. Pure: no thread, clock or I/O.
 
-A slot polls only while it is free, so nothing is taken that can't run at once. While polls find tasks more
-slots may poll (twice as many with each hit); one empty poll brings it back to one slot, whose pause starts
-short and grows to the poll interval. So an idle agent costs one poll an interval however many workers it has,
-and a deep queue is taken at full width. While polls fail, one slot probes.
+A slot polls only while it is free, so nothing is taken that can't run at once. While polls find tasks more slots may
+poll (twice as many with each hit); one empty poll brings it back to one slot, whose pause starts short and grows to the
+poll interval. So an idle agent costs one poll an interval however many workers it has, and a deep queue is taken at
+full width. While polls fail, one slot probes. A poll that rides with a report, which may hang, takes no other's room.
 
 A server that keeps a poll looks at its queue every 100 ms only, counted from when the poll came. So for a few seconds
 after a task, when a next one is likely, a second slot joins the one that waits there; with plain polls, until a task
@@ -46,12 +46,14 @@ _DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency
 
 
 class Poll(NamedTuple):
-    """A poll under way. ``lead``: the first of its agent, or the one that ``joins`` it; it may wait in the server."""
+    """A poll under way. ``lead``: the first of its agent, or the one that ``joins`` it; it may wait in the server. One
+    that ``rides``, beside a report or as a part of it, is neither."""
 
     sent_at: float
     epoch: int
     lead: bool
     joins: bool
+    rides: bool = False
 
 
 class Intake:
@@ -65,7 +67,7 @@ class Intake:
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
-        self.polling = 0  # polls under way
+        self.polling = self.riding = 0  # polls under way: those of free slots, those that ride
         self._turns_s: list[float] = []  # the turns measured since the last verdict
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
@@ -114,8 +116,8 @@ class Intake:
     def goes_on(self, now: float, turn_s: float) -> bool:
         """May a slot poll again at once, whose task ended ``turn_s`` after the poll that brought it was sent?"""
         self._measure(now, turn_s)
-        is_one_too_many = self._is_narrow and self.polling > 0
-        return self._has_room() and now >= self.next_at and not is_one_too_many
+        is_one_too_many = self._is_narrow and self.polling + self.riding > 0
+        return self._has_room(self.riding) and now >= self.next_at and not is_one_too_many
 
     def _measure(self, now: float, turn_s: float) -> None:
         if not self._is_narrow:
@@ -132,15 +134,17 @@ class Intake:
                     self._changes_at = now + self._wide_s
                     self._wide_s = min(self._wide_s * 2, WIDE_MOST_S)
 
-    def begin(self, now: float) -> Poll:
-        self.polling += 1
+    def begin(self, now: float, rides: bool = False) -> Poll:
+        joins = self.polling > 0 and self._width == 1 and not rides
+        lead = joins or not (self.polling or rides)
+        self.polling += not rides
+        self.riding += rides
         self.begun_at = now
-        joins = self.polling > 1 and self._width == 1
-        return Poll(now, self._epoch, lead=joins or self.polling == 1, joins=joins)
+        return Poll(now, self._epoch, lead, joins, rides)
 
-    def hit(self, now: float) -> bool:
+    def hit(self, now: float, rode: bool = False) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
-        self.polling -= 1
+        self._ended(rode)
         self._kept_until *= self.polling > 0
         self._hit_at = now
         self._width = min(self.workers, self._width * 2)
@@ -155,7 +159,7 @@ class Intake:
     def empty(self, poll: Poll, now: float, was_to_wait: bool = False) -> bool:
         """Nothing there. The pause counts from the sending: time that the server held us is part of it.
         ``was_to_wait``: the server was asked to keep this poll."""
-        self.polling -= 1
+        self._ended(poll.rides)
         self._width = 1
         self._kept_until *= self.polling > 0
         if was_to_wait:
@@ -169,12 +173,12 @@ class Intake:
 
     def unchained(self) -> None:
         """A report that asked for the next task brought none: the queue is empty, or the report failed."""
-        self.polling -= 1
+        self._ended(True)
         self._width = 1
 
     def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> None:
         """No answer."""
-        self.polling -= 1
+        self._ended(poll.rides)
         if poll.epoch == self._epoch:
             self._epoch += 1
             self.next_at = now + max(self._backoff.failed(), retry_after_s or 0.0)
@@ -184,8 +188,12 @@ class Intake:
         before, self.next_at = self.next_at, min(self.next_at, max(now, self.begun_at + self._interval_s))
         return self.next_at < before
 
-    def _has_room(self) -> bool:
-        return self.polling < (1 if self.is_failing else self._width)
+    def _ended(self, rode: bool) -> None:
+        self.polling -= not rode
+        self.riding -= rode
+
+    def _has_room(self, riding: int = 0) -> bool:
+        return self.polling + riding < (1 if self.is_failing else self._width)
 
 
 class Sight:
