@@ -20,7 +20,7 @@ CUSTODY = "user_agent_sdk.worker.keeping.custody"
 
 class OverTest(unittest.TestCase):
     def setUp(self) -> None:
-        hasten(self, lease_LOOK_AFTER_S=0.0)
+        hasten(self, lease_LOOK_AFTER_S=0.0, gate_LONG_POLL_MAX_MS=200)  # a stop awaits the poll that is kept
         self.box = entered(self, Box())
         self.began, self.ended = threading.Event(), threading.Event()
         self.looks = 0
