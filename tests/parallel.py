@@ -31,17 +31,20 @@ HERE = Path(__file__).resolve().parent
 LONGEST = (
     "tests.test_over.OverTest",
     "tests.test_faults.StopTest",
-    "tests.test_faults.KillTest",
-    "tests.test_runner.RunTest",
     "tests.test_runner.DrainTest",
-    "tests.test_slots.SlotsTest",
+    "tests.test_slots.RefusedTest",
+    "tests.test_runner.RunTest",
     "tests.test_faults.WireFaultsTest",
+    "tests.test_slots.CopiesTest",
+    "tests.test_slots.RetriesTest",
+    "tests.test_cli_dev.DevTest",
+    "tests.test_lease.LeaseKeeperTest",
+    "tests.test_fuzz.FuzzTest",
+    "tests.test_faults.KillTest",
     "tests.test_import_path.PlantedTest",
     "tests.test_rooms.RoomsTest",
     "tests.test_history_views.LargeTest",
-    "tests.test_fuzz.FuzzTest",
     "tests.test_cli_run.RunTest",
-    "tests.test_cli_dev.DevTest",
     "tests.test_vendoring.CopiedPackageTest",
     "tests.test_readme.ExamplesTest",
     "tests.test_readme.CommandsTest",
@@ -56,7 +59,6 @@ LONGEST = (
     "tests.test_claims.WatchedTest",
     "tests.test_doors.HabitsTest",
     "tests.test_cli_sandbox.SandboxProcess",
-    "tests.test_lease.LeaseKeeperTest",
 )  # they begin first, lest one be left alone at the end
 TOGETHER = f"{__package__}.real."  # these share servers: all in one process, in their order
 PATIENCE_S = 10.0  # for tests that still run after Ctrl+C

@@ -37,7 +37,7 @@ STEADY_CALLS, STEADY_MODULES = 62, 10  # of the loop and keeping, for one task
 CUSTODY = "user_agent_sdk.worker.keeping.custody"
 
 
-class SlotsTest(unittest.TestCase):
+class _Case(unittest.TestCase):
     def setUp(self) -> None:
         self.box = entered(self, Box())
 
@@ -60,6 +60,34 @@ class SlotsTest(unittest.TestCase):
         finally:
             setattr(slots_module, name, before)
 
+    def lapse(self, first: str) -> None:
+        """Let the platform give up on the only attempt of ``first``, as in an outage longer than its lease."""
+        execution = self.box.await_state(first, lambda it: len(it.attempts) > 1)
+        self.assertEqual(execution.attempts[0].status, "TIMED_OUT")
+
+    def folder(self) -> Path:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
+
+    def held_report(self) -> tuple[threading.Event, threading.Event]:
+        """Set when a report came; its reply waits for the other."""
+        came, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        def fault(kind: str, request: Request, proceed: Any) -> Any:
+            if kind != "report" or came.is_set():
+                return PASS
+            came.set()
+            reply = proceed(request)
+            go.wait(LONG_S)
+            return reply
+
+        self.box.faults.append(fault)
+        return came, go
+
+
+class SlotsTest(_Case):
     def test_a_record_factory_that_raises_costs_neither_a_slot_nor_a_result(self) -> None:
         """The usual recipe gives each line the value of a context variable, which no thread but the main one has. Our
         line about a report that had failed raised, then the line about that, and the slot's thread ended: its result
@@ -142,12 +170,9 @@ class SlotsTest(unittest.TestCase):
             done = self.box.wait(second, LONG_S)
         self.assertEqual([one.status for one in done.attempts], ["COMPLETED"])
 
-    # -- retries of what is here already ---------------------------------------------------------------
 
-    def lapse(self, first: str) -> None:
-        """Let the platform give up on the only attempt of ``first``, as in an outage longer than its lease."""
-        execution = self.box.await_state(first, lambda it: len(it.attempts) > 1)
-        self.assertEqual(execution.attempts[0].status, "TIMED_OUT")
+class RetriesTest(_Case):
+    """Retries of what is here already."""
 
     def test_a_retry_of_what_still_runs_here_is_not_run_again_and_gets_its_result(self) -> None:
         runs: list[int] = []
@@ -326,7 +351,9 @@ class SlotsTest(unittest.TestCase):
             self.await_clean(worker)
         self.assertEqual((done.status, runs), ("COMPLETED", [1, 1]))
 
-    # -- the way of every task -------------------------------------------------------------------------
+
+class WayTest(_Case):
+    """The way of every task."""
 
     def test_a_steady_task_takes_no_more_than_so_many_calls_and_modules(self) -> None:
         """From inside one function to inside the next, in the slot's thread: what the loop and keeping cost a task."""
@@ -349,28 +376,9 @@ class SlotsTest(unittest.TestCase):
         self.assertLessEqual(len(calls), STEADY_CALLS)
         self.assertLessEqual(len(set(calls)), STEADY_MODULES)
 
-    def folder(self) -> Path:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        return Path(folder.name)
 
-    # -- the next poll beside the report -----------------------------------------------------------------
-
-    def held_report(self) -> tuple[threading.Event, threading.Event]:
-        """Set when a report came; its reply waits for the other."""
-        came, go = threading.Event(), threading.Event()
-        self.addCleanup(go.set)
-
-        def fault(kind: str, request: Request, proceed: Any) -> Any:
-            if kind != "report" or came.is_set():
-                return PASS
-            came.set()
-            reply = proceed(request)
-            go.wait(LONG_S)
-            return reply
-
-        self.box.faults.append(fault)
-        return came, go
+class BesideTest(_Case):
+    """The next poll beside the report."""
 
     def test_a_slot_asks_for_its_next_task_while_its_report_is_on_the_way(self) -> None:
         """Over a network of 50 ms a slot waits for one reply a task, not for two."""
@@ -498,7 +506,9 @@ class SlotsTest(unittest.TestCase):
             self.assertEqual(worker.ended(), 0)
         self.assertEqual(len(runs), 4)
 
-    # -- copies, surplus, hand-backs -------------------------------------------------------------------
+
+class CopiesTest(_Case):
+    """Copies, surplus, hand-backs."""
 
     def test_two_running_tasks_that_come_again_are_not_run_again_and_keep_their_leases(self) -> None:
         """The second copy in a process's life was taken for proof that the platform does not know extendLease: no lease
@@ -550,7 +560,9 @@ class SlotsTest(unittest.TestCase):
             self.assertEqual(worker.stop(), 0)
         self.assertEqual((len(ran), self.box.calls["put-back"]), (1, TASKS_MAX - 1))
 
-    # -- a platform that takes no results --------------------------------------------------------------
+
+class RefusedTest(_Case):
+    """A platform that takes no results."""
 
     def test_while_reports_are_refused_few_requests_are_made_and_few_tasks_taken(self) -> None:
         """All of 3,000 queued tasks were taken and run in 40 s, with 8,300 reports and 8,500 extensions in 5 s."""
@@ -770,7 +782,9 @@ class SlotsTest(unittest.TestCase):
         actions = {record.action for record in said.records}
         self.assertLessEqual({"cut_off", "put_back_failed"}, actions)
 
-    # -- what breaks -------------------------------------------------------------------------------------
+
+class BreaksTest(_Case):
+    """What breaks."""
 
     def test_a_result_that_cannot_be_encoded_is_a_failure_for_good_that_says_so(self) -> None:
         def bad(*args: Any, **kwargs: Any) -> TaskResult:
@@ -898,7 +912,9 @@ class SlotsTest(unittest.TestCase):
         self.assertEqual(len(ids), len(held_up))
         self.assertIn(len(ids), (1, 2))  # on a busy machine the first try's lease lapses: a second may be named
 
-    # -- time out ----------------------------------------------------------------------------------------
+
+class TimeOutTest(_Case):
+    """Functions that run out of their time."""
 
     def test_a_function_past_its_timeout_fails_its_slot_is_stuck_and_comes_back(self) -> None:
         go, ran = threading.Event(), []
