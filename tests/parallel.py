@@ -33,16 +33,18 @@ LONGEST = (
     "tests.test_faults.StopTest",
     "tests.test_runner.DrainTest",
     "tests.test_slots.RefusedTest",
+    "tests.test_parallel.ParallelTest",
+    "tests.test_faults.KillTest",
+    "tests.test_rooms.RoomsTest",
+    "tests.test_journal.RowsTest",
     "tests.test_runner.RunTest",
+    "tests.test_fuzz.FuzzTest",
     "tests.test_faults.WireFaultsTest",
+    "tests.test_import_path.PlantedTest",
     "tests.test_slots.CopiesTest",
     "tests.test_slots.RetriesTest",
     "tests.test_cli_dev.DevTest",
     "tests.test_lease.LeaseKeeperTest",
-    "tests.test_fuzz.FuzzTest",
-    "tests.test_faults.KillTest",
-    "tests.test_import_path.PlantedTest",
-    "tests.test_rooms.RoomsTest",
     "tests.test_history_views.LargeTest",
     "tests.test_cli_run.RunTest",
     "tests.test_vendoring.CopiedPackageTest",
@@ -53,7 +55,6 @@ LONGEST = (
     "tests.guests.test_guests.AloneTest",
     "tests.guests.test_guests.TogetherTest",
     "tests.guests.test_processes.ProcessesTest",
-    "tests.test_parallel.ParallelTest",
     "tests.test_cli_init.InitTest",
     "tests.test_audit.WatchedRunTest",
     "tests.test_claims.WatchedTest",
@@ -68,7 +69,7 @@ LEAVE_S = 60.0  # for what tests leave behind: a server of theirs is stopped at 
 def load(loader: unittest.TestLoader, pattern: str | None) -> unittest.TestSuite:
     found = loader.discover(str(HERE), pattern or "test*.py", str(HERE.parent))
     wanted = os.environ.get("USERAGENT_TEST_JOBS")
-    jobs = int(wanted) if wanted else min(8, 4 * (os.cpu_count() or 1))  # most of a test's time is waiting
+    jobs = int(wanted) if wanted else min(12, 6 * (os.cpu_count() or 1))  # most of a test's time is waiting
     return found if jobs < 2 or loader.testNamePatterns else Suite(found, jobs)
 
 
