@@ -79,6 +79,9 @@ class GateTest(unittest.TestCase):
             thread.start()
         return threads
 
+    def assert_idle(self, gate: Gate) -> None:
+        self.assertEqual((gate.intake.polling, gate.intake.riding), (0, 0))
+
     def join(self, threads: list[threading.Thread]) -> None:
         for thread in threads:
             thread.join(LONG_S)
@@ -112,7 +115,7 @@ class GateTest(unittest.TestCase):
                     self.stopping.set()
                     gate.wake()
                     self.join(threads)
-                self.assertFalse(gate.intake.polling)
+                self.assert_idle(gate)
 
     def test_a_running_function_keeps_no_other_slot_from_polling_however_short_turns_were(self) -> None:
         for turn_s in (1.0, 0.0):
@@ -167,7 +170,7 @@ class GateTest(unittest.TestCase):
         self.stopping.set()
         gate.wake()
         self.join(threads)
-        self.assertEqual((gate.intake.polling, gate.intake.riding), (0, 0))
+        self.assert_idle(gate)
 
     def test_a_slot_that_goes_on_wakes_nobody_where_turns_are_short(self) -> None:
         """What it costs is not the poll but the hand-over: with each hit all others were woken, to look."""
@@ -191,7 +194,7 @@ class GateTest(unittest.TestCase):
         self.stopping.set()
         gate.wake()
         self.join(threads)
-        self.assertFalse(gate.intake.polling)
+        self.assert_idle(gate)
 
     def test_a_waiting_slot_looks_soon_when_a_reply_brings_a_task(self) -> None:
         """All of them once slept on to the end of the pause that the poll before had set."""
@@ -280,6 +283,7 @@ class GateTest(unittest.TestCase):
         gate.chained(1)
         self.assertTrue(budget.is_spent)
         self.assertIsNone(gate.go_on(0.0))
+        self.assert_idle(gate)
 
     def test_a_task_that_comes_with_a_reports_reply_is_a_contact_and_the_end_of_an_outage(self) -> None:
         """A worker that took each task in the reply to a report, for hours, seemed to have had no contact for hours: an
@@ -516,7 +520,7 @@ class GateTest(unittest.TestCase):
                 assert poll is not None
                 self.assertRaises(type(error), gate.send, poll)
                 self.assertTrue(gate.intake.is_failing)
-                self.assertFalse(gate.intake.polling)
+                self.assert_idle(gate)
                 self.assertTrue(budget.reserve(self))
 
     def test_a_server_that_misses_what_comes_while_it_keeps_a_poll_is_not_asked_to_keep_one(self) -> None:

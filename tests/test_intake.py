@@ -51,7 +51,7 @@ class Play:
                 wait_s = self.intake.joins_in_s(self.now)
             if wait_s == 0:
                 self.free -= 1
-                self._send()
+                self._send(rides=False)
                 continue
             due = self._events[0][0] if self._events else until_s
             self.now = due if wait_s is None else min(due, self.now + wait_s)
@@ -59,11 +59,11 @@ class Play:
                 self._reply(heapq.heappop(self._events)[2])
         return self
 
-    def _send(self) -> None:
+    def _send(self, rides: bool) -> None:
         self.open += 1
         self.widest = max(self.widest, self.open)
         self.sent.append(self.now)
-        poll = self.intake.begin(self.now)
+        poll = self.intake.begin(self.now, rides)
         if self.asks and poll.lead:
             self.intake.waits(LIKELY_S)
         heapq.heappush(self._events, (self.now + self.trip_s, len(self.sent), poll))
@@ -71,14 +71,14 @@ class Play:
     def _reply(self, poll: Poll | None) -> None:
         if poll is None:  # a function has ended
             if self.intake.goes_on(self.now, self.trip_s + self.work_s):
-                self._send()
+                self._send(rides=True)
             else:
                 self.free += 1
             return
         self.open -= 1
         what = self.answer(self.now)
         if what == "hit":
-            self.intake.hit(self.now)
+            self.intake.hit(self.now, poll.rides)
             self.hits.append(self.now)
             heapq.heappush(self._events, (self.now + self.work_s, -len(self.hits), None))
             return
@@ -192,8 +192,11 @@ class IntakeTest(unittest.TestCase):
         intake = intake_of(8)
         intake.begin(0.0)
         intake.hit(0.0)
-        rides = [intake.begin(0.1, rides=True) for _ in range(2)]
-        self.assertFalse(intake.goes_on(0.1, 1.0), "but that of the next report's")
+        rides = [intake.begin(0.1, rides=True)]
+        intake._changes_at = 1.0
+        self.assertTrue(intake.goes_on(0.1, 0.0), "wide, and there is room")
+        rides.append(intake.begin(0.1, rides=True))
+        self.assertFalse(intake.goes_on(0.1, 0.0), "wide, and two ride already")
         for at, is_room_left in ((0.2, True), (1.2, False)):
             self.assertEqual(intake.wait_s(at), 0.0)
             poll = intake.begin(at)
@@ -202,6 +205,17 @@ class IntakeTest(unittest.TestCase):
         intake.failed(rides[0], 1.3, None)
         intake.empty(rides[1], 1.3)
         self.assertEqual((intake.polling, intake.riding), (0, 0))
+
+    def test_where_turns_are_short_a_slot_joins_a_poll_that_rides_after_a_silence_alone(self) -> None:
+        intake = intake_of(8)
+        intake.goes_on(0.0, 0.0)
+        self.assertTrue(intake._is_narrow)
+        rides = intake.begin(1.0, rides=True)
+        self.assertFalse(intake.goes_on(1.0, 0.0))
+        self.assertEqual(intake.wait_s(1.0), SILENT_S)
+        self.assertEqual(intake.wait_s(1.0 + SILENT_S), 0.0)
+        intake.hit(1.1, rides.rides)
+        self.assertTrue(intake.goes_on(1.1, 0.0))
 
     def test_only_the_first_open_poll_may_wait_in_the_server(self) -> None:
         intake = intake_of(8)

@@ -235,6 +235,18 @@ class Judged(unittest.TestCase):
         self.assertEqual(seen, [[], ["polling for a hangs"]])
         self.assertEqual(self.status.illness(), [])
 
+    def test_a_report_that_never_ends_makes_it_unready_and_ill_by_the_poll_that_rides_with_it(self) -> None:
+        """An agent with one slot was ready and healthy for ever."""
+        self.take()
+        self.clock.advance(1)
+        self.assertIsNotNone(self.gate.go_on(self.clock.now))
+        self.assertEqual((self.status.hindrances(), self.status.illness()), ([], []))
+        self.clock.advance(SILENT_S + 1)
+        self.assertEqual(self.status.hindrances(), [f"no poll for a was answered for {SILENT_S + 2:.0f} s"])
+        self.assertEqual(self.status.illness(), ["polling for a hangs"])
+        self.gate.chained(1)
+        self.assertEqual((self.status.hindrances(), self.status.illness()), ([], []))
+
     def test_an_outage_does_not_make_it_ill_but_soon_unready(self) -> None:
         self.assertEqual(self.status.hindrances(), ["no poll for a was answered yet"])
         self.take()

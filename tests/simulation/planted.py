@@ -53,7 +53,7 @@ def _refused(self: Any, held: Any, outcome: Any, now: float, refused: Any = deli
 
 
 def _long_poll_beside(self: Any, poll: Any, send: Any = gates.Gate.send) -> Any:
-    return send(self, poll._replace(lead=True))
+    return send(self, poll._replace(lead=poll.lead or poll.rides))
 
 
 def _cut_is_damage(data: bytes, decode: Any = log_files.decode) -> Any:

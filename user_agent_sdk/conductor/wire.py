@@ -176,9 +176,7 @@ class TaskResult:
             "extendLease": self.extend_lease,
         }
         if self.logs:
-            wire["logs"] = [
-                {"log": line.log, "taskId": self.task_id, "createdTime": line.created_ms} for line in self.logs
-            ]
+            wire["logs"] = [{"log": text, "taskId": self.task_id, "createdTime": at_ms} for text, at_ms in self.logs]
         return {key: value for key, value in wire.items() if value is not None}
 
     def to_json(self) -> bytes:

@@ -110,7 +110,7 @@ class Gate:
         with self._lock:
             now = self._clock()
             goes_on = self.intake.goes_on(now, now - given_at) and not self._is_over() and not self._held_up_s()
-            return self.intake.begin(now, True) if goes_on and self._budget.reserve(self, waits=False) else None
+            return self.intake.begin(now, rides=True) if goes_on and self._budget.reserve(self, waits=False) else None
 
     def send(self, poll: Poll) -> Sent:
         """Send a poll; :meth:`fetch` must follow, in this thread."""
@@ -150,7 +150,7 @@ class Gate:
             return
         self.polled_at = now = self._clock()
         with self._lock:
-            self._found(now, True)
+            self._found(now, rides=True)
         with self._telling:
             self._outage.succeeded(now)
 
@@ -211,8 +211,8 @@ class Gate:
         if was_failing:
             self._on_contact()
 
-    def _found(self, now: float, rode: bool) -> bool:
-        was_failing = self.intake.hit(now, rode)
+    def _found(self, now: float, rides: bool) -> bool:
+        was_failing = self.intake.hit(now, rides)
         if self._look_at > now + self.intake.horizon_s:
             self._changed.notify()
         return was_failing

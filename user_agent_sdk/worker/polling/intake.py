@@ -4,7 +4,7 @@
 A slot polls only while it is free, so nothing is taken that can't run at once. While polls find tasks more slots may
 poll (twice as many with each hit); one empty poll brings it back to one slot, whose pause starts short and grows to the
 poll interval. So an idle agent costs one poll an interval however many workers it has, and a deep queue is taken at
-full width. While polls fail, one slot probes. A poll that rides with a report, which may hang, takes no other's room.
+full width. While polls fail, one slot probes. Polls that ride with reports, which may hang, hinder each other alone.
 
 A server that keeps a poll looks at its queue every 100 ms only, counted from when the poll came. So for a few seconds
 after a task, when a next one is likely, a second slot joins the one that waits there; with plain polls, until a task
@@ -47,7 +47,7 @@ _DELAYS = ("callbackAfterSeconds", "startDelayInSeconds", "rateLimitPerFrequency
 
 class Poll(NamedTuple):
     """A poll under way. ``lead``: the first of its agent, or the one that ``joins`` it; it may wait in the server. One
-    that ``rides``, beside a report or as a part of it, is neither."""
+    that ``rides``, beside a report or as a part of it, may not: it is over when the report is."""
 
     sent_at: float
     epoch: int
@@ -67,7 +67,8 @@ class Intake:
         self._hit_at = -LIKELY_S
         self._backoff = Backoff(rand, cap_s)
         self._width = 1  # how many slots may poll at once; more than one after a hit
-        self.polling = self.riding = 0  # polls under way: those of free slots, those that ride
+        self.polling = 0  # polls under way of free slots
+        self.riding = 0  # polls under way that ride
         self._turns_s: list[float] = []  # the turns measured since the last verdict
         self._is_narrow = False
         self._changes_at = 0.0  # wide: when the agent is narrow again; narrow: turns count that began after it
@@ -85,15 +86,15 @@ class Intake:
 
     def overdue_s(self, now: float) -> float:
         """How long ago the last poll was sent, while a poll waits for its answer."""
-        return now - self.begun_at if self.polling > 0 else 0.0
+        return now - self.begun_at if self.polling + self.riding > 0 else 0.0
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until a free slot may poll or asks again; None: until something has changed."""
-        if not self._has_room():
+        if self.polling >= self._most:
             return None
         if now < self.next_at:
             return self.next_at - now
-        if self._width == 1 or not self._is_narrow:
+        if not self._is_narrow or (self._width == 1 and not self.riding):
             return 0.0
         if now >= self.begun_at + SILENT_S:
             self._look_s = SILENT_S
@@ -108,7 +109,7 @@ class Intake:
 
     def joins_in_s(self, now: float) -> float | None:
         """The same for a slot that has no room: until it may join the one poll that waits in the server."""
-        is_alone = self.polling == 1 and not self._has_room() and not self.is_failing
+        is_alone = self.polling == self._width == 1 and not self.is_failing
         if is_alone and now < self._kept_until and now - self._hit_at < LIKELY_S:
             return max(0.0, self.begun_at + JOIN_S - now, self.next_at - now)
         return None
@@ -116,8 +117,7 @@ class Intake:
     def goes_on(self, now: float, turn_s: float) -> bool:
         """May a slot poll again at once, whose task ended ``turn_s`` after the poll that brought it was sent?"""
         self._measure(now, turn_s)
-        is_one_too_many = self._is_narrow and self.polling + self.riding > 0
-        return self._has_room(self.riding) and now >= self.next_at and not is_one_too_many
+        return self.polling + self.riding < (1 if self._is_narrow else self._most) and now >= self.next_at
 
     def _measure(self, now: float, turn_s: float) -> None:
         if not self._is_narrow:
@@ -135,16 +135,16 @@ class Intake:
                     self._wide_s = min(self._wide_s * 2, WIDE_MOST_S)
 
     def begin(self, now: float, rides: bool = False) -> Poll:
-        joins = self.polling > 0 and self._width == 1 and not rides
-        lead = joins or not (self.polling or rides)
+        joins = self.polling > 0 and self._width == 1
+        lead = not rides and self.polling == 0
         self.polling += not rides
         self.riding += rides
         self.begun_at = now
-        return Poll(now, self._epoch, lead, joins, rides)
+        return Poll(now, self._epoch, lead or joins, joins, rides)
 
-    def hit(self, now: float, rode: bool = False) -> bool:
+    def hit(self, now: float, rides: bool = False) -> bool:
         """A reply brought a task: more may poll, at once. True when this ended a row of failures."""
-        self._ended(rode)
+        self._ended(rides)
         self._kept_until *= self.polling > 0
         self._hit_at = now
         self._width = min(self.workers, self._width * 2)
@@ -173,7 +173,7 @@ class Intake:
 
     def unchained(self) -> None:
         """A report that asked for the next task brought none: the queue is empty, or the report failed."""
-        self._ended(True)
+        self._ended(rides=True)
         self._width = 1
 
     def failed(self, poll: Poll, now: float, retry_after_s: float | None) -> None:
@@ -188,12 +188,14 @@ class Intake:
         before, self.next_at = self.next_at, min(self.next_at, max(now, self.begun_at + self._interval_s))
         return self.next_at < before
 
-    def _ended(self, rode: bool) -> None:
-        self.polling -= not rode
-        self.riding -= rode
+    def _ended(self, rides: bool) -> None:
+        self.polling -= not rides
+        self.riding -= rides
 
-    def _has_room(self, riding: int = 0) -> bool:
-        return self.polling + riding < (1 if self.is_failing else self._width)
+    @property
+    def _most(self) -> int:
+        """How many slots may poll at once."""
+        return 1 if self.is_failing else self._width
 
 
 class Sight:
