@@ -148,6 +148,8 @@ class GateTest(unittest.TestCase):
         self.assertIsNotNone(gate.take())
         poll = gate.go_on(0.0)
         assert poll is not None
+        self.assertTrue(poll.rides)
+        self.assertFalse(poll.lead)
         gate.fetch(gate.send(poll))
         self.assertEqual(platform.waits, [LONG_POLL_MAX_MS, 0])
 
@@ -344,6 +346,18 @@ class GateTest(unittest.TestCase):
         taken = gate.take()
         assert taken is not None
         self.assertEqual(taken[1], 108.0)  # as when nobody has looked since it was sent
+
+    def test_a_poll_beside_a_report_never_waits_in_the_server(self) -> None:
+        """The slot reads its report's reply first: the poll's reply, and the task in it, would wait for 5 s unread."""
+        platform = Platform(tasks, can_wait=True)
+        gate = self.gate(platform)
+        for _ in range(2):  # the first poll asks whether anybody answers
+            gate.take()
+        poll = gate.go_on(0.0)
+        assert poll is not None
+        self.assertTrue(poll.rides)
+        gate.fetch(gate.send(poll))
+        self.assertEqual(platform.waits, [0, LONG_POLL_MAX_MS, 0])
 
     def test_while_the_worker_is_held_up_nothing_is_asked_for(self) -> None:
         held_up = [0.01, 0.01, 0.0]
